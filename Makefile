@@ -1,0 +1,42 @@
+# `make demo` and `make test` set up everything they need: a .venv with the versions of requirements.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?=
+export PYTORCH_JIT = 0
+export JAX_PLATFORMS ?= cpu
+export TF_CPP_MIN_LOG_LEVEL = 3
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make demo    train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
+	@echo "make test    the whole suite, with lint and types"
+	@echo "make bench   torch and JAX side by side"
+
+# torch first: asked for by a dependency it would come as the build with CUDA.
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+setup: $(READY)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+demo: $(READY)
+	$(BIN)/python examples/migrate_hgat.py $(if $(DATA),--data $(DATA))
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
