@@ -1,0 +1,88 @@
+"""What a user may pass as edges, checked on the host: JAX clamps or drops an index out of range without a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class GraphError(ValueError):
+    """Edges, weights or features that do not describe a graph; the message names the edge, the value and the remedy."""
+
+
+def checked_count(num_nodes: Any, name: str = "num_nodes") -> int:
+    """A count as a Python int; anything but a whole number of at least 0 raises `GraphError`."""
+    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int | np.integer) or num_nodes < 0:
+        raise GraphError(f"{name} is {num_nodes!r}: pass a whole number of at least 0")
+    if num_nodes > np.iinfo(np.int32).max:
+        raise GraphError(f"{name} is {num_nodes}: at most {np.iinfo(np.int32).max} is supported (indices are int32)")
+    return int(num_nodes)
+
+
+def checked_indices(values: Any, name: str, num_nodes: int) -> np.ndarray:
+    """Node indices as int32 [E], each in [0, num_nodes)."""
+    array = np.asarray(values)
+    if array.size == 0 and array.ndim <= 1:
+        return np.zeros(0, np.int32)
+    if array.ndim != 1:
+        raise GraphError(f"{name} has shape {array.shape}: pass one index per edge, shape [E]")
+    if array.dtype.kind not in "iu":
+        raise GraphError(
+            f"{name} has dtype {array.dtype} (edge 0 is {array[0]!r}): node indices are integers; "
+            f"convert them with {name}.astype('int32') if they are whole numbers"
+        )
+    outside = np.flatnonzero((array < 0) | (array >= num_nodes))
+    if outside.size:
+        edge = int(outside[0])
+        value = int(array[edge])
+        remedy = (
+            "negative indices do not count from the end here; number the nodes from 0"
+            if value < 0
+            else f"pass num_nodes={int(array.max()) + 1} or more, or drop the edge"
+        )
+        raise GraphError(
+            f"{name}[{edge}] is {value}, outside 0 .. {num_nodes - 1} for num_nodes={num_nodes} "
+            f"({outside.size} such edge{'s' if outside.size > 1 else ''}): {remedy}"
+        )
+    return array.astype(np.int32)
+
+
+def checked_values(values: Any, name: str, num_edges: int, *, ndim: int | None) -> np.ndarray | None:
+    """Finite numbers, one row per edge: [E] for `ndim=1`, [E, ...] for `ndim=None`; None stays None."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    if array.ndim == 0 or array.shape[0] != num_edges or (ndim is not None and array.ndim != ndim):
+        wanted = f"[{num_edges}]" if ndim == 1 else f"[{num_edges}, ...]"
+        raise GraphError(
+            f"{name} has shape {array.shape} for {num_edges} edges: pass shape {wanted}, one entry per edge"
+        )
+    if array.dtype.kind not in "fiub":
+        raise GraphError(f"{name} has dtype {array.dtype}: pass real numbers")
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(array.reshape(num_edges, -1)).all(axis=1)) if num_edges else np.zeros(0, int)
+    if bad.size:
+        edge = int(bad[0])
+        raise GraphError(
+            f"{name}[{edge}] is {array[edge]!r} ({bad.size} such edge{'s' if bad.size > 1 else ''}): "
+            "replace it with a finite number or drop the edge"
+        )
+    return array
+
+
+def checked_edges(
+    senders: Any, receivers: Any, num_nodes: int, weights: Any, edge_features: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Senders, receivers, weights and features of one graph, checked against each other."""
+    senders, receivers = np.asarray(senders), np.asarray(receivers)
+    if senders.shape[:1] != receivers.shape[:1]:
+        raise GraphError(
+            f"senders has shape {senders.shape} and receivers {receivers.shape}: edge e runs from senders[e] to "
+            "receivers[e], so both need the same length"
+        )
+    s = checked_indices(senders, "senders", num_nodes)
+    r = checked_indices(receivers, "receivers", num_nodes)
+    w = checked_values(weights, "weights", len(s), ndim=1)
+    return s, r, w, checked_values(edge_features, "edge_features", len(s), ndim=None)

@@ -1,0 +1,253 @@
+"""`Graph`: edges sorted by receiver and indexed in both directions, built once on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from port_jax.graphs.edges import GraphError, checked_count, checked_edges
+from port_jax.graphs.rows import Rows
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A directed graph whose receivers aggregate from senders.
+
+    Edges are sorted by receiver, and edges of one receiver stand in the user's order. `order[e]` is the place of edge e in the
+    arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A pytree: an argument of
+    `jax.jit` (the number of nodes is static) or a closed-over constant.
+    """
+
+    incoming: Rows
+    outgoing: Rows
+    order: Int[Array, " E"]
+    weights: Float[Array, " E"] | None
+    edge_features: Float[Array, "E ..."] | None
+    num_nodes: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def senders(self) -> Int[Array, " E"]:
+        """The node that each edge comes from."""
+        return self.incoming.columns
+
+    @property
+    def receivers(self) -> Int[Array, " E"]:
+        """The node that each edge goes to, ascending."""
+        return self.incoming.segments
+
+    @property
+    def num_edges(self) -> int:
+        """E, self loops and padding included."""
+        return self.order.shape[0]
+
+    @property
+    def loop_mask(self) -> Bool[Array, " E"]:
+        """True for edges from a node to itself."""
+        return self.senders == self.receivers
+
+    # Constructors.
+
+    @staticmethod
+    def from_edges(
+        senders: Any, receivers: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None
+    ) -> Graph:
+        """Edge e runs from senders[e] to receivers[e]; weights [E] and edge_features [E, ...] stand in the same order.
+
+        Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for weights or
+        features that are not finite. Repeated edges stay.
+        """
+        n = checked_count(num_nodes)
+        s, r, w, f = checked_edges(senders, receivers, n, weights, edge_features)
+        order = np.argsort(r, kind="stable").astype(np.int32)
+        s, r = s[order], r[order]
+        out = np.argsort(s, kind="stable").astype(np.int32)
+        return Graph(
+            incoming=Rows.build(r, s, n, None),
+            outgoing=Rows.build(s[out], r[out], n, out),
+            order=jnp.asarray(order),
+            weights=None if w is None else jnp.asarray(w[order]),
+            edge_features=None if f is None else jnp.asarray(f[order]),
+            num_nodes=n,
+        )
+
+    @staticmethod
+    def from_edge_index(edge_index: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None) -> Graph:
+        """edge_index [2, E] as torch_geometric has it: row 0 the senders, row 1 the receivers."""
+        index = np.asarray(edge_index)
+        if index.ndim != 2 or index.shape[0] != 2:
+            remedy = "transpose it" if index.ndim == 2 and index.shape[1] == 2 else "row 0 sends, row 1 receives"
+            raise GraphError(f"edge_index has shape {index.shape}: pass shape [2, E] ({remedy})")
+        return Graph.from_edges(index[0], index[1], num_nodes=num_nodes, weights=weights, edge_features=edge_features)
+
+    @staticmethod
+    def from_scipy(adjacency: Any) -> Graph:
+        """A square scipy.sparse matrix A: row i receives from column j with weight A[i, j], as in the product A @ x.
+
+        Stored entries are edges, zeros among them included; repeated entries of a COO matrix stay separate edges.
+        """
+        if not hasattr(adjacency, "tocoo"):
+            raise GraphError(f"adjacency is a {type(adjacency).__name__}: pass a scipy.sparse matrix or array")
+        coo = adjacency.tocoo()
+        if coo.shape[0] != coo.shape[1]:
+            raise GraphError(
+                f"adjacency has shape {coo.shape}: rows and columns number the same nodes, so pass a square one"
+            )
+        return Graph.from_edges(coo.col, coo.row, num_nodes=coo.shape[0], weights=coo.data)
+
+    @staticmethod
+    def from_networkx(graph: Any, *, weight: str | None = None) -> Graph:
+        """A networkx graph: u -> v sends from u to v, and an undirected edge goes both ways (a self loop once).
+
+        Nodes are numbered in the order of `graph.nodes`. `weight` names the edge attribute that holds the weights.
+        """
+        number = {node: i for i, node in enumerate(graph.nodes)}
+        senders, receivers, weights = [], [], []
+        for u, v, data in graph.edges(data=True):
+            if weight is not None and weight not in data:
+                raise GraphError(
+                    f"edge ({u!r}, {v!r}) has no attribute {weight!r}: set it on all edges or pass weight=None"
+                )
+            ends = [(u, v)] if graph.is_directed() or u == v else [(u, v), (v, u)]
+            for a, b in ends:
+                senders.append(number[a])
+                receivers.append(number[b])
+                weights.append(1.0 if weight is None else data[weight])
+        return Graph.from_edges(
+            np.asarray(senders, np.int64),
+            np.asarray(receivers, np.int64),
+            num_nodes=len(number),
+            weights=None if weight is None else np.asarray(weights),
+        )
+
+    # Values on edges.
+
+    def to_graph_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
+        """Edge values in the user's order -> the graph's order."""
+        return jnp.asarray(values)[self.order]
+
+    def to_user_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
+        """Edge values in the graph's order -> the user's order."""
+        values = jnp.asarray(values)
+        return jnp.zeros_like(values).at[self.order].set(values, unique_indices=True, mode="promise_in_bounds")
+
+    def with_weights(self, weights: Float[Array, " E"] | None) -> Graph:
+        """The same edges with other weights, in the graph's order; not checked, so it works under `jit`."""
+        return dataclasses.replace(self, weights=weights)
+
+    # Graphs from graphs, on the host: not under `jit`.
+
+    def with_self_loops(self, weight: float = 1.0) -> Graph:
+        """Existing self loops removed, then one added per node, after all other edges of the user's order.
+
+        The loops get `weight` where the graph has weights, and zero edge features where it has features.
+        """
+        kept = self.without_self_loops()
+        s, r, w, f = kept._host()
+        loops = np.arange(self.num_nodes, dtype=np.int32)
+        if w is not None:
+            w = np.concatenate([w, np.full(self.num_nodes, weight, w.dtype)])
+        if f is not None:
+            f = np.concatenate([f, np.zeros((self.num_nodes, *f.shape[1:]), f.dtype)])
+        return Graph.from_edges(
+            np.concatenate([s, loops]), np.concatenate([r, loops]), num_nodes=self.num_nodes, weights=w, edge_features=f
+        )
+
+    def without_self_loops(self) -> Graph:
+        """The edges between different nodes."""
+        s, r, w, f = self._host()
+        keep = s != r
+        return Graph.from_edges(
+            s[keep],
+            r[keep],
+            num_nodes=self.num_nodes,
+            weights=None if w is None else w[keep],
+            edge_features=None if f is None else f[keep],
+        )
+
+    def undirected(self) -> Graph:
+        """Both directions of each edge, each pair once: of repeated edges the first in the user's order stays.
+
+        An edge that is there in both directions already keeps each direction's own weight and features.
+        """
+        s, r, w, f = self._host()
+        senders, receivers = np.concatenate([s, r]), np.concatenate([r, s])
+        keys = senders.astype(np.int64) * max(self.num_nodes, 1) + receivers
+        first = np.sort(np.unique(keys, return_index=True)[1])
+        return Graph.from_edges(
+            senders[first],
+            receivers[first],
+            num_nodes=self.num_nodes,
+            weights=None if w is None else np.concatenate([w, w])[first],
+            edge_features=None if f is None else np.concatenate([f, f])[first],
+        )
+
+    def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
+        """Weights of the normalised adjacency: D^-1 (A + I) for "row", as in HGCN, D^-1/2 (A + I) D^-1/2 for "symmetric".
+
+        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is added to
+        existing self loops, as in HGCN's own code, and left out for `self_loops=False`. A row that sums to 0 gives weights 0.
+        """
+        if kind not in ("row", "symmetric"):
+            raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
+        s, r, w, _ = self._host()
+        w = np.ones(len(s), np.float64) if w is None else w.astype(np.float64)
+        if self_loops:
+            on_loop = np.flatnonzero(s == r)
+            has_loop = np.zeros(self.num_nodes, bool)
+            first = on_loop[np.unique(s[on_loop], return_index=True)[1]]
+            w[first] += 1.0
+            has_loop[s[first]] = True
+            missing = np.flatnonzero(~has_loop).astype(np.int32)
+            s, r = np.concatenate([s, missing]), np.concatenate([r, missing])
+            w = np.concatenate([w, np.ones(len(missing))])
+        degree = np.bincount(r, weights=w, minlength=self.num_nodes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if kind == "row":
+                scaled = w / degree[r]
+            else:
+                scaled = w / np.sqrt(degree[r] * degree[s])
+        scaled = np.where(np.isfinite(scaled), scaled, 0.0)
+        dtype = np.float32 if self.weights is None else self.weights.dtype
+        return Graph.from_edges(s, r, num_nodes=self.num_nodes, weights=scaled.astype(dtype))
+
+    def padded(self, *, num_nodes: int, num_edges: int) -> Graph:
+        """The graph with fixed shapes: nodes and edges appended, so that graphs of many sizes share one compilation.
+
+        Added edges are self loops of weight 0 on the last added node. They stand last, reach no real node, and no mask is
+        needed; rows of added nodes are to be left out of losses. At least one node must be added for edges to be added.
+        """
+        nodes = checked_count(num_nodes) - self.num_nodes
+        edges = checked_count(num_edges, "num_edges") - self.num_edges
+        if nodes < 0 or edges < 0 or (edges > 0 and nodes == 0):
+            raise GraphError(
+                f"padded to num_nodes={num_nodes}, num_edges={num_edges}, but the graph has {self.num_nodes} and "
+                f"{self.num_edges}: neither may shrink, and added edges need an added node to stand on"
+            )
+        s, r, w, f = self._host()
+        tail = np.full(edges, num_nodes - 1, np.int32)
+        if w is not None:
+            w = np.concatenate([w, np.zeros(edges, w.dtype)])
+        if f is not None:
+            f = np.concatenate([f, np.zeros((edges, *f.shape[1:]), f.dtype)])
+        return Graph.from_edges(
+            np.concatenate([s, tail]), np.concatenate([r, tail]), num_nodes=num_nodes, weights=w, edge_features=f
+        )
+
+    def _host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Senders, receivers, weights and features in the user's order, as numpy arrays."""
+        if isinstance(self.order, jax.core.Tracer):
+            raise GraphError("graphs are built on the host: call this outside of jit and pass the result in")
+        back = np.argsort(np.asarray(self.order))
+        w, f = self.weights, self.edge_features
+        return (
+            np.asarray(self.senders)[back],
+            np.asarray(self.receivers)[back],
+            None if w is None else np.asarray(w)[back],
+            None if f is None else np.asarray(f)[back],
+        )
