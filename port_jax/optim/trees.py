@@ -1,0 +1,192 @@
+"""Manifolds beside parameters: the checks that let no parameter move on the wrong geometry unnoticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PyTree
+from optax.transforms import MaskedNode
+
+from port_jax.manifolds.base import Manifold
+
+Manifolds = Any | Callable[[Any], Any]  # a tree of manifolds, or one made from the parameters
+Path = tuple[str, ...]
+Structure = Any  # jax.tree_util.PyTreeDef, which type checkers do not know as a type
+
+
+def flatten(tree: PyTree) -> tuple[list[Path], list[Any], Structure]:
+    """The paths, the leaves and the structure of a tree. Masked nodes and None are structure, not leaves."""
+    entries, structure = jax.tree_util.tree_flatten_with_path(tree)
+    return [_names(path) for path, _ in entries], [leaf for _, leaf in entries], structure
+
+
+def show(path: Path) -> str:
+    """A path as it is written in messages and in `order`: keys joined by slashes."""
+    return "/".join(path) or "(the root)"
+
+
+def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifold]:
+    """The manifold of each parameter, in the order of the flattened parameters.
+
+    `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or begin them, or a
+    callable that makes such a tree from the parameters. Raises ValueError for a parameter without a manifold and for a
+    manifold without a parameter, TypeError for anything in the tree that is no manifold.
+    """
+    if isinstance(manifolds, jax.Array):
+        raise TypeError("manifolds is an array; under optax.inject_hyperparams name it: static_args=('manifolds',)")
+    tree = manifolds(params) if callable(manifolds) else manifolds
+    entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_entry)
+    given = {_names(path): entry for path, entry in entries if not isinstance(entry, MaskedNode)}
+    for path, entry in given.items():
+        if not isinstance(entry, Manifold):
+            raise TypeError(
+                f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (Euclidean() where it is flat)"
+            )
+    paths, _, _ = flatten(params)
+    used: set[Path] = set()
+    found = []
+    for path in paths:
+        prefix = next((path[:n] for n in range(len(path) + 1) if path[:n] in given), None)
+        if prefix is None:
+            raise ValueError(
+                f"parameter {show(path)} has no manifold: add one at its path (Euclidean() where it is flat)"
+            )
+        used.add(prefix)
+        found.append(given[prefix])
+    absent = _absent(params)
+    for path in given.keys() - used:
+        if not any(path[: len(gap)] == gap or gap[: len(path)] == path for gap in absent):
+            known = ", ".join(show(p) for p in paths[:8]) + (", ..." if len(paths) > 8 else "")
+            raise ValueError(f"manifolds at {show(path)}: no parameter has this path; parameters are {known}")
+    return found
+
+
+def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
+    """Raises TypeError for parameters that cannot move (integers), ValueError for shapes that a manifold refuses."""
+    for path, leaf, manifold in zip(*flatten(params)[:2], found, strict=True):
+        kind = type(manifold).__name__
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            raise TypeError(
+                f"parameter {show(path)} is of type {jnp.result_type(leaf)} and cannot move; keep it out of the "
+                "parameters or mask it with optax.masked"
+            )
+        shape = jnp.shape(leaf)
+        if len(shape) < manifold.ndim:
+            raise ValueError(
+                f"parameter {show(path)} has shape {shape}; a point on {kind} takes the last {manifold.ndim} axes"
+            )
+        try:
+            projected = jax.eval_shape(manifold.projx, leaf).shape
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"parameter {show(path)} has shape {shape}, which {kind} refuses: {error}") from error
+        if projected != shape:
+            raise ValueError(
+                f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: the wrong manifold?"
+            )
+
+
+def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
+    """The gradient of each parameter, or None for a parameter (or a whole subtree) whose gradient is None."""
+    entries, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=lambda x: x is None)
+    given = {_names(path): leaf for path, leaf in entries}
+    used: set[Path] = set()
+    found = []
+    for path, leaf in zip(*flatten(params)[:2], strict=True):
+        prefix = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in given), None)
+        if prefix is None or (prefix != path and given[prefix] is not None):
+            raise ValueError(f"parameter {show(path)} has no gradient; say None where there is none")
+        grad = given[prefix]
+        if grad is not None and jnp.shape(grad) != jnp.shape(leaf):
+            raise ValueError(
+                f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}"
+            )
+        used.add(prefix)
+        found.append(grad)
+    for path in given.keys() - used:
+        if given[path] is not None:
+            raise ValueError(f"gradient at {show(path)}: no parameter has this path")
+    return found
+
+
+def match_state(state: PyTree[Array], structure: Structure, name: str) -> list[Any]:
+    """The leaves of a state tree that lies beside the parameters."""
+    leaves, found = jax.tree_util.tree_flatten(state)
+    if found != structure:
+        raise ValueError(
+            f"the state's {name} belongs to other parameters: it has structure {found}, they have {structure}"
+        )
+    return leaves
+
+
+def nothing(leaves: Sequence[Array]) -> list[Any]:
+    """None beside each leaf, for a state that is not kept."""
+    return [None] * len(leaves)
+
+
+def in_turn(
+    manifolds: Manifolds, order: Sequence[str] | None, params: PyTree[Array], moved: list[Array]
+) -> Iterator[tuple[int, Manifold]]:
+    """Each parameter's index and manifold, in the order of the updates; `moved` holds the leaves as they stand.
+
+    Without `order` all manifolds are those of the parameters before the step. With it, the manifolds are asked for anew
+    at each parameter, so that a point follows a curvature updated before it, as in an optimizer that walks a list.
+    """
+    paths, _, structure = flatten(params)
+    if order is None:
+        yield from enumerate(match_manifolds(manifolds, params))
+        return
+    index = {show(path): i for i, path in enumerate(paths)}
+    missing, extra = index.keys() - set(order), set(order) - index.keys()
+    if missing or extra or len(order) != len(index):
+        raise ValueError(
+            f"order has to list each parameter once: missing {sorted(missing)}, unknown {sorted(extra)}, "
+            f"{len(order)} entries for {len(index)} parameters"
+        )
+    for name in order:
+        current = jax.tree_util.tree_unflatten(structure, moved)
+        yield index[name], match_manifolds(manifolds, current)[index[name]]
+
+
+def stabilized(
+    due: Bool[Array, ""],
+    manifolds: Sequence[Manifold],
+    points: Sequence[Array],
+    tangents: Sequence[Array | None],
+    eligible: Sequence[Bool[Array, ""] | bool],
+) -> tuple[list[Array], list[Any]]:
+    """When `due`: the eligible points projected onto their manifolds and their tangents made tangent there."""
+
+    def project(points: list[Array], tangents: list[Array | None]) -> tuple[list[Array], list[Array | None]]:
+        for i, (manifold, allowed) in enumerate(zip(manifolds, eligible, strict=True)):
+            tangent = tangents[i]
+            points[i] = jnp.where(allowed, manifold.projx(points[i]), points[i])
+            if tangent is not None:
+                tangents[i] = jnp.where(allowed, manifold.proju(points[i], tangent), tangent)
+        return points, tangents
+
+    return jax.lax.cond(due, project, lambda points, tangents: (points, tangents), list(points), list(tangents))
+
+
+def _names(path: Sequence[Any]) -> Path:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _is_entry(node: Any) -> bool:
+    return node is None or isinstance(node, Manifold | MaskedNode)
+
+
+def _absent(params: PyTree) -> list[Path]:
+    """Paths where a mask or None stands for parameters that this transformation does not see."""
+
+    def gap(node: Any) -> bool:
+        return node is None or isinstance(node, MaskedNode)
+
+    entries, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=gap)
+    return [_names(path) for path, leaf in entries if gap(leaf)]
+
+
+def _describe(entry: Any) -> str:
+    return "None" if entry is None else f"{type(entry).__name__} {entry!r}"[:80]
