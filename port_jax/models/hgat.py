@@ -1,0 +1,154 @@
+"""Hyperbolic graph attention network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.graphs import Graph
+from port_jax.init import normal
+from port_jax.layers.activations import ACTIVATIONS
+from port_jax.layers.curvature import KINDS, Curved, manifold_of
+from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
+from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
+from port_jax.layers.tangent import from_tangent0, pad_time
+from port_jax.manifolds import Euclidean
+from port_jax.manifolds.base import Manifold
+
+PRESETS = ("hat", "htgn", "gil", "markov_blanket")
+CLASSIFIERS = ("linear", "hyperplanes")
+
+
+class HGAT(nn.Module):
+    """Layers of hyperbolic attention between manifolds 0..L, and decoders for classes and links.
+
+    Layer i goes from manifold i to manifold i + 1. Hidden layers concatenate their heads, the last one averages them (the preset
+    `markov_blanket` averages everywhere). With `num_nodes` the input is a table of points on manifold 0 that is trained along;
+    otherwise features, mapped there by exp_0. `curvature` is c on the ball and k, a squared radius, on the hyperboloid: one
+    number, or one for each of the L + 1 manifolds. The fields are those of `reference_torch.models.hgat.HGAT`.
+    """
+
+    in_features: int
+    features: Sequence[int] = (16, 16)
+    heads: int = 4
+    preset: str = "htgn"
+    manifold: str = "PoincareBall"
+    curvature: float | Sequence[float] = 1.0
+    learnable_curvature: bool = False
+    activation: str = "relu"
+    final_activation: str = "none"
+    bias: bool = True
+    negative_slope: float = 0.2
+    distance: bool = False
+    num_nodes: int | None = None
+    node_features: int = 0
+    edge_features: int = 0
+    num_classes: int | None = None
+    classifier: str = "linear"
+    r: float = 2.0
+    t: float = 1.0
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("preset", self.preset, PRESETS)
+        require_choice("manifold", self.manifold, tuple(KINDS))
+        require_choice("classifier", self.classifier, CLASSIFIERS)
+        require_choice("activation", self.activation, tuple(ACTIVATIONS))
+        require_choice("final_activation", self.final_activation, tuple(ACTIVATIONS))
+        object.__setattr__(self, "features", tuple(self.features))
+        depth = len(self.features) + 1
+        given = self.curvature
+        curvature = (float(given),) * depth if isinstance(given, (int, float)) else tuple(float(c) for c in given)
+        if len(curvature) != depth or min(curvature) <= 0:
+            raise ValueError(f"curvature: found {given}; give one positive number, or {depth}, one for each manifold 0..{depth - 1}")
+        object.__setattr__(self, "curvature", curvature)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        for l, c in enumerate(self.curvature):
+            setattr(self, f"manifolds_{l}", Curved(self.manifold, c, self.learnable_curvature))
+        last = len(self.features) - 1
+        shared: dict[str, Any] = {"heads": self.heads, "use_bias": self.bias, "negative_slope": self.negative_slope,
+                                  "distance": self.distance, "dropout": self.dropout,
+                                  "attention_dropout": self.attention_dropout}  # fmt: skip
+        layers = []
+        for i, channels in enumerate(self.features):
+            activation = self.final_activation if i == last else self.activation
+            if self.preset == "markov_blanket":
+                layers.append(BlanketAttention(channels, activation=activation, **shared))
+            else:
+                layers.append(OriginAttention(self.preset, channels, activation=activation, concat=i != last, **shared))
+        self.layers = layers
+        if self.num_classes is None:
+            self.decoder = None
+        else:
+            self.decoder = (TangentLinear if self.classifier == "linear" else Hyperplanes)(self.num_classes)
+        if self.num_nodes is not None:
+            ball = self._at(0)
+            width = pad_time(ball, jnp.zeros(self.in_features)).shape[0]
+            self.embedding = self.param("embedding", normal(ball), (self.num_nodes, width))
+
+    def encode(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
+               masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n ambient"]:  # fmt: skip
+        """Points on the last manifold.
+
+        `masks` holds one dict per layer with any of "weight" [in, out], "edge" [E, H] (in the graph's edge order) and "self" [N, H],
+        which multiply; without it they are drawn from the stream "dropout" unless deterministic.
+        """
+        self._check(x, graph, node_features)
+        manifolds = [self._at(l) for l in range(len(self.features) + 1)]
+        h = from_tangent0(manifolds[0], x) if self.num_nodes is None else self.embedding
+        for i, layer in enumerate(self.layers):
+            given = None if masks is None else masks[i]
+            h = layer(manifolds[i], manifolds[i + 1], h, graph, node_features, given, deterministic)
+        return h
+
+    def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
+                 masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
+        """Class logits where the model has a classifier, else the embeddings."""
+        h = self.encode(x, graph, node_features, masks, deterministic)
+        return h if self.decoder is None else self.decoder(self._at(len(self.features)), h)
+
+    def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
+        """Fermi-Dirac probability of each link (i, j): 1 / (exp((d(h_i, h_j)^2 - r) / t) + 1)."""
+        pairs = jnp.asarray(pairs)
+        return fermi_dirac(self._at(len(self.features)).dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
+
+    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The prefix tree of manifolds over `params` that the Riemannian optimizers take: points on their manifold, all else Euclidean."""
+        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        if "embedding" in params:
+            tree["embedding"] = self.manifold_at(0, params)
+        if "points" in params.get("decoder", {}):
+            tree["decoder"] = {"points": Hyperplanes.ball(self.manifold_at(-1, params))}
+        return tree
+
+    def manifold_at(self, l: int, params: dict[str, Any]) -> Manifold:
+        """Manifold l (0..L, or -1 for the last, where the embeddings lie) at these parameters."""
+        l = range(len(self.features) + 1)[l]
+        assert isinstance(self.curvature, tuple)
+        return manifold_of(self.manifold, self.curvature[l], params.get(f"manifolds_{l}"))
+
+    def _at(self, l: int) -> Manifold:
+        return getattr(self, f"manifolds_{l}")()
+
+    def _check(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None) -> None:
+        if self.num_nodes is None:
+            require_shape("x", x, (graph.num_nodes, self.in_features))
+            require_finite("x", x)
+        elif x is not None or graph.num_nodes != self.num_nodes:
+            raise ValueError(f"x: the model trains its own {self.num_nodes} points; pass None, and a graph of as many nodes "
+                             f"(found {graph.num_nodes})")  # fmt: skip
+        if self.preset == "markov_blanket":
+            given = None if graph.edge_features is None else graph.edge_features.shape[-1]
+            if (given or 0) != self.edge_features:
+                raise ValueError(f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}")
+            if self.node_features:
+                require_shape("node_features", node_features, (graph.num_nodes, self.node_features))
+                require_finite("node_features", node_features)
