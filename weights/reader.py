@@ -1,0 +1,185 @@
+"""Reads checkpoints without torch and without running anything of theirs: torch files old and new, safetensors, shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from weights import legacy
+from weights.allowed import find
+from weights.archive import Archive, read_into
+from weights.dtypes import NUMPY, SAFETENSORS, STORAGES
+from weights.errors import ConversionError, Refused, Unreadable
+from weights.standins import Known
+from weights.tensors import Storage, Tensor, checked, contiguous_stride
+from weights.unpickler import Machine, checked_tree
+
+MAX_HEADER = 64 << 20
+
+
+@dataclass
+class TorchFile:
+    """What a file holds. `format` is "zip", "legacy", "safetensors" or "sharded"; `root` plain data, `Tensor`s and `Record`s."""
+
+    path: Path
+    format: str
+    root: object
+
+
+def read(path: str | Path) -> TorchFile:
+    """Reads a checkpoint's structure; the tensors' bytes stay in the file until `Tensor.array()` asks for them.
+
+    Raises Unreadable for what is no checkpoint or a damaged one, Refused for one that wants code run or memory it has no data for.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened ({error.strerror})", "Give the path of a checkpoint", path=path) from None
+    try:
+        kind, load = _format(path, head)
+        root = load(path)
+        checked_tree(root)
+    except ConversionError as error:
+        raise error.at(path) from None
+    return TorchFile(path, kind, root)
+
+
+def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
+    if head.startswith(b"PK"):
+        return "zip", _zip
+    if legacy.is_legacy(head):
+        return "legacy", lambda p: legacy.load_legacy(p, _storage)
+    if head.lstrip()[:1] == b"{" and path.name.endswith(".json"):
+        return "sharded", _sharded
+    if len(head) > 8 and int.from_bytes(head[:8], "little") <= MAX_HEADER and head[8:9] == b"{":
+        return "safetensors", _safetensors
+    if head[:1] == b"\x80":
+        raise Unreadable("a pickle that torch.save did not write", "Give the file that torch.save wrote")
+    raise Unreadable("not a checkpoint: neither torch's formats nor safetensors" if head else "an empty file", "Give the file that torch.save wrote")
+
+
+def _zip(path: Path) -> object:
+    archive = Archive(path)
+    if "data.pkl" not in archive.entries:
+        raise Unreadable("a zip file without data.pkl", "Give the file that torch.save wrote")
+    if "constants.pkl" in archive.entries or any(name.startswith("code/") for name in archive.entries):
+        raise Refused("a TorchScript archive, which holds code", "Save the module's state_dict")
+    order = archive.small("byteorder").strip() if "byteorder" in archive.entries else b"little"
+    if order not in (b"little", b"big"):
+        raise Unreadable(f"the byte order is {order[:20]!r}", "Copy the file again")
+    storages: dict[str, Storage] = {}
+
+    def fetch(storage: Storage, key: str) -> np.ndarray:
+        dtype = NUMPY[storage.dtype]
+        flat = archive.bytes_of(f"data/{key}", storage.numel * dtype.itemsize).view(dtype)
+        return flat if order == b"little" else flat.byteswap()
+
+    def persistent(identity: object) -> object:
+        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage" or not isinstance(identity[2], str):
+            raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
+        _, kind, key, location, numel = identity
+        if key not in storages:
+            storages[key] = _storage(kind, key, location, numel, lambda s: fetch(s, key))
+            entry = archive.entries.get(f"data/{key}")
+            if entry is None or entry.file_size != storages[key].numel * NUMPY[storages[key].dtype].itemsize:
+                raise Unreadable(f"the storage data/{key[:40]} is missing or has another length than its tensors", "Copy the file again")
+        known = storages[key]
+        if str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known)) or numel != known.numel:
+            raise Unreadable(f"the storage data/{key[:40]} is declared twice, differently", "The file is damaged")
+        return known
+
+    return Machine(archive.small("data.pkl"), find, persistent).load()
+
+
+def _class(storage: Storage) -> str:
+    return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
+
+
+def _storage(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
+    """A storage as a persistent id declares it."""
+    name = kind.name if isinstance(kind, Known) else ""
+    if name not in STORAGES or type(numel) is not int or not 0 <= numel < 1 << 60 or not isinstance(key, str) or not isinstance(location, str):
+        raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
+    storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
+    return storage
+
+
+def _safetensors(path: Path) -> OrderedDict[str, Tensor]:
+    size = os.stat(path).st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, MAX_HEADER)))
+        except (ValueError, RecursionError):
+            header = None
+    if not isinstance(header, dict) or 8 + length > size:
+        raise Unreadable("the safetensors header is damaged or cut off", "Copy the file again")
+    header.pop("__metadata__", None)
+    tensors: OrderedDict[str, Tensor] = OrderedDict()
+    end = 0
+    for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
+        if not isinstance(entry, dict) or entry.get("dtype") not in SAFETENSORS or not isinstance(entry.get("shape"), list):
+            raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Types that numpy holds are read")
+        dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
+        shape = tuple(entry["shape"])
+        if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape) or begin != end or 8 + length + after > size:
+            raise Unreadable(f"the entry {key!r} has shape {shape} and bytes {begin} to {after} of {size - 8 - length}", "Copy the file again")
+        numel = int(np.prod(shape, dtype=object)) if shape else 1
+        if after - begin != numel * NUMPY[dtype].itemsize:
+            raise Unreadable(f"the entry {key!r} of shape {shape} has {after - begin} bytes", "Copy the file again")
+        storage = Storage(dtype, numel, _slice(path, 8 + length + begin, numel, NUMPY[dtype]))
+        tensors[key] = checked(storage, 0, shape, contiguous_stride(shape))
+        end = after
+    if 8 + length + end != size:
+        raise Unreadable(f"{size - 8 - length - end} bytes belong to no tensor", "Copy the file again")
+    return tensors
+
+
+def _begin(entry: object) -> int:
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in offsets):
+        raise Unreadable(f"an entry of the safetensors header is {str(entry)[:60]}", "Copy the file again")
+    return offsets[0]
+
+
+def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], np.ndarray]:
+    def fetch() -> np.ndarray:
+        out = np.empty(numel * dtype.itemsize, np.uint8)
+        with open(path, "rb", buffering=0) as file:
+            read_into(file.fileno(), start, out, "a tensor")
+        return out.view(dtype)
+
+    return fetch
+
+
+def _sharded(path: Path) -> OrderedDict[str, Tensor]:
+    """The state_dict that an index {"weight_map": {key: file}} spreads over files beside it."""
+    try:
+        index = json.loads(path.read_bytes()[:MAX_HEADER])
+        names = index["weight_map"]
+        pairs = list(names.items())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise Unreadable('not an index of shards: it has no "weight_map"', "Give the .index.json or the checkpoint") from None
+    shards: dict[str, dict] = {}
+    for key, name in pairs:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            raise Refused(f"the index places {key!r} in {str(name)[:80]!r}, which is not a file beside it", "Do not trust this index")
+        if name not in shards:
+            root = read(path.parent / name).root
+            if not isinstance(root, dict):
+                raise Unreadable(f"the shard {name} is no state_dict", "Give the shards that the index was written with")
+            shards[name] = root
+        if not isinstance(shards[name].get(key), Tensor):
+            raise Unreadable(f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with")
+    extra = [(name, key) for name, shard in shards.items() for key in shard if names.get(key) != name]
+    if extra:
+        raise Unreadable(f"the shard {extra[0][0]} holds {extra[0][1]!r}, which the index does not place there", "Give the index of these shards")
+    return OrderedDict((key, shards[name][key]) for key, name in pairs)
