@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges
@@ -19,9 +20,9 @@ from port_jax.graphs.rows import Rows
 class Graph:
     """A directed graph whose receivers aggregate from senders.
 
-    Edges are sorted by receiver, and edges of one receiver stand in the user's order. `order[e]` is the place of edge e in the
-    arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A pytree: an argument of
-    `jax.jit` (the number of nodes is static) or a closed-over constant.
+    Edges are sorted by receiver, and edges of one receiver stand in the user's order. `order[e]` is the place of edge e
+    in the arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A pytree: an
+    argument of `jax.jit` (the number of nodes is static) or a closed-over constant.
     """
 
     incoming: Rows
@@ -59,17 +60,29 @@ class Graph:
     ) -> Graph:
         """Edge e runs from senders[e] to receivers[e]; weights [E] and edge_features [E, ...] stand in the same order.
 
-        Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for weights or
-        features that are not finite. Repeated edges stay.
+        Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for weights
+        or features that are not finite. Repeated edges stay.
         """
         n = checked_count(num_nodes)
-        s, r, w, f = checked_edges(senders, receivers, n, weights, edge_features)
+        return Graph._build(*checked_edges(senders, receivers, n, weights, edge_features), n)
+
+    @staticmethod
+    def _build(
+        s: np.ndarray,
+        r: np.ndarray,
+        w: np.ndarray | None,
+        f: np.ndarray | None,
+        n: int,
+        *,
+        blocked: bool = True,
+    ) -> Graph:
+        """The graph of checked host arrays; `blocked=False` leaves out the layout that depends on the degrees."""
         order = np.argsort(r, kind="stable").astype(np.int32)
         s, r = s[order], r[order]
         out = np.argsort(s, kind="stable").astype(np.int32)
         return Graph(
-            incoming=Rows.build(r, s, n, None),
-            outgoing=Rows.build(s[out], r[out], n, out),
+            incoming=Rows.build(r, s, n, None, blocked=blocked),
+            outgoing=Rows.build(s[out], r[out], n, out, blocked=blocked),
             order=jnp.asarray(order),
             weights=None if w is None else jnp.asarray(w[order]),
             edge_features=None if f is None else jnp.asarray(f[order]),
@@ -188,10 +201,10 @@ class Graph:
         )
 
     def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
-        """Weights of the normalised adjacency: D^-1 (A + I) for "row", as in HGCN, D^-1/2 (A + I) D^-1/2 for "symmetric".
+        """Weights of the normalised adjacency: D^-1 (A + I) for "row", D^-1/2 (A + I) D^-1/2 for "symmetric".
 
-        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is added to
-        existing self loops, as in HGCN's own code, and left out for `self_loops=False`. A row that sums to 0 gives weights 0.
+        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is added
+        to existing self loops and left out for `self_loops=False`; both as HGCN does. A row that sums to 0 gets weights 0.
         """
         if kind not in ("row", "symmetric"):
             raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
@@ -208,10 +221,7 @@ class Graph:
             w = np.concatenate([w, np.ones(len(missing))])
         degree = np.bincount(r, weights=w, minlength=self.num_nodes)
         with np.errstate(divide="ignore", invalid="ignore"):
-            if kind == "row":
-                scaled = w / degree[r]
-            else:
-                scaled = w / np.sqrt(degree[r] * degree[s])
+            scaled = w / (degree[r] if kind == "row" else np.sqrt(degree[r] * degree[s]))
         scaled = np.where(np.isfinite(scaled), scaled, 0.0)
         dtype = np.float32 if self.weights is None else self.weights.dtype
         return Graph.from_edges(s, r, num_nodes=self.num_nodes, weights=scaled.astype(dtype))
@@ -219,8 +229,9 @@ class Graph:
     def padded(self, *, num_nodes: int, num_edges: int) -> Graph:
         """The graph with fixed shapes: nodes and edges appended, so that graphs of many sizes share one compilation.
 
-        Added edges are self loops of weight 0 on the last added node. They stand last, reach no real node, and no mask is
-        needed; rows of added nodes are to be left out of losses. At least one node must be added for edges to be added.
+        Added edges are self loops of weight 0 on the last added node. They stand last and reach no real node, so no mask
+        is needed; leave the rows of added nodes out of losses. Edges can be added only together with a node. Sums then go
+        through a sorted scatter, slower than the layout that is made for one graph.
         """
         nodes = checked_count(num_nodes) - self.num_nodes
         edges = checked_count(num_edges, "num_edges") - self.num_edges
@@ -235,13 +246,12 @@ class Graph:
             w = np.concatenate([w, np.zeros(edges, w.dtype)])
         if f is not None:
             f = np.concatenate([f, np.zeros((edges, *f.shape[1:]), f.dtype)])
-        return Graph.from_edges(
-            np.concatenate([s, tail]), np.concatenate([r, tail]), num_nodes=num_nodes, weights=w, edge_features=f
-        )
+        s, r = np.concatenate([s, tail]), np.concatenate([r, tail])
+        return Graph._build(s, r, w, f, self.num_nodes + nodes, blocked=False)
 
     def _host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Senders, receivers, weights and features in the user's order, as numpy arrays."""
-        if isinstance(self.order, jax.core.Tracer):
+        if isinstance(self.order, Tracer):
             raise GraphError("graphs are built on the host: call this outside of jit and pass the result in")
         back = np.argsort(np.asarray(self.order))
         w, f = self.weights, self.edge_features

@@ -1,13 +1,13 @@
-"""Sums over a node's edges, gathers onto edges and the two sparse products, as JAX primitives that are each other's derivatives.
+"""Sums over a node's edges, gathers onto edges and the two sparse products: primitives that are each other's derivatives.
 
     row_sum(x)_i          = sum_{e at i} x_e                 transpose: row_gather
     row_gather(x)_e       = x_{i(e)}                         transpose: row_sum
     row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, and row_product in the other direction
     edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product in either direction
 
-`rows` gives the direction: i(e) is the node that `rows` is sorted by, j(e) the other end. All are linear in each float argument,
-so forward and reverse mode of any order come from the four rules above, and no derivative is ever a scatter to random places. Under `vmap` a
-batch joins the feature or head axis.
+`rows` gives the direction: i(e) is the node that `rows` is sorted by, j(e) the other end. All are linear in each float
+argument, so forward and reverse mode of any order come from the four rules above, and no derivative is a scatter to
+random places. Under `vmap` a batch joins the feature or head axis.
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from port_jax.graphs.rows import Rows
+from port_jax.graphs.rows import Rows, masked, take
+
+CHUNK = 2**19
+"""Numbers that an edge product holds at a time on CPU: 2 MiB in float32."""
+
+Term = Callable[[Array, Array | None, Array | None], Array]
 
 
 def row_sum(x: Float[Array, "E F"], rows: Rows, dual: Rows) -> Float[Array, "N F"]:
@@ -42,11 +48,21 @@ def edge_dot(g: Float[Array, "N H C"], v: Float[Array, "N H C"], rows: Rows, dua
 
 def row_max(x: Float[Array, "E F"], rows: Rows) -> Float[Array, "N F"]:
     """Largest x_e over the edges at each node, -inf where there are none. Not differentiable."""
-    in_slots = x if rows.edges is None else _take(x, rows.edges)
-    return jax.ops.segment_max(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
+    if rows.levels is None:
+        in_slots = x if rows.edges is None else take(x, rows.edges)
+        return jax.ops.segment_max(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
+
+    def over(values: Array) -> Term:  # unfilled slots repeat an entry, which changes no maximum
+        return lambda entries, columns, filled: take(values, entries)
+
+    return rows.fold(over(x), over, jnp.maximum, -jnp.inf)
 
 
 # What is computed.
+
+
+def _sum_of(values: Array) -> Term:
+    return lambda entries, columns, filled: masked(take(values, entries), filled)
 
 
 def _row_ids(rows: Rows, dual: Rows) -> Array:
@@ -54,27 +70,56 @@ def _row_ids(rows: Rows, dual: Rows) -> Array:
     return rows.segments if rows.edges is None else dual.columns
 
 
-def _take(x: Array, ids: Array) -> Array:
-    return x.at[ids].get(mode="promise_in_bounds")
-
-
 def _row_sum(x: Array, rows: Rows, dual: Rows) -> Array:
-    in_slots = x if rows.edges is None else _take(x, rows.edges)
-    return jax.ops.segment_sum(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
+    if rows.levels is None:
+        in_slots = x if rows.edges is None else take(x, rows.edges)
+        return jax.ops.segment_sum(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
+    return rows.fold(_sum_of(x), _sum_of, jnp.add, 0)
 
 
 def _row_gather(x: Array, rows: Rows, dual: Rows) -> Array:
-    return _take(x, _row_ids(rows, dual))
+    return take(x, _row_ids(rows, dual))
 
 
 def _row_product(a: Array, v: Array, rows: Rows, dual: Rows) -> Array:
-    in_slots = a if rows.edges is None else _take(a, rows.edges)
-    messages = in_slots[..., None] * _take(v, rows.columns)
-    return jax.ops.segment_sum(messages, rows.segments, rows.num_nodes, indices_are_sorted=True)
+    if rows.levels is None:
+        in_slots = a if rows.edges is None else take(a, rows.edges)
+        messages = in_slots[..., None] * take(v, rows.columns)
+        return jax.ops.segment_sum(messages, rows.segments, rows.num_nodes, indices_are_sorted=True)
+
+    def term(entries: Array, columns: Array | None, filled: Array | None) -> Array:
+        assert columns is not None
+        return masked(take(a, entries), filled)[..., None] * take(v, columns)
+
+    return rows.fold(term, _sum_of, jnp.add, 0)
 
 
 def _edge_dot(g: Array, v: Array, rows: Rows, dual: Rows) -> Array:
-    return (_take(g, _row_ids(rows, dual)) * _take(v, _row_ids(dual, rows))).sum(-1)
+    """On CPU, XLA reduces a short last axis number by number; a product with a 0-1 matrix, chunk by chunk, does not."""
+    ends = _row_ids(rows, dual), _row_ids(dual, rows)
+    return jax.lax.platform_dependent(g, v, *ends, cpu=_edge_dot_chunked, default=_edge_dot_fused)
+
+
+def _edge_dot_fused(g: Array, v: Array, i: Array, j: Array) -> Array:
+    return (take(g, i) * take(v, j)).sum(-1)
+
+
+def _edge_dot_chunked(g: Array, v: Array, i: Array, j: Array) -> Array:
+    (_, heads, width), count = g.shape, i.shape[0]
+    if heads * width == 0:
+        return jnp.zeros((count, heads), g.dtype)
+    chunk = max(1, min(count, CHUNK // (heads * width)))
+    g, v = g.reshape(-1, heads * width), v.reshape(-1, heads * width)
+    ones = jnp.repeat(jnp.eye(heads, dtype=g.dtype), width, axis=0)
+
+    def dot(ends: tuple[Array, Array]) -> Array:
+        return jnp.matmul(take(g, ends[0]) * take(v, ends[1]), ones, precision=jax.lax.Precision.HIGHEST)
+
+    whole = count // chunk * chunk
+    parts = [jax.lax.map(dot, (i[:whole].reshape(-1, chunk), j[:whole].reshape(-1, chunk))).reshape(whole, heads)]
+    if whole < count:
+        parts.append(dot((i[whole:], j[whole:])))
+    return jnp.concatenate(parts)
 
 
 # How it becomes a primitive.
@@ -103,9 +148,9 @@ def _primitive(
         args, rows, dual = _split(operands, tree)
         return compute(*args, rows, dual)
 
-    def abstract(*operands: Any, tree: Any) -> jax.core.ShapedArray:
-        args, rows, dual = _split(operands, tree)
-        return jax.core.ShapedArray(shape(*(x.shape for x in args), rows), args[0].dtype)
+    def abstract(*operands: Any, tree: Any) -> ShapedArray:
+        args, rows, _ = _split(operands, tree)
+        return ShapedArray(shape(*(x.shape for x in args), rows), args[0].dtype)
 
     def jvp(primals: Any, tangents: Any, *, tree: Any) -> tuple[Array, Any]:
         args, rows, dual = _split(primals, tree)
@@ -115,7 +160,7 @@ def _primitive(
             if not isinstance(tangents[i], ad.Zero):
                 term = _bind(primitive, (*args[:i], tangents[i], *args[i + 1 :]), rows, dual)
                 dot = term if dot is None else dot + term
-        return out, ad.Zero.from_primal_value(out) if dot is None else dot
+        return out, jnp.zeros_like(out) if dot is None else dot
 
     def transpose(ct: Any, *operands: Any, tree: Any) -> list[Any]:
         args, rows, dual = _split(operands, tree)

@@ -1,5 +1,6 @@
 """Attention weights: the softmax over the incoming edges of each node."""
 
+# ruff: noqa: UP037  (shapes that start with a star are no Python expressions)
 from __future__ import annotations
 
 import jax
@@ -22,8 +23,8 @@ def segment_softmax(
     """alpha_e = exp(l_e) / (sum over the edges e' into the same node of exp(l_e') + exp(self_i)).
 
     `self_logits` stands for one more edge from each node to itself, without changing the graph; then the result is
-    (alpha on edges, alpha on these loops). `mask` keeps the edges where it is True; the others get alpha = 0, and no derivative
-    passes through their logits. Loops removed, then added: `segment_softmax(l, g, self_logits=s, mask=~g.loop_mask)`.
+    (alpha on edges, alpha on these loops). `mask` keeps the edges where it is True; the others get alpha = 0 and no
+    derivative. Loops removed, then added: `segment_softmax(l, g, self_logits=s, mask=~g.loop_mask)`.
 
     Shifted by the largest logit of each node, so that no logit overflows; a node without edges gets no weights, finite
     derivatives included. A logit of -inf has weight 0.
@@ -34,9 +35,7 @@ def segment_softmax(
     if self_logits is not None:
         self_logits = jnp.asarray(self_logits)
         if self_logits.shape != (graph.num_nodes, *logits.shape[1:]):
-            raise GraphError(
-                f"self_logits has shape {self_logits.shape}: pass {(graph.num_nodes, *logits.shape[1:])}, a row per node"
-            )
+            raise GraphError(f"self_logits has shape {self_logits.shape}: pass {(graph.num_nodes, *logits.shape[1:])}")
         dtype = jnp.result_type(logits, self_logits)
         logits, self_logits = logits.astype(dtype), self_logits.astype(dtype)
     if mask is not None:
