@@ -1,0 +1,133 @@
+"""Sphere and SphereExact: against geoopt, and right where geoopt loses digits or has no gradient."""
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.manifolds.witness import Operation, compare
+from port_jax.manifolds.sphere import Sphere, SphereExact
+
+RNG = np.random.default_rng(5)
+SPAN = RNG.standard_normal((6, 3))
+KINDS = {"whole": {}, "intersection": {"intersection": SPAN}, "complement": {"complement": SPAN}}
+
+
+def manifolds(kind: str, exact: bool = False):
+    spans = KINDS[kind]
+    theirs = (geoopt.SphereExact if exact else geoopt.Sphere)(**{k: torch.tensor(v) for k, v in spans.items()})
+    mine = (SphereExact if exact else Sphere)(**{k: jnp.asarray(v) for k, v in spans.items()})
+    return theirs, mine
+
+
+def points(sphere: Sphere, n: int = 7) -> dict[str, np.ndarray]:
+    raw = RNG.standard_normal((5, n, 6))
+    x, y = np.asarray(sphere.projx(raw[0])), np.asarray(sphere.projx(raw[1]))
+    tangents = [np.asarray(sphere.proju(x, r)) for r in raw[2:4]]
+    return {"x": x, "y": y, "u": tangents[0], "v": tangents[1], "w": raw[4]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("exact", [False, True])
+def test_parity(kind, exact):
+    theirs, mine = manifolds(kind, exact)
+    if kind != "whole":
+        theirs32 = (geoopt.SphereExact if exact else geoopt.Sphere)(
+            **{k: torch.tensor(v, dtype=torch.float32) for k, v in KINDS[kind].items()}
+        )
+    arrays = points(mine)
+
+    def op(name, *names, **kwargs):
+        def run(*a):
+            which = theirs if kind == "whole" or a[0].dtype == torch.float64 else theirs32
+            return getattr(which, name)(*a, **kwargs)
+
+        return Operation(run, lambda *a: getattr(mine, name)(*a, **kwargs), names)
+
+    compare(
+        {
+            "inner": op("inner", "x", "u", "v"),
+            "inner u": op("inner", "x", "u", keepdim=True),
+            "norm": op("norm", "x", "u"),
+            "component_inner": op("component_inner", "x", "u", "v"),
+            "projx": op("projx", "w"),
+            "proju": op("proju", "x", "w"),
+            "egrad2rgrad": op("egrad2rgrad", "x", "w"),
+            "expmap": op("expmap", "x", "u"),
+            "retr": op("retr", "x", "u"),
+            "transp": op("transp", "x", "y", "v"),
+            "logmap": op("logmap", "x", "y"),
+            "dist": op("dist", "x", "y", keepdim=True),
+            "dist2": op("dist2", "x", "y"),
+            "retr_transp": op("retr_transp", "x", "u", "v"),
+            "expmap_transp": op("expmap_transp", "x", "u", "v"),
+            "transp_follow_retr": op("transp_follow_retr", "x", "u", "v"),
+            "transp_follow_expmap": op("transp_follow_expmap", "x", "u", "v"),
+        },
+        arrays,
+        rtol=1e-11,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_laws(kind):
+    _, mine = manifolds(kind)
+    a = points(mine, n=20)
+    x, u = a["x"], a["u"] * np.linspace(0.01, 2.9, 20)[:, None] / np.linalg.norm(a["u"], axis=-1, keepdims=True)
+    y = mine.expmap(x, u)
+    np.testing.assert_allclose(mine.logmap(x, y), u, atol=2e-14)
+    np.testing.assert_allclose(mine.dist(x, y), np.linalg.norm(u, axis=-1), rtol=1e-12)
+    np.testing.assert_allclose(mine.projx(mine.projx(a["w"])), mine.projx(a["w"]), atol=1e-15)
+    np.testing.assert_allclose(mine.proju(x, mine.proju(x, a["w"])), mine.proju(x, a["w"]), atol=1e-14)
+    assert mine.check_point_on_manifold(y)
+    assert mine.check_vector_on_tangent(x, u)
+    assert not mine.check_point_on_manifold(2 * y)
+
+
+def test_coincident_points():
+    """geoopt: dist(s, s) = 4.5e-4 (float32: 0.014), with gradient 0; exp's gradient at u = 0 is NaN."""
+    sphere = Sphere()
+    s = sphere.projx(jnp.asarray(RNG.standard_normal((3, 4))))
+    assert float(geoopt.Sphere().dist(torch.tensor(np.asarray(s)), torch.tensor(np.asarray(s))).min()) > 4e-4
+    np.testing.assert_array_equal(sphere.dist(s, s), 0)
+    for d in (1e-12, 1e-9, 1e-4):
+        u = sphere.proju(s, jnp.ones_like(s))
+        u = d * u / jnp.linalg.norm(u, axis=-1, keepdims=True)
+        # A float64 coordinate of size 1 holds a step of 1e-12 to four digits only.
+        np.testing.assert_allclose(sphere.dist(s, sphere.expmap(s, u)), d, rtol=4e-16 / d + 1e-14)
+    jacobian = jax.jacobian(lambda u: sphere.expmap(s[0], u))(jnp.zeros(4))
+    np.testing.assert_allclose(jacobian, np.eye(4), atol=1e-15)
+    # d²/du² exp_x(u) at 0 is -x δ, and the Hessian of dist² between x and exp_x(u) is twice the metric.
+    hessian = jax.hessian(lambda u: sphere.expmap(s[0], u))(jnp.zeros(4))
+    np.testing.assert_allclose(hessian, -np.asarray(s[0])[:, None, None] * np.eye(4), atol=1e-15)
+    basis = np.linalg.svd(np.asarray(s[:1]))[2][1:].T
+    hessian = jax.hessian(lambda t: sphere.dist2(s[0], sphere.expmap(s[0], basis @ t)))(jnp.zeros(3))
+    np.testing.assert_allclose(hessian, 2 * np.eye(3), atol=1e-14)
+    for f in (sphere.dist, sphere.dist2, lambda x, y: jnp.sum(sphere.logmap(x, y) ** 2)):
+        assert np.isfinite(jax.grad(lambda x: jnp.sum(f(x, s)))(s)).all()  # noqa: B023
+        assert np.isfinite(jax.grad(lambda x: jnp.sum(f(x, s)))(-s)).all()  # noqa: B023
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="intersection and complement are both given"):
+        Sphere(intersection=SPAN, complement=SPAN)
+    with pytest.raises(ValueError, match="dimension 1"):
+        Sphere(intersection=SPAN[:, :1])
+    with pytest.raises(ValueError, match="dimension 1"):
+        Sphere(complement=RNG.standard_normal((4, 3)))
+    with pytest.raises(NotImplementedError, match="Sphere has no origin; it has .*random"):
+        Sphere().origin(3)
+    assert jax.jit(lambda span: Sphere(intersection=span).projx(jnp.ones(6)))(SPAN).shape == (6,)
+
+
+def test_random_and_batches():
+    sphere = Sphere(intersection=jnp.asarray(SPAN))
+    x = sphere.random(jax.random.key(0), 2000, 6)
+    assert sphere.check_point_on_manifold(x)
+    assert float(jnp.linalg.norm(x.mean(0))) < 0.08
+    y = sphere.random_uniform(jax.random.key(1), 5, 1, 6)
+    assert sphere.dist(x[:3], y).shape == (5, 3)
+    lanes = jax.vmap(lambda m, a, b: m.dist(a, b), in_axes=(None, 0, 0))(sphere, x[:5], y[:, 0])
+    np.testing.assert_allclose(lanes, sphere.dist(x[:5], y[:, 0]))

@@ -1,0 +1,167 @@
+"""The unit sphere, whole or cut by a linear subspace."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.linalg import transpose
+from port_jax.manifolds import trig
+from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
+
+Vector = Float[Array, "*batch d"]
+
+@pytree
+class Sphere(Manifold):
+    """{x : ‖x‖ = 1, x ∈ S} with the metric of the surrounding space; S is a subspace of R^d, or all of it.
+
+    `intersection` spans S with its columns, `complement` spans what S is orthogonal to; both `[..., d, K]`. What is kept is
+    the orthogonal `projector` onto S, `[..., d, d]`.
+
+        exp_x(u) = cos(‖u‖) x + sin(‖u‖) u/‖u‖,   d(x, y) = arccos ⟨x, y⟩,   retr_x(u) = (x + u)/‖x + u‖
+
+    The distance is computed from the chord ‖x - y‖, so that it does not lose the half of the digits that arccos loses.
+    """
+
+    ndim: ClassVar[int] = 1
+
+    projector: Float[Array, "*batch d d"] | None
+
+    def __init__(
+        self,
+        intersection: Float[Array, "*batch d K"] | None = None,
+        complement: Float[Array, "*batch d K"] | None = None,
+        *,
+        projector: Float[Array, "*batch d d"] | None = None,
+    ) -> None:
+        given = [name for name, span in (("intersection", intersection), ("complement", complement)) if span is not None]
+        if len(given) == 2:
+            raise ValueError(
+                f"{self.name}: intersection and complement are both given; give one (the complement of a span "
+                "is the intersection with its orthogonal complement)"
+            )
+        if intersection is not None:
+            q = jnp.linalg.qr(jnp.asarray(intersection))[0]
+            projector = q @ transpose(q)
+        if complement is not None:
+            q = jnp.linalg.qr(jnp.asarray(complement))[0]
+            projector = jnp.eye(q.shape[-2], dtype=q.dtype) - q @ transpose(q)
+        if given and (known := concrete(projector)) is not None:
+            rank = np.linalg.matrix_rank(known)
+            if (rank <= 1).any():
+                raise ValueError(
+                    f"{self.name}: {given[0]} leaves a subspace of dimension {int(rank.min())}, in which the sphere "
+                    "is at most two points; it has to leave 2 dimensions or more"
+                )
+        object.__setattr__(self, "projector", projector)
+
+    def inner(
+        self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False
+    ) -> Float[Array, "..."]:
+        inner = jnp.sum(u * (u if v is None else v), -1, keepdims=keepdim)
+        batch = (*x.shape[:-1], 1) if keepdim else x.shape[:-1]
+        return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
+
+    def projx(self, x: Vector) -> Vector:
+        x = self._subspace(x)
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    def proju(self, x: Vector, u: Vector) -> Vector:
+        return self._subspace(u - jnp.sum(x * u, -1, keepdims=True) * x)
+
+    def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        return self.proju(x, u)
+
+    def expmap(self, x: Vector, u: Vector) -> Vector:
+        square = jnp.sum(u * u, -1, keepdims=True)
+        return trig.cos_k(square) * x + trig.sin_ratio(square) * u
+
+    def retr(self, x: Vector, u: Vector) -> Vector:
+        return self.projx(x + u)
+
+    def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
+        """Projection of v onto the tangent space at y, as in geoopt: linear in v, and not an isometry."""
+        return self.proju(y, v)
+
+    def logmap(self, x: Vector, y: Vector) -> Vector:
+        """u with exp_x(u) = y and ‖u‖ = d(x, y); at y = -x, where every direction leads there, it is 0."""
+        u = self.proju(x, y - x)
+        square = jnp.sum(u * u, -1, keepdims=True)
+        near = (square < 0.02) & (jnp.sum(x * y, -1, keepdims=True) > 0)
+        sine = jnp.sqrt(jnp.where(near | (square == 0), 1, square))
+        return u * jnp.where(near, trig.arsin_ratio(jnp.where(near, square, 0)), self.dist(x, y, keepdim=True) / sine)
+
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+        below, above = _versines(x, y, keepdim)
+        return 2 * jnp.arctan2(trig.sqrt_or_zero(below), trig.sqrt_or_zero(above))
+
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+        """The square as a function of 1 - ⟨x, y⟩, which is analytic at x = y: 2q T(q/2)², with T = arcsin(√s)/√s."""
+        below, _ = _versines(x, y, keepdim)
+        near = below < 1
+        half = jnp.where(near, 0.5 * below, 0)
+        return jnp.where(near, 4 * half * trig.arsin_ratio(half) ** 2, self.dist(x, y, keepdim=keepdim) ** 2)
+
+    def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+        """Uniform on the sphere in the subspace; the projector's dtype where there is one."""
+        dtype = dtype if self.projector is None or dtype is not None else self.projector.dtype
+        return self.projx(jax.random.normal(key, size, dtype or float))
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+        return self.random_uniform(key, *size, dtype=dtype, **kwargs)
+
+    def _check_shape(self, x: Vector, name: str) -> Verdict:
+        ok, reason = super()._check_shape(x, name)
+        if not ok:
+            return ok, reason
+        size, wanted = np.shape(x)[-1], None if self.projector is None else self.projector.shape[-1]
+        if wanted is not None and size != wanted:
+            return False, f"{name} has shape {np.shape(x)}; the subspace lies in {wanted} dimensions, not {size}"
+        return (True, None) if size > 1 else (False, f"{name} has shape {np.shape(x)}; the sphere of R^1 is two points")
+
+    def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
+        norm = np.linalg.norm(x, axis=-1)
+        if not np.allclose(norm, 1, atol=atol, rtol=rtol):
+            return False, f"x has norm {norm.flat[np.abs(norm - 1).argmax()]:.8g}, not 1"
+        away = np.abs(self._subspace(x) - x).max(initial=0)
+        if not np.allclose(self._subspace(x), x, atol=atol, rtol=rtol):
+            return False, f"x is {away:.3g} away from the subspace"
+        return True, None
+
+    def _check_vector_on_tangent(self, x: Vector, u: Vector, *, atol: float, rtol: float) -> Verdict:
+        inner = np.asarray(self.inner(x, x, u))
+        if not np.allclose(inner, 0, atol=atol, rtol=rtol):
+            return False, f"<x, u> is {inner.flat[np.abs(inner).argmax()]:.3g}, not 0"
+        return True, None
+
+    def _subspace(self, x: Vector) -> Vector:
+        if self.projector is None:
+            return x
+        return jnp.einsum("...ij,...j->...i", jnp.asarray(self.projector, x.dtype), x)
+
+
+@pytree
+class SphereExact(Sphere):
+    """The sphere whose retraction is the exponential map."""
+
+    __init__ = Sphere.__init__
+
+    def retr(self, x: Vector, u: Vector) -> Vector:
+        return self.expmap(x, u)
+
+
+def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """1 - ⟨x, y⟩ and 1 + ⟨x, y⟩ for unit vectors, from the chords: (‖x ∓ y‖² + 2 - ‖x‖² - ‖y‖²)/2.
+
+    The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of
+    ⟨x, y⟩, as in geoopt.
+    """
+    excess = 1 - 0.5 * (jnp.sum(x * x, -1, keepdims=keepdim) + jnp.sum(y * y, -1, keepdims=keepdim))
+    excess = excess - jax.lax.stop_gradient(excess)
+    below = 0.5 * jnp.sum((x - y) ** 2, -1, keepdims=keepdim) + excess
+    above = 0.5 * jnp.sum((x + y) ** 2, -1, keepdims=keepdim) + excess
+    return below, above

@@ -1,0 +1,146 @@
+"""Symmetric positive definite matrices with the affine-invariant metric, and two more distances."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import field
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
+from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+Matrix = Float[Array, "*batch n n"]
+
+_NEAR = 0.02
+_TERMS = 9
+
+
+class SPDMetric(enum.Enum):
+    """What `dist` measures: affine-invariant, Stein, log-Euclidean."""
+
+    AIM = "AIM"
+    SM = "SM"
+    LEM = "LEM"
+
+
+@pytree
+class SymmetricPositiveDefinite(Manifold):
+    """{X = Xᵀ, X > 0} with ⟨U, V⟩_X = tr X⁻¹U X⁻¹V (Pennec, Fillard and Ayache 2006).
+
+        exp_X(U) = X^½ exp(X^-½ U X^-½) X^½,   retr_X(U) = X + U + U X⁻¹ U / 2
+
+    `default_metric` chooses `dist` only, as in geoopt; all else belongs to the affine-invariant metric:
+
+        AIM  ‖log X^-½ Y X^-½‖      SM  log det (X + Y)/2 - log(det X det Y)/2      LEM  ‖log X - log Y‖
+
+    SM is the Stein divergence (Sra 2012), whose square root is a metric.
+    """
+
+    ndim: ClassVar[int] = 2
+    default_metric: SPDMetric | str = field(default=SPDMetric.AIM, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        if self.default_metric not in [*SPDMetric, *(metric.value for metric in SPDMetric)]:
+            raise ValueError(
+                f"{self.name}: default_metric is {self.default_metric!r}; it has to be one of "
+                f"{', '.join(repr(metric.value) for metric in SPDMetric)}"
+            )
+        object.__setattr__(self, "default_metric", SPDMetric(self.default_metric))
+
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+        inv_x = sym_invm(x)
+        inner = trace(inv_x @ u @ inv_x @ (u if v is None else v))
+        return inner[..., None, None] if keepdim else inner
+
+    def projx(self, x: Matrix) -> Matrix:
+        """The symmetric part with its eigenvalues made positive by their absolute values."""
+        return sym_funcm(sym(x), jnp.abs)
+
+    def proju(self, x: Matrix, u: Matrix) -> Matrix:
+        return jnp.broadcast_to(sym(u), jnp.broadcast_shapes(x.shape, u.shape))
+
+    def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
+        return x @ sym(u) @ transpose(x)
+
+    def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        return sym(x + u + 0.5 * u @ sym_invm(x) @ u)
+
+    def expmap(self, x: Matrix, u: Matrix) -> Matrix:
+        inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
+        return sqrt_x @ sym_expm(inv_sqrt_x @ u @ inv_sqrt_x) @ sqrt_x
+
+    def logmap(self, x: Matrix, y: Matrix) -> Matrix:
+        inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
+        return sqrt_x @ _log_quotient(inv_sqrt_x, x, y) @ sqrt_x
+
+    def transp(self, x: Matrix, y: Matrix, v: Matrix) -> Matrix:
+        """Parallel transport along the geodesic: E v Eᵀ with E = X^½ (X^-½ Y X^-½)^½ X^-½."""
+        inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
+        half = sym_expm(0.5 * _log_quotient(inv_sqrt_x, x, y))
+        return sqrt_x @ half @ sym(inv_sqrt_x @ v @ inv_sqrt_x) @ half @ sqrt_x
+
+    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+        if self.default_metric is SPDMetric.SM:
+            return self._stein(x, y, keepdim)
+        square = self.dist2(x, y, keepdim=keepdim)
+        return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+        if self.default_metric is SPDMetric.SM:
+            return self._stein(x, y, keepdim) ** 2
+        if self.default_metric is SPDMetric.LEM:
+            difference = sym_logm(x) - sym_logm(y)
+        else:
+            difference = _log_quotient(sym_inv_sqrtm2(x)[0], x, y)
+        return jnp.sum(difference**2, (-2, -1), keepdims=keepdim)
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+        """exp of the symmetric part of a Gaussian matrix with deviation 1/2."""
+        return sym_expm(sym(0.5 * jax.random.normal(key, size, dtype or float)))
+
+    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+        return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
+
+    def _check_shape(self, x: Matrix, name: str) -> Verdict:
+        ok, reason = super()._check_shape(x, name)
+        if ok and np.shape(x)[-1] != np.shape(x)[-2]:
+            return False, f"{name} has shape {np.shape(x)}; its last two axes have to be equal"
+        return ok, reason
+
+    def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:
+        ok, reason = self._check_vector_on_tangent(x, x, atol=atol, rtol=rtol)
+        if not ok:
+            return False, "x is not symmetric"
+        lowest = float(np.linalg.eigvalsh(x).min())
+        return (True, None) if lowest > 0 else (False, f"x has the eigenvalue {lowest:.3g}, which is not positive")
+
+    def _check_vector_on_tangent(self, x: Matrix, u: Matrix, *, atol: float, rtol: float) -> Verdict:
+        ok = np.allclose(u, transpose(u), atol=atol, rtol=rtol)
+        return (True, None) if ok else (False, "u is not symmetric")
+
+    def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Float[Array, "..."]:
+        """Σ log((1 + λᵢ)/(2√λᵢ)) over the eigenvalues λ of X^-½ Y X^-½: no difference of determinants, and 0 at x = y."""
+        inv_sqrt_x = sym_inv_sqrtm2(x)[0]
+        stein = jnp.sum(extract_diag(sym_funcm(inv_sqrt_x @ y @ inv_sqrt_x, _half_log_ratio)), -1)
+        return stein[..., None, None] if keepdim else stein
+
+
+def _half_log_ratio(e: Float[Array, "..."]) -> Float[Array, "..."]:
+    return 0.5 * jnp.log1p((e - 1) ** 2 / (4 * e))
+
+
+def _log_quotient(inv_sqrt_x: Matrix, x: Matrix, y: Matrix) -> Matrix:
+    """log(X^-½ Y X^-½): from Y - X by the series of log(1 + D) where D is small, so that it is exactly 0 at x = y."""
+    d = sym(inv_sqrt_x @ (y - x) @ inv_sqrt_x)
+    near = jnp.sum(d * d, (-2, -1), keepdims=True) < _NEAR**2
+    eye = jnp.eye(x.shape[-1], dtype=d.dtype)
+    small = jnp.where(near, d, 0)
+    series = jnp.zeros_like(d)
+    for n in range(_TERMS, 0, -1):
+        series = small @ ((1 - 2 * (n % 2 == 0)) / n * eye + series)
+    return jnp.where(near, series, sym_logm(jnp.where(near, eye, inv_sqrt_x @ y @ inv_sqrt_x)))
