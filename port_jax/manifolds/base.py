@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn
+import dataclasses
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 Point = Float[Array, "..."]
 Tangent = Float[Array, "..."]
+Verdict = tuple[bool, str | None]
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
+    """A frozen dataclass whose fields are pytree leaves, but for those with `metadata={"static": True}`.
+
+    Unlike `jax.tree_util.register_dataclass` it rebuilds without calling `__init__`, so that validation there sees what people
+    write and never a tracer, a gradient or a placeholder.
+    """
+    cls = dataclasses.dataclass(frozen=True)(cls)
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    leaves = [f.name for f in fields if not f.metadata.get("static")]
+    static = [f.name for f in fields if f.metadata.get("static")]
+
+    def flatten_with_keys(self: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in leaves]
+        return children, tuple(getattr(self, name) for name in static)
+
+    def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
+        self = object.__new__(cls)
+        for name, value in [*zip(leaves, children), *zip(static, aux)]:
+            object.__setattr__(self, name, value)
+        return self
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
+    return cls
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """The value as a numpy array, or None where it is traced or no number at all."""
+    if isinstance(value, (bool, int, float, np.number, np.ndarray)):
+        return np.asarray(value)
+    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        return np.asarray(value)
+    return None
+
+
+def require_positive(owner: str, name: str, value: Any, remedy: str) -> None:
+    """Raise ValueError if a concrete `value` is not finite and positive."""
+    number = concrete(value)
+    if number is not None and not (np.isfinite(number).all() and (number > 0).all()):
+        raise ValueError(f"{owner}({name}={number}): {name} must be finite and positive; {remedy}")
 
 
 class Manifold:
@@ -23,6 +70,11 @@ class Manifold:
     """How many trailing axes make one point: 0 for numbers, 1 for vectors, 2 for matrices."""
     reversible: ClassVar[bool] = False
     """Whether `retr` run backwards gives the start again, which samplers need."""
+
+    @property
+    def name(self) -> str:
+        """The class's name."""
+        return type(self).__name__
 
     # What every manifold has to give.
 
@@ -105,6 +157,99 @@ class Manifold:
         """v transported along the geodesic of u."""
         return self.expmap_transp(x, u, v)[1]
 
+    # Parts of a compound point; a manifold that is no product has one.
+
+    def pack_point(self, *parts: Point) -> Point:
+        """One array from the parts of a point."""
+        if len(parts) != 1:
+            raise ValueError(f"{self.name}.pack_point takes 1 array, got {len(parts)}; only products have more parts")
+        return parts[0]
+
+    def unpack_tensor(self, x: Point) -> Any:
+        """The parts of a point, as `pack_point` takes them: here the array itself."""
+        return x
+
+    # Checks of concrete values, outside jit. `explain=True` returns (verdict, reason or None).
+
+    def check_point(self, x: Point, *, explain: bool = False) -> bool | Verdict:
+        """Whether x has a shape that points can have."""
+        return _answer(self._check_shape(x, "x"), explain)
+
+    def check_vector(self, u: Tangent, *, explain: bool = False) -> bool | Verdict:
+        """Whether u has a shape that tangent vectors can have."""
+        return _answer(self._check_shape(u, "u"), explain)
+
+    def check_point_on_manifold(
+        self, x: Point, *, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> bool | Verdict:
+        """Whether x lies on the manifold, to the tolerances."""
+        return _answer(self._point_verdict(x, atol, rtol), explain)
+
+    def check_vector_on_tangent(
+        self,
+        x: Point,
+        u: Tangent,
+        *,
+        ok_point: bool = False,
+        explain: bool = False,
+        atol: float = 1e-5,
+        rtol: float = 1e-5,
+    ) -> bool | Verdict:
+        """Whether u is tangent at x; `ok_point` takes x for granted."""
+        return _answer(self._vector_verdict(x, u, ok_point, atol, rtol), explain)
+
+    def assert_check_point(self, x: Point) -> None:
+        """Raise ValueError unless `check_point`."""
+        self._raise_unless(self._check_shape(x, "x"))
+
+    def assert_check_vector(self, u: Tangent) -> None:
+        """Raise ValueError unless `check_vector`."""
+        self._raise_unless(self._check_shape(u, "u"))
+
+    def assert_check_point_on_manifold(self, x: Point, *, atol: float = 1e-5, rtol: float = 1e-5) -> None:
+        """Raise ValueError unless `check_point_on_manifold`."""
+        self._raise_unless(self._point_verdict(x, atol, rtol))
+
+    def assert_check_vector_on_tangent(
+        self, x: Point, u: Tangent, *, ok_point: bool = False, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> None:
+        """Raise ValueError unless `check_vector_on_tangent`."""
+        self._raise_unless(self._vector_verdict(x, u, ok_point, atol, rtol))
+
+    # For the manifolds to fill in.
+
+    def _check_shape(self, x: Point, name: str) -> Verdict:
+        if np.ndim(x) < self.ndim:
+            return False, f"{name} has shape {np.shape(x)}; a point of {self.name} needs {self.ndim} axes or more"
+        return True, None
+
+    def _check_point_on_manifold(self, x: Point, *, atol: float, rtol: float) -> Verdict:
+        return True, None
+
+    def _check_vector_on_tangent(self, x: Point, u: Tangent, *, atol: float, rtol: float) -> Verdict:
+        return True, None
+
+    def _point_verdict(self, x: Point, atol: float, rtol: float) -> Verdict:
+        ok, reason = self._check_shape(x, "x")
+        return self._check_point_on_manifold(x, atol=atol, rtol=rtol) if ok else (ok, reason)
+
+    def _vector_verdict(self, x: Point, u: Tangent, ok_point: bool, atol: float, rtol: float) -> Verdict:
+        ok, reason = (True, None) if ok_point else self._point_verdict(x, atol, rtol)
+        if ok and not ok_point:
+            ok, reason = self._check_shape(u, "u")
+        return self._check_vector_on_tangent(x, u, atol=atol, rtol=rtol) if ok else (ok, reason)
+
+    def _raise_unless(self, verdict: Verdict) -> None:
+        ok, reason = verdict
+        if not ok:
+            raise ValueError(f"not on {self.name}: {reason}")
+
     def _lacks(self, operation: str) -> NoReturn:
-        has = sorted(name for name in vars(Manifold) if not name.startswith("_") and getattr(type(self), name) is not vars(Manifold)[name])
-        raise NotImplementedError(f"{type(self).__name__} has no {operation}; it has {', '.join(has)}")
+        has = [
+            n for n in vars(Manifold) if not n.startswith("_") and getattr(type(self), n) is not getattr(Manifold, n)
+        ]
+        raise NotImplementedError(f"{self.name} has no {operation}; it has {', '.join(sorted(has))}")
+
+
+def _answer(verdict: Verdict, explain: bool) -> bool | Verdict:
+    return verdict if explain else verdict[0]

@@ -1,0 +1,166 @@
+"""Gyrovector algebra of the stereographic model, for any curvature k: pure functions of arrays.
+
+Moebius addition is usually written ((1 - 2k<x,y> - k|y|²) x + (1 + k|x|²) y) / (1 - 2k<x,y> + k²|x|²|y|²). With w = x + y,
+A = 1 + k|x|², B = 1 + k|y|² the same point is (A w - k|w|² x) / (A B - k|w|²), which for k <= 0 adds positive numbers only and
+keeps full relative precision where x and -y nearly agree. On the sphere, where k|w|² > 1, the usual form is the stable one.
+
+Ungar, "Analytic hyperbolic geometry" (2008), chapters 2 and 3; Bachmann et al. (2020), section 2 for k of any sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.manifolds import trig
+
+Vector = Float[Array, "*batch d"]
+Scalar = Float[Array, "*batch 1"]
+Curvature = Float[Array, "..."]
+
+
+def dot(x: Vector, y: Vector) -> Scalar:
+    """Euclidean inner product over the last axis, kept with length 1."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def conformal(x: Vector, k: Curvature) -> Scalar:
+    """2/lambda_x = 1 + k|x|², positive also where rounding puts x on the boundary."""
+    return trig.positive_part(1 + k * dot(x, x))
+
+
+def boundary_margin(dtype: Any) -> float:
+    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and what half precision resolves."""
+    if dtype == jnp.float64:
+        return 1e-5
+    return max(4e-3, 4 * float(jnp.finfo(dtype).eps))
+
+
+def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
+    """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) where it is longer."""
+    eps = boundary_margin(x.dtype) if eps is None else eps
+    limit = jnp.where(k < 0, (1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1)), 1e15).astype(x.dtype)
+    square = dot(x, x)
+    outside = square > limit * limit
+    return jnp.where(outside, x * (limit / jnp.sqrt(jnp.where(outside, square, 1))), x)
+
+
+def _mobius_add(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature) -> Vector:
+    """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
+    w = c * x + s
+    w2 = dot(w, w)
+    far = k * w2 > c * c
+    xs, s2 = c * dot(x, s), dot(s, s)
+    first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
+    second = jnp.where(far, s, w)
+    denominator = jnp.where(far, c * c - 2 * k * xs + k * k * dot(x, x) * s2, a * b - k * w2)
+    return (first * x + a * c * second) / trig.denominator(denominator)
+
+
+def mobius_add(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """x + y in the gyrogroup."""
+    return _mobius_add(x, y, 1.0, conformal(x, k), conformal(y, k), k)
+
+
+def mobius_sub(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """x + (-y)."""
+    return mobius_add(x, -y, k)
+
+
+def mobius_coadd(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """Coaddition x + gyr[x, -y] y = (B x + A y)/(1 - k²|x|²|y|²), the commutative one."""
+    x2, y2 = dot(x, x), dot(y, y)
+    a, b = conformal(x, k), conformal(y, k)
+    # For k < 0 the denominator is A + B - A B, a sum of positive numbers.
+    denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * x2 * y2)
+    tiny = jnp.abs(denominator) < jnp.finfo(x.dtype).tiny
+    return (b * x + a * y) / jnp.where(tiny, jnp.finfo(x.dtype).tiny, denominator)
+
+
+def mobius_cosub(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """x coadded with -y."""
+    return mobius_coadd(x, -y, k)
+
+
+def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
+    """gyr[x, y] z, the rotation that makes up for the missing associativity: x + (y + z) = (x + y) + gyr[x, y] z."""
+    a, b = conformal(x, k), conformal(y, k)
+    w = x + y
+    w2, wz, yz, xz = dot(w, w), dot(w, z), dot(y, z), dot(x, z)
+    x2, y2, xy = dot(x, x), dot(y, y), dot(x, y)
+    far = k * w2 > 1
+    # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
+    first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
+    second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
+    denominator = jnp.where(far, 1 - 2 * k * xy + k * k * x2 * y2, a * b - k * w2)
+    return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(denominator)
+
+
+def mobius_scalar_mul(r: Float[Array, "..."], x: Vector, k: Curvature) -> Vector:
+    """r times x along its ray: tan_k(r artan_k|x|) x/|x|."""
+    s = k * dot(x, x)
+    q = r * trig.artan_ratio(s)
+    return q * trig.tan_ratio(s * q * q) * x
+
+
+def _stretched(x: Vector, fx: Vector, k: Curvature) -> Vector:
+    """expmap0(f(logmap0(x))) for linear f, given f(x): the ratio of artan_k commutes with f."""
+    q = trig.artan_ratio(k * dot(x, x))
+    return q * fx * trig.tan_ratio(k * q * q * dot(fx, fx))
+
+
+def mobius_matvec(m: Float[Array, "*batch e d"], x: Vector, k: Curvature) -> Float[Array, "*batch e"]:
+    """The matrix m applied in the tangent space of the origin."""
+    high = jax.lax.Precision.HIGHEST
+    if m.ndim == 2:
+        return _stretched(x, jnp.matmul(x, m.T, precision=high), k)
+    return _stretched(x, jnp.matmul(m, x[..., None], precision=high)[..., 0], k)
+
+
+def mobius_pointwise_mul(w: Float[Array, "..."], x: Vector, k: Curvature) -> Vector:
+    """The diagonal matrix of w applied in the tangent space of the origin."""
+    return _stretched(x, w * x, k)
+
+
+def expmap0(u: Vector, k: Curvature) -> Vector:
+    """Exponential map at the origin: tan_k|u| u/|u|."""
+    return u * trig.tan_ratio(k * dot(u, u))
+
+
+def logmap0(y: Vector, k: Curvature) -> Vector:
+    """Logarithm at the origin: artan_k|y| y/|y|."""
+    return y * trig.artan_ratio(k * dot(y, y))
+
+
+def mobius_fn_apply_chain(x: Vector, *fns: Callable[[Vector], Vector], k: Curvature) -> Vector:
+    """The functions one after another in the tangent space of the origin; x itself without functions."""
+    if not fns:
+        return x
+    u = logmap0(x, k)
+    for fn in fns:
+        u = fn(u)
+    return expmap0(u, k)
+
+
+def mobius_fn_apply(fn: Callable[..., Vector], x: Vector, *args: Any, k: Curvature, **kwargs: Any) -> Vector:
+    """fn(logmap0(x), *args, **kwargs), mapped back."""
+    return expmap0(fn(logmap0(x, k), *args, **kwargs), k)
+
+
+def mobiusify(fn: Callable[..., Vector]) -> Callable[..., Vector]:
+    """fn as a function of points: `mobiusify(fn)(x, *args, k=k, **kwargs)`."""
+
+    def mobius_fn(x: Vector, *args: Any, k: Curvature, **kwargs: Any) -> Vector:
+        return mobius_fn_apply(fn, x, *args, k=k, **kwargs)
+
+    return mobius_fn
+
+
+def antipode(x: Vector, k: Curvature) -> Vector:
+    """The point opposite to x: -x/(k|x|²) on the sphere (0 for x = 0, whose antipode is at infinity), -x for k <= 0."""
+    s = k * dot(x, x)
+    return jnp.where(s > 0, -x / jnp.where(s > 0, s, 1), -x)

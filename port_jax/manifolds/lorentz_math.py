@@ -1,0 +1,242 @@
+"""The hyperboloid -x0² + |xs|² = -k, x0 > 0, of curvature -1/k: pure functions of arrays, time coordinate first.
+
+A point is known by its space part xs, a tangent vector by its space part as well: their time coordinates follow, x0 = sqrt(k + |xs|²),
+u0 = <xs, us>/x0. Where inner products of nearby or distant points would cancel, the formulas below use the space parts alone.
+
+Ratcliffe, "Foundations of hyperbolic manifolds" (2006), chapter 3; Law et al., "Lorentzian distance learning" (2019).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.manifolds import trig
+
+Vector = Float[Array, "*batch d+1"]
+Space = Float[Array, "*batch d"]
+Scalar = Float[Array, "*batch 1"]
+Curvature = Float[Array, "..."]
+
+
+def dot(x: Space, y: Space) -> Scalar:
+    """Euclidean inner product over the last axis, kept with length 1."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def inner(u: Vector, v: Vector) -> Scalar:
+    """Minkowski inner product -u0 v0 + <us, vs>."""
+    return dot(u[..., 1:], v[..., 1:]) - u[..., :1] * v[..., :1]
+
+
+def _join(time: Scalar, space: Space) -> Vector:
+    shape = jnp.broadcast_shapes(time.shape[:-1], space.shape[:-1])
+    return jnp.concatenate(
+        [jnp.broadcast_to(time, (*shape, 1)), jnp.broadcast_to(space, (*shape, space.shape[-1]))], -1
+    )
+
+
+def _scale(*arrays: Array) -> Array:
+    """The largest entry by absolute value along the last axis, 1 where all are 0; a constant for differentiation."""
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(a), -1, keepdims=True) for a in jnp.broadcast_arrays(*arrays)]), 0)
+    return jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+
+
+def _time(space: Space) -> Scalar:
+    """sqrt(1 + |xs|²), without overflow of the square."""
+    m = jnp.maximum(_scale(space), 1)
+    scaled = space / m
+    return m * jnp.sqrt(1 / (m * m) + dot(scaled, scaled))
+
+
+def project(x: Vector, k: Curvature) -> Vector:
+    """The point with the space part of x."""
+    r = jnp.sqrt(k)
+    return _join(r * _time(x[..., 1:] / r), x[..., 1:])
+
+
+def project_u(x: Vector, v: Vector, k: Curvature) -> Vector:
+    """Projection v + <x, v> x/k onto the tangent space at x."""
+    return v + inner(x, v) / k * x
+
+
+class Chord(NamedTuple):
+    """Two points on the unit hyperboloid, by their space parts, and the chord between them."""
+
+    x: Space
+    y: Space
+    tx: Scalar
+    ty: Scalar
+    w: Space
+    """y - x, from the difference of the coordinates as given."""
+    s: Scalar
+    """sinh²(d/2), a quarter of the chord's Minkowski square."""
+
+
+def chord(x: Vector, y: Vector, k: Curvature) -> Chord:
+    """The chord from x to y.
+
+    With w = ys - xs, v = ys + xs, on the unit hyperboloid, |y - x|² = (4|w|² + |w ∧ v|²)/(2 + 2(x0 y0 + <xs, ys>)), free of cancellation
+    when <xs, ys> >= 0; for far points on opposite sides it is 2(x0 y0 - <xs, ys> - 1).
+    """
+    r = jnp.sqrt(k)
+    px, py = x[..., 1:] / r, y[..., 1:] / r
+    w, v = (y[..., 1:] - x[..., 1:]) / r, (y[..., 1:] + x[..., 1:]) / r
+    tx, ty = _time(px), _time(py)
+    xy, tt = dot(px, py), tx * ty
+    # |w ∧ v|² is |longer|² |rest of the shorter|²
+    w_long = dot(w, w) > dot(v, v)
+    longer, shorter = jnp.where(w_long, w, v), jnp.where(w_long, v, w)
+    m = _scale(longer)
+    unit = longer / m
+    unit2 = dot(unit, unit)
+    rest = shorter - dot(shorter, unit) / jnp.where(unit2 > 0, unit2, 1) * unit
+    opposite = (xy < 0) & (tt > 2)
+    g = jnp.sqrt(2 + 2 * jnp.where(opposite, 1, tt + xy))
+    wide = trig.sqrt_or_zero(unit2) * m / g * rest
+    near = 4 * dot(w / g, w / g) + dot(wide, wide)
+    return Chord(px, py, tx, ty, w, jnp.where(opposite, 2 * (tt - xy - 1), near) / 4)
+
+
+def _ambient(s: Scalar, value: Scalar, resolved: Array) -> Scalar:
+    """The number s with the derivatives of `value`, an expression that equals it on the manifold, where that is `resolved`."""
+    value = jnp.where(resolved, value, 0)
+    return jnp.where(resolved, jax.lax.stop_gradient(s) + (value - jax.lax.stop_gradient(value)), s)
+
+
+def _sinh2(x: Vector, y: Vector, k: Curvature) -> Scalar:
+    """sinh²(d/2), differentiated as (-<x, y>/k - 1)/2 in all coordinates, time included, where that keeps half of the digits."""
+    c = chord(x, y, k)
+    resolved = c.s > jnp.sqrt(jnp.finfo(c.s.dtype).eps) * c.tx * c.ty
+    return _ambient(c.s, (-inner(x, y) / k - 1) / 2, resolved)
+
+
+def dist(x: Vector, y: Vector, k: Curvature) -> Scalar:
+    """Geodesic distance sqrt(k) arcosh(-<x, y>/k), from the chord; gradient 0 where x = y."""
+    return 2 * jnp.sqrt(k) * trig.arsinh(trig.sqrt_or_zero(_sinh2(x, y, k)))
+
+
+def dist2(x: Vector, y: Vector, k: Curvature) -> Scalar:
+    """Squared distance, smooth where x = y."""
+    s = _sinh2(x, y, k)
+    ratio = trig.arsin_ratio(-s)
+    return 4 * k * s * ratio * ratio
+
+
+def dist0(x: Vector, k: Curvature) -> Scalar:
+    """Distance to the origin sqrt(k) arcosh(x0/sqrt(k)), from the space part; differentiated in x0 where that keeps half of the digits."""
+    r = jnp.sqrt(k)
+    space = x[..., 1:] / r
+    t, m = _time(space), _scale(space)
+    s = m / (1 + t) * m * dot(space / m, space / m) / 2  # (t - 1)/2 = sinh²(d/2)
+    s = _ambient(s, (x[..., :1] / r - 1) / 2, s > jnp.sqrt(jnp.finfo(s.dtype).eps))
+    return 2 * r * trig.arsinh(trig.sqrt_or_zero(s))
+
+
+def _tangent_norm2(px: Space, t: Scalar, us: Space) -> Scalar:
+    """<u, u> of the tangent vector with space part us at the point px of the unit hyperboloid: |us|² - <px, us>²/t²."""
+    p2 = dot(px, px)
+    along = dot(px, us)
+    rest = us - along / jnp.where(p2 > 0, p2, 1) * px
+    return dot(rest, rest) + along * along / (jnp.where(p2 > 0, p2, 1) * t * t)
+
+
+def expmap(x: Vector, u: Vector, k: Curvature) -> Vector:
+    """Exponential map cosh(|u|/sqrt(k)) x + sqrt(k) sinh(|u|/sqrt(k)) u/|u|, for u tangent at x."""
+    s = -inner(u, u) / k
+    return trig.cos_k(s) * x + trig.sin_ratio(s) * u
+
+
+def expmap0(u: Vector, k: Curvature) -> Vector:
+    """Exponential map at the origin."""
+    s = -inner(u, u) / k
+    start = jnp.sqrt(k) * trig.cos_k(s)
+    moved = trig.sin_ratio(s) * u
+    return _join(start + moved[..., :1], moved[..., 1:])
+
+
+def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) -> Vector:
+    """The point at arc length t from x in the direction of the unit tangent u; t broadcasts against points, last axis included."""
+    s = -t * t / k
+    return trig.cos_k(s) * x + t * trig.sin_ratio(s) * u
+
+
+def _from_space(px: Space, t: Scalar, us: Space) -> Vector:
+    """The tangent vector at px with space part us."""
+    return _join(dot(px, us) / t, us)
+
+
+def logmap(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """Logarithm d/sinh(d) (y - cosh(d) x), with y - cosh(d) x = (y - x) - 2 sinh²(d/2) x."""
+    c = chord(x, y, k)
+    factor = trig.arsin_ratio(-c.s) / jnp.sqrt(1 + c.s)
+    return _from_space(c.x, c.tx, jnp.sqrt(k) * factor * (c.w - 2 * c.s * c.x))
+
+
+def logmap0(y: Vector, k: Curvature) -> Vector:
+    """Logarithm at the origin: (0, sqrt(k) arsinh(|ys|/sqrt(k)) ys/|ys|)."""
+    py = y[..., 1:] / jnp.sqrt(k)
+    us = trig.arsin_ratio(-dot(py, py)) * y[..., 1:]
+    return _join(jnp.zeros_like(us[..., :1]), us)
+
+
+def logmap0back(x: Vector, k: Curvature) -> Vector:
+    """Logarithm at x of the origin: -d/sinh(d) times (|xs|²/sqrt(k), x0 xs/sqrt(k))."""
+    r = jnp.sqrt(k)
+    px = x[..., 1:] / r
+    us = -trig.arsin_ratio(-dot(px, px)) * _time(px) * x[..., 1:]
+    return _from_space(px, _time(px), us)
+
+
+def egrad2rgrad(x: Vector, grad: Vector, k: Curvature) -> Vector:
+    """The Euclidean gradient with the sign of its time coordinate changed, projected onto the tangent space."""
+    return project_u(x, _join(-grad[..., :1], grad[..., 1:]), k)
+
+
+def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
+    """v + <y, v>/(k - <x, y>) (x + y), with <y, v> = <y - x, v>."""
+    c = chord(x, y, k)
+    w0 = dot(c.w, c.x + c.y) / (c.tx + c.ty)
+    vs = v[..., 1:]
+    along = dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx
+    return _from_space(c.y, c.ty, vs + along / (2 + 2 * c.s) * (c.x + c.y))
+
+
+def parallel_transport0(y: Vector, v: Vector, k: Curvature) -> Vector:
+    """Transport from the origin to y: vs + <ys, vs>/(k + sqrt(k) y0) ys, for v0 = 0."""
+    r = jnp.sqrt(k)
+    py, vs = y[..., 1:] / r, v[..., 1:]
+    t = _time(py)
+    return _from_space(py, t, vs + dot(py, vs) / (1 + t) * py)
+
+
+def parallel_transport0back(x: Vector, v: Vector, k: Curvature) -> Vector:
+    """Transport from x to the origin: vs - <xs, vs>/(x0 (sqrt(k) + x0)) xs."""
+    r = jnp.sqrt(k)
+    px, vs = x[..., 1:] / r, v[..., 1:]
+    t = _time(px)
+    us = vs - dot(px, vs) / (t * (1 + t)) * px
+    return _join(jnp.zeros_like(us[..., :1]), us)
+
+
+def project_polar(x: Float[Array, "*batch d+1"], k: Curvature) -> Vector:
+    """The point in direction x[:-1], of length 1, at distance x[-1] from the origin."""
+    direction, d = x[..., :-1], x[..., -1:]
+    s = -d * d / k
+    return _join(jnp.sqrt(k) * trig.cos_k(s), d * trig.sin_ratio(s) * direction)
+
+
+def lorentz_to_poincare(x: Vector, k: Curvature) -> Space:
+    """The point of the unit ball xs/(x0 + sqrt(k)); curvature -1 whatever k is, so distances shrink by sqrt(k)."""
+    r = jnp.sqrt(k)
+    px = x[..., 1:] / r
+    return px / (_time(px) + 1)
+
+
+def poincare_to_lorentz(x: Space, k: Curvature) -> Vector:
+    """The inverse of `lorentz_to_poincare`: sqrt(k) (1 + |x|², 2x)/(1 - |x|²)."""
+    x2 = dot(x, x)
+    return jnp.sqrt(k) * _join(1 + x2, 2 * x) / trig.positive_part(1 - x2)

@@ -1,0 +1,275 @@
+"""The stereographic model of constant curvature k: Poincaré ball, flat space, projected sphere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds import gyrovector as gyro
+from port_jax.manifolds import stereographic_math as math
+from port_jax.manifolds import trig
+from port_jax.manifolds.base import Manifold, Tangent, Verdict
+
+Vector = Float[Array, "*batch d"]
+Number = Float[Array, "..."]
+
+
+class StereographicModel(Manifold):
+    """All operations of the model; a class below it says how its curvature is stored, as `k`.
+
+    The metric is lambda_x² |u|² with lambda_x = 2/(1 + k|x|²), so expmap0(u) lies at distance 2|u| from the origin. An array-valued
+    k broadcasts against points, with length 1 on their last axis. `project=False` leaves a result as the formula gives it; otherwise
+    it is kept at least 4e-3 (float64: 1e-5) of the radius inside the ball.
+    """
+
+    ndim: ClassVar[int] = 1
+    spherical: ClassVar[bool] = True
+    """Whether k can be positive."""
+
+    k: Any
+
+    def _k(self, *arrays: Array) -> Array:
+        return jnp.asarray(self.k, jnp.result_type(*arrays))
+
+    def _projected(self, x: Vector, project: bool) -> Vector:
+        return gyro.project(x, self._k(x)) if project else x
+
+    @property
+    def radius(self) -> Number:
+        """1/sqrt|k|."""
+        return 1 / jnp.sqrt(jnp.abs(jnp.asarray(self.k)))
+
+    # The metric.
+
+    def lambda_x(self, x: Vector, *, keepdim: bool = False) -> Number:
+        """Conformal factor 2/(1 + k|x|²)."""
+        return _drop(math.lambda_x(x, self._k(x)), keepdim)
+
+    def inner(self, x: Vector, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
+        """lambda_x² <u, v>."""
+        factor = math.lambda_x(x, self._k(x, u))
+        return _drop(factor * factor * gyro.dot(u, u if v is None else v), keepdim)
+
+    def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
+        """lambda_x |u|, with gradient 0 at u = 0."""
+        return _drop(math.lambda_x(x, self._k(x, u)) * trig.sqrt_or_zero(gyro.dot(u, u)), keepdim)
+
+    def egrad2rgrad(self, x: Vector, u: Tangent) -> Tangent:
+        """u/lambda_x²."""
+        half = gyro.conformal(x, self._k(x, u)) / 2
+        return u * (half * half)
+
+    def proju(self, x: Vector, u: Tangent) -> Tangent:
+        """u: every vector is tangent."""
+        return jnp.broadcast_to(u, jnp.broadcast_shapes(x.shape, u.shape))
+
+    def projx(self, x: Vector) -> Vector:
+        """x, pulled back along its ray to the largest radius that is kept."""
+        return gyro.project(x, self._k(x))
+
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Geodesic distance, with gradient 0 at x = y."""
+        return _drop(math.dist(x, y, self._k(x, y)), keepdim)
+
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Squared distance, smooth at x = y."""
+        return _drop(math.dist2(x, y, self._k(x, y)), keepdim)
+
+    def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
+        """Distance to the origin."""
+        return _drop(math.dist0(x, self._k(x)), keepdim)
+
+    # Maps between points and tangents.
+
+    def retr(self, x: Vector, u: Tangent) -> Vector:
+        """x + u, projected."""
+        return gyro.project(x + u, self._k(x, u))
+
+    def expmap(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
+        """Exponential map."""
+        return self._projected(math.expmap(x, u, self._k(x, u)), project)
+
+    def expmap0(self, u: Tangent, *, project: bool = True) -> Vector:
+        """Exponential map at the origin."""
+        return self._projected(gyro.expmap0(u, self._k(u)), project)
+
+    def logmap(self, x: Vector, y: Vector) -> Tangent:
+        """Logarithm."""
+        return math.logmap(x, y, self._k(x, y))
+
+    def logmap0(self, x: Vector) -> Tangent:
+        """Logarithm at the origin."""
+        return gyro.logmap0(x, self._k(x))
+
+    def geodesic(self, t: Number, x: Vector, y: Vector) -> Vector:
+        """The point at time t from x (0) to y (1), not projected; t broadcasts against points, last axis included."""
+        return math.geodesic(jnp.asarray(t), x, y, self._k(x, y))
+
+    def geodesic_unit(self, t: Number, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
+        """The point at arc length t from x in the direction of u; t broadcasts against points, last axis included."""
+        return self._projected(math.geodesic_unit(jnp.asarray(t, jnp.result_type(x, u)), x, u, self._k(x, u)), project)
+
+    # Transports.
+
+    def transp(self, x: Vector, y: Vector, v: Tangent) -> Tangent:
+        """Parallel transport of v from x to y along the geodesic."""
+        return math.parallel_transport(x, y, v, self._k(x, y, v))
+
+    def transp0(self, y: Vector, u: Tangent) -> Tangent:
+        """Parallel transport from the origin to y."""
+        return math.parallel_transport0(y, u, self._k(y, u))
+
+    def transp0back(self, y: Vector, u: Tangent) -> Tangent:
+        """Parallel transport from y to the origin."""
+        return math.parallel_transport0back(y, u, self._k(y, u))
+
+    def expmap_transp(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> tuple[Vector, Tangent]:
+        """The point exp_x(u), and v transported there."""
+        y = self.expmap(x, u, project=project)
+        return y, self.transp(x, y, v)
+
+    def transp_follow_expmap(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> Tangent:
+        """v transported along the geodesic of u."""
+        return self.expmap_transp(x, u, v, project=project)[1]
+
+    # The gyrogroup.
+
+    def mobius_add(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
+        """Moebius addition."""
+        return self._projected(gyro.mobius_add(x, y, self._k(x, y)), project)
+
+    def mobius_sub(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
+        """Moebius addition of -y."""
+        return self._projected(gyro.mobius_sub(x, y, self._k(x, y)), project)
+
+    def mobius_coadd(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
+        """Moebius coaddition."""
+        return self._projected(gyro.mobius_coadd(x, y, self._k(x, y)), project)
+
+    def mobius_cosub(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
+        """Moebius coaddition of -y."""
+        return self._projected(gyro.mobius_cosub(x, y, self._k(x, y)), project)
+
+    def mobius_scalar_mul(self, r: Number, x: Vector, *, project: bool = True) -> Vector:
+        """r times x along its ray; r broadcasts against points, last axis included."""
+        return self._projected(gyro.mobius_scalar_mul(jnp.asarray(r, x.dtype), x, self._k(x)), project)
+
+    def mobius_pointwise_mul(self, w: Number, x: Vector, *, project: bool = True) -> Vector:
+        """Coordinates multiplied by w in the tangent space of the origin."""
+        return self._projected(gyro.mobius_pointwise_mul(w, x, self._k(w, x)), project)
+
+    def mobius_matvec(
+        self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True
+    ) -> Float[Array, "*batch e"]:
+        """The matrix m applied in the tangent space of the origin."""
+        return self._projected(gyro.mobius_matvec(m, x, self._k(m, x)), project)
+
+    def mobius_fn_apply(
+        self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any
+    ) -> Vector:
+        """fn applied in the tangent space of the origin."""
+        return self._projected(gyro.mobius_fn_apply(fn, x, *args, k=self._k(x), **kwargs), project)
+
+    def mobius_fn_apply_chain(self, x: Vector, *fns: Callable[[Vector], Vector], project: bool = True) -> Vector:
+        """Functions applied one after another in the tangent space of the origin."""
+        return self._projected(gyro.mobius_fn_apply_chain(x, *fns, k=self._k(x)), project)
+
+    def gyration(self, x: Vector, y: Vector, z: Vector) -> Vector:
+        """gyr[x, y] z."""
+        return gyro.gyration(x, y, z, self._k(x, y, z))
+
+    def antipode(self, x: Vector) -> Vector:
+        """The opposite point; -x for k <= 0."""
+        return gyro.antipode(x, self._k(x))
+
+    # Hyperplanes, means, the ambient sphere or hyperboloid.
+
+    def dist2plane(
+        self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False
+    ) -> Number:
+        """Distance from x to the hyperplane through p with normal a; `scaled` multiplies by |a|."""
+        return _drop(math.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled), keepdim)
+
+    def weighted_midpoint(
+        self,
+        xs: Vector,
+        weights: Number | None = None,
+        *,
+        reducedim: Sequence[int] | None = None,
+        keepdim: bool = False,
+        lincomb: bool = False,
+        posweight: bool = False,
+        project: bool = True,
+    ) -> Vector:
+        """Gyro-midpoint over the axes `reducedim` (default: all but the last); see `stereographic_math.weighted_midpoint`."""
+        options = dict(reducedim=reducedim, keepdim=keepdim, lincomb=lincomb, posweight=posweight)
+        middle = math.weighted_midpoint(xs, weights, self._k(xs), spherical=self.spherical, **options)
+        return self._projected(middle, project)
+
+    def sproj(self, x: Float[Array, "*batch d+1"]) -> Vector:
+        """From the sphere or hyperboloid, whose axis is the last coordinate."""
+        return math.sproj(x, self._k(x))
+
+    def inv_sproj(self, x: Vector) -> Float[Array, "*batch d+1"]:
+        """To the sphere or hyperboloid."""
+        return math.inv_sproj(x, self._k(x))
+
+    # Points.
+
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
+    ) -> Vector:
+        """expmap0 of normal vectors with deviation std/sqrt(d) a coordinate, around `mean` in the tangent space of the origin."""
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, jnp.float32), "size"))
+        u = jax.random.normal(key, size, dtype or jnp.result_type(float))
+        u = u * jnp.asarray(std, u.dtype) / size[-1] ** 0.5 + jnp.asarray(mean, u.dtype)
+        return self.expmap0(u)
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+        """`random_normal`."""
+        return self.random_normal(key, *size, dtype=dtype, **kwargs)
+
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+        """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2."""
+        v = jax.random.normal(key, size, dtype or mean.dtype) * jnp.asarray(std, dtype or mean.dtype)
+        return self.expmap(mean, v / math.lambda_x(mean, self._k(mean)))
+
+    def origin(self, *size: int, dtype: Any = None) -> Vector:
+        """Zeros."""
+        return jnp.zeros(size, dtype or jnp.result_type(float))
+
+    def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
+        projected = self.projx(x)
+        if bool(jnp.allclose(x, projected, atol=atol, rtol=rtol)):
+            return True, None
+        norm, limit = (float(jnp.max(jnp.sqrt(gyro.dot(p, p)))) for p in (x, projected))
+        return (
+            False,
+            f"x has norm {norm:.8g}, beyond the {limit:.8g} kept inside the ball of radius {float(self.radius):.8g}",
+        )
+
+
+class ExactRetraction(StereographicModel):
+    """The retraction is the exponential map, so that a step can be run backwards."""
+
+    reversible: ClassVar[bool] = True
+
+    def retr(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
+        """`expmap`."""
+        return self.expmap(x, u, project=project)
+
+    def retr_transp(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> tuple[Vector, Tangent]:
+        """`expmap_transp`."""
+        return self.expmap_transp(x, u, v, project=project)
+
+    def transp_follow_retr(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> Tangent:
+        """`transp_follow_expmap`."""
+        return self.transp_follow_expmap(x, u, v, project=project)
+
+
+def _drop(x: Array, keepdim: bool) -> Array:
+    return x if keepdim else x[..., 0]

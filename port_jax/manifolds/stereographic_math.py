@@ -1,0 +1,196 @@
+"""Distances, geodesics, transports and means of the stereographic model of curvature k: pure functions of arrays.
+
+All follow from w = y - x, A = 1 + k|x|², B = 1 + k|y|² and D = A B - k|w|², the squared denominator of (-x) + y:
+sin_k(d/2) = |w|/sqrt(A B), tan_k(d/2) = |w|/sqrt(D). The first is exact to rounding for k <= 0 however near the points are to each
+other or to the boundary; the second is on the sphere, up to antipodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.manifolds import trig
+from port_jax.manifolds.gyrovector import (
+    Curvature,
+    Scalar,
+    Vector,
+    _mobius_add,
+    antipode,
+    conformal,
+    dot,
+    gyration,
+    mobius_scalar_mul,
+)
+
+
+def lambda_x(x: Vector, k: Curvature) -> Scalar:
+    """Conformal factor 2/(1 + k|x|²)."""
+    return 2 / conformal(x, k)
+
+
+def _half_distance_ratio(x: Vector, y: Vector, k: Curvature) -> tuple[Scalar, Scalar]:
+    """(|y - x|², d(x, y)/(2|y - x|)); the ratio is smooth where the points coincide."""
+    w = y - x
+    w2, product = dot(w, w), conformal(x, k) * conformal(y, k)
+    s = k * w2 / product
+    # On the sphere sin(d/2) says nothing near d = pi: there the angle comes from sin and cos together.
+    wide = s > 0.1
+    kw = jnp.where(wide, k * w2, 1)
+    sine = jnp.sqrt(kw)
+    angle = jnp.arctan2(sine, jnp.sqrt(_cosine2(x, y, k, wide))) / sine
+    chord = trig.arsin_ratio(jnp.where(wide, 0, s)) / jnp.sqrt(product)
+    return w2, jnp.where(wide, angle, chord)
+
+
+def _cosine2(x: Vector, y: Vector, k: Curvature, used: Array) -> Scalar:
+    """D = 1 + 2k<x,y> + k²|x|²|y|² on the sphere, as |x + k|x|² y|²/|x|² near antipodes, where the terms cancel."""
+    x2, y2 = dot(x, x), dot(y, y)
+    plain = 1 + 2 * k * dot(x, y) + k * k * x2 * y2
+    opposite = used & (plain < 0.5)
+    x2 = jnp.where(opposite, x2, 1)
+    t = jnp.where(opposite, x + k * x2 * y, 1)
+    return trig.positive_part(jnp.where(opposite, dot(t, t) / x2, jnp.where(used, plain, 1)))
+
+
+def dist(x: Vector, y: Vector, k: Curvature) -> Scalar:
+    """Geodesic distance 2 arsin_k(|y - x|/sqrt((1 + k|x|²)(1 + k|y|²))); gradient 0 where x = y."""
+    w2, ratio = _half_distance_ratio(x, y, k)
+    return 2 * trig.sqrt_or_zero(w2) * ratio
+
+
+def dist2(x: Vector, y: Vector, k: Curvature) -> Scalar:
+    """Squared distance, smooth where x = y."""
+    w2, ratio = _half_distance_ratio(x, y, k)
+    return 4 * w2 * ratio * ratio
+
+
+def dist0(x: Vector, k: Curvature) -> Scalar:
+    """Distance to the origin 2 artan_k|x|."""
+    x2 = dot(x, x)
+    return 2 * trig.sqrt_or_zero(x2) * trig.artan_ratio(k * x2)
+
+
+def expmap(x: Vector, u: Vector, k: Curvature) -> Vector:
+    """Exponential map x + tan_k(lambda_x |u|/2) u/|u|."""
+    a = conformal(x, k)
+    v = u / a
+    sin, cos, b = trig.tan_homogeneous(k * dot(v, v))
+    return _mobius_add(x, sin * v, cos, a, b, k)
+
+
+def logmap(x: Vector, y: Vector, k: Curvature) -> Vector:
+    """Logarithm (2/lambda_x) artan_k|v| v/|v| of v = (-x) + y."""
+    a, b, w = conformal(x, k), conformal(y, k), y - x
+    w2, ratio = _half_distance_ratio(x, y, k)
+    far = k * w2 > 1
+    first = jnp.where(far, -(1 + 2 * k * dot(x, y) - k * dot(y, y)), k * w2)
+    direction = first * x + a * jnp.where(far, y, w)
+    d = jnp.where(far, _cosine2(x, y, k, far), trig.denominator(a * b - k * w2))
+    return a * ratio / jnp.sqrt(d) * direction
+
+
+def geodesic(t: Float[Array, "..."], x: Vector, y: Vector, k: Curvature) -> Vector:
+    """The point at time t of the geodesic with x at 0 and y at 1; t broadcasts against the points, last axis included."""
+    return expmap(x, t * logmap(x, y, k), k)
+
+
+def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) -> Vector:
+    """The point at arc length t of the geodesic from x in the direction of u (x for u = 0)."""
+    u2 = dot(u, u)
+    unit = u / jnp.sqrt(jnp.where(u2 > 0, u2, 1))
+    sin, cos, b = trig.tan_homogeneous(k * t * t / 4)
+    # b belongs to a direction of length 1; without a direction the point stays at x.
+    b = jnp.where(u2 > 0, b, cos * cos)
+    return _mobius_add(x, sin * t / 2 * unit, cos, conformal(x, k), b, k)
+
+
+def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
+    """gyr[y, -x] v lambda_x/lambda_y."""
+    return gyration(y, -x, v, k) * (conformal(y, k) / conformal(x, k))
+
+
+def parallel_transport0(y: Vector, v: Vector, k: Curvature) -> Vector:
+    """Transport from the origin to y: v (1 + k|y|²)."""
+    return v * conformal(y, k)
+
+
+def parallel_transport0back(x: Vector, v: Vector, k: Curvature) -> Vector:
+    """Transport from x to the origin: v/(1 + k|x|²)."""
+    return v / conformal(x, k)
+
+
+def dist2plane(x: Vector, p: Vector, a: Vector, k: Curvature, *, signed: bool = False, scaled: bool = False) -> Scalar:
+    """Distance from x to the geodesic hyperplane through p with normal a: arsin_k(2<v,a>/((1 + k|v|²)|a|)), v = (-p) + x.
+
+    `signed` keeps the side as sign, `scaled` multiplies by |a|. Ganea et al. (2018), theorem 5.
+    """
+    ap, ax, w = conformal(p, k), conformal(x, k), x - p
+    w2 = dot(w, w)
+    far = k * w2 > 1
+    first = jnp.where(far, -(1 + 2 * k * dot(p, x) - k * dot(x, x)), k * w2)
+    along = first * dot(p, a) + ap * jnp.where(far, dot(x, a), dot(w, a))
+    if not signed:
+        along = along * jnp.sign(along)
+    norm = trig.sqrt_or_zero(dot(a, a))
+    length = jnp.where(norm > 0, norm, 1)
+    distance = trig.arsin_k(2 * along / (ap * ax * length), k)
+    return distance * norm if scaled else distance
+
+
+def weighted_midpoint(
+    xs: Vector,
+    weights: Float[Array, "..."] | None,
+    k: Curvature,
+    *,
+    reducedim: Sequence[int] | None = None,
+    keepdim: bool = False,
+    lincomb: bool = False,
+    posweight: bool = False,
+    spherical: bool = True,
+) -> Vector:
+    """Gyro-midpoint: m = sum w lambda x / sum w (lambda - 1), then half of m along its ray, m/(1 + sqrt(1 + k|m|²)).
+
+    weights has the shape of xs without the last axis (or broadcasts to it). `lincomb` multiplies by the sum of the weights, `posweight`
+    replaces negative weights by positive ones at the antipode. For k > 0 the nearer of midpoint and antipode is taken; `spherical=False`
+    promises k <= 0 and leaves that out. Bachmann et al. (2020), definition 3.1.
+    """
+    axes = tuple(range(xs.ndim - 1)) if reducedim is None else tuple(d % xs.ndim for d in reducedim)
+    w = jnp.ones((), xs.dtype) if weights is None else jnp.asarray(weights, xs.dtype)[..., None]
+    if posweight:
+        xs = jnp.where(w < 0, antipode(xs, k), xs)
+        w = jnp.where(w < 0, -w, w)
+    a = conformal(xs, k)
+    denominator = jnp.sum((2 - a) / a * w, axes, keepdims=True)
+    numerator = jnp.sum(2 / a * w * xs, axes, keepdims=True)
+    # m/(1 + sqrt(1 + k|m|²)) with m = numerator/denominator, free of the division by a denominator near 0
+    root = trig.sqrt_or_zero(denominator * denominator + k * dot(numerator, numerator))
+    total = jnp.where(denominator < 0, denominator - root, denominator + root)
+    middle = numerator / jnp.where(total == 0, 1, total)
+    if spherical:
+        other = antipode(middle, k)
+        here = jnp.sum(dist(middle, xs, k), axes, keepdims=True)
+        there = jnp.sum(dist(other, xs, k), axes, keepdims=True)
+        middle = jnp.where((k > 0) & (there < here), other, middle)
+    if lincomb:
+        alpha = jnp.sum(jnp.broadcast_to(w, jnp.broadcast_shapes(w.shape, a.shape)), axes, keepdims=True)
+        middle = mobius_scalar_mul(alpha, middle, k)
+    return middle if keepdim else jnp.squeeze(middle, axes)
+
+
+def _inverse_radius(k: Curvature) -> Curvature:
+    """sqrt|k|; at k = 0, which has no sphere to project from, that of 1e-15 as in geoopt, so that sproj and inv_sproj stay inverse."""
+    return jnp.sqrt(jnp.where(k == 0, 1e-15, jnp.abs(k)))
+
+
+def sproj(x: Float[Array, "*batch d+1"], k: Curvature) -> Vector:
+    """Stereographic projection of the sphere or hyperboloid in R^(d+1), whose last coordinate is the axis, to the model."""
+    return x[..., :-1] / (1 + _inverse_radius(k) * x[..., -1:])
+
+
+def inv_sproj(x: Vector, k: Curvature) -> Float[Array, "*batch d+1"]:
+    """The point of the sphere or hyperboloid that `sproj` takes to x."""
+    factor = lambda_x(x, k)
+    return jnp.concatenate([factor * x, (factor - 1) / _inverse_radius(k)], axis=-1)

@@ -1,0 +1,190 @@
+"""Trigonometry of constant curvature: tan, artan, sin and arsin as analytic functions of k x².
+
+tan_k(x) is tan(sqrt(k) x)/sqrt(k) for k > 0, tanh(sqrt(-k) x)/sqrt(-k) for k < 0 and x for k = 0: one analytic function, x T(k x²).
+Each *ratio* below is such a T: a Taylor series near s = 0, where the closed forms lose the derivative with respect to k, and the
+closed form elsewhere. A vector map needs only the ratio, u T(k |u|²), so it has no norm and no division that could fail at u = 0.
+
+Bachmann, Bécigneul, Ganea, "Constant curvature graph convolutional networks" (2020), section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import comb, factorial
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Number = Float[Array, "..."]
+
+TERMS = 18
+"""Terms of each series: with the radii below the next one is under half an ulp of float64."""
+
+
+def _tan_coefficients() -> list[Fraction]:
+    # tan' = 1 + tan²: (2n+1) t_n is the sum of t_i t_j over i + j = n - 1.
+    t = [Fraction(1)]
+    for n in range(1, TERMS):
+        t.append(sum((t[i] * t[n - 1 - i] for i in range(n)), Fraction(0)) / (2 * n + 1))
+    return t
+
+
+_TAN = _tan_coefficients()
+_ARTAN = [Fraction((-1) ** n, 2 * n + 1) for n in range(TERMS)]
+_SIN = [Fraction((-1) ** n, factorial(2 * n + 1)) for n in range(TERMS)]
+_COS = [Fraction((-1) ** n, factorial(2 * n)) for n in range(TERMS)]
+_ARSIN = [Fraction(comb(2 * n, n), 4**n * (2 * n + 1)) for n in range(TERMS)]
+
+# |s| below which the series is used: its terms then shrink tenfold or faster (tan has its pole at pi²/4, artan and arsin at 1).
+_RADIUS_TAN, _RADIUS_ARC, _RADIUS_SIN = 0.25, 0.1, 1.0
+
+
+def sqrt_or_zero(x: Number) -> Number:
+    """sqrt(x), and 0 with derivative 0 where x <= 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def positive_part(x: Number) -> Number:
+    """x where it exceeds half the precision of its dtype, else that half: a denominator such as 1 + k x² that rounding made zero."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).eps / 2)
+
+
+def denominator(x: Number) -> Number:
+    """x where it exceeds the smallest normal number, else that number."""
+    return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
+
+
+def _series(coefficients: Sequence[Fraction], s: Number) -> Number:
+    terms = TERMS if s.dtype == jnp.float64 else TERMS // 2
+    total = jnp.full_like(s, float(coefficients[terms - 1]))
+    for c in reversed(coefficients[: terms - 1]):
+        total = total * s + float(c)
+    return total
+
+
+def _piecewise(
+    s: Number,
+    radius: float,
+    coefficients: Sequence[Fraction],
+    negative: Callable[[Number], Number],
+    positive: Callable[[Number], Number],
+) -> Number:
+    """The series where |s| < radius; else `negative` or `positive` of sqrt|s|, by the sign of s."""
+    near = jnp.abs(s) < radius
+    # Both sides get an argument that is harmless to them, so that a dead branch has finite derivatives.
+    r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
+    r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
+    far = jnp.where(s < 0, negative(r_negative), positive(r_positive))
+    return jnp.where(near, _series(coefficients, jnp.where(near, s, 0)), far)
+
+
+def tanh(r: Number) -> Number:
+    """tanh for r >= 1/2, from one exponential of a negative number."""
+    e = jnp.exp(-2 * r)
+    return (1 - e) / (1 + e)
+
+
+def arsinh(r: Number) -> Number:
+    """arsinh for r >= 0, with no square of a large number."""
+    low, high = jnp.minimum(r, 1), jnp.maximum(r, 1)
+    small = jnp.log1p(low + low * low / (1 + jnp.sqrt(1 + low * low)))
+    inverse = 1 / high
+    large = jnp.log(high) + jnp.log1p(jnp.sqrt(1 + inverse * inverse))
+    return jnp.where(r < 1, small, large)
+
+
+def arcosh1p(z: Number) -> Number:
+    """arcosh(1 + z) for z >= 0: 2 arsinh(sqrt(z / 2)), with derivative 0 at z = 0."""
+    return 2 * arsinh(sqrt_or_zero(z / 2))
+
+
+def arcosh(x: Number) -> Number:
+    """arcosh for x >= 1, with derivative 0 at 1 and 0 below."""
+    return arcosh1p(x - 1)
+
+
+def _artanh(r: Number) -> Number:
+    # (1 + r)/(1 - r) = 1 + 2 r (1 + r)/(1 - r²)
+    return jnp.log1p(2 * r * (1 + r) / positive_part((1 - r) * (1 + r))) / 2
+
+
+def _arcsin(r: Number) -> Number:
+    return jnp.arctan2(r, jnp.sqrt(positive_part((1 - r) * (1 + r))))
+
+
+def tan_ratio(s: Number) -> Number:
+    """T(s) = tan_k(x)/x at s = k x²."""
+    return _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, lambda r: jnp.tan(r) / r)
+
+
+def artan_ratio(s: Number) -> Number:
+    """artan_k(x)/x at s = k x²."""
+    return _piecewise(s, _RADIUS_ARC, _ARTAN, lambda r: _artanh(r) / r, lambda r: jnp.arctan(r) / r)
+
+
+def sin_ratio(s: Number) -> Number:
+    """sin_k(x)/x at s = k x²."""
+    return _piecewise(s, _RADIUS_SIN, _SIN, lambda r: jnp.sinh(r) / r, lambda r: jnp.sin(r) / r)
+
+
+def arsin_ratio(s: Number) -> Number:
+    """arsin_k(x)/x at s = k x²; beyond s = 1 the value at 1."""
+    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: arsinh(r) / r, lambda r: _arcsin(jnp.minimum(r, 1)) / r)
+
+
+def cos_k(s: Number) -> Number:
+    """cos(sqrt(s)) for s > 0, cosh(sqrt(-s)) for s < 0."""
+    return _piecewise(s, _RADIUS_SIN, _COS, jnp.cosh, jnp.cos)
+
+
+def tan_homogeneous(s: Number) -> tuple[Number, Number, Number]:
+    """tan_k(x)/x = S/C as a pair that stays finite at s = pi²/4, with C² + s S² free of cancellation.
+
+    (S, C, C² + s S²) is (tanh(r)/r, 1, sech²(r)) for s < 0 and (sin(r)/r, cos(r), 1) for s > 0, with r = sqrt|s|.
+    """
+    tan = _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, lambda r: jnp.sin(r) / r)
+    near = jnp.abs(s) < _RADIUS_TAN
+    r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
+    e = jnp.exp(-2 * r)
+    cos = jnp.where(near | (s < 0), 1, jnp.cos(r))
+    square = jnp.where(s < 0, 4 * e / ((1 + e) * (1 + e)), 1)
+    return tan, cos, jnp.where(near, 1 + s * tan * tan, square)
+
+
+def _of(ratio: Callable[[Number], Number], x: Float[Array, "..."], k: Float[Array, "..."]) -> Float[Array, "..."]:
+    x = jnp.asarray(x)
+    return x * ratio(jnp.asarray(k, x.dtype) * x * x)
+
+
+def tan_k(x: Number, k: Number) -> Number:
+    """tan(sqrt(k) x)/sqrt(k), for any sign of k."""
+    return _of(tan_ratio, x, k)
+
+
+def artan_k(x: Number, k: Number) -> Number:
+    """The inverse of tan_k."""
+    return _of(artan_ratio, x, k)
+
+
+def sin_k(x: Number, k: Number) -> Number:
+    """sin(sqrt(k) x)/sqrt(k), for any sign of k."""
+    return _of(sin_ratio, x, k)
+
+
+def arsin_k(x: Number, k: Number) -> Number:
+    """The inverse of sin_k."""
+    return _of(arsin_ratio, x, k)
+
+
+def softplus_inverse(c: float | Number) -> Number:
+    """The raw parameter whose softplus is c: log(exp(c) - 1) = c + log(1 - exp(-c)), which does not overflow."""
+    c = jnp.asarray(c)
+    return c + jnp.log(-jnp.expm1(-c))
+
+
+def raw_float(c: float) -> float:
+    """`softplus_inverse` of a Python number, in double precision whatever JAX's default is."""
+    return float(c + np.log(-np.expm1(-c)))
