@@ -218,7 +218,7 @@ class Manifold:
 
     # For the manifolds to fill in.
 
-    def _check_shape(self, x: Point, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         if np.ndim(x) < self.ndim:
             return False, f"{name} has shape {np.shape(x)}; a point of {self.name} needs {self.ndim} axes or more"
         return True, None

@@ -45,8 +45,12 @@ class Lorentz(Manifold):
         return _drop(-jnp.sqrt(self._k(v)) * v[..., :1], keepdim)
 
     def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
-        """sqrt(<u, u>), with gradient 0 at u = 0."""
-        return _drop(trig.sqrt_or_zero(math.inner(u, u)), keepdim)
+        """sqrt(<u, u>) of u tangent at x, with gradient 0 at u = 0."""
+        return _drop(trig.sqrt_or_zero(math.tangent_norm2(x, u, self._k(x, u))), keepdim)
+
+    def component_inner(self, x: Vector, u: Tangent, v: Tangent | None = None) -> Number:
+        """`inner` with keepdim; <u, u> as a sum of squares, which rounding cannot make negative."""
+        return math.tangent_norm2(x, u, self._k(x, u)) if v is None else math.inner(u, v)
 
     def egrad2rgrad(self, x: Vector, u: Tangent) -> Tangent:
         """Riemannian gradient: time coordinate negated, then projected."""
@@ -79,8 +83,11 @@ class Lorentz(Manifold):
 
     def expmap(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
         """Exponential map; `norm_tan` first projects u onto the tangent space, `project` computes the time coordinate anew."""
-        u = self.proju(x, u) if norm_tan else u
-        return self._projected(math.expmap(x, u, self._k(x, u)), project)
+        k = self._k(x, u)
+        if norm_tan:
+            u = math.project_u(x, u, k)
+            return self._projected(math.expmap(x, u, k, math.tangent_norm2(x, u, k)), project)
+        return self._projected(math.expmap(x, u, k), project)
 
     def retr(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
         """`expmap`."""
@@ -134,7 +141,7 @@ class Lorentz(Manifold):
 
         With mean 0 the points have at most distance 1 from the origin whatever std is.
         """
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, jnp.float32), "size"))
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
         return self.expmap0(u / jnp.sqrt(math.dot(u, u)))

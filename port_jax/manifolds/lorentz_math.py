@@ -59,8 +59,28 @@ def project(x: Vector, k: Curvature) -> Vector:
 
 
 def project_u(x: Vector, v: Vector, k: Curvature) -> Vector:
-    """Projection v + <x, v> x/k onto the tangent space at x."""
-    return v + inner(x, v) / k * x
+    """Projection v + <x, v> x/k onto the tangent space at x; v itself where <x, v> is 0 to rounding.
+
+    Far from the origin the rounding of <x, v>, multiplied by x, would be longer than v.
+    """
+    normal = inner(x, v)
+    terms = dot(jnp.abs(x), jnp.abs(v))
+    noise = jnp.abs(normal) <= x.shape[-1] * jnp.finfo(normal.dtype).eps * terms
+    normal = normal - jax.lax.stop_gradient(jnp.where(noise, normal, 0))
+    return v + normal / k * x
+
+
+def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
+    """<u, u> of u tangent at x, from its space part: |us|² - <xs, us>²/x0², as a sum of squares."""
+    px, us = x[..., 1:] / jnp.sqrt(k), u[..., 1:]
+    m = jnp.maximum(_scale(px), 1)
+    px = px / m
+    p2, along = dot(px, px), dot(px, us)
+    p2 = jnp.where(p2 > 0, p2, 1)
+    rest = us - along / p2 * px
+    t = _time(px * m) / m
+    # the radial part is along²/p2; seen in the metric it is shorter by 1/x0, and 1/x0² = 1 - |xs|²/x0² = 1/(m t)²
+    return dot(rest, rest) + along * along / (p2 * t * t * m * m)
 
 
 class Chord(NamedTuple):
@@ -136,25 +156,20 @@ def dist0(x: Vector, k: Curvature) -> Scalar:
     return 2 * r * trig.arsinh(trig.sqrt_or_zero(s))
 
 
-def _tangent_norm2(px: Space, t: Scalar, us: Space) -> Scalar:
-    """<u, u> of the tangent vector with space part us at the point px of the unit hyperboloid: |us|² - <px, us>²/t²."""
-    p2 = dot(px, px)
-    along = dot(px, us)
-    rest = us - along / jnp.where(p2 > 0, p2, 1) * px
-    return dot(rest, rest) + along * along / (jnp.where(p2 > 0, p2, 1) * t * t)
-
-
-def expmap(x: Vector, u: Vector, k: Curvature) -> Vector:
-    """Exponential map cosh(|u|/sqrt(k)) x + sqrt(k) sinh(|u|/sqrt(k)) u/|u|, for u tangent at x."""
-    s = -inner(u, u) / k
+def expmap(x: Vector, u: Vector, k: Curvature, norm2: Scalar | None = None) -> Vector:
+    """Exponential map cosh(|u|/sqrt(k)) x + sqrt(k) sinh(|u|/sqrt(k)) u/|u|; `norm2` is |u|², by default <u, u>."""
+    s = -(inner(u, u) if norm2 is None else norm2) / k
     return trig.cos_k(s) * x + trig.sin_ratio(s) * u
 
 
 def expmap0(u: Vector, k: Curvature) -> Vector:
-    """Exponential map at the origin."""
-    s = -inner(u, u) / k
-    start = jnp.sqrt(k) * trig.cos_k(s)
-    moved = trig.sin_ratio(s) * u
+    """Exponential map at the origin. Where the point is too far for the dtype, the farthest in that direction that it holds."""
+    norm2 = inner(u, u) / k
+    limit = float(np.log(jnp.finfo(u.dtype).max)) - 6  # leaves room for radii sqrt(k) up to 400
+    long = norm2 > limit * limit
+    u = u * jnp.where(long, limit / jnp.sqrt(jnp.where(long, norm2, 1)), 1)
+    s = -jnp.where(long, limit * limit, norm2)
+    start, moved = jnp.sqrt(k) * trig.cos_k(s), trig.sin_ratio(s) * u
     return _join(start + moved[..., :1], moved[..., 1:])
 
 
@@ -197,12 +212,33 @@ def egrad2rgrad(x: Vector, grad: Vector, k: Curvature) -> Vector:
 
 
 def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
-    """v + <y, v>/(k - <x, y>) (x + y), with <y, v> = <y - x, v>."""
+    """v + <y, v>/(k - <x, y>) (x + y)."""
     c = chord(x, y, k)
-    w0 = dot(c.w, c.x + c.y) / (c.tx + c.ty)
     vs = v[..., 1:]
-    along = dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx
-    return _from_space(c.y, c.ty, vs + along / (2 + 2 * c.s) * (c.x + c.y))
+    along = _inner_of_end(c, vs) / (2 + 2 * c.s)
+    return _from_space(c.y, c.ty, vs + along * (c.x + c.y))
+
+
+def _inner_of_end(c: Chord, vs: Space) -> Scalar:
+    """<y, v> of the tangent vector at x with space part vs.
+
+    Near the origin it is <y - x, v>. Farther out v = a e + n with the unit radial vector e and n orthogonal to xs, and with the angle
+    A between xs and ys <y, e> = (y0² - x0²)/(x0|ys| + y0|xs|) - x0|ys| (1 - cos A), where radial and transverse parts do not mix.
+    """
+    w0 = dot(c.w, c.x + c.y) / (c.tx + c.ty)
+    close = dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx
+    far = (c.tx > 2) & (c.ty > 2)
+    x, y = jnp.where(far, c.x / c.tx, 1), jnp.where(far, c.y / c.ty, 1)
+    lx, ly = jnp.sqrt(dot(x, x)), jnp.sqrt(dot(y, y))
+    ex = x / lx
+    radial = dot(ex, vs)
+    wt = c.w - dot(ex, c.w) * ex  # of length |ys| sin A
+    cos = dot(x, y) / (lx * ly)
+    sine2 = dot(wt / c.ty, wt / c.ty) / (ly * ly)
+    versine = jnp.where(cos > 0, sine2 / (1 + jnp.where(cos > 0, cos, 1)), 1 - cos)
+    lengthened = dot(c.w, c.x / c.tx + c.y / c.tx) / (c.ty * (ly + lx))
+    split = radial / c.tx * (lengthened - c.tx * c.ty * ly * versine) + dot(wt, vs - radial * ex)
+    return jnp.where(far, split, close)
 
 
 def parallel_transport0(y: Vector, v: Vector, k: Curvature) -> Vector:
@@ -230,13 +266,11 @@ def project_polar(x: Float[Array, "*batch d+1"], k: Curvature) -> Vector:
 
 
 def lorentz_to_poincare(x: Vector, k: Curvature) -> Space:
-    """The point of the unit ball xs/(x0 + sqrt(k)); curvature -1 whatever k is, so distances shrink by sqrt(k)."""
-    r = jnp.sqrt(k)
-    px = x[..., 1:] / r
-    return px / (_time(px) + 1)
+    """The point xs/(x0 + sqrt(k)) of the unit ball; that has curvature -1 whatever k is, so distances shrink by sqrt(k)."""
+    return x[..., 1:] / (x[..., :1] + jnp.sqrt(jnp.asarray(k, x.dtype)))
 
 
 def poincare_to_lorentz(x: Space, k: Curvature) -> Vector:
     """The inverse of `lorentz_to_poincare`: sqrt(k) (1 + |x|², 2x)/(1 - |x|²)."""
     x2 = dot(x, x)
-    return jnp.sqrt(k) * _join(1 + x2, 2 * x) / trig.positive_part(1 - x2)
+    return jnp.sqrt(jnp.asarray(k, x.dtype)) * _join(1 + x2, 2 * x) / trig.positive_part(1 - x2)

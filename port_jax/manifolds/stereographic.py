@@ -224,7 +224,7 @@ class StereographicModel(Manifold):
         self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
     ) -> Vector:
         """expmap0 of normal vectors with deviation std/sqrt(d) a coordinate, around `mean` in the tangent space of the origin."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, jnp.float32), "size"))
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) / size[-1] ** 0.5 + jnp.asarray(mean, u.dtype)
         return self.expmap0(u)
