@@ -1,0 +1,38 @@
+"""Checkpoints of hyperbolic models between torch and JAX. The names load on first use, so that importing this is quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weights.checkpoint import Checkpoint, load
+    from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
+    from weights.export import export
+    from weights.reader import read
+    from weights.store import restore
+    from weights.writer import write
+
+_HOMES = {
+    "Checkpoint": "checkpoint",
+    "load": "checkpoint",
+    "export": "export",
+    "restore": "store",
+    "read": "reader",
+    "write": "writer",
+    **dict.fromkeys(("ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"), "errors"),
+}
+
+__all__ = [
+    "Checkpoint", "ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "export", "load", "read", "restore",
+    "write",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weights' has no attribute {name!r}")
+    value = getattr(import_module(f"weights.{_HOMES[name]}"), name)
+    globals()[name] = value  # over the submodule of the same name, which the import has bound here
+    return value

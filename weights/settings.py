@@ -1,0 +1,59 @@
+"""Every hyper-parameter of a model, and where each was found: given, in the configuration, or in the file's shapes and values."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from weights.errors import Unmatched, Usage
+
+_MISSING: Any = object()
+
+
+class Settings:
+    """Collects values with their sources. A contradiction or a gap is an error that names the option to give."""
+
+    def __init__(self, config: Mapping[str, Any] | None, given: Mapping[str, Any]):
+        self.config, self.has_config = dict(config or {}), config is not None
+        self.given = {name: value for name, value in given.items() if value is not None}
+        self.values: dict[str, Any] = {}
+        self.sources: dict[str, str] = {}
+
+    def settle(self, name: str, inferred: Any = _MISSING, source: str = "the file", *, default: Any = _MISSING,
+               same: Callable[[Any, Any], bool] = operator.eq) -> Any:  # fmt: skip
+        """The value of a setting: given, else from the configuration, else inferred, else (with a configuration) the default.
+
+        Raises Unmatched where two of the first three differ, Usage where there is none.
+        """
+        found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
+        if inferred is not _MISSING:
+            found.append((source, inferred))
+        if not found and default is not _MISSING and self.has_config:
+            found.append(("default", default))
+        if not found:
+            raise Usage(f"{name} is neither in the file nor in a configuration", f"Give {_option(name)}")
+        (where, value), *others = found
+        for other, contrary in others:
+            if not same(value, contrary):
+                raise Unmatched(f"{name} is {value} by {where} and {contrary} by {other}", f"Correct the configuration, or give {_option(name)}")
+        self.values[name], self.sources[name] = value, where
+        return value
+
+    def reported(self) -> dict[str, dict[str, Any]]:
+        """Value and source by name."""
+        return {name: {"value": value, "from": self.sources[name]} for name, value in self.values.items()}
+
+
+def _option(name: str) -> str:
+    if name == "curvature":
+        return "--curvature (curvature=...)"
+    return f"--config with {name!r} in it (config={{{name!r}: ...}})"
+
+
+def same_numbers(a: Any, b: Any) -> bool:
+    """Equality of numbers, or of sequences of them, whatever their container."""
+    if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
+        a, b = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (a, b))
+        return len(a) == len(b) and all(same_numbers(x, y) for x, y in zip(a, b))
+    return a == b
