@@ -22,12 +22,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from port_jax.graphs.rows import Rows, masked, take
+from port_jax.graphs.rows import Block, Rows, take
 
 CHUNK = 2**19
 """Numbers that an edge product holds at a time on CPU: 2 MiB in float32."""
-
-Term = Callable[[Array, Array | None, Array | None], Array]
 
 
 def row_sum(x: Float[Array, "E F"], rows: Rows, dual: Rows) -> Float[Array, "N F"]:
@@ -51,18 +49,10 @@ def row_max(x: Float[Array, "E F"], rows: Rows) -> Float[Array, "N F"]:
     if rows.levels is None:
         in_slots = x if rows.edges is None else take(x, rows.edges)
         return jax.ops.segment_max(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
-
-    def over(values: Array) -> Term:  # unfilled slots repeat an entry, which changes no maximum
-        return lambda entries, columns, filled: take(values, entries)
-
-    return rows.fold(over(x), over, jnp.maximum, -jnp.inf)
+    return rows.fold(lambda block: block.max(x), Block.max, -jnp.inf)
 
 
 # What is computed.
-
-
-def _sum_of(values: Array) -> Term:
-    return lambda entries, columns, filled: masked(take(values, entries), filled)
 
 
 def _row_ids(rows: Rows, dual: Rows) -> Array:
@@ -74,7 +64,7 @@ def _row_sum(x: Array, rows: Rows, dual: Rows) -> Array:
     if rows.levels is None:
         in_slots = x if rows.edges is None else take(x, rows.edges)
         return jax.ops.segment_sum(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
-    return rows.fold(_sum_of(x), _sum_of, jnp.add, 0)
+    return rows.fold(lambda block: block.sum(x), Block.sum, 0)
 
 
 def _row_gather(x: Array, rows: Rows, dual: Rows) -> Array:
@@ -86,12 +76,7 @@ def _row_product(a: Array, v: Array, rows: Rows, dual: Rows) -> Array:
         in_slots = a if rows.edges is None else take(a, rows.edges)
         messages = in_slots[..., None] * take(v, rows.columns)
         return jax.ops.segment_sum(messages, rows.segments, rows.num_nodes, indices_are_sorted=True)
-
-    def term(entries: Array, columns: Array | None, filled: Array | None) -> Array:
-        assert columns is not None
-        return masked(take(a, entries), filled)[..., None] * take(v, columns)
-
-    return rows.fold(term, _sum_of, jnp.add, 0)
+    return rows.fold(lambda block: block.product(a, v), Block.sum, 0)
 
 
 def _edge_dot(g: Array, v: Array, rows: Rows, dual: Rows) -> Array:

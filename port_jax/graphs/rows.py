@@ -15,7 +15,7 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 LONGEST = 16
 """Edges a piece holds at most. Measured on power-law graphs: 8 and 32 are slower, the second to compile too."""
@@ -36,17 +36,33 @@ class Block:
     full: int = dataclasses.field(metadata={"static": True})
     """Slots that every piece of the block fills."""
 
-    def fold(self, term: Callable[[Array, Array | None, Array | None], Array], combine: Callable[..., Array]) -> Array:
-        """combine over the slots of term(entries [P], columns [P], filled bool [P] or None where all are)."""
-        terms = [
-            term(
-                self.entries[k],
-                None if self.columns is None else self.columns[k],
-                None if k < self.full else self.lengths > k,
-            )
-            for k in range(self.entries.shape[0])
-        ]
-        return reduce(combine, terms)
+    def filled(self) -> Bool[Array, "K P"]:
+        """True for the slots that hold an entry of their own."""
+        return self.lengths > jnp.arange(self.entries.shape[0])[:, None]
+
+    def sum(self, values: Array) -> Array:
+        """Sum over the slots of values [E, F], taken at the entries."""
+        terms = [take(values, at) for at in self.entries]
+        return reduce(jnp.add, [x if k < self.full else masked(x, self.lengths > k) for k, x in enumerate(terms)])
+
+    def max(self, values: Array) -> Array:
+        """The same with the largest value; repeated entries change nothing."""
+        return reduce(jnp.maximum, [take(values, at) for at in self.entries])
+
+    def product(self, coefficients: Array, values: Array) -> Array:
+        """Sum over the slots of coefficients [E, H] at the entries times values [N, H, C] at the columns."""
+        assert self.columns is not None
+        a = masked(take(coefficients, self.entries), self.filled())[..., None]
+        return reduce(jnp.add, [a[k] * take(values, at) for k, at in enumerate(self.columns)])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """Pieces that are whole rows, and pieces of rows that the next level puts together."""
+
+    whole: tuple[Block, ...]
+    partial: tuple[Block, ...]
 
 
 @jax.tree_util.register_dataclass
@@ -60,10 +76,10 @@ class Rows:
     """The node at the other end."""
     edges: Int[Array, " E"] | None
     """The edge in each slot; None where slot s is edge s, as in the direction that the graph is sorted by."""
-    levels: tuple[tuple[Block, ...], ...] | None
-    """Blocks over edges, then over the sums of the level before. None: no layout, for shapes that fit any graph."""
+    levels: tuple[Level, ...] | None
+    """Over edges first, then over the partial sums of the level before. None: no layout, for shapes that fit any graph."""
     places: Int[Array, " N"] | None
-    """Where the finished row of each node stands in the sums of all levels; -1 for a node without edges."""
+    """Where the sum of each node stands among the finished ones of all levels; -1 for a node without edges."""
     num_nodes: int = dataclasses.field(metadata={"static": True})
 
     @staticmethod
@@ -85,26 +101,24 @@ class Rows:
         )
 
     def fold(
-        self,
-        term: Callable[[Array, Array | None, Array | None], Array],
-        again: Callable[[Array], Callable[[Array, Array | None, Array | None], Array]],
-        combine: Callable[..., Array],
-        empty: float,
-    ) -> Array:
-        """combine over the edges of each node of term(edges, columns, filled), `empty` for a node without any.
-
-        `again(sums)` is the term of the later levels, over the sums of the level before.
-        """
+        self, first: Callable[[Block], Array], later: Callable[[Block, Array], Array], empty: float
+    ) -> Float[Array, "N ..."]:
+        """first(block) over the edges, later(block, sums) over the partial sums before; `empty` for nodes without edges."""
         assert self.levels is not None
         assert self.places is not None
         done: list[Array] = []
-        for blocks in self.levels:
-            sums = [block.fold(term, combine) for block in blocks]
-            done.append(sums[0] if len(sums) == 1 else jnp.concatenate(sums))
-            term = again(done[-1])
-        rows = done[0] if len(done) == 1 else jnp.concatenate(done)
-        there = (self.places >= 0).reshape(-1, *[1] * (rows.ndim - 1))
-        return jnp.where(there, take(rows, jnp.maximum(self.places, 0)), jnp.asarray(empty, rows.dtype))
+        partial: Array | None = None
+        for level in self.levels:
+            before = partial
+            over = first if before is None else lambda block, before=before: later(block, before)
+            whole, pieces = [over(block) for block in level.whole], [over(block) for block in level.partial]
+            done += whole
+            # Joining two blocks also ends a fusion: XLA would else unpack this sum of gathers for its several readers.
+            partial = joined(pieces) if pieces else None
+        rows = joined(done)
+        return jnp.where(_wide(self.places >= 0, rows), take(rows, jnp.maximum(self.places, 0)), empty).astype(
+            rows.dtype
+        )
 
 
 def take(x: Array, ids: Array) -> Array:
@@ -112,48 +126,59 @@ def take(x: Array, ids: Array) -> Array:
     return x.at[ids].get(mode="promise_in_bounds")
 
 
-def masked(x: Array, filled: Bool[Array, " P"] | None) -> Array:
-    """x [P, ...] with 0 where a slot is not filled."""
-    return x if filled is None else jnp.where(filled.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+def masked(x: Array, filled: Array) -> Array:
+    """x with 0 where a slot is not filled; `filled` has the leading axes of x."""
+    return jnp.where(_wide(filled, x), x, 0)
+
+
+def _wide(mask: Array, x: Array) -> Array:
+    return mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+
+
+def joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _levels(
     segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | None, num_nodes: int
-) -> tuple[tuple[tuple[Block, ...], ...], np.ndarray]:
-    """The blocks of all levels, and for each node the place of its sum among theirs."""
-    levels, places, offset = [], np.full(num_nodes, -1, np.int64), 0
+) -> tuple[tuple[Level, ...], np.ndarray]:
+    """The levels, and for each node the place of its sum among the finished ones."""
+    levels, places, finished = [], np.full(num_nodes, -1, np.int64), 0
     while len(segments):
-        blocks, owners = _blocks(segments, entries, columns, num_nodes)
-        levels.append(blocks)
-        pieces = np.bincount(owners, minlength=num_nodes)
-        single = pieces[owners] == 1
-        places[owners[single]] = offset + np.flatnonzero(single)
-        rest = np.flatnonzero(~single)
-        rest = rest[np.argsort(owners[rest], kind="stable")]
-        offset += len(owners)
-        segments, entries, columns = owners[rest], rest, None
+        degrees = np.bincount(segments, minlength=num_nodes)
+        pieces = -(-degrees // LONGEST)
+        owners = np.repeat(np.arange(num_nodes), pieces)
+        rank = np.arange(len(owners)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        starts = (np.cumsum(degrees) - degrees)[owners] + rank * LONGEST
+        lengths = np.minimum(degrees[owners] - rank * LONGEST, LONGEST)
+        whole = pieces[owners] == 1
+        blocks, order = _blocks(np.flatnonzero(whole), starts, lengths, entries, columns, BUCKETS)
+        places[owners[order]] = finished + np.arange(len(order))
+        finished += len(order)
+        partial, order = _blocks(np.flatnonzero(~whole), starts, lengths, entries, columns, BUCKETS[-2:])
+        levels.append(Level(blocks, partial))
+        segments, entries, columns = owners[order], np.arange(len(order)), None
     return tuple(levels), places
 
 
 def _blocks(
-    segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | None, num_nodes: int
+    pieces: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    entries: np.ndarray,
+    columns: np.ndarray | None,
+    buckets: tuple[int, ...],
 ) -> tuple[tuple[Block, ...], np.ndarray]:
-    """One level: the blocks, and the node that owns each piece, in the order of the blocks' sums."""
-    degrees = np.bincount(segments, minlength=num_nodes)
-    pieces = -(-degrees // LONGEST)
-    owners = np.repeat(np.arange(num_nodes), pieces)
-    rank = np.arange(len(owners)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts = (np.cumsum(degrees) - degrees)[owners] + rank * LONGEST
-    lengths = np.minimum(degrees[owners] - rank * LONGEST, LONGEST)
-    blocks, order, shortest = [], [], 0
-    for bucket in BUCKETS:
-        chosen = np.flatnonzero((lengths > shortest) & (lengths <= bucket))
-        if not len(chosen) or (bucket < LONGEST and chosen.size * bucket < SMALLEST and lengths.max() > bucket):
+    """Blocks of these pieces by length, and the pieces in the order of the blocks' sums."""
+    blocks, order, shortest = [], [np.zeros(0, np.int64)], 0
+    longest = lengths[pieces].max(initial=0)
+    for bucket in buckets:
+        chosen = pieces[(lengths[pieces] > shortest) & (lengths[pieces] <= bucket)]
+        if not len(chosen) or (chosen.size * bucket < SMALLEST and longest > bucket):
             continue
         shortest = bucket
         order.append(chosen)
-        width = lengths[chosen].max()
-        slots = starts[chosen] + np.minimum(np.arange(width)[:, None], lengths[chosen] - 1)
+        slots = starts[chosen] + np.minimum(np.arange(lengths[chosen].max())[:, None], lengths[chosen] - 1)
         blocks.append(
             Block(
                 entries=jnp.asarray(entries[slots], jnp.int32),
@@ -162,4 +187,4 @@ def _blocks(
                 full=int(lengths[chosen].min()),
             )
         )
-    return tuple(blocks), owners[np.concatenate(order)]
+    return tuple(blocks), np.concatenate(order)
