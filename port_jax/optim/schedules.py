@@ -39,6 +39,10 @@ class Schedule:
     def __call__(self, count: Any) -> Rate:
         return self.at(jnp.asarray(count))
 
+    def exactly(self, count: int) -> float:
+        """The rate in float64, whatever the session's precision."""
+        return float(_exactly(self.at, np.asarray([count]))[0])
+
 
 def step_lr(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """StepLR: lr gamma^floor(n / step_size)."""
