@@ -330,6 +330,7 @@ def adam_state(**changes):
         (lambda s: s["state"][0].update(exp_avg_sq=np.arange(15.0).reshape(5, 3)), {}, "points differs along a point"),
         (lambda s: s["state"][0].update(square_avg=np.zeros(3)), {}, "points holds square_avg"),
         (lambda s: s["state"][0].pop("step"), {}, "points has no step"),
+        (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "counted twice"),
         (lambda s: s["param_groups"][0].update(lr=0.5), {}, "'lr'\\] is 0.5, its scheduler's after 2 steps"),
         (lambda s: None, {"scheduler_state": {"name": "CyclicLR"}}, "'CyclicLR' is not translated"),
         (lambda s: None, {"scheduler_state": {"gamma": 0.5, "step": 3}}, "has no setting step; it has gamma"),

@@ -172,7 +172,12 @@ def _count(name: str, entry: Mapping[str, Any], group: Mapping[str, Any], path: 
         return 1  # torch's SGD counts nothing; what matters is that the momentum has begun
     if name == "RiemannianSGD" and buffered and not entry:
         return 0
-    if "step" not in group and "step" in entry:
+    if "step" in entry and int(_plain(group.get("step", 0))):
+        raise ValueError(
+            f"the state of {path} counts 0 steps and its group {group['step']}: geoopt until 0.3.1 counted twice a "
+            "parameter; weights.load converts such files"
+        )
+    if "step" in entry:
         return own
     if "step" not in group:
         raise ValueError(f"the state of {path} has no step, and neither has its group: no bias correction follows")

@@ -1,0 +1,56 @@
+"""What happens at a NaN or infinite gradient: pass it on, skip the step, or raise."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.core import Tracer
+from jax.experimental import io_callback
+
+from port_jax.optim import trees
+
+
+def guard(
+    inner: optax.GradientTransformation, nonfinite: Literal["pass", "skip", "raise"] = "raise", max_skipped: int = 10
+) -> optax.GradientTransformation:
+    """`inner`, with a choice for gradients that are NaN or infinite.
+
+    "pass": the gradients go on as they are, as in torch and geoopt: the parameters they touch become NaN.
+    "skip": the update is zero and the state of `inner`, its counts included, stays (`optax.apply_if_finite`); after
+        max_skipped steps in a row the gradients pass, so that a run that is lost says so.
+    "raise": FloatingPointError with the parameters' paths, also under jit: there it comes out of the runtime as a
+        JaxRuntimeError with the same text when the result is waited for. Nothing of that step may be used.
+
+    Errors: ValueError for another choice.
+    """
+    if nonfinite == "pass":
+        return inner
+    if nonfinite == "skip":
+        return optax.apply_if_finite(inner, max_skipped)
+    if nonfinite != "raise":
+        raise ValueError(f"nonfinite is {nonfinite!r}; it has to be 'pass', 'skip' or 'raise'")
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        paths, leaves, _ = trees.flatten(updates)
+        names = [trees.show(path) for path in paths]
+
+        def check(bad: np.ndarray) -> None:
+            if np.any(bad):
+                found = ", ".join(f"{name} ({n} entries)" for name, n in zip(names, bad, strict=True) if n)
+                raise FloatingPointError(
+                    f"gradients are NaN or infinite: {found}; look for the cause, or skip such "
+                    "steps with guard(..., 'skip')"
+                )
+
+        if leaves:
+            bad = jnp.stack([jnp.sum(~jnp.isfinite(g)) for g in leaves])
+            if isinstance(bad, Tracer):
+                io_callback(check, None, bad)
+            else:
+                check(np.asarray(bad))
+        return optax.with_extra_args_support(inner).update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)

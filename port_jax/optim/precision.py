@@ -1,0 +1,28 @@
+"""Mixed precision: the flat weights computed with in half precision, the points kept in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from port_jax.manifolds.euclidean import Euclidean
+from port_jax.optim import trees
+
+
+def compute_copy(params: PyTree[Array], dtype: Any = jnp.bfloat16, *, manifolds: trees.Manifolds) -> PyTree[Array]:
+    """The parameters to compute with: those on Euclidean() in `dtype`, those on other manifolds as they are.
+
+    A point of a ball rounded to bfloat16 may lie on its boundary (norms above 0.998 become 1), where the metric is
+    infinite; so points keep their type, and what a model computes from them is cast by the model. Take the gradient
+    with respect to `params`, through this function: it arrives in their types, and so does the optimizer's state.
+
+        loss, grads = jax.value_and_grad(lambda p: model_loss(compute_copy(p, manifolds=manifolds)))(params)
+    """
+    leaves, structure = jax.tree.flatten(params)
+    found = trees.match_manifolds(manifolds, params)
+    return structure.unflatten(
+        [leaf.astype(dtype) if isinstance(m, Euclidean) else leaf for m, leaf in zip(found, leaves, strict=True)]
+    )

@@ -1,0 +1,70 @@
+"""Averages of weights over a run: along geodesics for points on manifolds, ordinary ones for flat parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from port_jax.manifolds.base import Manifold
+from port_jax.optim import scalars, trees
+
+
+class WeightAverageState(NamedTuple):
+    """count: parameters averaged so far. average: a tree like the parameters, on their manifolds."""
+
+    count: Int[Array, ""]
+    average: PyTree[Array]
+
+
+class WeightAverage(NamedTuple):
+    """init(params) -> state; update(params, state) -> state. The first update takes the parameters as they are."""
+
+    init: Callable[[Any], WeightAverageState]
+    update: Callable[[Any, WeightAverageState], WeightAverageState]
+
+
+def weight_average(decay: float | None = None, *, manifolds: trees.Manifolds) -> WeightAverage:
+    """The exponential (with decay) or equal-weight (without) average of the parameters that `update` has seen.
+
+        a_1 = p_1
+        a_n = exp_a(w log_a(p_n)), a = a_(n-1)          w = 1 - decay, or 1 / n
+
+    On Euclidean() this is a + w (p - a), as torch.optim.swa_utils.AveragedModel has it with get_ema_multi_avg_fn(decay)
+    or by default. On a curved manifold the inductive mean of Sturm (Contemp. Math. 338, 2003), which stays on the
+    manifold where an average of coordinates need not. A learnable curvature is averaged like any flat parameter, and
+    the points on the manifold of the averaged curvature's predecessor: average at a fixed curvature.
+
+    Errors: ValueError for a decay outside [0, 1), and those of a tree of manifolds in `riemannian_adam`;
+    NotImplementedError where a manifold has no exponential or logarithm.
+    """
+    if decay is not None:
+        scalars.check_range("decay", decay, 0, 1)
+
+    def init(params: Any) -> WeightAverageState:
+        trees.check_parameters(trees.match_manifolds(manifolds, params), params)
+        return WeightAverageState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.asarray, params))
+
+    def update(params: Any, state: WeightAverageState) -> WeightAverageState:
+        points, structure = jax.tree.flatten(params)
+        averages = trees.match_state(state.average, structure, "average")
+        found = trees.match_manifolds(manifolds, params)
+        count = state.count + 1
+        moved = [
+            jnp.where(count == 1, p, _between(manifold, a, p, 1 / _real(count, p) if decay is None else 1 - decay))
+            for manifold, a, p in zip(found, averages, points, strict=True)
+        ]
+        return WeightAverageState(count, structure.unflatten(moved))
+
+    return WeightAverage(init, update)
+
+
+def _real(count: Array, like: Array) -> Array:
+    return count.astype(jnp.finfo(like.dtype).dtype)
+
+
+def _between(manifold: Manifold, start: Array, end: Array, part: Any) -> Array:
+    return manifold.expmap(start, part * manifold.logmap(start, end)).astype(start.dtype)
