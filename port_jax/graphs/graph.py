@@ -60,8 +60,8 @@ class Graph:
     ) -> Graph:
         """Edge e runs from senders[e] to receivers[e]; weights [E] and edge_features [E, ...] stand in the same order.
 
-        Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for weights
-        or features that are not finite. Repeated edges stay.
+        Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for
+        weights or features that are not finite. Repeated edges stay.
         """
         n = checked_count(num_nodes)
         return Graph._build(*checked_edges(senders, receivers, n, weights, edge_features), n)
@@ -201,10 +201,11 @@ class Graph:
         )
 
     def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
-        """Weights of the normalised adjacency: D^-1 (A + I) for "row", D^-1/2 (A + I) D^-1/2 for "symmetric".
+        """The normalised adjacency as weights: D^-1 (A + I) for "row", D^-1/2 (A + I) D^-1/2 for "symmetric".
 
-        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is added
-        to existing self loops and left out for `self_loops=False`; both as HGCN does. A row that sums to 0 gets weights 0.
+        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is
+        added to existing self loops, as HGCN does, and left out for `self_loops=False`. A row that sums to 0 gets
+        weights 0.
         """
         if kind not in ("row", "symmetric"):
             raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
@@ -229,9 +230,9 @@ class Graph:
     def padded(self, *, num_nodes: int, num_edges: int) -> Graph:
         """The graph with fixed shapes: nodes and edges appended, so that graphs of many sizes share one compilation.
 
-        Added edges are self loops of weight 0 on the last added node. They stand last and reach no real node, so no mask
-        is needed; leave the rows of added nodes out of losses. Edges can be added only together with a node. Sums then go
-        through a sorted scatter, slower than the layout that is made for one graph.
+        Added edges are self loops of weight 0 on the last added node. They stand last and reach no real node, so no
+        mask is needed; leave the rows of added nodes out of losses. Edges can be added only together with a node. Sums
+        then go through a sorted scatter, slower than the layout that is made for one graph.
         """
         nodes = checked_count(num_nodes) - self.num_nodes
         edges = checked_count(num_edges, "num_edges") - self.num_edges

@@ -1,9 +1,9 @@
-"""Sums over a node's edges, gathers onto edges and the two sparse products: primitives that are each other's derivatives.
+"""Sums over a node's edges, gathers onto edges, two sparse products: primitives that are each other's derivatives.
 
     row_sum(x)_i          = sum_{e at i} x_e                 transpose: row_gather
     row_gather(x)_e       = x_{i(e)}                         transpose: row_sum
-    row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, and row_product in the other direction
-    edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product in either direction
+    row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, row_product the other way round
+    edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product both ways round
 
 `rows` gives the direction: i(e) is the node that `rows` is sorted by, j(e) the other end. All are linear in each float
 argument, so forward and reverse mode of any order come from the four rules above, and no derivative is a scatter to

@@ -1,9 +1,9 @@
 """One direction of a graph: for each node (row), the edges that meet there, laid out so that sums over them are dense.
 
-XLA runs a scatter on CPU one row at a time. A fused sum of K gathers is a dense loop over all rows of about the same length
-instead, vectorised and split over threads, and on any device its order of summation is fixed. So rows are cut into
-pieces of at most `LONGEST` edges, pieces of like length make a `Block`, and the pieces of a long row are summed again in
-the same way, level by level. The layout is chosen here, once per graph.
+XLA runs a scatter on CPU one row at a time. A fused sum of K gathers is a dense loop over all rows of about the same
+length instead, vectorised and split over threads, and on any device its order of summation is fixed. So rows are cut
+into pieces of at most `LONGEST` edges, pieces of like length make a `Block`, and the pieces of a long row are summed
+again in the same way, level by level. The layout is chosen here, once per graph.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 LONGEST = 16
-"""Edges a piece holds at most. Measured on power-law graphs: 8 and 32 are slower, the second to compile too."""
+"""Edges a piece holds at most. On a power-law graph 32 is no faster and takes twice as long to compile."""
 BUCKETS = (2, 4, 8, LONGEST)
-"""Lengths that pieces are padded to: 21 % more slots than edges on a power-law graph, and a fifth of the code of 1 .. 16."""
+"""Lengths that pieces are padded to: 21 % more slots than edges on a power-law graph, with a quarter of the code of
+every length from 1 to 16."""
 SMALLEST = 2048
 """A block of fewer slots than this joins the next one: its share of the time is less than that of compiling it."""
 
@@ -28,7 +29,7 @@ SMALLEST = 2048
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Pieces of like length: slot k of piece p is entry `entries[k, p]`; from `lengths[p]` on the last entry is repeated."""
+    """Pieces of like length: slot k of piece p is entry `entries[k, p]`, the last one repeated from `lengths[p]` on."""
 
     entries: Int[Array, "K P"]
     columns: Int[Array, "K P"] | None
@@ -68,7 +69,7 @@ class Level:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Edges sorted by the node that collects them: slot s is edge `edges[s]`, between `segments[s]` and `columns[s]`."""
+    """Edges sorted by the node that collects them: slot s is edge `edges[s]`, at `segments[s]`."""
 
     segments: Int[Array, " E"]
     """The collecting node of each slot, ascending."""
@@ -77,7 +78,7 @@ class Rows:
     edges: Int[Array, " E"] | None
     """The edge in each slot; None where slot s is edge s, as in the direction that the graph is sorted by."""
     levels: tuple[Level, ...] | None
-    """Over edges first, then over the partial sums of the level before. None: no layout, for shapes that fit any graph."""
+    """Over edges, then over the partial sums of the level before. None: no layout, for shapes that fit any graph."""
     places: Int[Array, " N"] | None
     """Where the sum of each node stands among the finished ones of all levels; -1 for a node without edges."""
     num_nodes: int = dataclasses.field(metadata={"static": True})
@@ -103,7 +104,7 @@ class Rows:
     def fold(
         self, first: Callable[[Block], Array], later: Callable[[Block, Array], Array], empty: float
     ) -> Float[Array, "N ..."]:
-        """first(block) over the edges, later(block, sums) over the partial sums before; `empty` for nodes without edges."""
+        """first(block) over the edges, later(block, sums) over partial sums; `empty` for a node without edges."""
         assert self.levels is not None
         assert self.places is not None
         done: list[Array] = []
@@ -157,7 +158,8 @@ def _levels(
         finished += len(order)
         partial, order = _blocks(np.flatnonzero(~whole), starts, lengths, entries, columns, BUCKETS[-2:])
         levels.append(Level(blocks, partial))
-        segments, entries, columns = owners[order], np.arange(len(order)), None
+        by_row = np.argsort(owners[order], kind="stable")  # the blocks have put the pieces of a row apart
+        segments, entries, columns = owners[order][by_row], by_row, None
     return tuple(levels), places
 
 

@@ -1,0 +1,18 @@
+"""Graphs to train on: the one that ships, `.npz` files, and their splits."""
+
+from port_jax.data.dataset import DataError, GraphData, load_graph
+from port_jax.data.features import degree_features, row_normalized
+from port_jax.data.splits import EdgeSplit, NodeSplit, sample_negatives, split_edges, split_nodes
+
+__all__ = [
+    "DataError",
+    "EdgeSplit",
+    "GraphData",
+    "NodeSplit",
+    "degree_features",
+    "load_graph",
+    "row_normalized",
+    "sample_negatives",
+    "split_edges",
+    "split_nodes",
+]

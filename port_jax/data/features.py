@@ -1,0 +1,26 @@
+"""Node features as HGCN prepares them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32
+
+from port_jax.graphs import Graph
+
+
+def row_normalized(features: Float32[np.ndarray, "N F"]) -> Float32[np.ndarray, "N F"]:
+    """Each row divided by its sum; a row that sums to 0 becomes 0."""
+    total = features.sum(1, keepdims=True)
+    return np.divide(features, total, out=np.zeros_like(features), where=total != 0)
+
+
+def degree_features(
+    features: Float32[np.ndarray, "N F"], graph: Graph, *, largest: int = 5
+) -> Float32[np.ndarray, "N F+largest+2"]:
+    """The features, then the node's degree one-hot (degrees from `largest` on share a column), then a column of ones.
+
+    HGCN's features of the airport graph (Chami et al., 2019). The degree counts incoming edges.
+    """
+    degree = np.bincount(np.asarray(graph.receivers), minlength=graph.num_nodes)
+    one_hot = np.eye(largest + 1, dtype=np.float32)[np.minimum(degree, largest)]
+    return np.concatenate([features, one_hot, np.ones((graph.num_nodes, 1), np.float32)], axis=1)
