@@ -1,6 +1,7 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -10,3 +11,7 @@ import torch
 
 jax.config.update("jax_enable_x64", True)
 torch.set_num_threads(1)
+
+# Compiled functions are kept between runs; a first run finds the folder empty.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
