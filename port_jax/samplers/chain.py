@@ -1,0 +1,112 @@
+"""Chains: what a sampler is, how it is run, and what samplers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from port_jax.manifolds.base import Manifold
+from port_jax.manifolds.stiefel import CanonicalStiefel
+from port_jax.optim import trees
+
+LogDensity = Callable[[Any], Float[Array, ""]]
+
+
+class Info(NamedTuple):
+    """log_prob: of the point after the step. acceptance: the probability with which the proposal was accepted."""
+
+    log_prob: Float[Array, ""]
+    acceptance: Float[Array, ""]
+    accepted: Bool[Array, ""]
+
+
+class Sampler(NamedTuple):
+    """step(key, params) -> the next params and what happened; a pure function to jit, vmap over keys, or scan."""
+
+    step: Callable[[PRNGKeyArray, Any], tuple[Any, Info]]
+
+
+class Chain(NamedTuple):
+    """params: the tree of parameters with a leading axis of samples. info: the same axis."""
+
+    params: PyTree[Array]
+    info: Info
+
+
+def sample(
+    sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1
+) -> Chain:
+    """One chain from `params`: burn_in steps that are dropped, then every thin-th of num_samples thin steps."""
+
+    def step(params: Any, key: PRNGKeyArray) -> tuple[Any, Info]:
+        return sampler.step(key, params)
+
+    def keep(params: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Any, Info]]:
+        params, info = jax.lax.scan(step, params, jax.random.split(key, thin))
+        return params, (params, jax.tree.map(lambda x: x[-1], info))
+
+    first, later = jax.random.split(key)
+    params, _ = jax.lax.scan(step, params, jax.random.split(first, burn_in))
+    _, (samples, info) = jax.lax.scan(keep, params, jax.random.split(later, num_samples))
+    return Chain(samples, info)
+
+
+def found_reversible(manifolds: trees.Manifolds, params: PyTree[Array]) -> list[Manifold]:
+    """The manifold of each parameter; ValueError, with the path, for one without a reversible retraction."""
+    found = trees.match_manifolds(manifolds, params)
+    for path, manifold in zip(trees.flatten(params)[0], found, strict=True):
+        if not manifold.reversible:
+            raise ValueError(
+                f"parameter {trees.show(path)} is on {type(manifold).__name__}, whose retraction is not reversible; "
+                "samplers take Euclidean, CanonicalStiefel and the Exact forms, for instance PoincareBallExact"
+            )
+    return found
+
+
+def velocities(key: PRNGKeyArray, manifolds: Sequence[Manifold], points: Sequence[Array]) -> list[Array]:
+    """Standard normal vectors of the tangent spaces: in an orthonormal basis of the metric, independent N(0, 1)."""
+    keys = jax.random.split(key, len(points))
+    return [
+        velocity(manifold, point, jax.random.normal(k, point.shape, point.dtype))
+        for k, manifold, point in zip(keys, manifolds, points, strict=True)
+    ]
+
+
+def velocity(manifold: Manifold, point: Array, noise: Array) -> Array:
+    """The square root of the inverse metric A = egrad2rgrad applied to ambient noise; A itself would square it.
+
+    On a conformal metric A is a multiple a of the tangent projection, and its root is A / sqrt(a) with
+    a = <A n, A n> / <n, A n> in ambient products. On the canonical Stiefel metric A has the eigenvalues 0, 1, 2, and
+    the root is the polynomial through their roots.
+    """
+    mapped = manifold.egrad2rgrad(point, noise)
+    if isinstance(manifold, CanonicalStiefel):
+        twice = manifold.egrad2rgrad(point, mapped)
+        return (4 - math.sqrt(2)) / 2 * mapped + (math.sqrt(2) - 2) / 2 * twice
+    axes = tuple(range(-manifold.ndim, 0))
+    length = jnp.sum(mapped * mapped, axes, keepdims=True)
+    along = jnp.sum(noise * mapped, axes, keepdims=True)
+    some = length > 0
+    return mapped * jnp.where(some, jnp.sqrt(along / jnp.where(some, length, 1)), 0)
+
+
+def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: Any) -> Callable[..., Any]:
+    """From points to the logarithm of the density and its Riemannian gradients."""
+    value_and_grad = jax.value_and_grad(lambda points: log_prob(structure.unflatten(points)))
+
+    def evaluated(points: Sequence[Array]) -> tuple[Float[Array, ""], list[Array]]:
+        value, grads = value_and_grad(list(points))
+        return value, [m.egrad2rgrad(p, g) for m, p, g in zip(manifolds, points, grads, strict=True)]
+
+    return evaluated
+
+
+def kinetic(manifolds: Sequence[Manifold], points: Sequence[Array], tangents: Sequence[Array]) -> Float[Array, ""]:
+    """Half the sum of the squared norms."""
+    parts = [jnp.sum(m.inner(p, u)) for m, p, u in zip(manifolds, points, tangents, strict=True)]
+    return sum(parts, jnp.zeros([])) / 2
