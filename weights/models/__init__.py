@@ -1,6 +1,22 @@
 """The table of each architecture, one file each. A new one is a file and a line here."""
 
 from weights.architecture import Architecture
+from weights.models.gat import GAT
+from weights.models.gcn import GCN
+from weights.models.gil import GIL
 from weights.models.hgat import HGAT
+from weights.models.hgcn import HGCN
+from weights.models.hnn import HNN
+from weights.models.htgn import HTGN
+from weights.models.hybonet import HyboNet
+from weights.models.hybonet_kg import HYBONET_KG
+from weights.models.hyptorch import HYPTORCH
+from weights.models.kgemb import KGEMB
+from weights.models.mlp import MLP
+from weights.models.murp import MURP
+from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
+from weights.models.shallow import Shallow
 
-ARCHITECTURES: dict[str, Architecture] = {table.name: table for table in (HGAT,)}
+ARCHITECTURES: dict[str, Architecture] = {
+    table.name: table for table in (HGAT, HTGN, GIL, POINCARE_EMBEDDINGS, HYPTORCH, KGEMB, MURP, HYBONET_KG, HGCN, HNN, GCN, GAT, MLP, Shallow, HyboNet)
+}

@@ -18,7 +18,8 @@ BALL = r"decoder\.ball\.(c|isp_c)"
 
 
 def layer_keys(found: Found) -> list[str]:
-    """The prefixes of the hyperbolic attention layers, `encoder.layers.0.conv.` and so on, in the order of their numbers."""
+    """The prefixes of the hyperbolic attention layers, `encoder.layers.0.conv.` and so on, in the order of their
+    numbers."""
     hits = [hit for key in found.tensors if (hit := re.fullmatch(LAYER, key))]
     return [hit[0].removesuffix("hy_linear.weight") for hit in sorted(hits, key=lambda hit: int(hit[2]))]
 
@@ -47,8 +48,18 @@ def settle(found: Found, settings: Settings) -> None:
     if trained:
         settings.config.pop("curvature", None)
     curvature.settle(settings, {"c": found.value("c")} if trained else found.raw(BALL), 1)
-    for name, value in {"act": "relu", "alpha": 0.2, "r": 2.0, "t": 1.0, "dropout": 0.0, "drop_h": 0.0, "drop_e": 0.0,
-                        "input_type": "eucl", "atten": True, "dist": True}.items():  # fmt: skip
+    for name, value in {
+        "act": "relu",
+        "alpha": 0.2,
+        "r": 2.0,
+        "t": 1.0,
+        "dropout": 0.0,
+        "drop_h": 0.0,
+        "drop_e": 0.0,
+        "input_type": "eucl",
+        "atten": True,
+        "dist": True,
+    }.items():
         settings.settle(name, default=value)
     if kind == "HGAT" and settings.config.get("model") == "HGAT":  # its code passes neither flag on
         settings.values.update(atten=True, dist=False)
@@ -72,7 +83,11 @@ def _decoder(found: Found, settings: Settings, kind: str) -> None:
     if kind == "GIL" and classes:
         heads = shapes["decoder.cls_e.att"][1]
         settings.settle("classifier_heads", heads, "shape of decoder.cls_e.att")
-        known = (True, "one head") if heads == 1 else (shapes["decoder.cls_e.att"][2] // 2 != classes[0], "shape of decoder.cls_e.att")
+        known = (
+            (True, "one head")
+            if heads == 1
+            else (shapes["decoder.cls_e.att"][2] // 2 != classes[0], "shape of decoder.cls_e.att")
+        )
         settings.settle("classifier_concat", *known)
 
 
@@ -81,7 +96,8 @@ def _same_flag(a: Any, b: Any) -> bool:
 
 
 def _attention(key: str, path: str, name: str, settings: Mapping[str, Any], trained: bool = True) -> list[Rule]:
-    """One attention layer. Without bias the hyperbolic one still stores a bias, and without scores an `att`; neither is used."""
+    """One attention layer. Without bias the hyperbolic one still stores a bias, and without scores an `att`; neither
+    is used."""
     weight, bias = linear(f"{key}{name}", f"{path}/linear")
     if not settings["bias"] and name == "hy_linear":
         bias = constant(f"{key}{name}.bias")
@@ -90,7 +106,8 @@ def _attention(key: str, path: str, name: str, settings: Mapping[str, Any], trai
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """Linear maps transposed, attention vectors as they are; link gates of the HGAT baseline are stored and not used."""
+    """Linear maps transposed, attention vectors as they are; link gates of the HGAT baseline are stored and not
+    used."""
     gil, scored = settings["model"] == "GIL", bool(settings["atten"])
     table: list[Rule] = []
     for i, layer in enumerate(settings["layer_keys"]):
@@ -121,12 +138,30 @@ def build(settings: Mapping[str, Any]) -> Any:
     from port_jax.models.gil import GIL as Module
 
     renamed = {"kind": "model", "heads": "n_heads", "negative_slope": "alpha", "num_classes": "n_classes"}
-    names = ("in_features", "features", "learnable_curvature", "normalize_gates", "r", "t", "dropout", "drop_h", "drop_e")
+    names = (
+        "in_features",
+        "features",
+        "learnable_curvature",
+        "normalize_gates",
+        "r",
+        "t",
+        "dropout",
+        "drop_h",
+        "drop_e",
+    )
     head = {name: settings[name] for name in ("classifier_heads", "classifier_concat") if name in settings}
-    return Module(**{name: settings[name] for name in names}, **{new: settings[old] for new, old in renamed.items()}, **head,
-                  use_bias=bool(settings["bias"]), concat=bool(settings["concat"]), attend=bool(settings["atten"]),
-                  distance=bool(settings["dist"]), curvature=settings["curvature"][0], activation=settings["act"] or "none",
-                  hyperbolic_input=settings["input_type"] == "hyper")  # fmt: skip
+    return Module(
+        **{name: settings[name] for name in names},
+        **{new: settings[old] for new, old in renamed.items()},
+        **head,
+        use_bias=bool(settings["bias"]),
+        concat=bool(settings["concat"]),
+        attend=bool(settings["atten"]),
+        distance=bool(settings["dist"]),
+        curvature=settings["curvature"][0],
+        activation=settings["act"] or "none",
+        hyperbolic_input=settings["input_type"] == "hyper",
+    )
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:
@@ -146,11 +181,23 @@ def reference(settings: Mapping[str, Any]) -> Any:
     """The torch module."""
     from reference_torch.models.gil import GIL as Module
 
-    return Module(settings["in_features"], settings["features"], settings["n_heads"], kind=settings["model"],
-                  num_classes=settings["n_classes"], c=settings["curvature"][0], act=settings["act"] or "none",
-                  concat=bool(settings["concat"]), alpha=settings["alpha"], bias=bool(settings["bias"]),
-                  atten=bool(settings["atten"]), dist=bool(settings["dist"]), pubmed=settings["normalize_gates"],
-                  r=settings["r"], t=settings["t"])  # fmt: skip
+    return Module(
+        settings["in_features"],
+        settings["features"],
+        settings["n_heads"],
+        kind=settings["model"],
+        num_classes=settings["n_classes"],
+        c=settings["curvature"][0],
+        act=settings["act"] or "none",
+        concat=bool(settings["concat"]),
+        alpha=settings["alpha"],
+        bias=bool(settings["bias"]),
+        atten=bool(settings["atten"]),
+        dist=bool(settings["dist"]),
+        pubmed=settings["normalize_gates"],
+        r=settings["r"],
+        t=settings["t"],
+    )
 
 
 GIL = Architecture("gil", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference)

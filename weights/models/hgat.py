@@ -9,7 +9,7 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
-from weights.rules import Rule, constant, linear, param, tied
+from weights.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.settings import Settings, same_numbers
 
 RAW = r"manifolds\.\d+\.(isp_c|k)"
@@ -82,16 +82,15 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     layer, here = "layers.{i}", "params/layers_{i}"
     curved = f"manifolds.{{l}}.{raw}"
     last = len(settings["features"])
-    shared = "decoder.ball.isp_c"
     return [
         param(curved, f"params/manifolds_{{l}}/{raw}") if settings["learnable_curvature"] else constant(curved),
         param("embedding", "params/embedding"),
         *linear(f"{layer}.linear", f"{here}/linear"),
         param(f"{layer}.{{name:any}}", f"{here}/{{name:any}}"),
-        *linear(f"{layer}.message", f"{here}/message")[:1],
+        param(f"{layer}.message.weight", f"{here}/message", TRANSPOSE),
         *linear("decoder.cls", "params/decoder/cls"),
         param("decoder.points", "params/decoder/points"),
-        tied(shared, f"manifolds.{last}.isp_c") if raw == "isp_c" else constant(shared),
+        tied("decoder.ball.isp_c", f"manifolds.{last}.isp_c") if raw == "isp_c" else constant("decoder.ball.k"),
     ]
 
 

@@ -17,7 +17,8 @@ LAYER = r"(.*?\D)?(\d+)\.agg\.(att_i|mlp\.0\.weight)"
 
 
 def layer_keys(found: Found) -> list[str]:
-    """The prefixes of the graph convolutions, `layer1.` and `layer2.` in the original, in the order of their numbers."""
+    """The prefixes of the graph convolutions, `layer1.` and `layer2.` in the original, in the order of their
+    numbers."""
     hits = [hit for key in found.tensors if (hit := re.fullmatch(LAYER, key))]
     return [f"{hit[1] or ''}{hit[2]}." for hit in sorted(hits, key=lambda hit: int(hit[2]))]
 
@@ -57,11 +58,14 @@ def settle(found: Found, settings: Settings) -> None:
         known = () if alone else (False, "the last layer averages its heads")
         settings.settle("concat_last", *known, default=False)
     _curvature(found, settings, len(layers) + 1)
-    settings.settle("dropout", 0.0, "not stored") if not settings.has_config else settings.settle("dropout", default=0.0)
+    settings.settle("dropout", 0.0, "not stored") if not settings.has_config else settings.settle(
+        "dropout", default=0.0
+    )
 
 
 def _curvature(found: Found, settings: Settings, balls: int) -> None:
-    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then holds the start, not the value."""
+    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then holds the start, not the
+    value."""
     if "curvature" not in settings.config and settings.config.get("c") is not None:
         settings.config["curvature"] = settings.config["c"]
     rows = found.value("c").reshape(-1) if "c" in found.tensors else np.zeros(0)
@@ -82,7 +86,8 @@ def _same_flag(a: Any, b: Any) -> bool:
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """Linear maps and gates transposed. What the forward pass leaves out is carried: agg.bias, agg.mlp, an unused feat, Q or r."""
+    """Linear maps and gates transposed. What the forward pass leaves out is carried: agg.bias, agg.mlp, an unused
+    feat, Q or r."""
     table: list[Rule] = []
     for i, layer in enumerate(settings["layer_keys"]):
         here = f"params/layers_{i}"
@@ -105,10 +110,29 @@ def build(settings: Mapping[str, Any]) -> Any:
     """The flax module."""
     from port_jax.models.htgn import HTGN as Module
 
-    names = ("in_features", "features", "heads", "aggregation", "curvature", "recurrent", "num_nodes", "concat_last", "dropout")
-    extra = {"use_hta": bool(settings["use_hta"]), "trainable_feat": bool(settings["trainable_feat"]),
-             "attention_width": settings["nhid"]} if settings["recurrent"] else {}  # fmt: skip
-    return Module(**{name: settings[name] for name in names}, learnable_curvature=not settings["fixed_curvature"], **extra)
+    names = (
+        "in_features",
+        "features",
+        "heads",
+        "aggregation",
+        "curvature",
+        "recurrent",
+        "num_nodes",
+        "concat_last",
+        "dropout",
+    )
+    extra = (
+        {
+            "use_hta": bool(settings["use_hta"]),
+            "trainable_feat": bool(settings["trainable_feat"]),
+            "attention_width": settings["nhid"],
+        }
+        if settings["recurrent"]
+        else {}
+    )
+    return Module(
+        **{name: settings[name] for name in names}, learnable_curvature=not settings["fixed_curvature"], **extra
+    )
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:
@@ -129,10 +153,23 @@ def reference(settings: Mapping[str, Any]) -> Any:
     if raise_for:
         from weights.errors import Usage
 
-        raise Usage("the file holds HTGN's layers alone, which the reference has no model for", "Verify at the level of bits")
-    return Module(settings["num_nodes"], settings["in_features"], settings["nhid"], settings["nout"], heads=settings["heads"],
-                  aggregation=settings["aggregation"], curvature=1.0, fixed_curvature=bool(settings["fixed_curvature"]),
-                  trainable_feat=bool(settings["trainable_feat"]), use_hta=bool(settings["use_hta"]))  # fmt: skip
+        raise Usage(
+            "the file holds HTGN's layers alone, which the reference has no model for", "Verify at the level of bits"
+        )
+    return Module(
+        settings["num_nodes"],
+        settings["in_features"],
+        settings["nhid"],
+        settings["nout"],
+        heads=settings["heads"],
+        aggregation=settings["aggregation"],
+        curvature=1.0,
+        fixed_curvature=bool(settings["fixed_curvature"]),
+        trainable_feat=bool(settings["trainable_feat"]),
+        use_hta=bool(settings["use_hta"]),
+    )
 
 
-HTGN = Architecture("htgn", recognise, settle, rules, build, inputs, optimizer=lambda config: "RiemannianAdam", reference=reference)
+HTGN = Architecture(
+    "htgn", recognise, settle, rules, build, inputs, optimizer=lambda config: "RiemannianAdam", reference=reference
+)

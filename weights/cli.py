@@ -1,0 +1,177 @@
+"""The shell: hyperport inspect, convert, export, verify, diff. Heavy imports wait inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts.
+3 unreadable: not a checkpoint, or damaged. 4 refused: the file wants code run, or claims sizes it does not have.
+5 unmatched: keys, shapes, curvature or optimizer do not fit. 6 not written. Nothing is written unless all went well."""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, epilog=CODES,
+                  help="Checkpoints of hyperbolic models between PyTorch and JAX.", pretty_exceptions_enable=False)  # fmt: skip
+
+File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
+Config = Annotated[Path | None, typer.Option(help="JSON file with the model's settings.")]
+Arch = Annotated[str | None, typer.Option(help='Architecture, where the keys do not tell; "tree" for any module.')]
+Curvature = Annotated[list[float] | None, typer.Option(help="Curvature, where neither file nor configuration has it; once, or for each manifold.")]
+Manifolds = Annotated[list[str] | None, typer.Option("--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable.")]
+Groups = Annotated[list[str] | None, typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group, in order. Repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+class Level(StrEnum):
+    """How far `verify` goes; each level includes those before it."""
+
+    bits = "bits"
+    forward = "forward"
+    grad = "grad"
+    step = "step"
+
+
+@app.command()
+def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
+            group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
+    """Show keys, shapes, types, and what each would become; architecture, curvature, optimizer. Writes nothing."""
+    from weights.inspect import inspect as look
+    from weights.inspect import show
+
+    found = look(file, **_options(config, arch, curvature, manifold, group))
+    _print_json(found) if as_json else show(found)
+
+
+@app.command()
+def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write: Orbax arrays, config.json, report.json.")], config: Config = None,
+            arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
+            optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state too.")] = True, as_json: Json = False) -> None:  # fmt: skip
+    """Convert a torch checkpoint, optimizer state included, to a folder that weights.restore reads."""
+    from weights.checkpoint import load
+    from weights.inspect import show_converted
+
+    with _progress("converting") as advance:
+        checkpoint = load(file, optimizer=optimizer, progress=advance, **_options(config, arch, curvature, manifold, group))
+        checkpoint.save(out)
+    _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
+
+
+@app.command()
+def export(folder: Annotated[Path, typer.Argument(help="What convert wrote.")], file: Annotated[Path, typer.Argument(help="Torch file to write.")]) -> None:
+    """Write a converted checkpoint as the torch file it came from, bit by bit, with the numbers it has now."""
+    from weights.export import export as write
+
+    write(folder, file)
+    typer.echo(f"{file}: {file.stat().st_size} bytes")
+
+
+@app.command()
+def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
+           converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote, instead of converting again.")] = None,
+           graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; a random graph without.")] = None,
+           level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
+           seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0, as_json: Json = False) -> None:  # fmt: skip
+    """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
+    from weights.checkpoint import load
+    from weights.store import restore
+    from weights.verify import failed, show
+    from weights.verify import verify as compare
+
+    checkpoint = restore(converted) if converted else load(file, **_options(config, arch, curvature, manifold, group))
+    rows = compare(checkpoint, file, graph, level=level.value, seed=seed)
+    _print_json([row._asdict() for row in rows]) if as_json else show(rows)
+    if failed(rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or converted folder.")],
+         b: Annotated[Path, typer.Argument(help="Another one.")], as_json: Json = False) -> None:  # fmt: skip
+    """Compare two checkpoints of any kind, tensor by tensor, under torch's keys."""
+    from weights.diff import compare, show
+
+    rows = compare(a, b)
+    _print_json([row._asdict() for row in rows]) if as_json else show(rows)
+    if any(not row.equal for row in rows):
+        raise typer.Exit(1)
+
+
+def _options(config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None, group: list[str] | None) -> dict[str, Any]:
+    return {
+        "config": config,
+        "arch": arch,
+        "curvature": None if not curvature else curvature[0] if len(curvature) == 1 else curvature,
+        "manifolds": None if not manifold else dict(_manifold(text) for text in manifold),
+        "groups": None if not group else [entry.split(",") for entry in group],
+    }
+
+
+def _manifold(text: str) -> tuple[str, Any]:
+    import port_jax.manifolds as manifolds
+    from port_jax.manifolds.base import Manifold
+    from weights.errors import Usage
+
+    key, _, kind = text.partition("=")
+    name, _, value = kind.partition(":")
+    cls = getattr(manifolds, name, None)
+    if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
+        raise Usage(f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
+    try:
+        return key, cls(float(value)) if value else cls()
+    except (TypeError, ValueError) as error:
+        raise Usage(f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean") from None
+
+
+class _progress:
+    """A bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, what: str):
+        self.what, self.bar = what, None
+
+    def __enter__(self) -> Any:
+        if not sys.stderr.isatty():
+            return None
+        from tqdm import tqdm
+
+        self.bar = tqdm(desc=self.what, unit="tensor", leave=False)
+
+        def advance(key: str, done: int, total: int) -> None:
+            assert self.bar is not None
+            self.bar.total = total
+            self.bar.update(1)
+
+        return advance
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def main() -> None:
+    """The entry point: an error is one line with its remedy and its exit code."""
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
+    os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
+    from weights.errors import ConversionError
+
+    try:
+        app()
+    except ConversionError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("error: interrupted; nothing was written", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""HGCN, HazyResearch/hgcn (`reference_torch.models.hgcn.HGCN` <-> `port_jax.models.HGCN`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from weights.architecture import Found
+from weights.models import node_model
+from weights.models.node_model import LAYER, found_in, trained_curvature
+from weights.rules import Rule, linear, param, tied
+from weights.settings import Settings
+
+
+def keys(found: Found) -> bool:
+    """Hyperbolic linear maps, and classes if any."""
+    known = r"(encoder\.layers\.\d+\.(linear|agg|hyp_act)|decoder)\..*|(encoder\.)?c"
+    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Attention by the keys; local aggregation leaves no trace in the file."""
+    node_model.settle(found, settings)
+    settings.settle("use_att", found.has(r"encoder\.layers\.\d+\.agg\.att\.linear\.weight"), "keys", same=node_model.same_flag)
+    settings.settle("local_agg", default=False)
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """Layer i goes from its own curvature to that of the next layer, or to the model's."""
+    here = "params/layers_{i}"
+    table: list[Rule] = [
+        *linear(f"{LAYER}.linear", f"{here}/linear"),
+        *linear(f"{LAYER}.agg.att.linear", f"{here}/agg/att"),
+        *linear("decoder.cls.linear", "params/decoder/linear"),
+    ]
+    if settings["c"] is None:
+        depth = settings["num_layers"] - (settings["task"] == "nc")
+        own = [f"encoder.layers.{i}.linear.c" for i in range(depth)] + ["c"]
+        for i in range(depth):
+            names = (("agg.c", i), ("hyp_act.c_in", i), ("hyp_act.c_out", i + 1))
+            table += [param(own[i], f"params/manifolds_{i}/c"), *(tied(f"encoder.layers.{i}.{name}", own[l]) for name, l in names)]
+        table += trained_curvature(depth)
+    return table
+
+
+HGCN = node_model.architecture("HGCN", keys, settle, rules)

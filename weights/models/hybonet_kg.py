@@ -1,0 +1,85 @@
+"""HyboNet for knowledge graphs, chenweize1998/fully-hyperbolic-nn kg
+(`reference_torch.models.hybonet_kg.HyboNetKG` <-> `port_jax.models.HyboNetKG`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.architecture import Architecture, Found
+from weights.errors import Unmatched
+from weights.rules import Rule, constant, param
+from weights.settings import Settings
+
+PARAMETERS = ("emb_entity", "relation_bias", "relation_transform", "bias_head", "bias_tail")
+
+
+def recognise(found: Found) -> bool:
+    """Entities and relation matrices."""
+    return {"emb_entity", "relation_transform"} <= set(found.tensors)
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Sizes and scale from the file, the margin and the bound on norms from the configuration."""
+    entities, dim = found.shapes["emb_entity"]
+    settings.settle("entities", entities, "shape of emb_entity")
+    settings.settle("dim", dim, "shape of emb_entity")
+    settings.settle("relations", found.shapes["relation_transform"][0], "shape of relation_transform")
+    settings.settle("max_scale", float(found.value("scale")), "scale")
+    settings.settle("margin")
+    settings.settle("max_norm", default=None)
+    for key, k in found.raw(r"(.*\.)?manifold\.k").items():
+        if float(k) != 1:
+            raise Unmatched(
+                f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'"
+            )
+    settings.values["curvature"], settings.sources["curvature"] = [1.0], "the unit hyperboloid of the code"
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """Parameters as they are, relation matrices [out, in] too; the scale is not trained."""
+    return [
+        *(param(name, f"params/{name}") for name in PARAMETERS),
+        constant("scale"),
+        constant("manifold.k"),
+        constant("emb_entity.manifold.k"),
+    ]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The flax module."""
+    from port_jax.models.hybonet_kg import HyboNetKG as Module
+
+    return Module(settings["entities"], settings["relations"], settings["dim"], margin=float(settings["margin"]),
+                  max_scale=settings["max_scale"], max_norm=settings["max_norm"])  # fmt: skip
+
+
+def inputs(settings: Mapping[str, Any]) -> tuple:
+    """One triple."""
+    one = np.zeros(1, np.int32)
+    return one, one, one[:, None]
+
+
+def optimizer(config: Mapping[str, Any]) -> str | None:
+    """rsgd or radam, by the training script's flag."""
+    return config.get("optimizer")
+
+
+def reference(settings: Mapping[str, Any]) -> Any:
+    """The torch module."""
+    from reference_torch.models.hybonet_kg import HyboNetKG as Module
+
+    return Module(
+        settings["entities"],
+        settings["relations"],
+        settings["dim"],
+        max_scale=settings["max_scale"],
+        margin=float(settings["margin"]),
+    )
+
+
+HYBONET_KG = Architecture(
+    "hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference
+)

@@ -1,0 +1,84 @@
+"""Heads of hyperbolic image embeddings, leymir/hyperbolic-image-embeddings
+(`reference_torch.models.hyptorch.HypTorch` <-> `port_jax.models.HypTorch`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights import curvature
+from weights.architecture import Architecture, Found
+from weights.errors import Usage
+from weights.rules import Rule, constant, param
+from weights.settings import Settings, same_numbers
+
+HEAD = r"(tp|e2p)\.(c|xp)|mlr\.(a_vals|p_vals)"
+
+
+def recognise(found: Found) -> bool:
+    """A map into the ball with something trained in it, or the hyperbolic softmax."""
+    return found.has(HEAD)
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried and not built."""
+    shapes = found.shapes
+    heads = [key for key in shapes if re.fullmatch(HEAD, key)]
+    settings.settle("backbone", [key for key in shapes if key not in heads], "keys", same=same_numbers)
+    where = "e2p" if any(key.startswith("e2p.") for key in heads) else "tp"
+    settings.settle("map", where, "keys")
+    softmax, point = "mlr.a_vals" in shapes, f"{where}.xp"
+    settings.settle("train_x", point in shapes, "keys", same=_same_flag)
+    trained = settings.settle("train_c", f"{where}.c" in shapes, "keys", same=_same_flag)
+    if softmax or point in shapes:
+        key = "mlr.a_vals" if softmax else point
+        settings.settle("dim", shapes[key][-1], f"shape of {key}")
+    else:
+        settings.settle("dim")
+    settings.settle("num_classes", shapes["mlr.a_vals"][0] if softmax else None, "keys of mlr")
+    start = settings.config.get("c", settings.given.get("curvature"))
+    if trained:
+        settings.given.pop("curvature", None)
+        curvature.settle(settings, {f"{where}.c": found.value(f"{where}.c")}, 1)
+        if start is None:
+            raise Usage(
+                "the c that training began with, which scales the gradient, is not in the file",
+                "Give --config with 'c' in it (config={'c': ...})",
+            )
+        settings.values["start_c"], settings.sources["start_c"] = float(start), "config"
+    else:
+        if start is not None:
+            settings.config["curvature"] = start
+        curvature.settle(settings, {}, 1)
+
+
+def _same_flag(a: Any, b: Any) -> bool:
+    return bool(a) == bool(b)
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """The heads as they are; every other key verbatim."""
+    where = settings["map"]
+    return [param(f"{where}.{name}", f"params/{name}") for name in ("c", "xp")] + [
+        *(param(f"mlr.{name}", f"params/{name}") for name in ("a_vals", "p_vals")),
+        *(constant(key) for key in settings["backbone"]),
+    ]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The flax module."""
+    from port_jax.models.hyptorch import HypTorch as Module
+
+    return Module(settings["dim"], settings["num_classes"], settings["curvature"][0], train_c=bool(settings["train_c"]),
+                  train_x=bool(settings["train_x"]), start_c=settings.get("start_c"))  # fmt: skip
+
+
+def inputs(settings: Mapping[str, Any]) -> tuple:
+    """One row of features."""
+    return (np.zeros((1, settings["dim"]), np.float32),)
+
+
+HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs)

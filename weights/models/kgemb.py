@@ -1,0 +1,87 @@
+"""RotH, RefH and AttH, HazyResearch/KGEmb (`reference_torch.models.kgemb.KGEmb` <-> `port_jax.models.KGEmb`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.architecture import Architecture, Found
+from weights.rules import Rule, constant, param
+from weights.settings import Settings
+
+TABLES = ("entity", "rel", "rel_diag", "bh", "bt")
+
+
+def recognise(found: Found) -> bool:
+    """KGEmb's tables with a curvature beside them."""
+    return {"c", "gamma", *(f"{name}.weight" for name in TABLES)} <= set(found.tensors)
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Sizes from the tables. RotH and RefH have the same shapes, and the kind of bias is not stored: the
+    configuration says."""
+    shapes = found.shapes
+    attention = "context_vec.weight" in shapes
+    settings.settle("model", *(("AttH", "context_vec") if attention else ()))
+    settings.settle("rank", shapes["entity.weight"][1], "shape of entity.weight")
+    settings.settle("entities", shapes["entity.weight"][0], "shape of entity.weight")
+    relations = settings.settle("relations", shapes["rel.weight"][0], "shape of rel.weight")
+    several = shapes["c"][0] > 1 or relations == 1
+    settings.settle("multi_c", several, "shape of c", same=lambda a, b: bool(a) == bool(b) or relations == 1)
+    settings.settle("bias")
+    settings.settle("gamma", float(found.value("gamma").reshape(-1)[0]), "gamma")
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """Tables as they are; gamma is not trained."""
+    tables = [param(f"{name}.weight", f"params/{name}") for name in (*TABLES, "context_vec")]
+    return [*tables, param("c", "params/c"), constant("gamma")]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The flax module."""
+    from port_jax.models.kgemb import KGEmb as Module
+
+    return Module(
+        settings["model"],
+        settings["entities"],
+        settings["relations"],
+        settings["rank"],
+        bias=settings["bias"],
+        multi_c=bool(settings["multi_c"]),
+        gamma=settings["gamma"],
+    )
+
+
+def inputs(settings: Mapping[str, Any]) -> tuple:
+    """One triple."""
+    return (np.zeros((1, 3), np.int32),)
+
+
+def reference(settings: Mapping[str, Any]) -> Any:
+    """The torch module."""
+    from reference_torch.models.kgemb import KGEmb as Module
+
+    return Module(
+        settings["model"],
+        settings["entities"],
+        settings["relations"],
+        settings["rank"],
+        bias=settings["bias"],
+        multi_c=bool(settings["multi_c"]),
+        gamma=settings["gamma"],
+    )
+
+
+KGEMB = Architecture(
+    "kgemb",
+    recognise,
+    settle,
+    rules,
+    build,
+    inputs,
+    optimizer=lambda config: config.get("optimizer"),
+    reference=reference,
+)

@@ -1,0 +1,59 @@
+"""MuRP and MuRE, ibalazevic/multirelational-poincare (`reference_torch.models.murp` <-> `port_jax.models.MuRP`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.architecture import Architecture, Found
+from weights.rules import Rule, param
+from weights.settings import Settings
+
+HYPERBOLIC = {"Eh.weight", "rvh.weight", "Wu", "bs", "bo"}
+FLAT = {"E.weight", "rv.weight", "Wu", "bs", "bo"}
+
+
+def recognise(found: Found) -> bool:
+    """Exactly the keys of one of the two."""
+    return set(found.tensors) in (HYPERBOLIC, FLAT)
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Everything from the keys and shapes; the code knows curvature -1 only."""
+    hyperbolic = settings.settle("hyperbolic", "Eh.weight" in found.tensors, "keys")
+    entities, dim = found.shapes["Eh.weight" if hyperbolic else "E.weight"]
+    settings.settle("entities", entities, "shape of the entities")
+    settings.settle("dim", dim, "shape of the entities")
+    settings.settle("relations", found.shapes["Wu"][0], "shape of Wu")
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """Tables as they are, both models' under one name."""
+    entity, translation = ("Eh", "rvh") if settings["hyperbolic"] else ("E", "rv")
+    tables = [param(f"{entity}.weight", "params/Eh"), param(f"{translation}.weight", "params/rvh")]
+    return [*tables, *(param(name, f"params/{name}") for name in ("Wu", "bs", "bo"))]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The flax module."""
+    from port_jax.models.murp import MuRP as Module
+
+    return Module(settings["entities"], settings["relations"], settings["dim"], settings["hyperbolic"])
+
+
+def inputs(settings: Mapping[str, Any]) -> tuple:
+    """One triple."""
+    return (np.zeros(1, np.int32),) * 3
+
+
+def reference(settings: Mapping[str, Any]) -> Any:
+    """The torch module."""
+    from reference_torch.models import murp
+
+    kind = murp.MuRP if settings["hyperbolic"] else murp.MuRE
+    return kind(settings["entities"], settings["relations"], settings["dim"])
+
+
+MURP = Architecture("murp", recognise, settle, rules, build, inputs, reference=reference)

@@ -1,0 +1,54 @@
+"""Poincare and Lorentz embeddings and entailment cones, facebookresearch/poincare-embeddings
+(`reference_torch.models.poincare_embeddings` <-> `port_jax.models.PoincareEmbeddings`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.architecture import Architecture, Found
+from weights.rules import Rule, param
+from weights.settings import Settings
+
+
+def recognise(found: Found) -> bool:
+    """Nothing but one table `lt.weight`."""
+    return list(found.tensors) == ["lt.weight"]
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Size and dimension from the table, manifold and energy from the `conf` that the file carries."""
+    size, width = found.shapes["lt.weight"]
+    settings.settle("size", size, "shape of lt.weight")
+    manifold = settings.settle("manifold")
+    settings.settle("dim", width - (manifold == "lorentz"), "shape of lt.weight")
+    settings.settle("model", default="distance")  # files from before there were two models lack it
+
+
+def rules(settings: Mapping[str, Any]) -> list[Rule]:
+    """The table as it is."""
+    return [param("lt.weight", "params/embedding")]
+
+
+def build(settings: Mapping[str, Any]) -> Any:
+    """The flax module."""
+    from port_jax.models.poincare_embeddings import PoincareEmbeddings as Module
+
+    return Module(settings["size"], settings["dim"], manifold=settings["manifold"], energy=settings["model"])
+
+
+def inputs(settings: Mapping[str, Any]) -> tuple:
+    """One pair."""
+    return (np.zeros((1, 2), np.int32),)
+
+
+def reference(settings: Mapping[str, Any]) -> Any:
+    """The torch module."""
+    from reference_torch.models.poincare_embeddings import PoincareEmbeddings as Module
+
+    return Module(settings["size"], settings["dim"], manifold=settings["manifold"], energy=settings["model"])
+
+
+POINCARE_EMBEDDINGS = Architecture("poincare_embeddings", recognise, settle, rules, build, inputs, reference=reference)
