@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
+from port_jax.manifolds import Lorentz
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
@@ -141,5 +142,18 @@ def sgd_step(
     # b = momentum b + (1 - dampening) r, from the raw gradient at first
     b = momentum * jnp.where(first, grad, buffer.astype(dtype)) + (1 - dampening) * r
     direction = r + momentum * b if nesterov else b
-    point, b = manifold.retr_transp(point, -rate * direction, b)
+    point, b = _retr_transp(manifold, point, -rate * direction, b)
     return point.astype(kept), b.astype(kept)
+
+
+def _retr_transp(manifold: Manifold, point: Array, u: Array, buffer: Array) -> tuple[Array, Array]:
+    """`retr_transp` of a buffer that began with the ambient gradient and so need not be tangent.
+
+    On the hyperboloid geoopt's transport moves the tangent part and leaves the rest as it is; the port's is defined by the
+    tangent part alone. Elsewhere every vector is tangent or the transport is a projection, and nothing has to be added.
+    """
+    if not isinstance(manifold, Lorentz):
+        return manifold.retr_transp(point, u, buffer)
+    tangent = manifold.proju(point, buffer)
+    moved, transported = manifold.retr_transp(point, u, tangent)
+    return moved, transported + (buffer - tangent)
