@@ -80,7 +80,7 @@ def reconstruction(distances: ArrayLike, senders: ArrayLike, receivers: ArrayLik
 
 def reconstruction_rows(nodes: ArrayLike, rows: ArrayLike, senders: ArrayLike, receivers: ArrayLike) -> Reconstruction:
     """The same from `rows` [B, N], the distances from `nodes` [B] to all nodes, for a sample of a large graph."""
-    d, s, r = np.asarray(rows), np.asarray(senders), np.asarray(receivers)
+    d, s, r = np.asarray(rows), np.asarray(senders, np.int64), np.asarray(receivers, np.int64)
     order = np.argsort(s, kind="stable")
     s, r = s[order], r[order]
     ranks, precisions = [], []

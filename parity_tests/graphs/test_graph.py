@@ -34,7 +34,7 @@ def test_edges_are_sorted_by_receiver_and_keep_the_order_of_the_user():
     assert np.array_equal(g.to_user_order(g.weights), weights)
     assert np.array_equal(g.outgoing.segments, np.sort(senders))
     assert np.array_equal(g.receivers[g.outgoing.edges], g.outgoing.columns)
-    assert (g.num_nodes, g.num_edges, int(g.loop_mask.sum())) == (60, 603, int((senders == receivers).sum()))
+    assert (g.num_nodes, g.num_edges, int(g.loop_mask.sum())) == (60, 633, int((senders == receivers).sum()))
 
 
 def test_any_order_of_the_edges_gives_the_same_sums():

@@ -178,12 +178,12 @@ def test_a_wide_product_over_several_chunks(monkeypatch):
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda g: segment_sum(jnp.zeros((4, 2)), g), "the graph has 605 edges"),
+        (lambda g: segment_sum(jnp.zeros((4, 2)), g), "the graph has 633 edges"),
         (lambda g: gather_senders(jnp.zeros((4, 2)), g), "the graph has 60 nodes"),
-        (lambda g: aggregate(jnp.zeros((603, 2)), jnp.zeros((60, 3, 2)), g), r"\[E, H\] with \[N, H, C\]"),
+        (lambda g: aggregate(jnp.zeros((633, 2)), jnp.zeros((60, 3, 2)), g), r"\[E, H\] with \[N, H, C\]"),
         (lambda g: edge_dot(jnp.zeros((60, 2)), jnp.zeros((60, 3)), g), "twice"),
     ],
 )
 def test_a_wrong_shape_is_named(call, named: str):
-    with pytest.raises(GraphError, match=named.replace("605", str(graph("fine").num_edges))):
+    with pytest.raises(GraphError, match=named):
         call(graph("fine"))

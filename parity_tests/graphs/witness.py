@@ -15,12 +15,12 @@ LAYOUTS = ("fine", "padded")
 
 @cache
 def edges() -> tuple[np.ndarray, np.ndarray]:
-    """603 edges in no order: a hub of in-degree above 16^2, one of out-degree 40, repeats, loops, nodes without any."""
+    """633 edges in no order: hubs of in-degree above 16^2 and above 16, one of out-degree 40, repeats, loops, lone nodes."""
     rng = np.random.default_rng(3)
     senders, receivers = rng.integers(0, NODES - 5, (2, 300))
-    hub = rng.integers(0, NODES - 5, 300)
+    hub = rng.integers(0, NODES - 5, 330)
     out = np.concatenate([senders, hub, [11, 11, HUB]])
-    into = np.concatenate([receivers, np.full(300, HUB), [12, 12, HUB]])
+    into = np.concatenate([receivers, np.repeat([HUB, 9], [270, 60]), [12, 12, HUB]])
     out[:40] = 20
     order = rng.permutation(len(out))
     return out[order], into[order]

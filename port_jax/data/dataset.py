@@ -87,9 +87,10 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} holds one array: pass an .npz file with named arrays")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} holds one array: pass an .npz file with named arrays")
+        with archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: pass the path of an .npz graph") from None
