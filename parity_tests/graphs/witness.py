@@ -15,7 +15,7 @@ LAYOUTS = ("fine", "padded")
 
 @cache
 def edges() -> tuple[np.ndarray, np.ndarray]:
-    """633 edges in no order: hubs of in-degree above 16^2 and above 16, one of out-degree 40, repeats, loops, lone nodes."""
+    """633 edges in no order: in-degrees above 16^2 and above 16, an out-degree of 40, repeats, loops, lone nodes."""
     rng = np.random.default_rng(3)
     senders, receivers = rng.integers(0, NODES - 5, (2, 300))
     hub = rng.integers(0, NODES - 5, 330)
