@@ -38,7 +38,7 @@ def split(root: object) -> Sections:
     tensors = dict(_tensors(model))
     if not tensors:
         raise Unreadable("the file holds no tensors", f"A model is looked for at the top and in {', '.join(MODELS)}")
-    top = root if isinstance(root, dict) and model_at else {}
+    top = root if isinstance(root, dict) else {}
     prefix = ""
     for known in PREFIXES * 2:
         if all(key.startswith(prefix + known) for key in tensors):
@@ -47,7 +47,7 @@ def split(root: object) -> Sections:
     config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
     epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
     used = {*model_at[:1], *optimizer_at[:1], *CONFIGS, *EPOCHS}
-    extras = tuple(str(name) for name in top if name not in used)
+    extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
     stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras)
 

@@ -14,7 +14,7 @@ from weights.convert import same_bits
 from weights.dtypes import NUMPY
 from weights.errors import Unmatched, Unreadable
 from weights.standins import DefaultDict, Known, Name, Record, Size
-from weights.tensors import Storage, Tensor, contiguous_stride
+from weights.tensors import Storage, Tensor, contiguous_stride, window
 
 Values = Callable[[Tensor], np.ndarray]
 
@@ -98,9 +98,7 @@ def _assembled(group: list[Tensor], old: Storage, values: Values) -> Callable[[]
 
 
 def _window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
-    flat = flat.view(NUMPY[tensor.dtype])
-    strides = [s * flat.itemsize for s in tensor.stride]
-    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides)
+    return window(flat.view(NUMPY[tensor.dtype]), tensor)
 
 
 def _children(node: object) -> list[object]:

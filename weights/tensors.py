@@ -60,11 +60,9 @@ class Tensor:
         flat = self.storage.read()
         if self.dtype != self.storage.dtype:
             flat = flat.view(NUMPY[self.dtype])
-        size = flat.dtype.itemsize
-        view = np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, [s * size for s in self.stride], writeable=False
-        )
-        return view if self.numel else np.empty(self.shape, flat.dtype)
+        view = window(flat, self)
+        view.flags.writeable = False
+        return view
 
     @property
     def numel(self) -> int:
@@ -106,6 +104,16 @@ def checked(storage: Storage, offset: object, shape: object, stride: object, dty
         raise Refused(f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()")
     storage.users += 1
     return Tensor(storage, dtype, shape, stride, offset, **kwargs)
+
+
+def window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """The view of 1-D elements that a tensor is. By way of bytes: numpy does not stride over ml_dtypes' types."""
+    if not tensor.numel:
+        return np.empty(tensor.shape, flat.dtype)
+    size = flat.dtype.itemsize
+    raw = flat.view(f"V{size}") if flat.dtype.kind == "V" or flat.dtype.isbuiltin != 1 else flat
+    view = np.lib.stride_tricks.as_strided(raw[tensor.offset :], tensor.shape, [s * size for s in tensor.stride])
+    return view.view(flat.dtype)
 
 
 def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from weights.standins import Known, Name, Record
 from weights.tensors import Tensor
 
 MAX_BYTES = 64 << 20
-MAX_OPERATIONS = 8_000_000
+MAX_OPERATIONS = 4_000_000
 MAX_DEPTH = 200
 MAX_EXPANDED = 20_000_000
 MAX_INTEGER = 1 << 61  # larger integers as keys could be chosen to collide in Python's hash

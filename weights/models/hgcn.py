@@ -35,11 +35,11 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     ]
     if settings["c"] is None:
         depth = settings["num_layers"] - (settings["task"] == "nc")
-        own = [f"encoder.layers.{i}.linear.c" for i in range(depth)] + ["c"]
+        first = ["encoder.layers.0.linear.c", *(f"encoder.layers.{i}.hyp_act.c_out" for i in range(depth - 1)), "c"][-depth - 1 :]
         for i in range(depth):
-            names = (("agg.c", i), ("hyp_act.c_in", i), ("hyp_act.c_out", i + 1))
-            table += [param(own[i], f"params/manifolds_{i}/c"), *(tied(f"encoder.layers.{i}.{name}", own[l]) for name, l in names)]
-        table += trained_curvature(depth)
+            names = [f"encoder.layers.{i}.{name}" for name in ("linear.c", "agg.c", "hyp_act.c_in")]
+            table += [param(first[i], f"params/manifolds_{i}/c"), *(tied(name, first[i]) for name in names if name != first[i])]
+        table += trained_curvature(depth, [f"encoder.layers.{depth - 1}.hyp_act.c_out"])
     return table
 
 
