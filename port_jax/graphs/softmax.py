@@ -3,6 +3,8 @@
 # ruff: noqa: UP037  (shapes that start with a star are no Python expressions)
 from __future__ import annotations
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -11,6 +13,22 @@ from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
 from port_jax.graphs.products import row_max
 from port_jax.graphs.segment import gather_receivers, segment_sum
+
+
+@overload
+def segment_softmax(
+    logits: Float[Array, "E *H"], graph: Graph, *, self_logits: None = None, mask: Bool[Array, " E"] | None = None
+) -> Float[Array, "E *H"]: ...
+
+
+@overload
+def segment_softmax(
+    logits: Float[Array, "E *H"],
+    graph: Graph,
+    *,
+    self_logits: Float[Array, "N *H"],
+    mask: Bool[Array, " E"] | None = None,
+) -> tuple[Float[Array, "E *H"], Float[Array, "N *H"]]: ...
 
 
 def segment_softmax(
