@@ -56,7 +56,7 @@ def compare(operations: Mapping[str, Operation], arrays: Arrays, rtol: float, f3
             exact = _outputs(op.torch_fn(*(torch.tensor(_double(single[n])) for n in op.names)))
             theirs = _outputs(op.torch_fn(*(torch.tensor(single[n]) for n in op.names)))
             for i, (truth, their, mine) in enumerate(zip(exact, theirs, low[name], strict=True)):
-                truth, their = truth.numpy(), their.numpy()
+                truth, their = (t.detach().resolve_conj().numpy() for t in (truth, their))
                 scale = np.abs(truth).max()
                 allowed = 2 * np.abs(their - truth).max() + 4 * np.finfo(np.float32).eps * scale
                 error = np.abs(np.asarray(mine) - truth).max()

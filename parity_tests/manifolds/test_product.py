@@ -1,0 +1,130 @@
+"""Products of manifolds: against geoopt with mixed factors, and finite where geoopt divides by zero."""
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.manifolds.witness import Operation, compare
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds.product import ProductManifold
+from port_jax.manifolds.sphere import Sphere
+from port_jax.manifolds.symmetric_positive_definite import SymmetricPositiveDefinite
+
+RNG = np.random.default_rng(23)
+
+
+def theirs(dtype: torch.dtype = torch.float64) -> geoopt.ProductManifold:
+    ball = geoopt.Stereographic(torch.tensor(-0.7, dtype=dtype))
+    return geoopt.ProductManifold((geoopt.Sphere(), 3), (ball, (2, 3)), (geoopt.Euclidean(1), 2))
+
+
+MINE = ProductManifold((Sphere(), 3), (PoincareBall(0.7), (2, 3)), (Euclidean(1), 2))
+
+
+def points(batch: int = 4) -> dict[str, np.ndarray]:
+    raw = 0.2 * RNG.standard_normal((5, batch, 11))
+    x, y = (np.asarray(MINE.projx(r)) for r in raw[:2])
+    u, v = (np.asarray(MINE.proju(x, r)) for r in raw[2:4])
+    return {"x": x, "y": y, "u": u, "v": v, "w": raw[4]}
+
+
+def test_parity():
+    reference = {torch.float64: theirs(), torch.float32: theirs(torch.float32)}
+
+    def op(name, *names, **kwargs):
+        return Operation(
+            lambda *a: getattr(reference[a[0].dtype], name)(*a, **kwargs), lambda *a: getattr(MINE, name)(*a, **kwargs), names
+        )
+
+    compare(
+        {
+            "inner": op("inner", "x", "u", "v"),
+            "inner u": op("inner", "x", "u", keepdim=True),
+            "norm": op("norm", "x", "u"),
+            "component_inner": op("component_inner", "x", "u", "v"),
+            "projx": op("projx", "w"),
+            "proju": op("proju", "x", "w"),
+            "egrad2rgrad": op("egrad2rgrad", "x", "w"),
+            "retr": op("retr", "x", "u"),
+            "expmap": op("expmap", "x", "u"),
+            "logmap": op("logmap", "x", "y"),
+            "transp": op("transp", "x", "y", "v"),
+            "transp_follow_retr": op("transp_follow_retr", "x", "u", "v"),
+            "retr_transp": op("retr_transp", "x", "u", "v"),
+            "expmap_transp": op("expmap_transp", "x", "u", "v"),
+            "dist2": op("dist2", "x", "y", keepdim=True),
+            "dist": op("dist", "x", "y"),
+        },
+        points(),
+        rtol=1e-10,
+    )
+
+
+def test_parts():
+    a = points()
+    parts = MINE.unpack_tensor(a["x"])
+    assert [p.shape for p in parts] == [(4, 3), (4, 2, 3), (4, 2)]
+    np.testing.assert_array_equal(MINE.pack_point(*parts), a["x"])
+    for i in range(3):
+        for reshape in (True, False):
+            expected = theirs().take_submanifold_value(torch.tensor(a["x"]), i, reshape)
+            np.testing.assert_array_equal(MINE.take_submanifold_value(a["x"], i, reshape), expected)
+    same = ProductManifold.from_point(*zip(MINE.manifolds, parts), batch_dims=1)
+    assert same.shapes == MINE.shapes
+    assert same.n_elements == 11
+    assert jax.tree.structure(same) == jax.tree.structure(MINE)
+
+
+def test_laws_and_randoms():
+    a = points()
+    end = MINE.expmap(a["x"], a["u"])
+    np.testing.assert_allclose(MINE.logmap(a["x"], end), a["u"], atol=1e-12)
+    np.testing.assert_allclose(MINE.dist(a["x"], end), MINE.norm(a["x"], a["u"]), rtol=1e-11)
+    np.testing.assert_allclose(MINE.projx(MINE.projx(a["w"])), MINE.projx(a["w"]), atol=1e-15)
+    assert MINE.check_point_on_manifold(MINE.random(jax.random.key(0), 5, 11))
+    assert MINE.check_vector_on_tangent(a["x"], a["u"])
+    mixed = ProductManifold((Lorentz(2.0), 3), (SymmetricPositiveDefinite(), (2, 2)), (Euclidean(), ()))
+    origin = mixed.origin(6, 8)
+    np.testing.assert_allclose(origin[0], [np.sqrt(2), 0, 0, 1, 0, 0, 1, 0], rtol=1e-6)
+    assert mixed.dist(origin, mixed.projx(origin + 0.1)).shape == (6,)
+
+
+def test_coincident_points():
+    """geoopt: norm(0) has a NaN gradient, and dist(x, x) is 3e-8."""
+    x = jnp.asarray(points()["x"])
+    np.testing.assert_array_equal(MINE.dist(x, x), 0)
+    np.testing.assert_array_equal(MINE.norm(x, jnp.zeros_like(x)), 0)
+    t = torch.tensor(np.asarray(x))
+    assert theirs().dist(t, t).min() > 3e-8
+    zero = torch.zeros_like(t, requires_grad=True)
+    theirs().norm(t, zero).sum().backward()
+    assert torch.isnan(zero.grad).any()
+    for f in (MINE.dist, MINE.dist2, MINE.norm):
+        gradient = jax.grad(lambda y: jnp.sum(f(x, y)))  # noqa: B023
+        assert np.isfinite(gradient(x if f != MINE.norm else jnp.zeros_like(x))).all()
+
+
+def test_leaves_and_transformations():
+    """The factors' curvatures are leaves of the product; batches of different depth broadcast; vmap gives the same."""
+    a = points()
+    assert jax.tree.leaves(MINE) == [0.7]
+    dc = jax.grad(lambda m: jnp.sum(m.dist(a["x"], a["y"])), allow_int=True)(MINE)
+    assert float(jax.tree.leaves(dc)[0]) != 0
+    pairwise = MINE.dist(a["x"][:, None], a["y"])
+    lanes = jax.jit(jax.vmap(jax.vmap(MINE.dist, (None, 0)), (0, None)))(a["x"], a["y"])
+    np.testing.assert_allclose(lanes, pairwise, rtol=1e-12)
+    assert MINE.retr_transp(a["x"], a["u"][:, None], a["v"])[0].shape == (4, 4, 11)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="no factor is given"):
+        ProductManifold()
+    with pytest.raises(ValueError, match="shape of factor 1 does not fit Sphere"):
+        ProductManifold((Euclidean(1), 2), (Sphere(), 1))
+    with pytest.raises(ValueError, match=r"part 1 has shape \(3,\); its last axes have to be \(2, 3\)"):
+        MINE.pack_point(np.ones(3), np.ones(3), np.ones(2))
+    assert "11 entries together" in MINE.check_point(np.ones(10), explain=True)[1]
+    assert "factor 0, Sphere: x has norm" in MINE.check_point_on_manifold(np.full(11, 0.1), explain=True)[1]

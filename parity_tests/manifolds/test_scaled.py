@@ -1,0 +1,109 @@
+"""Scaled manifolds: against geoopt over a ball, a sphere and a hyperboloid, and as geometry of another curvature."""
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.manifolds.witness import Operation, compare
+from port_jax.manifolds import Euclidean, PoincareBall, Stereographic
+from port_jax.manifolds.scaled import Scaled
+from port_jax.manifolds.sphere import Sphere
+
+RNG = np.random.default_rng(31)
+S = 2.5
+
+
+def reference(base: str, dtype: torch.dtype) -> geoopt.Scaled:
+    inner = geoopt.Sphere() if base == "sphere" else geoopt.Stereographic(torch.tensor(-0.7, dtype=dtype))
+    scaled = geoopt.Scaled(inner, S)
+    return scaled.to(dtype)
+
+
+@pytest.mark.parametrize("base", ["sphere", "ball"])
+def test_parity(base):
+    theirs = {dtype: reference(base, dtype) for dtype in (torch.float64, torch.float32)}
+    mine = Scaled(Sphere() if base == "sphere" else Stereographic(-0.7), S)
+
+    def op(name, *names, **kwargs):
+        return Operation(
+            lambda *a: getattr(theirs[a[-1].dtype], name)(*a, **kwargs), lambda *a: getattr(mine, name)(*a, **kwargs), names
+        )
+
+    raw = 0.3 * RNG.standard_normal((5, 4, 3))
+    x, y = (np.asarray(mine.projx(r)) for r in raw[:2])
+    u, v = (np.asarray(mine.proju(x, r)) for r in raw[2:4])
+    operations = {
+        "inner": op("inner", "x", "u", "v", keepdim=True),
+        "norm": op("norm", "x", "u"),
+        "component_inner": op("component_inner", "x", "u"),
+        "proju": op("proju", "x", "w"),
+        "projx": op("projx", "w"),
+        "egrad2rgrad": op("egrad2rgrad", "x", "w"),
+        "transp": op("transp", "x", "y", "v"),
+        "retr": op("retr", "x", "u"),
+        "expmap": op("expmap", "x", "u"),
+        "logmap": op("logmap", "x", "y"),
+        "dist": op("dist", "x", "y", keepdim=True),
+        "dist2": op("dist2", "x", "y"),
+        "expmap_transp": op("expmap_transp", "x", "u", "v"),
+        "retr_transp": op("retr_transp", "x", "u", "v"),
+        "transp_follow_retr": op("transp_follow_retr", "x", "u", "v"),
+        "transp_follow_expmap": op("transp_follow_expmap", "x", "u", "v"),
+    }
+    if base == "ball":
+        operations |= {
+            "dist0": op("dist0", "x"),
+            "expmap0": op("expmap0", "u"),
+            "logmap0": op("logmap0", "x"),
+            "geodesic_unit": op("geodesic_unit", "t", "x", "u"),
+            "dist2plane": op("dist2plane", "x", "y", "u"),
+            "mobius_add": op("mobius_add", "x", "y"),
+            "transp0": op("transp0", "y", "u"),
+        }
+    compare(operations, {"x": x, "y": y, "u": u, "v": v, "w": raw[4], "t": RNG.uniform(0.2, 2, (4, 1))}, rtol=1e-10)
+
+
+def test_laws():
+    mine = Scaled(PoincareBall(0.7), S)
+    x, u = 0.3 * RNG.standard_normal((2, 4, 3))
+    end = mine.expmap(x, u)
+    np.testing.assert_allclose(mine.logmap(x, end), u, atol=1e-13)
+    np.testing.assert_allclose(mine.dist(x, end), mine.norm(x, u), rtol=1e-12)
+    # Distances of the ball of curvature -c/s².
+    other = PoincareBall(0.7 / S**2)
+    np.testing.assert_allclose(mine.dist(x, end), other.dist(S * x, S * end), rtol=1e-12)
+    np.testing.assert_allclose(mine.expmap(x, u), other.expmap(S * x, u * S / S) / S, rtol=1e-12)
+    twice = Scaled(mine, 2.0)
+    np.testing.assert_allclose(twice.dist0(x), 2 * S * mine.base.dist0(x), rtol=1e-14)
+    np.testing.assert_array_equal(mine.origin(3), np.zeros(3))
+
+
+def test_random_deviation_is_that_of_the_scaled_lengths():
+    mine, key = Scaled(PoincareBall(0.7), S), jax.random.key(0)
+    np.testing.assert_allclose(
+        mine.random_normal(key, 5, 3, std=0.5), mine.base.random_normal(key, 5, 3, std=0.5 / S), rtol=1e-6
+    )
+
+
+def test_scale_is_a_leaf():
+    x, y = 0.3 * RNG.standard_normal((2, 3))
+    mine = Scaled(PoincareBall(0.7), S)
+    gradient = jax.jit(jax.grad(lambda m: m.dist(x, y)))(mine)
+    np.testing.assert_allclose(gradient.scale, mine.base.dist(x, y), rtol=1e-14)
+    np.testing.assert_allclose(mine.log_scale, np.log(S), rtol=1e-15)
+    low = mine.dist(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+    assert low.dtype == jnp.float32
+
+
+def test_bad_input():
+    for scale in (0.0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="scale must be finite and positive"):
+            Scaled(Sphere(), scale)
+    with pytest.raises(NotImplementedError, match="has no mobius_fn_apply"):
+        Scaled(PoincareBall(0.7), 2.0).mobius_fn_apply(jnp.sin, jnp.zeros(3))
+    with pytest.raises(AttributeError, match="mobius_add"):
+        Scaled(Euclidean(1), 2.0).mobius_add  # noqa: B018
+    assert Scaled(Sphere(), 2.0).check_point_on_manifold(np.array([0.6, 0.8]))

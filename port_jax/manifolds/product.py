@@ -1,0 +1,209 @@
+"""The product of manifolds, its points laid side by side in one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import field
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds import trig
+from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+Vector = Float[Array, "*batch d"]
+Shape = int | tuple[int, ...]
+
+
+@pytree
+class ProductManifold(Manifold):
+    """M₁ × … × Mₙ: inner products and squared distances are sums, all else acts on each part.
+
+        ProductManifold((Sphere(), 3), (Stiefel(), (4, 2)))      # points have 3 + 8 coordinates
+
+    Each factor has the shape of one of its points, or of a stack of them; a point of the product is their entries, flattened and
+    joined on the last axis.
+    """
+
+    ndim: ClassVar[int] = 1
+
+    manifolds: tuple[Manifold, ...]
+    shapes: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+
+    def __init__(self, *manifolds_with_shape: tuple[Manifold, Shape]) -> None:
+        if not manifolds_with_shape:
+            raise ValueError(f"{self.name}: no factor is given; pass pairs (manifold, shape of a point)")
+        manifolds, shapes = [], []
+        for i, (manifold, shape) in enumerate(manifolds_with_shape):
+            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            ok, reason = manifold.check_point(jax.ShapeDtypeStruct(shape, float), explain=True)
+            if not ok:
+                raise ValueError(f"{self.name}: the shape of factor {i} does not fit {manifold.name}: {reason}")
+            manifolds.append(manifold)
+            shapes.append(shape)
+        object.__setattr__(self, "manifolds", tuple(manifolds))
+        object.__setattr__(self, "shapes", tuple(shapes))
+
+    @property
+    def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether every factor is."""
+        return all(manifold.reversible for manifold in self.manifolds)
+
+    @property
+    def n_elements(self) -> int:
+        """Length of a point."""
+        return sum(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def n_manifolds(self) -> int:
+        """Number of factors."""
+        return len(self.manifolds)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Where each part stands in a point."""
+        ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes)])
+        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:]))
+
+    @classmethod
+    def from_point(cls, *parts: tuple[Manifold, Array], batch_dims: int = 0) -> ProductManifold:
+        """The product that holds the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
+        batches = {np.shape(array)[:batch_dims] for _, array in parts}
+        if len(batches) > 1:
+            raise ValueError(
+                f"{cls.__name__}.from_point: the parts have the batch shapes {sorted(batches)}; they have to be equal"
+            )
+        return cls(*((manifold, np.shape(array)[batch_dims:]) for manifold, array in parts))
+
+    def take_submanifold_value(self, x: Vector, i: int, reshape: bool = True) -> Array:
+        """The part of x that belongs to factor i, in the factor's shape unless `reshape` is False."""
+        part = x[..., self.slices[i]]
+        return part.reshape(*part.shape[:-1], *self.shapes[i]) if reshape else part
+
+    def unpack_tensor(self, x: Vector) -> tuple[Array, ...]:
+        """The parts of a point."""
+        return tuple(self.take_submanifold_value(x, i) for i in range(self.n_manifolds))
+
+    def pack_point(self, *parts: Array) -> Vector:
+        """A point from its parts, each `[*batch, *shape]`; batches broadcast."""
+        if len(parts) != self.n_manifolds:
+            raise ValueError(f"{self.name}.pack_point: {len(parts)} parts are given for {self.n_manifolds} factors")
+        flat = []
+        for i, (part, shape) in enumerate(zip(parts, self.shapes)):
+            lead = np.ndim(part) - len(shape)
+            if np.shape(part)[max(lead, 0) :] != shape:
+                raise ValueError(
+                    f"{self.name}.pack_point: part {i} has shape {np.shape(part)}; its last axes have to be {shape}"
+                )
+            flat.append(jnp.reshape(part, (*np.shape(part)[:lead], math.prod(shape))))
+        batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in flat))
+        return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in flat], -1)
+
+    def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self._sum(lambda m, x, u, v: m.inner(x, u, v, keepdim=True), [x, u, u if v is None else v], keepdim)
+
+    def component_inner(self, x: Vector, u: Vector, v: Vector | None = None) -> Vector:
+        """The factors' component-wise products, each repeated over its part."""
+        arrays = jnp.broadcast_arrays(x, u, u if v is None else v)
+        products = [m.component_inner(*parts) for m, parts in self._parts(arrays)]
+        return self.pack_point(*(jnp.broadcast_to(p, arrays[0].shape[:-1] + s) for p, s in zip(products, self.shapes)))
+
+    def projx(self, x: Vector) -> Vector:
+        return self._each(lambda m, x: m.projx(x), x)
+
+    def proju(self, x: Vector, u: Vector) -> Vector:
+        return self._each(lambda m, x, u: m.proju(x, u), x, u)
+
+    def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        return self._each(lambda m, x, u: m.egrad2rgrad(x, u), x, u)
+
+    def retr(self, x: Vector, u: Vector) -> Vector:
+        return self._each(lambda m, x, u: m.retr(x, u), x, u)
+
+    def expmap(self, x: Vector, u: Vector) -> Vector:
+        return self._each(lambda m, x, u: m.expmap(x, u), x, u)
+
+    def logmap(self, x: Vector, y: Vector) -> Vector:
+        return self._each(lambda m, x, y: m.logmap(x, y), x, y)
+
+    def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
+        return self._each(lambda m, x, y, v: m.transp(x, y, v), x, y, v)
+
+    def transp_follow_retr(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        return self._each(lambda m, x, u, v: m.transp_follow_retr(x, u, v), x, u, v)
+
+    def transp_follow_expmap(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        return self._each(lambda m, x, u, v: m.transp_follow_expmap(x, u, v), x, u, v)
+
+    def retr_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        points, vectors = zip(*(m.retr_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
+        return self.pack_point(*points), self.pack_point(*vectors)
+
+    def expmap_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
+        return self.pack_point(*points), self.pack_point(*vectors)
+
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
+
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+        """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its distances start at 3e-8."""
+        return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
+
+    def random_combined(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+        """Each factor's `random`, with a key of its own."""
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        keys = jax.random.split(key, self.n_manifolds)
+        draws = (m.random(k, *size[:-1], *s, dtype=dtype) for m, k, s in zip(self.manifolds, keys, self.shapes))
+        return self.pack_point(*draws)
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+        """`random_combined`."""
+        return self.random_combined(key, *size, dtype=dtype, **kwargs)
+
+    def origin(self, *size: int, dtype: Any = None) -> Vector:
+        """The factors' origins."""
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        return self.pack_point(*(m.origin(*size[:-1], *s, dtype=dtype) for m, s in zip(self.manifolds, self.shapes)))
+
+    def _parts(self, arrays: Sequence[Vector]) -> list[tuple[Any, tuple[Array, ...]]]:
+        taken = [tuple(self.take_submanifold_value(a, i) for a in arrays) for i in range(self.n_manifolds)]
+        return list(zip(self.manifolds, taken))
+
+    def _each(self, operation: Callable[..., Array], *arrays: Vector) -> Vector:
+        """`operation(factor, *parts)` for each factor, packed; batches of different depth broadcast as vectors do."""
+        return self.pack_point(*(operation(m, *parts) for m, parts in self._parts(jnp.broadcast_arrays(*arrays))))
+
+    def _sum(self, operation: Callable[..., Array], arrays: Sequence[Vector], keepdim: bool) -> Float[Array, "..."]:
+        """Numbers per point of each factor, with the point's axes kept, summed over everything but the batch."""
+        arrays = jnp.broadcast_arrays(*arrays)
+        batch = arrays[0].shape[:-1]
+        total = jnp.zeros(batch, arrays[0].real.dtype)
+        for manifold, parts in self._parts(arrays):
+            total = total + jnp.sum(operation(manifold, *parts).reshape(*batch, -1), -1)
+        return total[..., None] if keepdim else total
+
+    def _check_shape(self, x: Vector, name: str) -> Verdict:
+        ok, reason = super()._check_shape(x, name)
+        if ok and np.shape(x)[-1] != self.n_elements:
+            return False, f"{name} has shape {np.shape(x)}; the factors' points have {self.n_elements} entries together"
+        return ok, reason
+
+    def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
+        return self._first_failure(lambda m, x: m.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol), x)
+
+    def _check_vector_on_tangent(self, x: Vector, u: Vector, *, atol: float, rtol: float) -> Verdict:
+        return self._first_failure(
+            lambda m, x, u: m.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol), x, u
+        )
+
+    def _first_failure(self, check: Callable[..., Verdict], *arrays: Vector) -> Verdict:
+        for i, (manifold, parts) in enumerate(self._parts(arrays)):
+            ok, reason = check(manifold, *parts)
+            if not ok:
+                return False, f"factor {i}, {manifold.name}: {reason}"
+        return True, None

@@ -1,0 +1,157 @@
+"""A manifold with all its lengths multiplied by a constant."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds.base import Manifold, Point, Tangent, Verdict, pytree, require_positive
+
+# Powers of the scale for operations beyond the protocol: of the result, and of named arguments.
+SCALING: dict[str, tuple[int, dict[str, int]]] = {
+    "dist0": (1, {}),
+    "logmap0": (1, {}),
+    "logmap0back": (1, {}),
+    "dist2plane": (1, {}),
+    "expmap0": (0, {"u": -1}),
+    "geodesic_unit": (0, {"t": -1}),
+    "random_normal": (0, {"std": -1}),
+    "wrapped_normal": (0, {"std": -1}),
+}
+UNSCALED = frozenset(("mobius_fn_apply", "mobius_fn_apply_chain"))
+
+
+@pytree
+class Scaled(Manifold):
+    """`base` seen from farther: the same points, distances times `scale`, tangent vectors in units of the scaled length.
+
+        dist = s base.dist(x, y),   exp_x(u) = base.exp_x(u/s),   log_x(y) = s base.log_x(y)
+
+    `inner` and `norm` are the base's, as in geoopt: they measure a tangent vector in the units in which it is given, so that
+    dist(x, exp_x(u)) = norm(x, u). Any other operation of the base is reached by its name and scaled by `SCALING`.
+    """
+
+    base: Manifold
+    scale: Float[Array, "..."] | float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive("Scaled", "scale", self.scale, "it multiplies distances")
+
+    @property
+    def name(self) -> str:
+        """Scaled(base)."""
+        return f"Scaled({self.base.name})"
+
+    @property
+    def ndim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's."""
+        return self.base.ndim
+
+    @property
+    def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's."""
+        return self.base.reversible
+
+    @property
+    def log_scale(self) -> Float[Array, "..."]:
+        """log(scale), which geoopt stores for a learnable scale."""
+        return jnp.log(jnp.asarray(self.scale))
+
+    def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self.base.inner(x, u, v, keepdim=keepdim)
+
+    def norm(self, x: Point, u: Tangent, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self.base.norm(x, u, keepdim=keepdim)
+
+    def proju(self, x: Point, u: Tangent) -> Tangent:
+        return self.base.proju(x, u)
+
+    def projx(self, x: Point) -> Point:
+        return self.base.projx(x)
+
+    def egrad2rgrad(self, x: Point, u: Tangent) -> Tangent:
+        return self.base.egrad2rgrad(x, u)
+
+    def transp(self, x: Point, y: Point, v: Tangent) -> Tangent:
+        return self.base.transp(x, y, v)
+
+    def retr(self, x: Point, u: Tangent) -> Point:
+        return self.base.retr(x, self._times(u, -1))
+
+    def expmap(self, x: Point, u: Tangent) -> Point:
+        return self.base.expmap(x, self._times(u, -1))
+
+    def logmap(self, x: Point, y: Point) -> Tangent:
+        return self._times(self.base.logmap(x, y), 1)
+
+    def dist(self, x: Point, y: Point, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self._times(self.base.dist(x, y, keepdim=keepdim), 1)
+
+    def dist2(self, x: Point, y: Point, *, keepdim: bool = False) -> Float[Array, "..."]:
+        return self._times(self.base.dist2(x, y, keepdim=keepdim), 2)
+
+    def expmap_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+        return self.base.expmap_transp(x, self._times(u, -1), v)
+
+    def retr_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+        return self.base.retr_transp(x, self._times(u, -1), v)
+
+    def transp_follow_retr(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+        return self.base.transp_follow_retr(x, self._times(u, -1), v)
+
+    def transp_follow_expmap(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+        return self.base.transp_follow_expmap(x, self._times(u, -1), v)
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+        """The base's points, whose deviation is then `scale` times the base's."""
+        return self.base.random(key, *size, dtype=dtype, **kwargs)
+
+    def origin(self, *size: int, dtype: Any = None) -> Point:
+        return self.base.origin(*size, dtype=dtype)
+
+    def pack_point(self, *parts: Point) -> Point:
+        return self.base.pack_point(*parts)
+
+    def unpack_tensor(self, x: Point) -> Any:
+        return self.base.unpack_tensor(x)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "base":
+            raise AttributeError(name)
+        if name in UNSCALED:
+            raise NotImplementedError(
+                f"{self.name} has no {name}: a nonlinear function of tangent vectors depends on their unit. "
+                f"Call base.{name}, or go through logmap0 and expmap0"
+            )
+        found = getattr(self.base, name)
+        if name not in SCALING:
+            return found
+        result_power, argument_powers = SCALING[name]
+
+        def scaled(*args: Any, **kwargs: Any) -> Any:
+            bound = inspect.signature(found).bind(*args, **kwargs)
+            bound.apply_defaults()
+            for argument, power in argument_powers.items():
+                bound.arguments[argument] = self._times(bound.arguments[argument], power)
+            return self._times(found(*bound.args, **bound.kwargs), result_power)
+
+        return scaled
+
+    def _times(self, value: Any, power: int) -> Any:
+        if power == 0:
+            return value
+        value = jnp.asarray(value)
+        dtype = value.real.dtype if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.result_type(float)
+        return value * jnp.asarray(self.scale, dtype) ** power
+
+    def _check_shape(self, x: Point, name: str) -> Verdict:
+        return self.base._check_shape(x, name)
+
+    def _check_point_on_manifold(self, x: Point, *, atol: float, rtol: float) -> Verdict:
+        return self.base._check_point_on_manifold(x, atol=atol, rtol=rtol)
+
+    def _check_vector_on_tangent(self, x: Point, u: Tangent, *, atol: float, rtol: float) -> Verdict:
+        return self.base._check_vector_on_tangent(x, u, atol=atol, rtol=rtol)

@@ -1,0 +1,199 @@
+"""Siegel spaces: what the upper half space and the bounded domain of complex symmetric matrices have in common."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import field
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+from port_jax.linalg import block_matrix, extract_diag, sym, sym_funcm, transpose
+from port_jax.manifolds import trig
+from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+Matrix = Complex[Array, "*batch n n"]
+Real = Float[Array, "*batch n n"]
+
+
+class SiegelMetricType(enum.Enum):
+    """How the vector-valued distance v₁ ≤ … ≤ vₙ becomes a number."""
+
+    RIEMANNIAN = "riem"
+    FINSLER_ONE = "fone"
+    FINSLER_INFINITY = "finf"
+    FINSLER_MINIMUM = "fmin"
+    WEIGHTED_SUM = "wsum"
+
+
+@pytree
+class SiegelManifold(Manifold):
+    """Complex symmetric matrices under the symplectic group (Siegel 1943; López et al. 2021).
+
+    Two points have a vector-valued distance v₁ ≤ … ≤ vₙ, and `metric` makes a number of it:
+
+        riem  √Σ vᵢ²     fone  Σ vᵢ     finf  vₙ     fmin  Σ 2 (i - 1) vᵢ     wsum  Σ max(wᵢ, 0) vᵢ
+
+    fmin and wsum need `rank` n ≥ 2; wsum's `weights` are a leaf, all 1 at first. fmin has geoopt's weights 0, 2, …, 2n - 2.
+    There is no exponential and no logarithm, and transport is the identity, as in geoopt.
+
+    Gradients `u` of `egrad2rgrad` are ∂f/∂Re + i ∂f/∂Im, as torch gives them: the conjugate of what `jax.grad` returns.
+    """
+
+    ndim: ClassVar[int] = 2
+
+    metric: SiegelMetricType | str = field(default=SiegelMetricType.RIEMANNIAN, metadata={"static": True})
+    rank: int | None = field(default=None, metadata={"static": True})
+    weights: Float[Array, " n"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in [*SiegelMetricType, *(metric.value for metric in SiegelMetricType)]:
+            choices = ", ".join(repr(metric.value) for metric in SiegelMetricType)
+            raise ValueError(f"{self.name}: metric is {self.metric!r}; it has to be one of {choices}")
+        metric = SiegelMetricType(self.metric)
+        object.__setattr__(self, "metric", metric)
+        needs_rank = metric in (SiegelMetricType.FINSLER_MINIMUM, SiegelMetricType.WEIGHTED_SUM)
+        if needs_rank and (self.rank is None or self.rank < 2):
+            raise ValueError(
+                f"{self.name}: rank is {self.rank}; metric {metric.value!r} needs the matrices' size, 2 or more"
+            )
+        if self.weights is not None and metric is not SiegelMetricType.WEIGHTED_SUM:
+            raise ValueError(
+                f"{self.name}: weights are given, and metric {metric.value!r} has none; take metric='wsum'"
+            )
+        if metric is SiegelMetricType.WEIGHTED_SUM:
+            weights = np.ones(self.rank) if self.weights is None else self.weights
+            if np.shape(weights) != (self.rank,):
+                raise ValueError(
+                    f"{self.name}: weights have shape {np.shape(weights)}; rank={self.rank} needs ({self.rank},)"
+                )
+            object.__setattr__(self, "weights", jnp.asarray(weights))
+
+    def proju(self, x: Matrix, u: Matrix) -> Matrix:
+        """The symmetric part: tangent vectors are the complex symmetric matrices."""
+        return jnp.broadcast_to(sym(u), jnp.broadcast_shapes(x.shape, u.shape))
+
+    def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        """projx(x + u)."""
+        return self.projx(x + u)
+
+    def transp(self, x: Matrix, y: Matrix, v: Matrix) -> Matrix:
+        """v."""
+        return v
+
+    def _distance(self, half_sinh: Matrix, keepdim: bool, squared: bool = False) -> Float[Array, "..."]:
+        """The metric of vᵢ = 2 arsinh σᵢ, where σ are the singular values of `half_sinh`."""
+        if self.metric is SiegelMetricType.RIEMANNIAN:
+            # A function of the matrix, with derivatives also where singular values coincide or vanish.
+            gram = jnp.conj(transpose(half_sinh)) @ half_sinh
+            result = jnp.sum(jnp.real(extract_diag(sym_funcm(gram, _four_arsinh_squared))), -1)
+            result = result if squared else trig.sqrt_or_zero(result)
+        else:
+            v = 2 * jnp.arcsinh(_singular_values(half_sinh)[..., ::-1])
+            result = {
+                SiegelMetricType.FINSLER_ONE: lambda: jnp.sum(v, -1),
+                SiegelMetricType.FINSLER_INFINITY: lambda: v[..., -1],
+                SiegelMetricType.FINSLER_MINIMUM: lambda: jnp.sum(2.0 * jnp.arange(v.shape[-1], dtype=v.dtype) * v, -1),
+                SiegelMetricType.WEIGHTED_SUM: lambda: jnp.sum(jax.nn.relu(jnp.asarray(self.weights, v.dtype)) * v, -1),
+            }[SiegelMetricType(self.metric)]()
+            result = result**2 if squared else result
+        return result[..., None, None] if keepdim else result
+
+    def _check_shape(self, x: Matrix, name: str) -> Verdict:
+        ok, reason = super()._check_shape(x, name)
+        shape = np.shape(x)
+        if ok and (shape[-1] != shape[-2] or self.rank not in (None, shape[-1])):
+            size = "equal" if self.rank is None else f"{self.rank}, its rank"
+            return False, f"{name} has shape {shape}; the last two axes of a point of {self.name} have to be {size}"
+        return ok, reason
+
+    def _check_vector_on_tangent(self, x: Matrix, u: Matrix, *, atol: float, rtol: float) -> Verdict:
+        ok = np.allclose(u, transpose(u), atol=atol, rtol=rtol)
+        return (True, None) if ok else (False, "u is not symmetric")
+
+
+def boundary_margin(dtype: Any) -> float:
+    """geoopt's distance of projected points from the boundary: 1e-5 in double precision, else 4e-3."""
+    return 1e-5 if jnp.finfo(dtype).bits == 64 else 4e-3
+
+
+def complex_dtype(dtype: Any) -> Any:
+    """A complex dtype, by default JAX's widest; ValueError for a real one."""
+    dtype = jnp.result_type(complex) if dtype is None else jnp.dtype(dtype)
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"dtype is {dtype}; points of Siegel spaces are complex: take complex64 or complex128")
+    return dtype
+
+
+def cayley_transform(z: Matrix) -> Matrix:
+    """From the bounded domain to the upper half space: i (I + Z)(I - Z)⁻¹."""
+    eye = jnp.eye(z.shape[-1], dtype=z.dtype)
+    return 1j * _right_solve(eye + z, eye - z)
+
+
+def inverse_cayley_transform(z: Matrix) -> Matrix:
+    """From the upper half space to the bounded domain: (Z - iI)(Z + iI)⁻¹."""
+    i = 1j * jnp.eye(z.shape[-1], dtype=z.dtype)
+    return _right_solve(z - i, z + i)
+
+
+def to_compound_symmetric(z: Matrix) -> Float[Array, "*batch 2n 2n"]:
+    """[[A, B], [B, -A]] of Z = A + iB: real, symmetric for symmetric Z, with eigenvalues ± the singular values of Z."""
+    a, b = jnp.real(z), jnp.imag(z)
+    return block_matrix([[a, b], [b, -a]])
+
+
+def takagi_eig(z: Matrix) -> tuple[Float[Array, "*batch n"], Matrix]:
+    """Takagi's factorization Z = S̄ D S* of a complex symmetric matrix: D ≥ 0 in ascending order, and S unitary."""
+    n = z.shape[-1]
+    values, vectors = jnp.linalg.eigh(to_compound_symmetric(z))
+    upper = vectors[..., n:]
+    return values[..., n:], upper[..., :n, :] - 1j * upper[..., n:, :]
+
+
+def takagi_eigvals(z: Matrix) -> Float[Array, "*batch n"]:
+    """The singular values of a complex symmetric matrix in ascending order."""
+    return jnp.linalg.eigvalsh(to_compound_symmetric(z))[..., z.shape[-1] :]
+
+
+def positive_conjugate_projection(y: Real) -> Real:
+    """A symmetric matrix with its eigenvalues raised to `boundary_margin`; itself where all exceed it."""
+    margin = boundary_margin(y.dtype)
+    inside = jnp.all(jnp.linalg.eigvalsh(jax.lax.stop_gradient(y)) > margin, -1)[..., None, None]
+    return jnp.where(inside, y, sym_funcm(y, _raised_double if margin == 1e-5 else _raised_single))
+
+
+def is_complex_symmetric(z: Matrix, atol: float = 3e-5, rtol: float = 1e-5) -> bool:
+    """Whether a concrete matrix equals its transpose, to the tolerances."""
+    return bool(np.allclose(z, transpose(z), atol=atol, rtol=rtol))
+
+
+def _raised_double(e: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.maximum(e, 1e-5)
+
+
+def _raised_single(e: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.maximum(e, 4e-3)
+
+
+def _four_arsinh_squared(s: Float[Array, "..."]) -> Float[Array, "..."]:
+    """(2 arsinh √s)², analytic at s = 0; rounding of a Gram matrix may leave s a little below 0."""
+    near = s < 1
+    small = jnp.where(near, s, 0)
+    return jnp.where(
+        near, 4 * small * trig.arsin_ratio(-small) ** 2, 4 * jnp.arcsinh(jnp.sqrt(jnp.where(near, 1, s))) ** 2
+    )
+
+
+def _singular_values(a: Matrix) -> Float[Array, "*batch n"]:
+    """Singular values in descending order, with derivative 0 where they vanish."""
+    s = jnp.linalg.svd(a, compute_uv=False)
+    return jnp.where(s > 0, s, 0)
+
+
+def _right_solve(a: Matrix, b: Matrix) -> Matrix:
+    """a b⁻¹."""
+    return transpose(jnp.linalg.solve(transpose(b), transpose(a)))
