@@ -9,14 +9,14 @@ from parity_tests.optim.trajectories import compare_trajectories
 from port_jax.optim import riemannian_adam
 
 OPTIONS = {
-    "plain": (dict(lr=3e-2), 100),
+    "plain": ({"lr": 3e-2}, 100),
     "amsgrad, weight decay, stabilize": (
-        dict(lr=2e-2, betas=(0.8, 0.95), amsgrad=True, weight_decay=0.1, stabilize=3),
+        {"lr": 2e-2, "betas": (0.8, 0.95), "amsgrad": True, "weight_decay": 0.1, "stabilize": 3},
         1000,
     ),
-    "amsgrad": (dict(lr=3e-2, amsgrad=True), 100),
-    "weight decay": (dict(lr=3e-2, weight_decay=0.3, eps=1e-3), 100),
-    "stabilize": (dict(lr=3e-2, betas=(0.5, 0.9), stabilize=7), 100),
+    "amsgrad": ({"lr": 3e-2, "amsgrad": True}, 100),
+    "weight decay": ({"lr": 3e-2, "weight_decay": 0.3, "eps": 1e-3}, 100),
+    "stabilize": ({"lr": 3e-2, "betas": (0.5, 0.9), "stabilize": 7}, 100),
 }
 
 

@@ -9,14 +9,14 @@ from parity_tests.optim.trajectories import compare_trajectories
 from port_jax.optim import riemannian_sgd
 
 OPTIONS = {
-    "plain": (dict(lr=1e-2), 100),
-    "momentum": (dict(lr=1e-3, momentum=0.9), 100),
+    "plain": ({"lr": 1e-2}, 100),
+    "momentum": ({"lr": 1e-3, "momentum": 0.9}, 100),
     "dampening, weight decay, stabilize": (
-        dict(lr=1e-2, momentum=0.8, dampening=0.3, weight_decay=0.1, stabilize=4),
+        {"lr": 1e-2, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.1, "stabilize": 4},
         100,
     ),
-    "nesterov, weight decay": (dict(lr=5e-3, momentum=0.7, nesterov=True, weight_decay=0.05), 1000),
-    "weight decay without momentum, stabilize": (dict(lr=1e-2, weight_decay=0.2, stabilize=1), 100),
+    "nesterov, weight decay": ({"lr": 5e-3, "momentum": 0.7, "nesterov": True, "weight_decay": 0.05}, 1000),
+    "weight decay without momentum, stabilize": ({"lr": 1e-2, "weight_decay": 0.2, "stabilize": 1}, 100),
 }
 
 

@@ -85,7 +85,7 @@ def riemannian_adam(
         found = trees.match_manifolds(manifolds, params)
         trees.check_parameters(found, params)
         leaves, structure = jax.tree.flatten(params)
-        nu = structure.unflatten([_second_moment(M, p) for M, p in zip(found, leaves, strict=True)])
+        nu = structure.unflatten([second_moment(M, p) for M, p in zip(found, leaves, strict=True)])
         return RiemannianAdamState(
             step=jnp.zeros([], jnp.int32),
             count=jax.tree.map(lambda p: jnp.zeros([], jnp.int32), params),
@@ -144,9 +144,18 @@ class Moments(NamedTuple):
 
 
 def adam_step(
-    manifold: Manifold, point: Array, grad: Array, moments: Moments, count: Int[Array, ""], hyper: Hyper
+    manifold: Manifold,
+    point: Array,
+    grad: Array,
+    moments: Moments,
+    count: Int[Array, ""],
+    hyper: Hyper,
+    keep_root: bool = False,
 ) -> tuple[Array, Moments]:
-    """One step of one parameter: the new point and its moments. `count` includes this step."""
+    """One step of one parameter: the new point and its moments.
+
+    `count` includes this step. `keep_root` stores the root of the corrected maximum as `nu_max`, as geoopt's sparse form does.
+    """
     kept, dtype = point.dtype, scalars.working_type(point.dtype)
     point, grad, (m, v, v_max) = jax.tree.map(lambda x: x.astype(_like(x, dtype)), (point, grad, moments))
     rate, b1, b2, eps, decay = (scalars.cast(x, dtype) for x in hyper)
@@ -156,18 +165,19 @@ def adam_step(
     m = b1 * m + (1 - b1) * r
     # v = b2 v + (1 - b2) <r, r>_p
     v = b2 * v + (1 - b2) * manifold.component_inner(point, r)
-    # AMSGrad keeps the maximum before the bias correction
-    if v_max is not None:
-        v_max = jnp.maximum(v_max, v)
-    largest = v if v_max is None else v_max
+    # AMSGrad takes the maximum before the bias correction
+    largest = v if v_max is None else jnp.maximum(v_max, v)
     # u = -rate m_hat / (sqrt(v_hat) + eps)
-    scale = jnp.sqrt(largest / scalars.bias_correction(b2, count, dtype)) + eps
-    u = -rate * (m / scalars.bias_correction(b1, count, dtype)) / scale
+    root = jnp.sqrt(largest / scalars.bias_correction(b2, count, dtype))
+    if v_max is not None:
+        v_max = root if keep_root else largest
+    u = -rate * (m / scalars.bias_correction(b1, count, dtype)) / (root + eps)
     point, m = manifold.retr_transp(point, u, m)
     return point.astype(kept), jax.tree.map(lambda new, old: new.astype(old.dtype), Moments(m, v, v_max), moments)
 
 
-def _second_moment(manifold: Manifold, point: Array) -> Array:
+def second_moment(manifold: Manifold, point: Array) -> Array:
+    """Zeros in the shape of the manifold's `component_inner`."""
     shape = jax.eval_shape(manifold.component_inner, point, point).shape
     return jnp.zeros(shape, jnp.finfo(point.dtype).dtype)
 

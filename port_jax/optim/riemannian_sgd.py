@@ -65,17 +65,8 @@ def riemannian_sgd(
 
     Errors: those of `riemannian_adam`; ValueError for nesterov without momentum or with dampening.
     """
-    scalars.check_range("learning_rate", learning_rate, 0)
-    scalars.check_range("momentum", momentum, 0)
     scalars.check_range("weight_decay", weight_decay, 0)
-    if stabilize is not None:
-        scalars.check_range("stabilize", stabilize, 1)
-    with_buffers = isinstance(momentum, jax.Array) or momentum > 0
-    damped = isinstance(dampening, int | float) and dampening != 0
-    if nesterov and (damped or not with_buffers):
-        raise ValueError(
-            f"nesterov takes a momentum above 0 and dampening 0; found momentum {momentum}, dampening {dampening}"
-        )
+    with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
     def init(params: Any) -> Any:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
@@ -111,6 +102,23 @@ def riemannian_sgd(
         )
 
     return optax.GradientTransformation(init, update)
+
+
+def check_momentum(
+    learning_rate: ScalarOrSchedule, momentum: Scalar, dampening: Scalar, nesterov: bool, stabilize: int | None
+) -> bool:
+    """Whether buffers are kept; raises ValueError for settings out of range or that exclude each other."""
+    scalars.check_range("learning_rate", learning_rate, 0)
+    scalars.check_range("momentum", momentum, 0)
+    if stabilize is not None:
+        scalars.check_range("stabilize", stabilize, 1)
+    with_buffers = isinstance(momentum, jax.Array) or momentum > 0
+    damped = isinstance(dampening, int | float) and dampening != 0
+    if nesterov and (damped or not with_buffers):
+        raise ValueError(
+            f"nesterov takes a momentum above 0 and dampening 0; found momentum {momentum}, dampening {dampening}"
+        )
+    return with_buffers
 
 
 class Hyper(NamedTuple):

@@ -1,0 +1,111 @@
+"""Gradients of some rows of a table, and the reading and writing of those rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int, PyTree
+
+from port_jax.manifolds.base import Manifold
+from port_jax.optim import trees
+
+Table = Float[Array, "rows d"]
+
+
+class RowGradients(NamedTuple):
+    """The gradients of the rows of a table that a batch has touched.
+
+    Indices may repeat: gradients of the same row add up. An index equal to the number of rows is padding and changes
+    nothing, so that batches of different length can share one compiled step.
+    """
+
+    indices: Int[Array, " n"]
+    values: Float[Array, "n d"]
+
+
+class SparseTransformation(NamedTuple):
+    """`init(params)` gives the state; `update(grads, state, params)` the new parameters themselves and the new state.
+
+    Unlike an optax transformation it returns no updates: their table would be as large as the parameters. Jitted with the
+    state and the parameters donated, a step writes the touched rows in place.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None]:
+    """The row gradients of each table, duplicates combined; None where the gradient is None. Checks what can be checked.
+
+    Raises TypeError for a dense gradient, ValueError for shapes that do not fit, IndexError for an index outside
+    [0, rows]; under jit, where values are not known, such rows are left alone.
+    """
+    entries, found = jax.tree_util.tree_flatten(grads, is_leaf=lambda x: x is None or isinstance(x, RowGradients))
+    paths, tables, structure = trees.flatten(params)
+    if found != structure:
+        raise ValueError(f"row gradients have structure {found}, the parameters {structure}")
+    return [
+        None if rows is None else _combined(rows, table, trees.show(path))
+        for path, rows, table in zip(paths, entries, tables, strict=True)
+    ]
+
+
+def _combined(rows: Any, table: Table, name: str) -> RowGradients:
+    """Unique indices in ascending order, filled up with the padding index, and the sums of their gradients."""
+    if not isinstance(rows, RowGradients):
+        raise TypeError(f"gradient of {name} is {type(rows).__name__}; sparse optimizers take RowGradients")
+    indices, values = rows
+    if not jnp.issubdtype(indices.dtype, jnp.integer):
+        raise TypeError(f"indices of {name} are of type {indices.dtype}, not integers")
+    if values.shape != (*indices.shape, table.shape[1]) or indices.ndim != 1:
+        raise ValueError(
+            f"row gradients of {name} have shapes {indices.shape} and {values.shape}; a table of {table.shape} takes "
+            f"(n,) and (n, {table.shape[1]})"
+        )
+    size = table.shape[0]
+    if not isinstance(indices, Tracer):
+        outside = np.asarray((indices < 0) | (indices > size))
+        if outside.any():
+            raise IndexError(f"index {indices[outside.argmax()]} of {name} is outside [0, {size}]")
+    inside = jnp.where((indices < 0) | (indices > size), size, indices)
+    order = jnp.argsort(inside)
+    ordered = inside[order]
+    first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    slot = jnp.cumsum(first) - 1
+    count = len(indices)
+    unique = jnp.full(count, size, ordered.dtype).at[slot].set(ordered, indices_are_sorted=True)
+    return RowGradients(unique, jax.ops.segment_sum(values[order], slot, count, indices_are_sorted=True))
+
+
+def read(tables: PyTree[Array], indices: Int[Array, " n"]) -> PyTree[Array]:
+    """The rows of all tables at the indices; padding reads the last row.
+
+    The barrier makes XLA read all rows before it writes any: a read fused into the writing of another table would force
+    a copy of its own table.
+    """
+    rows = jax.tree.map(lambda table: table.at[indices].get(mode="clip", indices_are_sorted=True), tables)
+    return jax.lax.optimization_barrier(rows)
+
+
+def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array]) -> PyTree[Array]:
+    """The tables with their rows at the indices replaced; padding writes nowhere."""
+    rows = jax.lax.optimization_barrier(rows)
+    return jax.tree.map(
+        lambda table, new: table.at[indices].set(new, mode="drop", indices_are_sorted=True), tables, rows
+    )
+
+
+def check_tables(found: list[Manifold], params: PyTree[Array]) -> None:
+    """Raises ValueError for a parameter that is not a matrix of rows, or whose points are not its rows."""
+    trees.check_parameters(found, params)
+    for path, table, manifold in zip(*trees.flatten(params)[:2], found, strict=True):
+        if table.ndim != 2 or manifold.ndim > 1:
+            raise ValueError(
+                f"parameter {trees.show(path)} has shape {table.shape} on {type(manifold).__name__}; sparse optimizers "
+                "take matrices whose rows are points"
+            )
