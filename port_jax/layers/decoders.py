@@ -30,10 +30,11 @@ class TangentLinear(nn.Module):
     """Class logits by a linear map of log_0(h)."""
 
     num_classes: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, manifold: Manifold, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
-        return nn.Dense(self.num_classes, name="cls")(to_tangent0(manifold, h))
+        return nn.Dense(self.num_classes, self.use_bias, name="cls")(to_tangent0(manifold, h))
 
 
 class Hyperplanes(nn.Module):

@@ -39,6 +39,7 @@ class OriginAttention(nn.Module):
     - htgn: LeakyReLU(a_i . u_i + a_j . u_j) (arXiv 2107.03767)
     - gil:  LeakyReLU((a . [u_i, u_j]) softmax_j(d(z_i, z_j))), without that softmax where `distance` is off (arXiv 2010.12135)
 
+    With `attend` off every neighbour and the node itself count 1, without scores (gil's `atten=0`).
     Each node's own score stands beside the edges instead of among them, so the edge arrays stay as the graph has them.
     """
 
@@ -50,6 +51,7 @@ class OriginAttention(nn.Module):
     concat: bool = True
     negative_slope: float = 0.2
     distance: bool = True
+    attend: bool = True
     dropout: float = 0.0
     attention_dropout: float = 0.0
 
@@ -63,13 +65,20 @@ class OriginAttention(nn.Module):
         if masks is None:
             in_features = drop_time(manifold, x).shape[-1]
             edges, nodes = (graph.senders.shape[0], self.heads), (graph.num_nodes, self.heads)
-            rates = {"weight": (self.dropout, (in_features, width)), "edge": (self.attention_dropout, edges), "self": (self.attention_dropout, nodes)}
+            rates = {
+                "weight": (self.dropout, (in_features, width)),
+                "edge": (self.attention_dropout, edges),
+                "self": (self.attention_dropout, nodes),
+            }
             masks = dropout_masks(self, rates, deterministic)
         z = HypLinear(width, self.use_bias, name="linear")(manifold, x, masks.get("weight"))
         u = to_tangent0(manifold, z).reshape(-1, self.heads, self.features)
-        logits, own = self._scores(manifold, z, u, graph)
-        alpha, alpha_own = segment_softmax(logits, graph, self_logits=own, mask=~graph.loop_mask)
-        if "edge" in masks:
+        if self.attend:
+            logits, own = self._scores(manifold, z, u, graph)
+            alpha, alpha_own = segment_softmax(logits, graph, self_logits=own, mask=~graph.loop_mask)
+        else:
+            alpha, alpha_own = (~graph.loop_mask).astype(u.dtype)[:, None], jnp.ones((graph.num_nodes, 1), u.dtype)
+        if "edge" in masks and self.attend:
             alpha, alpha_own = alpha * masks["edge"], alpha_own * masks["self"]
         alpha = jnp.broadcast_to(alpha, (alpha.shape[0], self.heads))
         out = aggregate(alpha, u, graph) + alpha_own[..., None] * u
@@ -84,7 +93,9 @@ class OriginAttention(nn.Module):
         """Logits of the edges [E, H] (or [E, 1]) and of each node for itself [N, H] (or [N, 1])."""
         if self.preset == "hat":
             points = from_tangent0(manifold, u)
-            square = manifold.dist2(gather_receivers(points, graph), gather_senders(points, graph)).sum(-1, keepdims=True)
+            square = manifold.dist2(gather_receivers(points, graph), gather_senders(points, graph)).sum(
+                -1, keepdims=True
+            )
             return -jnp.sqrt(square + 1e-8), jnp.full((u.shape[0], 1), -1e-4, u.dtype)
         if self.preset == "htgn":
             receiver = jnp.einsum("nhc,hc->nh", u, self.param("att_i", _glorot, (1, *u.shape[1:]))[0])
@@ -122,7 +133,9 @@ class BlanketWeights(NamedTuple):
     message: Float[Array, "wide c"] | None = None
 
 
-def blanket_pair(manifold: Manifold, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None):
+def blanket_pair(
+    manifold: Manifold, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None
+):
     """Score [H] and message [C] of one neighbour to one target; `vmap` lifts it to a graph.
 
     e = a_i . log_0 z_i + a_j . log_0 z_j (+ b_i . F_i + b_j . F_j + b_e . E_ij + a_d d(z_i, z_j)),
@@ -181,7 +194,9 @@ class BlanketAttention(nn.Module):
         out = manifold.expmap(z, manifold.transp0(z, pad_time(manifold, total)))
         return from_tangent0(manifold_out, ACTIVATIONS[self.activation](to_tangent0(manifold, out)))
 
-    def _weights(self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None) -> BlanketWeights:
+    def _weights(
+        self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None
+    ) -> BlanketWeights:
         def att(name: str, width: int) -> Float[Array, "h width"]:
             return self.param(name, _glorot, (1, self.heads, width))[0]
 
@@ -195,5 +210,7 @@ class BlanketAttention(nn.Module):
             att("att_node_i", f) if f else None,
             att("att_node_j", f) if f else None,
             att("att_edge", e) if e else None,
-            self.param("message", nn.initializers.lecun_normal(), (wide, self.features)) if wide > self.features else None,
+            self.param("message", nn.initializers.lecun_normal(), (wide, self.features))
+            if wide > self.features
+            else None,
         )

@@ -1,0 +1,35 @@
+"""Models as linen modules: `encode`, class logits, and `score` of links."""
+
+from port_jax.models.gat import GAT
+from port_jax.models.gcn import GCN
+from port_jax.models.gil import GIL
+from port_jax.models.hgat import HGAT
+from port_jax.models.hgcn import HGCN
+from port_jax.models.hnn import HNN
+from port_jax.models.htgn import HTGN
+from port_jax.models.hybonet import HyboNet
+from port_jax.models.hybonet_kg import HyboNetKG
+from port_jax.models.hyptorch import HypTorch
+from port_jax.models.kgemb import KGEmb
+from port_jax.models.mlp import MLP
+from port_jax.models.murp import MuRP
+from port_jax.models.poincare_embeddings import PoincareEmbeddings
+from port_jax.models.shallow import Shallow
+
+__all__ = [
+    "GAT",
+    "GCN",
+    "GIL",
+    "HGAT",
+    "HGCN",
+    "HNN",
+    "HTGN",
+    "HyboNet",
+    "HyboNetKG",
+    "HypTorch",
+    "KGEmb",
+    "MLP",
+    "MuRP",
+    "PoincareEmbeddings",
+    "Shallow",
+]

@@ -1,0 +1,161 @@
+"""A torch reference saved as its authors save it, converted, and compared: forward, gradients, float32, steps, the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+
+from parity_tests.tolerances import gate, no_worse_bound, relative_error
+from port_jax.graphs import Graph
+from port_jax.manifolds import Lorentz
+from reference_torch.graphs.graph import Graph as TorchGraph
+from weights.checkpoint import Checkpoint, load
+from weights.convert import flatten
+
+Theirs = Callable[[Any, torch.dtype], Sequence[torch.Tensor]]
+Ours = Callable[[Any, Any, Any], Sequence[jax.Array]]
+NODES = 19
+
+
+def graphs(seed: int = 0, nodes: int = NODES) -> tuple[Graph, TorchGraph]:
+    """The same directed graph for both, with repeated edges, self loops and two nodes that receive nothing."""
+    rng = np.random.default_rng(seed)
+    senders, receivers = rng.integers(0, nodes, 70), rng.integers(2, nodes, 70)
+    senders[:4] = receivers[:4]
+    graph = Graph.from_edges(senders, receivers, num_nodes=nodes)
+    return graph, TorchGraph(torch.as_tensor(senders), torch.as_tensor(receivers), nodes)
+
+
+def randomised(module: torch.nn.Module, scale: float = 0.5, shift: float = 0.15, keep: Sequence[str] = ()) -> torch.nn.Module:
+    """Weights in general position, biases and scalars included; points on manifolds and `keep` stay."""
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if name not in keep and not hasattr(p, "manifold"):
+                p.mul_(scale).add_(shift * torch.randn_like(p))
+    return module.double()
+
+
+def converted(module: torch.nn.Module, config: Any, folder: Path, *, wrap: Callable[[dict], Any] = dict, **options: Any) -> Checkpoint:
+    """The module's state_dict through a file, wrapped as its authors do it."""
+    path = folder / "model.pth"
+    torch.save(wrap(module.state_dict()), path)
+    return load(path, config=config, **options)
+
+
+def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99, single: bool = True) -> None:
+    """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's."""
+    rng = np.random.default_rng(7)
+    want = theirs(module, torch.float64)
+    cotangents = [rng.normal(size=tuple(out.shape)) for out in want]
+    module.zero_grad()
+    sum((out * torch.as_tensor(cot)).sum() for out, cot in zip(want, cotangents, strict=True)).backward()
+
+    # Not compiled as a whole: the primitives' own compilations are shared by all configurations of one size.
+    outs, back = jax.vjp(lambda v: tuple(ours(ckpt.model, v, jnp.float64)), ckpt.variables)
+    (grads,) = back(tuple(jnp.asarray(c) for c in cotangents))
+    for have, out in zip(outs, want, strict=True):
+        assert relative_error(have, out.detach()) <= gate(radius, 0)
+    have, expected = tangential(ckpt, flatten(grads)), tangential(ckpt, torch_gradients(module, ckpt))
+    scale = max(np.abs(grad).max() for grad in expected.values())  # what adds to all logits of a softmax has a gradient near 0
+    for path, grad in have.items():
+        assert np.abs(np.asarray(grad) - np.asarray(expected[path])).max() <= gate(radius, 1) * scale, path
+    if not single:
+        return
+    narrow = module.float()
+    low = [out.detach().numpy() for out in theirs(narrow, torch.float32)]
+    module.double()
+    small = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ckpt.variables)
+    for have, out, truth in zip(ours(ckpt.model, small, jnp.float32), low, want, strict=True):
+        assert have.dtype == jnp.float32
+        assert np.abs(np.asarray(have) - truth.detach().numpy()).max() <= no_worse_bound(out, truth.detach().numpy())
+
+
+def torch_gradients(module: torch.nn.Module, ckpt: Checkpoint) -> dict[str, np.ndarray]:
+    """What torch left on the parameters, by path and in the layout of the variables."""
+    named = dict(module.named_parameters())
+    found = {}
+    for entry in ckpt.entries:
+        if entry.role == "parameter":
+            p = named[entry.key]
+            grad = torch.zeros_like(p) if p.grad is None else p.grad
+            found[entry.path] = entry.layout.forward(grad.numpy())
+    return found
+
+
+def tangential(ckpt: Checkpoint, grads: Mapping[str, Any]) -> dict[str, Any]:
+    """Gradients, those on a hyperboloid as Riemannian ones: off the manifold the two formulas of a distance differ."""
+    params = ckpt.variables["params"]
+    manifolds = ckpt.manifolds(params)
+    result = {}
+    for path, grad in grads.items():
+        name = path.removeprefix("params/")
+        manifold = manifolds.get(name.split("/")[0])
+        result[path] = manifold.egrad2rgrad(params[name], jnp.asarray(grad)) if isinstance(manifold, Lorentz) else grad
+    return result
+
+
+def check_steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, config: Any, folder: Path, theirs: Theirs, ours: Ours,
+                wrap: Callable[[dict, dict], Any] = lambda model, optim: {"model": model, "optimizer": optim}, steps: int = 3) -> None:  # fmt: skip
+    """Three steps in torch, the file with the optimizer's state, then as many steps on both sides: the same displacement."""
+    cotangents = [np.random.default_rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        sum((out * torch.as_tensor(c)).sum() for out, c in zip(theirs(module, torch.float64), cotangents, strict=True)).backward()
+        optimizer.step()
+
+    for _ in range(steps):
+        step()
+    path = folder / "trained.pth"
+    torch.save(wrap(module.state_dict(), optimizer.state_dict()), path)
+    ckpt = load(path, config=config)
+    assert ckpt.opt_state is not None
+
+    def loss(params: Any) -> jax.Array:
+        outs = ours(ckpt.model, {**ckpt.variables, "params": params}, jnp.float64)
+        return sum(((out * c).sum() for out, c in zip(outs, cotangents, strict=True)), jnp.zeros(()))
+
+    def advance(params: Any, state: Any) -> tuple[Any, Any]:
+        updates, state = ckpt.optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = ckpt.variables["params"], ckpt.opt_state
+    for _ in range(steps):
+        step()
+        params, state = advance(params, state)
+    end, start = flatten(params), flatten(ckpt.variables["params"])
+    for entry in ckpt.entries:
+        if entry.role == "parameter":
+            name = str(entry.path).removeprefix("params/")
+            want = entry.layout.forward(module.state_dict()[entry.key].numpy())
+            moved = np.abs(want - start[name]).max()
+            assert moved > 0, entry.key
+            assert np.abs(np.asarray(end[name]) - want).max() <= 1e-8 * moved, entry.key
+
+
+def check_round_trip(ckpt: Checkpoint, folder: Path) -> None:
+    """Exported, the file gives the same bits under the same keys."""
+    ckpt.export(folder / "back.pth")
+    old, new = (torch.load(folder / name, weights_only=False) for name in ("model.pth", "back.pth"))
+    _same(old, new)
+
+
+def _same(a: Any, b: Any) -> None:
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            _same(a[key], b[key])
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
+        assert a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+    else:
+        assert a == b

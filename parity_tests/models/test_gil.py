@@ -1,0 +1,77 @@
+"""GIL and its HGAT baseline in Flax against torch: node classification and links, every flag of the training script."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.models.conversion import NODES, check_parity, check_round_trip, check_steps, converted, graphs, randomised
+from reference_torch.models.gil import GIL, Pair
+from weights.errors import ConversionError
+
+FEATURES, WIDTHS, HEADS, CLASSES = 5, [8, 8], 4, 3
+BASE = {"model": "GIL", "task": "nc", "c": 1.0, "act": "relu", "n_heads": HEADS, "concat": 1, "alpha": 0.2, "bias": 1, "atten": 1,
+        "dist": 1, "dataset": "airport", "optimizer": "Adam", "r": 2.0, "t": 1.0, "input_type": "eucl", "dropout": 0.4}  # fmt: skip
+CONFIGS = {
+    "classes": BASE,
+    "links, pubmed, averaged heads": {**BASE, "task": "lp", "concat": 0, "dataset": "pubmed", "act": "elu"},
+    "links": {**BASE, "task": "lp", "r": 1.5, "t": 0.7},
+    "no bias, no attention, c = 0.6": {**BASE, "bias": 0, "atten": 0, "c": 0.6},
+    "pubmed classes, no distance": {**BASE, "dataset": "pubmed", "dist": 0},
+    "HGAT classes": {**BASE, "model": "HGAT", "dist": 1},
+    "HGAT links": {**BASE, "model": "HGAT", "task": "lp"},
+}
+RNG = np.random.default_rng(4)
+X, PAIRS = 0.3 * RNG.normal(size=(NODES, FEATURES)), RNG.integers(0, NODES, (12, 2))
+X[3] = 0
+GRAPH, TORCH_GRAPH = graphs()
+
+
+def reference(config: dict) -> GIL:
+    torch.manual_seed(1)
+    kind = config["model"]
+    flags = {name: bool(config[name]) for name in ("concat", "bias")}
+    scores = {"atten": bool(config["atten"]), "dist": bool(config["dist"])} if kind == "GIL" else {"dist": False}
+    classes = CLASSES if config["task"] == "nc" else None
+    module = GIL(FEATURES, WIDTHS, HEADS, kind=kind, num_classes=classes, c=config["c"], act=config["act"], alpha=config["alpha"],
+                 pubmed=config["dataset"] == "pubmed", r=config["r"], t=config["t"], **flags, **scores)  # fmt: skip
+    return randomised(module)
+
+
+def parts(h):
+    return tuple(h) if isinstance(h, (Pair, tuple)) else (h,)
+
+
+def theirs(module, dtype):
+    x = torch.as_tensor(X).to(dtype)
+    h = module.encode(x, TORCH_GRAPH)
+    return *parts(h), module(x, TORCH_GRAPH) if module.decoder is not None else module.score(h, torch.as_tensor(PAIRS))
+
+
+def ours(model, variables, dtype):
+    x = jnp.asarray(X, dtype)
+    h = model.apply(variables, x, GRAPH, method="encode")
+    links = model.num_classes is None
+    return *parts(h), model.apply(variables, h, PAIRS, method="score") if links else model.apply(variables, x, GRAPH)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_and_gradients(name: str, tmp_path):
+    module = reference(CONFIGS[name])
+    ckpt = converted(module, CONFIGS[name], tmp_path)
+    assert ckpt.arch == "gil"
+    check_parity(module, ckpt, theirs, ours, single=name == "classes")
+    check_round_trip(ckpt, tmp_path)
+
+
+def test_steps(tmp_path):
+    module = reference(BASE)
+    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-3), BASE, tmp_path, theirs, ours)
+
+
+def test_curvature_comes_from_the_configuration(tmp_path):
+    module = reference(CONFIGS["HGAT classes"])
+    config = {key: value for key, value in CONFIGS["HGAT classes"].items() if key != "c"}
+    with pytest.raises(ConversionError, match="curvature"):
+        converted(module, config, tmp_path)
+    assert converted(module, config, tmp_path, curvature=0.7).model.curvature == 0.7

@@ -1,0 +1,231 @@
+"""Geometry interaction learning, and the HGAT of the same code (arXiv 2010.12135)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.graphs import Graph
+from port_jax.init import normal
+from port_jax.layers.activations import ACTIVATIONS
+from port_jax.layers.decoders import TangentLinear, fermi_dirac
+from port_jax.layers.hgat import OriginAttention
+from port_jax.layers.tangent import from_tangent0, to_tangent0
+from port_jax.manifolds import Euclidean, PoincareBall
+
+KINDS = ("GIL", "HGAT")
+UNIT = PoincareBall(1.0)
+"""The ball of all attention layers and fusions: the original passes its c to the maps at the origin only."""
+
+
+class Pair(NamedTuple):
+    """What GIL knows of each node: a point of the ball and a Euclidean vector."""
+
+    hyperbolic: Float[Array, "n d"]
+    euclidean: Float[Array, "n d"]
+
+
+class GILayer(nn.Module):
+    """Attention on the ball (`conv`) and in flat space (`conv_e`), then each takes from the other.
+
+    h <- h (+) (w d(h, exp_0 e)) (x) exp_0 e, then e <- e + w' |log_0 h - e|^2 log_0 h. The HGAT baseline is `conv`
+    alone.
+    """
+
+    kind: str
+    features: int
+    attention: dict[str, Any]
+    attend: bool
+    distance: bool
+    dropout: float
+    drop_h: float
+    drop_e: float
+
+    @nn.compact
+    def __call__(self, ball: PoincareBall, pair: Pair, graph: Graph, deterministic: bool) -> Pair:
+        conv = attention_layer(
+            self.features,
+            {**self.attention, "dropout": self.dropout},
+            distance=self.distance,
+            attend=self.attend,
+            name="conv",
+        )
+        h = conv(UNIT, UNIT, pair.hyperbolic, graph, deterministic=deterministic)
+        if self.kind == "HGAT":
+            return Pair(h, pair.euclidean)
+        dropped = nn.Dropout(self.dropout)(pair.euclidean, deterministic=deterministic)
+        flat = attention_layer(self.features, self.attention, distance=False, attend=True, name="conv_e")
+        e = flat(Euclidean(), Euclidean(), dropped, graph, deterministic=deterministic)
+        point = UNIT.projx(ball.expmap0(e))
+        step = UNIT.dist(h, point, keepdim=True) * self.param("h_fusion", nn.initializers.zeros, (1, 1))
+        point = ball.projx(UNIT.mobius_scalar_mul(step, point))
+        h = UNIT.mobius_add(h, nn.Dropout(self.drop_e)(point, deterministic=deterministic))
+        u = to_tangent0(ball, h)
+        step = ((u - e) ** 2).sum(-1, keepdims=True) * self.param("e_fusion", nn.initializers.zeros, (1, 1))
+        return Pair(h, e + nn.Dropout(self.drop_h)(step * u, deterministic=deterministic))
+
+
+def attention_layer(
+    features: int, attention: dict[str, Any], *, distance: bool, attend: bool, name: str
+) -> OriginAttention:
+    """The preset `gil` for `features` channels in all where heads are concatenated, else as many a head."""
+    channels = features // attention["heads"] if attention["concat"] else features
+    return OriginAttention("gil", channels, **attention, distance=distance, attend=attend, name=name)
+
+
+class DualDecoder(nn.Module):
+    """Class logits: signed distances to hyperplanes, scaled, beside Euclidean attention, mixed by two gates.
+
+    The original takes both gates from the last node of the batch, for all nodes; so does this.
+    """
+
+    num_classes: int
+    activation: str
+    attention: dict[str, Any]
+    attend: bool
+    distance: bool
+    dropout: float
+    drop_h: float
+    drop_e: float
+
+    @nn.compact
+    def __call__(self, ball: PoincareBall, pair: Pair, graph: Graph, deterministic: bool) -> Float[Array, "n classes"]:
+        dim = pair.hyperbolic.shape[-1]
+        dropped = nn.Dropout(self.dropout)(pair.euclidean, deterministic=deterministic)
+        flat = attention_layer(
+            self.num_classes, {**self.attention, "activation": "none"}, distance=False, attend=True, name="cls_e"
+        )
+        flat = flat(Euclidean(), Euclidean(), dropped, graph, deterministic=deterministic)
+        curved = {**self.attention, "activation": self.activation, "dropout": self.dropout}
+        conv = attention_layer(dim, curved, distance=self.distance, attend=self.attend, name="cls_h")
+        h = conv(UNIT, UNIT, pair.hyperbolic, graph, deterministic=deterministic)
+        point = self.param("point", normal(ball, 0.25), (self.num_classes, dim))
+        tangent = self.param("tangent", nn.initializers.normal(dim**-0.5), (self.num_classes, dim))
+        scale = self.param("scale", nn.initializers.zeros, (self.num_classes,))
+        far = ball.dist2plane(h[:, None], point, tangent, signed=True) * jnp.exp(scale)
+        gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(to_tangent0(ball, h))),
+                 jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
+        rates = (self.drop_h, self.drop_e)
+        gates = [
+            nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for gate, rate in zip(gates, rates, strict=True)
+        ]
+        return (gates[0] * far + gates[1] * flat) / jnp.maximum(gates[0] + gates[1], 1e-12)
+
+
+class GIL(nn.Module):
+    """Layers that learn on the ball and in flat space and let both interact, or with `kind` HGAT on the ball alone.
+
+    With `num_classes` for node classification, without for link prediction. The attention layers live on the unit
+    ball; `curvature` (c) is that of
+    the maps from and to the origin and of the classifier's hyperplanes, as in the original, which is used with c = 1;
+    trained, it is
+    the parameter `c` [1]. Features are mapped to the ball by exp_0, unless `hyperbolic_input` says that they are
+    points.
+    `classifier_heads` and `classifier_concat` are those of the classifier's attention; `normalize_gates` divides a
+    link's gates
+    by their sum (both differ on the original's data set "pubmed").
+    """
+
+    in_features: int
+    features: Sequence[int]
+    heads: int
+    kind: str = "GIL"
+    curvature: float = 1.0
+    learnable_curvature: bool = False
+    hyperbolic_input: bool = False
+    activation: str = "relu"
+    concat: bool = True
+    negative_slope: float = 0.2
+    use_bias: bool = True
+    attend: bool = True
+    distance: bool = True
+    num_classes: int | None = None
+    classifier_heads: int = 1
+    classifier_concat: bool = True
+    normalize_gates: bool = False
+    r: float = 2.0
+    t: float = 1.0
+    dropout: float = 0.0
+    drop_h: float = 0.0
+    drop_e: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("kind", self.kind, KINDS)
+        require_choice("activation", self.activation, tuple(ACTIVATIONS))
+        object.__setattr__(self, "features", tuple(self.features))
+        if self.concat and any(width % self.heads for width in self.features):
+            raise ValueError(
+                f"features: found {self.features}; give multiples of heads={self.heads}, whose outputs are concatenated"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        shared: dict[str, Any] = {
+            "use_bias": self.use_bias,
+            "negative_slope": self.negative_slope,
+            "attention_dropout": self.dropout,
+        }
+        inner = {**shared, "heads": self.heads, "concat": self.concat, "activation": self.activation}
+        hyperbolic = {"attend": self.attend, "distance": self.distance}
+        rates = {"dropout": self.dropout, "drop_h": self.drop_h, "drop_e": self.drop_e}
+        if self.learnable_curvature:
+            self.c = self.param("c", lambda _key: jnp.full((1,), self.curvature, jnp.float32))
+        self.layers = [GILayer(self.kind, width, inner, **hyperbolic, **rates) for width in self.features]
+        self.decoder = None
+        if self.num_classes is None:
+            if self.kind == "GIL":
+                self.w_h, self.w_e = nn.Dense(1, use_bias=False), nn.Dense(1, use_bias=False)
+        elif self.kind == "GIL":
+            outer = {**shared, "heads": self.classifier_heads, "concat": self.classifier_concat}
+            self.decoder = DualDecoder(self.num_classes, self.activation, outer, **hyperbolic, **rates)
+        else:
+            self.decoder = TangentLinear(self.num_classes, self.use_bias)
+
+    def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Pair | Float[Array, "n d"]:
+        """GIL: points of the ball and vectors of flat space, beside each other. HGAT: points."""
+        require_shape("x", x, (graph.num_nodes, self.in_features))
+        require_finite("x", x)
+        x = jnp.asarray(x)
+        ball = self._ball()
+        pair = Pair(x if self.hyperbolic_input else from_tangent0(ball, x), x)
+        for layer in self.layers:
+            pair = layer(ball, pair, graph, deterministic)
+        return pair if self.kind == "GIL" else pair.hyperbolic
+
+    def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Any:
+        """Class logits [N, classes] where the model has a classifier, else as `encode`."""
+        h = self.encode(x, graph, deterministic)
+        if self.decoder is None:
+            if self.is_initializing() and self.kind == "GIL":
+                self.score(h, jnp.zeros((1, 2), int))
+            return h
+        if self.kind == "GIL":
+            return self.decoder(self._ball(), h, graph, deterministic)
+        return self.decoder(self._ball(), h)
+
+    def score(self, h: Pair | Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
+        """HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e), p_h and p_e Fermi-Dirac of
+        |log_0 h_i - log_0 h_j|
+        and |e_i - e_j|, with the gates w of the last pair for all pairs, as in the original."""
+        pairs, ball = jnp.asarray(pairs), self._ball()
+        if not isinstance(h, tuple):
+            return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
+        curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (to_tangent0(ball, h[0]), h[1]))
+        w_h, w_e = jax.nn.sigmoid(self.w_h(curved))[-1], jax.nn.sigmoid(self.w_e(flat))[-1]
+        p_h, p_e = (fermi_dirac(jnp.sqrt((step**2).sum(-1) + 1e-15), self.r, self.t) for step in (curved, flat))
+        total = w_h + w_e if self.normalize_gates else 1.0
+        return jax.nn.sigmoid((w_h * p_h + w_e * p_e) / total)
+
+    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+        """All Euclidean: the original's optimizers take the classifier's points and normals for Euclidean parameters,
+        too."""
+        return {name: Euclidean() for name in params}
+
+    def _ball(self) -> PoincareBall:
+        return PoincareBall(self.c[0] if self.learnable_curvature else self.curvature)

@@ -1,0 +1,84 @@
+"""HyboNet for knowledge graphs (arXiv 2105.14686)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from port_jax.init import normal
+from port_jax.manifolds import Euclidean, Lorentz
+
+
+class HyboNetKG(nn.Module):
+    """Scores margin + 2 <f_r(h), t>_L + b_h + b_t of entities on the unit hyperboloid, `dim` ambient coordinates.
+
+    f_r(h) with y = W_r h: time s sigmoid(y_0) + 1.1, and as space y_1.. + b_1.. rescaled to the length sqrt(time^2 -
+    1).
+    `max_scale` is s, which is not trained.
+    """
+
+    entities: int
+    relations: int
+    dim: int
+    margin: float
+    max_scale: float = 2.0
+    max_norm: float | None = None
+
+    def setup(self) -> None:
+        kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=2, out_axis=1, batch_axis=0)
+        self.emb_entity = self.param("emb_entity", normal(Lorentz(1.0), self.dim**-0.5), (self.entities, self.dim))
+        self.relation_bias = self.param("relation_bias", nn.initializers.zeros, (self.relations, self.dim))
+        self.relation_transform = self.param("relation_transform", kernel, (self.relations, self.dim, self.dim))
+        self.bias_head = self.param("bias_head", nn.initializers.zeros, (self.entities,))
+        self.bias_tail = self.param("bias_tail", nn.initializers.zeros, (self.entities,))
+
+    def encode(self) -> Float[Array, "n dim"]:
+        """The entities' points."""
+        return self.emb_entity
+
+    def __call__(
+        self, heads: Int[Array, " b"], relations: Int[Array, " b"], tails: Int[Array, "b k"]
+    ) -> Float[Array, "b k"]:
+        """Scores of the tails of each head and relation."""
+        heads, relations, tails = (jnp.asarray(i) for i in (heads, relations, tails))
+        moved = self._moved(self.emb_entity[heads], relations)
+        return (
+            self._match(moved[:, None], self.emb_entity[tails]) + self.bias_head[heads][:, None] + self.bias_tail[tails]
+        )
+
+    def score(self, h: Float[Array, "n dim"], triples: Int[Array, "p 3"]) -> Float[Array, " p"]:
+        """Scores of triples [P, 3] (head, relation, tail) with the entities at `h`."""
+        s, r, o = jnp.asarray(triples).T
+        return self._match(self._moved(h[s], r), h[o]) + self.bias_head[s] + self.bias_tail[o]
+
+    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Entities on the hyperboloid, the rest Euclidean."""
+        return {name: Lorentz(1.0) if name == "emb_entity" else Euclidean() for name in params}
+
+    def confine(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters with each entity's space-like part no longer than `max_norm`: what the original does after each
+        step."""
+        if self.max_norm is None:
+            return params
+        space = params["emb_entity"][:, 1:]
+        square = (space * space).sum(-1, keepdims=True)
+        outside = square > self.max_norm**2
+        space = jnp.where(outside, space * (self.max_norm / jnp.sqrt(jnp.where(outside, square, 1))), space)
+        time = jnp.sqrt(1 + (space * space).sum(-1, keepdims=True))
+        return {**params, "emb_entity": jnp.concatenate([time, space], -1)}
+
+    def _moved(self, x: Float[Array, "b dim"], relations: Int[Array, " b"]) -> Float[Array, "b dim"]:
+        y = jnp.einsum("bi,boi->bo", x, self.relation_transform[relations])
+        time = self.max_scale * jax.nn.sigmoid(y[:, :1]) + 1.1
+        space = y[:, 1:] + self.relation_bias[relations][:, 1:]
+        square = (space * space).sum(-1, keepdims=True)
+        unit = space / jnp.sqrt(jnp.where(square > 0, square, 1))
+        return jnp.concatenate([time, unit * jnp.sqrt(time * time - 1)], -1)
+
+    def _match(self, x: Float[Array, "*batch dim"], y: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
+        product = (x * y).at[..., 0].multiply(-1).sum(-1)
+        return self.margin + 2 * product

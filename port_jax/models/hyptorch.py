@@ -1,0 +1,100 @@
+"""Heads of hyperbolic image embeddings (arXiv 1904.02239): the map into the ball, and its softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.checks import require_shape
+from port_jax.manifolds import Euclidean, PoincareBall
+
+MARGIN = 1e-3
+"""hyptorch keeps points within (1 - 1e-3) of the radius, whatever their type."""
+
+
+def inside(ball: PoincareBall, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """x, or where it lies outside of (1 - 1e-3) / sqrt(c) the point at that radius in its direction."""
+    square, most = (x * x).sum(-1, keepdims=True), (1 - MARGIN) / jnp.sqrt(jnp.asarray(ball.c, x.dtype))
+    outside = square > most**2
+    return jnp.where(outside, x * (most / jnp.sqrt(jnp.where(outside, square, 1))), x)
+
+
+@jax.custom_vjp
+def riemannian_gradient(x: Float[Array, "*batch d"], c: Float[Array, ""]) -> Float[Array, "*batch d"]:
+    """The identity, whose gradient is scaled by ((1 - c |x|^2) / 2)^2, the inverse of the ball's metric."""
+    return x
+
+
+def _forward(x: Array, c: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x, (x, c)
+
+
+def _backward(saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, c = saved
+    return g * (1 - c * (x * x).sum(-1, keepdims=True)) ** 2 / 4, jnp.zeros_like(c)
+
+
+riemannian_gradient.defvjp(_forward, _backward)
+
+
+class HypTorch(nn.Module):
+    """Features [N, d] -> exp_p(x) -> logits lambda_p |a| d(x, plane) of the hyperbolic softmax (Ganea et al. 2018,
+    equation 25).
+
+    p is the origin, or with `train_x` exp_0 of the parameter `xp`. `train_c` makes c the parameter `c` [1]. With
+    `riemannian` the
+    gradient of the points is scaled as the original scales it, by the metric at `start_c`, the c that training began
+    with.
+    Without `num_classes` there is no softmax.
+    """
+
+    dim: int
+    num_classes: int | None = None
+    c: float = 1.0
+    train_c: bool = False
+    train_x: bool = False
+    riemannian: bool = True
+    start_c: float | None = None
+
+    def setup(self) -> None:
+        if self.train_c:
+            self.raw_c = self.param("c", lambda _key: jnp.full((1,), self.c, jnp.float32))
+        if self.train_x:
+            self.xp = self.param("xp", nn.initializers.zeros, (self.dim,))
+        if self.num_classes is not None:
+            start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=1, out_axis=0)
+            self.a_vals = self.param("a_vals", start, (self.num_classes, self.dim))
+            self.p_vals = self.param("p_vals", start, (self.num_classes, self.dim))
+
+    def encode(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+        """Points of the ball."""
+        require_shape("x", x, (len(x), self.dim))
+        x, ball = jnp.asarray(x), self._ball()
+        if self.train_x:
+            at = inside(ball, ball.expmap0(self.xp, project=False))
+            h = ball.expmap(at, x, project=False)
+        else:
+            h = ball.expmap0(x, project=False)
+        h = inside(ball, h)
+        start = self.c if self.start_c is None else self.start_c
+        return riemannian_gradient(h, jnp.asarray(start, h.dtype)) if self.riemannian else h
+
+    def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n classes"]:
+        """Class logits where the model has a softmax, else the points."""
+        h = self.encode(x)
+        if self.num_classes is None:
+            return h
+        ball = self._ball()
+        p = ball.expmap0(self.p_vals, project=False)
+        return 2 * ball.dist2plane(h[:, None], p, self.a_vals, signed=True, scaled=True)  # lambda_p (1 - c |p|^2) = 2
+
+    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+        """All parameters are Euclidean: points are kept as their tangents at the origin."""
+        return {name: Euclidean() for name in params}
+
+    def _ball(self) -> PoincareBall:
+        return PoincareBall(self.raw_c[0] if self.train_c else self.c)

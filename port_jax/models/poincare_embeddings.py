@@ -1,0 +1,133 @@
+"""Poincare and Lorentz embeddings and entailment cones (arXiv 1705.08039, 1806.03417, 1804.01882)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from port_jax.checks import require_choice
+from port_jax.init import normal
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, lorentz_to_poincare
+from port_jax.manifolds.base import Manifold
+
+MANIFOLDS = ("poincare", "lorentz", "euclidean")
+ENERGIES = ("distance", "entailment_cones")
+CONE = 0.1
+"""K of the cones: the aperture at |x| is arcsin(K (1 - |x|^2) / |x|) up to the original's inner radius."""
+INNER = 2 * CONE / (1 + (1 + 4 * CONE**2) ** 0.5)
+MARGIN = 1e-5
+
+
+def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """|x|, with gradient 0 at 0."""
+    square = (x * x).sum(-1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def between(x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """The angle of two vectors, 2 atan2(|x/|x| - y/|y||, |x/|x| + y/|y||) (Kahan), exact also near 0 and pi."""
+    nx, ny = length(x)[..., None], length(y)[..., None]
+    a, b = x * ny, y * nx
+    near, far = length(a - b), length(a + b)
+    degenerate = (near == 0) & (far == 0)
+    return 2 * jnp.arctan2(jnp.where(degenerate, 0, near), jnp.where(degenerate, 1, far))
+
+
+def cone_angle(x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """The angle at x of the ball between the ray from the origin through x and the geodesic to y, that of x and (-x)
+    (+) y.
+
+    The ball is conformal, so it is the angle of equation 28 of arXiv 1804.01882 without its division by |x - y|.
+    """
+    return between(x, PoincareBall(1.0).mobius_add(-x, y, project=False))
+
+
+def aperture(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """arcsin(r (1 - |x|^2) / |x|) of points of the ball, close to pi / 2 inside of the radius r."""
+    norm = length(x)
+    inside = INNER * (1 - norm**2) >= (1 - MARGIN) * norm
+    return jnp.where(
+        inside, jnp.arcsin(1 - MARGIN), jnp.arcsin(INNER * (1 - norm**2) / jnp.where(inside, 1, norm) * ~inside)
+    )
+
+
+class PoincareEmbeddings(nn.Module):
+    """A table of `size` points, and the energy of pairs: the distance, or by how much an angle exceeds a cone's
+    aperture.
+
+    `manifold` is poincare, lorentz (d + 1 coordinates) or euclidean (squared distance), of curvature -1. Points are
+    put onto their
+    manifold before use; as in the original, gradients pass as if they were there already. `names` of the original's
+    files are in
+    the checkpoint's extras under `objects`.
+    """
+
+    size: int
+    dim: int
+    manifold: str = "poincare"
+    energy: str = "distance"
+
+    def __post_init__(self) -> None:
+        require_choice("manifold", self.manifold, MANIFOLDS)
+        require_choice("energy", self.energy, ENERGIES)
+        super().__post_init__()
+
+    def setup(self) -> None:
+        width = self.dim + (self.manifold == "lorentz")
+        self.embedding = self.param("embedding", normal(self.geometry), (self.size, width))
+
+    @property
+    def geometry(self) -> Manifold:
+        """The manifold of the points."""
+        return {"poincare": PoincareBall(1.0), "lorentz": Lorentz(1.0), "euclidean": Euclidean(1)}[self.manifold]
+
+    def encode(self) -> Float[Array, "n ambient"]:
+        """All points."""
+        return self._placed(self.embedding)
+
+    def __call__(self, inputs: Int[Array, "b k"]) -> Float[Array, "b k-1"]:
+        """Energies of inputs[:, 1:] against inputs[:, 0]; low for what belongs together."""
+        points = self._placed(self.embedding[jnp.asarray(inputs)])
+        return self._energy(points[:, :1], points[:, 1:])
+
+    def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
+        """Energy of each pair: low for what belongs together."""
+        pairs = jnp.asarray(pairs)
+        return self._energy(h[pairs[:, 0]], h[pairs[:, 1]])
+
+    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The manifold of the table."""
+        return dict.fromkeys(params, self.geometry)
+
+    def _placed(self, x: Float[Array, "*batch ambient"]) -> Float[Array, "*batch ambient"]:
+        if (
+            self.manifold == "lorentz" and self.energy == "entailment_cones"
+        ):  # out of the inner radius, where cones are not defined
+            norm = length(x[..., 1:]) / (1 + x[..., 0])
+            low = INNER + MARGIN
+            space = x[..., 1:] * jnp.where(norm < low, low / jnp.where(norm > 0, norm, 1), 1)[..., None]
+            moved = self.geometry.projx(jnp.concatenate([x[..., :1], space], -1))
+        else:
+            moved = self.geometry.projx(x)
+        return x + jax.lax.stop_gradient(moved - x)
+
+    def _energy(self, s: Float[Array, "*batch ambient"], o: Float[Array, "*batch ambient"]) -> Float[Array, "*batch"]:
+        if self.energy == "distance":
+            return self.geometry.dist2(s, o) if self.manifold == "euclidean" else self.geometry.dist(s, o)
+        if self.manifold == "euclidean":
+            return jax.nn.relu(_flat_angle(o, s) - jnp.arcsin(jnp.clip(INNER / length(o), 0, 1)))
+        if self.manifold == "poincare":  # the original measures at s here, and at o on the hyperboloid
+            return jax.nn.relu(cone_angle(s, o) - aperture(o))
+        s, o = lorentz_to_poincare(s, 1.0), lorentz_to_poincare(o, 1.0)
+        return jax.nn.relu(cone_angle(o, s) - aperture(o))
+
+
+def _flat_angle(u: Float[Array, "*batch d"], v: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+    """arccos((|u|^2 - |v|^2 - q^2) / (2 |v| q)) with q = |u - v|^2, the original's formula for flat space."""
+    far = ((u - v) ** 2).sum(-1)
+    top = (u**2).sum(-1) - (v**2).sum(-1) - far**2
+    return jnp.arccos(jnp.clip(top / (2 * length(v) * far), -1, 1))

@@ -1,0 +1,48 @@
+"""A Poincare ball whose curvature is a tensor: trained, one of a table of rows, or one per point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import geoopt.manifolds.stereographic.math as gmath
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ball:
+    """The ball of curvature -c on geoopt's functions, projected after each map as geoopt's PoincareBall does.
+
+    `geoopt.PoincareBall` detaches the curvature that it is given and stores it through softplus; here c stays in the
+    graph and
+    broadcasts over points, so that c [B, 1] gives every point its own ball.
+    """
+
+    c: Tensor
+
+    def projx(self, x: Tensor) -> Tensor:
+        return gmath.project(x, k=-self.c)
+
+    def expmap0(self, u: Tensor) -> Tensor:
+        return self.projx(gmath.expmap0(u, k=-self.c))
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        return self.projx(gmath.expmap(x, u, k=-self.c))
+
+    def logmap0(self, x: Tensor) -> Tensor:
+        return gmath.logmap0(x, k=-self.c)
+
+    def mobius_add(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.projx(gmath.mobius_add(x, y, k=-self.c))
+
+    def mobius_scalar_mul(self, r: Tensor, x: Tensor) -> Tensor:
+        return self.projx(gmath.mobius_scalar_mul(r, x, k=-self.c))
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        return gmath.dist(x, y, k=-self.c, keepdim=keepdim)
+
+    def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        return self.dist(x, y, keepdim=keepdim) ** 2
+
+    def dist2plane(self, x: Tensor, p: Tensor, a: Tensor) -> Tensor:
+        """Signed distance of x to the plane through p with normal a."""
+        return gmath.dist2plane(x, p, a, k=-self.c, signed=True)
