@@ -1,0 +1,160 @@
+"""HGCN's layers: linear maps, neighbourhood aggregation and activation, between curvatures.
+
+Spaces are `PoincareBall(c)`, `Lorentz(1 / c)` for HGCN's hyperboloid, and `Euclidean`. On the hyperboloid W, b and the attention
+are ambient, as the original stores them; their time entries have no effect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
+from port_jax.layers.activations import ACTIVATIONS
+from port_jax.layers.gcn import edge_weights
+from port_jax.layers.tangent import drop_time, pad_time, to_tangent0
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, trig
+from port_jax.manifolds.base import Manifold
+
+SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
+LONGEST = 15.0
+"""Where HGCN cuts sqrt(c) |u| before sinh and cosh: beyond, float32 would overflow."""
+
+
+def space(name: str, c: Any) -> Manifold:
+    """The manifold of curvature -c that HGCN calls by this name; c has one element."""
+    if name == "Euclidean":
+        return Euclidean()
+    c = c if isinstance(c, float) else jnp.reshape(c, ())
+    return PoincareBall(c) if name == "PoincareBall" else Lorentz(1 / c)
+
+
+def exp0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
+    """exp_0(u), with u cut to sqrt(c) |u| = 15 on the hyperboloid."""
+    if isinstance(manifold, Euclidean):
+        return u
+    assert isinstance(manifold, Lorentz | PoincareBall)
+    if isinstance(manifold, Lorentz):
+        square = (u * u).sum(-1, keepdims=True)
+        most = jnp.asarray(LONGEST**2 * manifold.k, u.dtype)
+        u = u * jnp.where(square > most, jnp.sqrt(most / jnp.where(square > most, square, 1)), 1)
+    return manifold.expmap0(pad_time(manifold, u))
+
+
+def add(manifold: Manifold, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
+    """x (+) exp_0(b).
+
+    On the hyperboloid exp_x(P_{0->x} b) is the boost that takes the origin to x, applied to y = exp_0(b): with k = 1 its space part is
+    y + (y_0 + <x, y> / (1 + x_0)) x, which needs no Minkowski norm of a long vector and so keeps its digits far from the origin.
+    """
+    y = exp0(manifold, b)
+    if isinstance(manifold, Euclidean):
+        return x + y
+    if isinstance(manifold, PoincareBall):
+        return manifold.mobius_add(x, y)
+    assert isinstance(manifold, Lorentz)
+    root = jnp.sqrt(jnp.asarray(manifold.k, x.dtype))
+    x, y = x / root, y / root
+    overlap = (x[..., 1:] * y[..., 1:]).sum(-1, keepdims=True)
+    moved = y[..., 1:] + (y[..., :1] + overlap / (1 + x[..., :1])) * x[..., 1:]
+    return manifold.projx(root * pad_time(manifold, moved))
+
+
+class HgcnLinear(nn.Module):
+    """exp_0(W log_0(x)) (+) exp_0(b) (HGCN, arXiv 1910.12933, eq. 7 and 8); in training connections of W are dropped.
+
+    Parameters `kernel` [in, out] and `bias` [out], which is there even if unused.
+    """
+
+    features: int
+    use_bias: bool = True
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, manifold: Manifold, x: Float[Array, "n in"], deterministic: bool = True
+    ) -> Float[Array, "n out"]:
+        kernel = self.param(
+            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (x.shape[-1], self.features)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
+        u = pad_time(manifold, to_tangent0(manifold, x)) @ kernel
+        z = exp0(manifold, drop_time(manifold, u))
+        return add(manifold, z, drop_time(manifold, bias)) if self.use_bias else z
+
+
+class HgcnAggregation(nn.Module):
+    """Weighted sums of neighbours in the tangent space at the origin, or, with attention and locally, in the one at each receiver.
+
+    Attention multiplies the edge's weight by sigmoid(w . [u_i, u_j] + b), without softmax; parameters `att/{kernel [2 in, 1], bias [1]}`.
+    """
+
+    use_att: bool = False
+    local_agg: bool = False
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Float[Array, "n d"], graph: Graph) -> Float[Array, "n d"]:
+        u = to_tangent0(manifold, x)
+        weights = edge_weights(graph, x)
+        if self.use_att:
+            weights = weights * nn.sigmoid(_PairLogits(name="att")(pad_time(manifold, u), graph))
+        if not (self.use_att and self.local_agg):
+            return exp0(manifold, aggregate(weights, u, graph))
+        here, there = gather_receivers(x, graph), gather_senders(x, graph)
+        logs = manifold.logmap(here, there)
+        if isinstance(manifold, PoincareBall):
+            logs = logs * (
+                manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True)
+            )
+            return local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph))
+        return manifold.expmap(x, segment_sum(weights[:, None] * logs, graph))
+
+
+class _PairLogits(nn.Module):
+    """w . [u_i, u_j] + b for each edge j -> i."""
+
+    @nn.compact
+    def __call__(self, u: Float[Array, "n d"], graph: Graph) -> Float[Array, " E"]:
+        width = u.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_uniform(), (2 * width, 1))[:, 0]
+        bias = self.param("bias", nn.initializers.zeros, (1,))
+        return gather_receivers(u @ kernel[:width], graph) + gather_senders(u @ kernel[width:], graph) + bias[0]
+
+
+def local_exp(ball: PoincareBall, x: Float[Array, "n d"], s: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """exp_s(x) for the sum s of tangents at x: base and tangent in the order in which HGCN's code passes them.
+
+    s need not lie in the ball, so lambda_s = 2 / max(1 - c |s|^2, 1e-15); as everywhere in that code, lambda passes no gradient to s.
+    """
+    c = jnp.asarray(ball.c, x.dtype)
+    half = 1 / jnp.maximum(1 - c * (jax.lax.stop_gradient(s) ** 2).sum(-1, keepdims=True), 1e-15)
+    half = jnp.minimum(half, 1e8)  # tanh has reached 1 long before, and half^2 stays finite in float32
+    step = half * x * trig.tan_ratio(-c * half * half * (x * x).sum(-1, keepdims=True))
+    ss, yy, sy = ((a * b).sum(-1, keepdims=True) for a, b in ((s, s), (step, step), (s, step)))
+    above = (1 + 2 * c * sy + c * yy) * s + (1 - c * ss) * step
+    return ball.projx(above / jnp.maximum(1 + 2 * c * sy + c * c * ss * yy, 1e-15))
+
+
+class HgcnLayer(nn.Module):
+    """HGCN's layer, or without `aggregate` HNN's: linear, aggregation, and exp_0(act(log_0(x))) onto the next curvature."""
+
+    features: int
+    act: str = "relu"
+    use_bias: bool = True
+    dropout: float = 0.0
+    aggregate: bool = True
+    use_att: bool = False
+    local_agg: bool = False
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n in"], graph: Graph,
+                 deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
+        h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, x, deterministic)
+        if self.aggregate:
+            h = HgcnAggregation(self.use_att, self.local_agg, name="agg")(manifold, h, graph)
+        return exp0(manifold_out, ACTIVATIONS[self.act](to_tangent0(manifold, h)))

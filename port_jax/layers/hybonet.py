@@ -1,0 +1,121 @@
+"""HyboNet's layers on the hyperboloid <x, x> = -1: linear maps and centroids without tangent spaces (arXiv 2105.14686)."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.graphs import Graph, aggregate, edge_dot
+from port_jax.layers.activations import ACTIVATIONS
+from port_jax.layers.gcn import edge_weights
+from port_jax.manifolds import Lorentz
+
+LONGEST = 10.0
+"""Where HyboNet cuts the length of tangent vectors before sinh and cosh."""
+
+
+def flip(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """x with the sign of its time part changed, so that the dot product flip(x) . y is <x, y>."""
+    return jnp.concatenate([-x[..., :1], x[..., 1:]], -1)
+
+
+def lift(x: Float[Array, "n in"]) -> Float[Array, "n ambient"]:
+    """exp_0 of (0, x), with |x| cut at 10."""
+    square = (x * x).sum(-1, keepdims=True)
+    far = square > LONGEST**2
+    x = x * jnp.where(far, LONGEST / jnp.sqrt(jnp.where(far, square, 1)), 1)
+    return Lorentz(1.0).expmap0(jnp.pad(x, ((0, 0), (1, 0))))
+
+
+def _first_zero(key: Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> Float[Array, "in out"]:
+    bound = 1 / math.sqrt(shape[1])
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound).at[0].set(0)
+
+
+class LorentzLinear(nn.Module):
+    """y = W dropout(act(x)) + b; time t = sigmoid(y_0) exp(scale) + 1.1, space y_1.. at length sqrt(t^2 - 1).
+
+    Parameters `kernel` [in, out], `bias` [out], `scale` []. The bias moves the time part as well.
+    """
+
+    features: int
+    use_bias: bool = True
+    dropout: float = 0.1
+    act: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
+        scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
+        kernel = self.param("kernel", _first_zero, (x.shape[-1], self.features))
+        x = x if self.act is None else ACTIVATIONS[self.act](x)
+        y = nn.Dropout(self.dropout)(x, deterministic=deterministic) @ kernel
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        time = nn.sigmoid(y[..., :1]) * jnp.exp(scale) + 1.1
+        space = y[..., 1:]
+        square = jnp.maximum((space * space).sum(-1, keepdims=True), 1e-8)
+        return jnp.concatenate([time, space * jnp.sqrt((time * time - 1) / square)], -1)
+
+
+class LorentzAggregation(nn.Module):
+    """The Lorentz centroid s / sqrt(|<s, s>|) of s = sum_j w_ij x_j.
+
+    With attention w_ij is the edge's weight times sigmoid((2 + 2 <q_i, k_j>) / scale + bias); parameters `key_linear`, `query_linear`,
+    `scale` [], `bias` [].
+    """
+
+    use_att: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d"], graph: Graph, deterministic: bool = True) -> Float[Array, "n d"]:
+        weights = edge_weights(graph, x)
+        if self.use_att:
+            width = x.shape[-1]
+            query = LorentzLinear(width, name="query_linear")(x, deterministic)
+            key = LorentzLinear(width, name="key_linear")(x, deterministic)
+            scale = self.param("scale", nn.initializers.constant(math.sqrt(width)), ())
+            bias = self.param("bias", nn.initializers.constant(20.0), ())
+            weights = weights * nn.sigmoid((2 + 2 * edge_dot(flip(query), key, graph)) / scale + bias)
+        s = aggregate(weights, x, graph)
+        square = jnp.abs((flip(s) * s).sum(-1, keepdims=True))
+        return s / jnp.sqrt(jnp.maximum(square, 1e-8))
+
+
+class LorentzGraphConvolution(nn.Module):
+    """HyboNet's layer: linear, aggregation."""
+
+    features: int
+    use_bias: bool = True
+    dropout: float = 0.0
+    use_att: bool = False
+    act: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
+        h = LorentzLinear(self.features, self.use_bias, self.dropout, self.act, name="linear")(x, deterministic)
+        return LorentzAggregation(self.use_att, name="agg")(h, graph, deterministic)
+
+
+def random_points(key: Array, shape: tuple[int, int], dtype: object = jnp.float32) -> Float[Array, "n d"]:
+    """Points at distance 1 from the origin."""
+    u = jax.random.normal(key, (shape[0], shape[1] - 1))
+    return lift(u / jnp.linalg.norm(u, axis=-1, keepdims=True))
+
+
+class LorentzDecoder(nn.Module):
+    """Logits 2 + 2 <h, cls_k> + bias_k: minus the squared Lorentzian distance to each class's point, shifted.
+
+    Parameters `cls` [classes, d], points of the hyperboloid, and `bias` [classes].
+    """
+
+    n_classes: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, h: Float[Array, "n d"]) -> Float[Array, "n classes"]:
+        logits = 2 + 2 * h @ flip(self.param("cls", random_points, (self.n_classes, h.shape[-1]))).T
+        return logits + self.param("bias", nn.initializers.zeros, (self.n_classes,)) if self.use_bias else logits

@@ -1,0 +1,27 @@
+"""Hyperbolic neural network."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from port_jax.graphs import Graph
+from port_jax.layers.hgcn import HgcnLayer, exp0
+from port_jax.layers.tangent import drop_time
+from port_jax.models.node_model import NodeModel
+
+
+class HNN(NodeModel):
+    """HNN (arXiv 1805.09112) on PoincareBall, Hyperboloid or Euclidean: hyperbolic layers of one curvature; edges play no part."""
+
+    manifold: str = "PoincareBall"
+
+    def layer(self, i: int) -> nn.Module:
+        return HgcnLayer(self.dim, self.act or "none", self.bias, self.dropout, False)
+
+    def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
+        manifold = self._at(0)
+        h = exp0(manifold, drop_time(manifold, x))
+        for layer in self.layers:
+            h = layer(manifold, manifold, h, graph, deterministic)
+        return h

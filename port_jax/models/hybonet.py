@@ -1,0 +1,83 @@
+"""Fully hyperbolic graph network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.graphs import Graph
+from port_jax.layers.activations import ACTIVATIONS
+from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
+from port_jax.manifolds import Euclidean, Lorentz
+
+
+class HyboNet(nn.Module):
+    """HyboNet (arXiv 2105.14686) for graphs, on the hyperboloid of curvature -1. Settings have the names of its code.
+
+    Task nc has num_layers - 1 encoder layers and a classifier, lp has num_layers layers. `feat_dim` is one more than the features
+    have: they are lifted to the hyperboloid. The activation acts on the ambient coordinates, from layer 1 on. The graph carries the
+    normalised adjacency with self loops (`Graph.normalized`).
+    """
+
+    feat_dim: int
+    dim: int = 16
+    num_layers: int = 2
+    task: str = "nc"
+    n_classes: int | None = None
+    act: str | None = None
+    bias: bool = True
+    use_att: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_choice("task", self.task, ("nc", "lp"))
+        require_choice("act", self.act or "none", tuple(ACTIVATIONS))
+        if self.depth < 0 or (self.task == "nc" and not self.n_classes):
+            raise ValueError(
+                f"num_layers={self.num_layers}, n_classes={self.n_classes}: nc takes num_layers >= 1 and n_classes >= 1, lp num_layers >= 0"
+            )
+        super().__post_init__()
+
+    @property
+    def depth(self) -> int:
+        """Number of encoder layers."""
+        return self.num_layers if self.task == "lp" else self.num_layers - 1
+
+    def setup(self) -> None:
+        act = self.act or "none"
+        self.layers = [
+            LorentzGraphConvolution(self.dim, bool(self.bias), self.dropout, bool(self.use_att), act if i else None)
+            for i in range(self.depth)
+        ]
+        self.decoder = LorentzDecoder(self.n_classes or 0, bool(self.bias)) if self.task == "nc" else None
+
+    def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
+        """Points of the hyperboloid. Not deterministic, inputs of the linear maps are dropped by the stream "dropout"."""
+        require_shape("x", x, (graph.num_nodes, self.feat_dim - 1))
+        require_finite("x", x)
+        h = lift(jnp.asarray(x))
+        for layer in self.layers:
+            h = layer(h, graph, deterministic)
+        return h
+
+    def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
+        """Class logits for nc, embeddings for lp."""
+        h = self.encode(x, graph, deterministic)
+        return h if self.decoder is None else self.decoder(h)
+
+    def score(self, h: Float[Array, "n dim"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
+        """2 + 2 <h_i, h_j>: minus the squared Lorentzian distance of each pair."""
+        pairs = jnp.asarray(pairs)
+        return 2 + 2 * (flip(h[pairs[:, 0]]) * h[pairs[:, 1]]).sum(-1)
+
+    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The prefix tree of manifolds over `params`: the classes' points on the hyperboloid, all else Euclidean."""
+        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        if "decoder" in params:
+            tree["decoder"] = {name: Lorentz(1.0) if name == "cls" else Euclidean() for name in params["decoder"]}
+        return tree

@@ -1,0 +1,15 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from port_jax.layers.gcn import Dense
+from port_jax.models.node_model import NodeModel
+
+
+class MLP(NodeModel):
+    """Dense layers on the features, as HGCN's code compares with; edges play no part."""
+
+    def layer(self, i: int) -> nn.Module:
+        return Dense(self.dim, self.act or "none", self.bias, self.dropout)

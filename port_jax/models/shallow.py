@@ -1,0 +1,76 @@
+"""Shallow embeddings: a table of points, and what is read off it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.graphs import Graph
+from port_jax.layers.gcn import Dense
+from port_jax.layers.hgcn import exp0
+from port_jax.manifolds import Euclidean, PoincareBall, PoincareBallExact, trig
+from port_jax.manifolds.base import Manifold
+from port_jax.models.node_model import NodeModel
+
+
+class Shallow(NodeModel):
+    """A table `lt` [n_nodes, width] of points, with the features beside it if `use_feats`, as in HGCN's code.
+
+    Trained, the table is the whole encoder, of width `dim`. Pretrained, its width is `pretrained`; it stays as it is, and dense
+    layers follow.
+    """
+
+    n_nodes: int = 0
+    use_feats: bool = True
+    pretrained: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_nodes < 1:
+            raise ValueError(f"n_nodes: found {self.n_nodes}; give the number of rows of the table")
+        super().__post_init__()
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.pretrained is None else super().depth
+
+    def setup(self) -> None:
+        super().setup()
+
+        def start(key: Any, shape: tuple[int, int]) -> Float[Array, "n d"]:
+            wide = self.manifold == "Hyperboloid"
+            tangent = jax.random.uniform(key, (shape[0], shape[1] - wide), minval=-1e-5, maxval=1e-5)
+            return exp0(self._at(-1), tangent)
+
+        self.lt = self.param("lt", start, (self.n_nodes, self.pretrained or self.dim))
+
+    def layer(self, i: int) -> nn.Module:
+        return Dense(self.dim, self.act or "none", self.bias, self.dropout)
+
+    def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n out"]:
+        h = self.lt if self.pretrained is None else jax.lax.stop_gradient(self.lt)
+        return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
+
+    def square(self, manifold: Manifold, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
+        """On the ball (4 / c) arsinh^2(sqrt(z)) with z = c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)).
+
+        That holds for two points outside the ball as well, where tables with features beside them lie. A point inside and one
+        outside are infinitely far apart.
+        """
+        if not (isinstance(manifold, PoincareBall) and self.use_feats):
+            return super().square(manifold, a, b)
+        c = jnp.asarray(manifold.c, a.dtype)
+        far, left, right = (c * (v * v).sum(-1) for v in (a - b, a, b))
+        between = (1 - left) * (1 - right)
+        z = jnp.where(between > 0, far / jnp.where(between > 0, between, 1), 0)
+        return jnp.where(between > 0, 4 / c * z * trig.arsin_ratio(-z) ** 2, jnp.inf)
+
+    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The table on its manifold, which HGCN's optimizer follows by the exponential map; all else Euclidean."""
+        manifold = self.manifold_at(-1, params)
+        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        return {**tree, "lt": PoincareBallExact(manifold.c) if isinstance(manifold, PoincareBall) else manifold}

@@ -1,0 +1,24 @@
+"""Graph convolutional network on torch: the original that `port_jax.models.GCN` translates."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from reference_torch.layers.gcn import GraphConvolution
+from reference_torch.layers.hgat import ACTIVATIONS
+from reference_torch.models.node_model import NodeModel
+
+
+class GCN(NodeModel):
+    """GCN (arXiv 1609.02907); the classifier is a convolution as well."""
+
+    def build(self, widths: list[int]) -> list[nn.Module]:
+        return [GraphConvolution(a, b, self.dropout, self.act, self.bias) for a, b in pairwise(widths)]
+
+    def classifier(self, dim: int, n_classes: int) -> nn.Module:
+        return GraphConvolution(dim, n_classes, self.dropout, ACTIVATIONS["none"], self.bias)
+
+    def read(self, h: Tensor) -> Tensor:
+        return h
