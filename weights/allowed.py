@@ -16,11 +16,7 @@ from weights.unpickler import Buildable, checked_key
 
 # Modules that give a pickle power over the machine: no model holds a reference to them.
 DANGEROUS = frozenset(
-    "os posix nt sys subprocess shutil socket ctypes importlib imp runpy pty platform builtins __builtin__ code codeop commands "
-    "marshal pickle _pickle cPickle dill cloudpickle joblib webbrowser signal threading multiprocessing asyncio tempfile pathlib "
-    "io _io types inspect operator _operator functools itertools timeit pdb bdb idlelib pip setuptools distutils zipimport "
-    "urllib http ftplib smtplib telnetlib requests gc atexit site tokenize ast numpy.testing torch.hub torch.utils.cpp_extension "
-    "torch.jit torch.load torch.serialization torch._dynamo torch.distributed".split()
+    ["os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "ctypes", "importlib", "imp", "runpy", "pty", "platform", "builtins", "__builtin__", "code", "codeop", "commands", "marshal", "pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "webbrowser", "signal", "threading", "multiprocessing", "asyncio", "tempfile", "pathlib", "io", "_io", "types", "inspect", "operator", "_operator", "functools", "itertools", "timeit", "pdb", "bdb", "idlelib", "pip", "setuptools", "distutils", "zipimport", "urllib", "http", "ftplib", "smtplib", "telnetlib", "requests", "gc", "atexit", "site", "tokenize", "ast", "numpy.testing", "torch.hub", "torch.utils.cpp_extension", "torch.jit", "torch.load", "torch.serialization", "torch._dynamo", "torch.distributed"]
 )
 
 
@@ -37,7 +33,10 @@ class DType(Buildable):
 
     def numpy(self) -> np.dtype:
         if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
-            raise Refused(f"a numpy array of type {str(self.code)[:20]!r} in the pickle", "Arrays of plain numbers are read, nothing else")
+            raise Refused(
+                f"a numpy array of type {str(self.code)[:20]!r} in the pickle",
+                "Arrays of plain numbers are read, nothing else",
+            )
         return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
 
 
@@ -66,22 +65,37 @@ class Partial(Buildable):
         return inner
 
 
-def _rebuild_tensor(storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object) -> Tensor:
+def _rebuild_tensor(
+    storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object
+) -> Tensor:
     if not isinstance(storage, Storage):
         raise TypeError
     metadata = rest[1] if len(rest) > 1 else None
     if metadata:
-        raise Refused(f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()")
+        raise Refused(
+            f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()"
+        )
     return checked(storage, offset, shape, stride, requires_grad=bool(requires_grad))
 
 
-def _rebuild_v3(storage: object, offset: object, shape: object, stride: object, grad: object, hooks: object, dtype: object, *_: object) -> Tensor:
+def _rebuild_v3(
+    storage: object,
+    offset: object,
+    shape: object,
+    stride: object,
+    grad: object,
+    hooks: object,
+    dtype: object,
+    *_: object,
+) -> Tensor:
     if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.name not in NUMPY:
         raise TypeError
     return checked(storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
 
 
-def _rebuild_parameter(tensor: object, requires_grad: object = True, hooks: object = None, state: object = None) -> Tensor:
+def _rebuild_parameter(
+    tensor: object, requires_grad: object = True, hooks: object = None, state: object = None
+) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError
     tensor.kind, tensor.requires_grad = "parameter", bool(requires_grad)
@@ -157,7 +171,12 @@ def _bytes(*args: object) -> bytes:
 
 def _attribute(owner: object, name: object) -> Name:
     """getattr on a class of torch, as modules that keep `torch.relu` pickle it: a name again, never the attribute."""
-    if not isinstance(owner, Name) or not owner.module.startswith("torch") or not isinstance(name, str) or name.startswith("_"):
+    if (
+        not isinstance(owner, Name)
+        or not owner.module.startswith("torch")
+        or not isinstance(name, str)
+        or name.startswith("_")
+    ):
         raise Refused(f"the pickle calls getattr on {owner}", "Save the state_dict alone")
     return Name(f"{owner}", name, owner)
 
@@ -201,7 +220,7 @@ def _table() -> dict[str, Known]:
     put("_codecs.encode", _encode)
     put("collections.OrderedDict", _ordered, OrderedDict)
     put("collections.defaultdict", DefaultDict)
-    put("collections.Counter", lambda items=(): dict(items), lambda: {})
+    put("collections.Counter", lambda items=(): dict(items), dict)
     put("argparse.Namespace", None, _record("argparse", "Namespace"))
     for name in ("Namespace", "SimpleNamespace"):
         put(f"types.{name}", _record("types", name), _record("types", name))
@@ -230,7 +249,7 @@ def _table() -> dict[str, Known]:
     for storage in STORAGES:
         put(f"torch.{storage} torch.cuda.{storage} torch.storage.{storage}")
     put("pytorch_lightning.utilities.parsing.AttributeDict lightning.pytorch.utilities.parsing.AttributeDict "
-        "lightning_fabric.utilities.data.AttributeDict lightning.fabric.utilities.data.AttributeDict", None, lambda: {})  # fmt: skip
+        "lightning_fabric.utilities.data.AttributeDict lightning.fabric.utilities.data.AttributeDict", None, dict)  # fmt: skip
     return table
 
 
@@ -250,7 +269,10 @@ def find(module: str, name: str) -> Known | Name:
         return _KNOWN[full]
     parts = module.split(".")
     if any(".".join(parts[:n]) in DANGEROUS for n in range(1, len(parts) + 1)) or full in DANGEROUS:
-        raise Refused(f"the pickle names {full[:120]}, which is not on the reader's list", "Do not load this file in torch unless you trust who made it")
+        raise Refused(
+            f"the pickle names {full[:120]}, which is not on the reader's list",
+            "Do not load this file in torch unless you trust who made it",
+        )
     if not all(part.isidentifier() for part in (*parts, *name.split("."))):
         raise Refused(f"the pickle names {full[:120]!r}, which is no name", "The file is damaged")
     return Name(module, name)

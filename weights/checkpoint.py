@@ -20,6 +20,7 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.models import ARCHITECTURES
 from weights.models import tree as tree_model
 from weights.optim import engine as optimizers
+from weights.optim import names
 from weights.reader import read
 from weights.sections import Sections
 from weights.settings import Settings
@@ -99,7 +100,9 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
         moved = _manifolds(table, model, parts, entries, variables["params"], manifolds, optimizer)
         transformation = state = plan = None
         if optimizer and parts.optimizer is not None:
-            transformation, state, plan = _optimizer(table, parts, settings, stated or {}, variables["params"], entries, moved, groups)
+            transformation, state, plan = _optimizer(
+                table, parts, settings, stated or {}, variables["params"], entries, moved, groups
+            )
         kept = _kept(file.root, parts)
         origin = Source(file.root, parts.prefix, parts.model_at, parts.optimizer_at, kept)
         report = _report(path, file.format, table, parts, settings, entries, plan, total)
@@ -129,9 +132,14 @@ def _architecture(name: str | None, parts: Sections, config: Mapping[str, Any]) 
         deeper = sections.without_first(parts)
         if deeper is not None and table.recognise(Found(deeper.tensors, config)):
             return table, deeper
-        raise Unmatched(f"the keys ({', '.join(list(parts.tensors)[:3])}, ...) are not those of {table.name}", "Check arch and the file; arch='tree' takes any keys")
+        raise Unmatched(
+            f"the keys ({', '.join(list(parts.tensors)[:3])}, ...) are not those of {table.name}",
+            "Check arch and the file; arch='tree' takes any keys",
+        )
     for candidate in (parts, sections.without_first(parts)):
-        fitting = [t for t in ARCHITECTURES.values() if candidate is not None and t.recognise(Found(candidate.tensors, config))]
+        fitting = [
+            t for t in ARCHITECTURES.values() if candidate is not None and t.recognise(Found(candidate.tensors, config))
+        ]
         if len(fitting) > 1:
             raise Usage(f"the keys fit {', '.join(t.name for t in fitting)}", "Say which by --arch (arch=...)")
         if fitting and candidate is not None:
@@ -145,8 +153,10 @@ def _architecture(name: str | None, parts: Sections, config: Mapping[str, Any]) 
 def _matched(table: Architecture | None, parts: Sections, settings: Settings) -> tuple[Any, list[Entry]]:
     if table is None:
         if settings.given.get("curvature") is not None:
-            raise Usage("a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}")
-        return None, convert.tie_repeats(parts.tensors, tree_model.entries(parts.tensors))
+            raise Usage(
+                "a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}"
+            )
+        return None, convert.tie_repeats(parts.tensors, tree_model.entries(parts.tensors, _moved(parts)))
     table.settle(Found(parts.tensors, settings.config), settings)
     rules = table.rules(settings.values)
     try:
@@ -156,6 +166,20 @@ def _matched(table: Architecture | None, parts: Sections, settings: Settings) ->
         raise Unmatched(f"the settings make no {table.name}: {error}", "Check the configuration") from None
     targets = {path: tuple(s.shape) for path, s in convert.flatten(shapes).items()}  # pyright: ignore[reportAttributeAccessIssue]
     return model, convert.plan(parts.tensors, rules, targets)
+
+
+def _moved(parts: Sections) -> set[str]:
+    """The keys that the optimizer has state for, as far as one group in the state_dict's order tells; all of them with names."""
+    raw = parts.optimizer
+    if raw is None:
+        return set()
+    every = convert.tie_repeats(parts.tensors, tree_model.entries(parts.tensors, parts.tensors))
+    try:
+        listed = names.indices(raw["param_groups"])
+        keys, _ = names.keys_by_index(raw["param_groups"], listed, every, parts.tensors, parts.prefix, None, None)
+    except ConversionError:
+        return set()
+    return {key for index, key in keys.items() if raw["state"].get(index)}
 
 
 def _manifolds(table: Architecture | None, model: Any, parts: Sections, entries: Sequence[Entry], params: dict,
@@ -181,7 +205,9 @@ def _optimizer(table: Architecture | None, parts: Sections, settings: Settings, 
     chosen = optimizers.choose(raw, table.optimizer(config) if table else None)
     keys = [e.key for e in entries if e.role != "tied"]
     listed = table.groups(settings.values, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
-    return optimizers.load(raw, chosen, params, entries, parts.tensors, parts.prefix, _callable(moved), listed, groups, leaf_of)
+    return optimizers.load(
+        raw, chosen, params, entries, parts.tensors, parts.prefix, _callable(moved), listed, groups, leaf_of
+    )
 
 
 def _callable(moved: Any) -> Callable[[Any], Any] | None:
@@ -200,7 +226,9 @@ def _kept(root: object, parts: Sections) -> dict[int, np.ndarray]:
     return {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
 
 
-def _counting(progress: Callable[[str, int, int], None] | None, entries: Sequence[Entry]) -> Callable[[np.ndarray], Any]:
+def _counting(
+    progress: Callable[[str, int, int], None] | None, entries: Sequence[Entry]
+) -> Callable[[np.ndarray], Any]:
     if progress is None:
         return leaf_of
     keys = iter([e.key for e in entries if e.role == "parameter"])
@@ -234,9 +262,16 @@ def _report(path: Path, form: str, table: Architecture | None, parts: Sections, 
     }  # fmt: skip
     wide = [e.key for e in entries if e.dtype == "float64" and e.role == "parameter"]
     if wide and not jax.config.read("jax_enable_x64"):
-        report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
+        report["note"] = (
+            f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
+        )
     if plan is not None:
-        report["optimizer"] = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
+        report["optimizer"] = {
+            "name": plan.table,
+            "counts": plan.dialects,
+            "indices_by": plan.source,
+            "without_state": plan.still,
+        }
     return report
 
 

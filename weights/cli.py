@@ -21,9 +21,20 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
 Config = Annotated[Path | None, typer.Option(help="JSON file with the model's settings.")]
 Arch = Annotated[str | None, typer.Option(help='Architecture, where the keys do not tell; "tree" for any module.')]
-Curvature = Annotated[list[float] | None, typer.Option(help="Curvature, where neither file nor configuration has it; once, or for each manifold.")]
-Manifolds = Annotated[list[str] | None, typer.Option("--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable.")]
-Groups = Annotated[list[str] | None, typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group, in order. Repeatable.")]
+Curvature = Annotated[
+    list[float] | None,
+    typer.Option(help="Curvature, where neither file nor configuration has it; once, or for each manifold."),
+]
+Manifolds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable."
+    ),
+]
+Groups = Annotated[
+    list[str] | None,
+    typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group, in order. Repeatable."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -56,13 +67,18 @@ def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write:
     from weights.inspect import show_converted
 
     with _progress("converting") as advance:
-        checkpoint = load(file, optimizer=optimizer, progress=advance, **_options(config, arch, curvature, manifold, group))
+        checkpoint = load(
+            file, optimizer=optimizer, progress=advance, **_options(config, arch, curvature, manifold, group)
+        )
         checkpoint.save(out)
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
 
 
 @app.command()
-def export(folder: Annotated[Path, typer.Argument(help="What convert wrote.")], file: Annotated[Path, typer.Argument(help="Torch file to write.")]) -> None:
+def export(
+    folder: Annotated[Path, typer.Argument(help="What convert wrote.")],
+    file: Annotated[Path, typer.Argument(help="Torch file to write.")],
+) -> None:
     """Write a converted checkpoint as the torch file it came from, bit by bit, with the numbers it has now."""
     from weights.export import export as write
 
@@ -101,7 +117,13 @@ def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safet
         raise typer.Exit(1)
 
 
-def _options(config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None, group: list[str] | None) -> dict[str, Any]:
+def _options(
+    config: Path | None,
+    arch: str | None,
+    curvature: list[float] | None,
+    manifold: list[str] | None,
+    group: list[str] | None,
+) -> dict[str, Any]:
     return {
         "config": config,
         "arch": arch,
@@ -120,11 +142,15 @@ def _manifold(text: str) -> tuple[str, Any]:
     name, _, value = kind.partition(":")
     cls = getattr(manifolds, name, None)
     if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
-        raise Usage(f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
+        raise Usage(
+            f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
+        )
     try:
         return key, cls(float(value)) if value else cls()
     except (TypeError, ValueError) as error:
-        raise Usage(f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean") from None
+        raise Usage(
+            f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
+        ) from None
 
 
 class _progress:
@@ -160,7 +186,9 @@ def main() -> None:
     """The entry point: an error is one line with its remedy and its exit code."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
-    os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
+    os.environ.setdefault(
+        "PYTORCH_JIT", "0"
+    )  # geoopt's scripted gradients differ between the first call and later ones
     from weights.errors import ConversionError
 
     try:

@@ -28,7 +28,9 @@ class Entry:
     tied: str | None = None
 
 
-def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
+def plan(
+    tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None
+) -> list[Entry]:
     """Every key's entry, in the file's order; `targets` are the shapes of the model's variables by path (None: any).
 
     Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that nothing or
@@ -41,14 +43,21 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
     for key, tensor in tensors.items():
         found = matching(rules, key)
         if len(found) > 1:
-            problems.append((f"the key {key!r} fits {len(found)} rules: {', '.join(r.key for r, _ in found)}", "The table is ambiguous; report it"))
+            problems.append(
+                (
+                    f"the key {key!r} fits {len(found)} rules: {', '.join(r.key for r, _ in found)}",
+                    "The table is ambiguous; report it",
+                )
+            )
         elif not found:
             unexpected.append(key)
         else:
             rule, values = found[0]
             path = rule.path and fill(rule.path, values)
             role = "parameter" if path else "tied" if rule.tied else "constant"
-            entry = Entry(key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values))
+            entry = Entry(
+                key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values)
+            )
             entries.append(entry)
             if path:
                 if path in filled:
@@ -60,12 +69,18 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
     problems.extend(_ties(entries, tensors))
     if problems:
         cause, remedy = problems[0]
-        more = f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)" if len(problems) > 1 else ""
+        more = (
+            f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)"
+            if len(problems) > 1
+            else ""
+        )
         raise Unmatched(cause + more, remedy)
     return entries
 
 
-def to_flax(tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray) -> tuple[dict, Flat]:
+def to_flax(
+    tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray
+) -> tuple[dict, Flat]:
     """Nested variables and flat constants. `leaf` makes what the variables hold of each array."""
     variables: dict = {}
     constants: Flat = {}
@@ -85,19 +100,27 @@ def to_flax(tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Calla
             continue
         assert entry.path is not None
         if array.dtype.kind in "iub":
-            raise Unmatched(f"the key {entry.key!r} holds {entry.dtype}; a parameter takes floating numbers", "Save the weights before quantising")
+            raise Unmatched(
+                f"the key {entry.key!r} holds {entry.dtype}; a parameter takes floating numbers",
+                "Save the weights before quantising",
+            )
         place(variables, entry.path, leaf(entry.layout.forward(array)))
     return variables, constants
 
 
-def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]) -> Callable[[str], np.ndarray]:
+def to_torch(
+    entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]
+) -> Callable[[str], np.ndarray]:
     """The way back: a function from a key to its array, in torch's layout and the file's type."""
     by_key = {entry.key: entry for entry in entries}
     flat = flatten(variables)
     expected = {entry.path for entry in entries if entry.role == "parameter"}
     if expected != set(flat):
         odd = sorted(map(str, expected ^ set(flat)))
-        raise Unmatched(f"the variables have other paths than were converted: {', '.join(odd[:3])}", "Export variables of the same model")
+        raise Unmatched(
+            f"the variables have other paths than were converted: {', '.join(odd[:3])}",
+            "Export variables of the same model",
+        )
 
     def value(key: str) -> np.ndarray:
         entry = by_key[key]
@@ -119,13 +142,19 @@ def inverse(entry: Entry, array: np.ndarray, path: str) -> np.ndarray:
     except ValueError:
         back = array
     if back.shape != entry.shape:
-        raise Unmatched(f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model")
+        raise Unmatched(
+            f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model"
+        )
     return back
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are equal in type, shape and every bit."""
-    return a.dtype == b.dtype and a.shape == b.shape and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+    )
 
 
 def place(tree: dict, path: str, value: object) -> None:
@@ -153,7 +182,12 @@ def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None) -> list
         return []
     want = targets.get(str(entry.path))
     if want is None:
-        return [(f"the key {entry.key!r} becomes {entry.path}, which the model lacks", "Check the configuration: it describes a smaller model")]
+        return [
+            (
+                f"the key {entry.key!r} becomes {entry.path}, which the model lacks",
+                "Check the configuration: it describes a smaller model",
+            )
+        ]
     got = _shape(entry.layout, entry.shape)
     if got == want:
         return []
@@ -175,7 +209,11 @@ def _missing(missing: list[str], unexpected: list[str]) -> list[tuple[str, str]]
     problems = []
     for key in missing:
         near = difflib.get_close_matches(key, unexpected, 1)
-        remedy = f"The nearest key in the file is {near[0]!r}: rename it" if near else "Check the file and the configuration: the model needs this key"
+        remedy = (
+            f"The nearest key in the file is {near[0]!r}: rename it"
+            if near
+            else "Check the file and the configuration: the model needs this key"
+        )
         problems.append((f"the key {key!r} is missing", remedy))
     return problems
 
@@ -184,7 +222,11 @@ def _unexpected(unexpected: list[str], missing: list[str]) -> list[tuple[str, st
     problems = []
     for key in unexpected:
         near = difflib.get_close_matches(key, missing, 1)
-        remedy = f"Was {near[0]!r} meant?" if near else "Check the architecture (arch=...); no rule of its table knows this key"
+        remedy = (
+            f"Was {near[0]!r} meant?"
+            if near
+            else "Check the architecture (arch=...); no rule of its table knows this key"
+        )
         problems.append((f"the key {key!r} is unexpected", remedy))
     return problems
 
@@ -222,7 +264,10 @@ def _numpy(name: str) -> np.dtype:
 
 
 def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
-    raise Unmatched(f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file", "Export variables of the same type")
+    raise Unmatched(
+        f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file",
+        "Export variables of the same type",
+    )
 
 
 def tie_repeats(tensors: Mapping[str, Tensor], entries: Sequence[Entry]) -> list[Entry]:
@@ -235,4 +280,15 @@ def tie_repeats(tensors: Mapping[str, Tensor], entries: Sequence[Entry]) -> list
     return result
 
 
-__all__ = ["TRANSPOSE", "Entry", "flatten", "inverse", "place", "plan", "same_bits", "tie_repeats", "to_flax", "to_torch"]
+__all__ = [
+    "TRANSPOSE",
+    "Entry",
+    "flatten",
+    "inverse",
+    "place",
+    "plan",
+    "same_bits",
+    "tie_repeats",
+    "to_flax",
+    "to_torch",
+]

@@ -29,12 +29,21 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
     The file's own value is what the model computes with; a configuration or an option has to agree with it, up to the
     rounding of geoopt's float32 log(exp(c) - 1); a `learned` one has moved on from the configuration's start.
     """
-    stated = [(where, table[name]) for where, table in (("option", settings.given), ("config", settings.config)) if table.get(name) is not None]
+    stated = [
+        (where, table[name])
+        for where, table in (("option", settings.given), ("config", settings.config))
+        if table.get(name) is not None
+    ]
     stated = [(where, _numbers(value, count, where)) for where, value in stated]
     if raw:
         if len(raw) != count:
-            raise Unmatched(f"the file holds {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds", "Check the configuration")
-        values = [from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
+            raise Unmatched(
+                f"the file holds {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
+                "Check the configuration",
+            )
+        values = [
+            from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()
+        ]
         for where, others in [] if learned else stated:
             for key, value, other in zip(raw, values, others):
                 if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
@@ -45,7 +54,9 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
         return values
     if len(stated) == 2 and stated[0][1] != stated[1][1]:
-        raise Unmatched(f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it")
+        raise Unmatched(
+            f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it"
+        )
     if not stated:
         raise Usage("the curvature is neither in the file nor in a configuration", "Give --curvature (curvature=...)")
     where, values = stated[0]
@@ -62,5 +73,8 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     if len(numbers) == 1:
         numbers *= count
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
-        raise Usage(f"the curvature by {where} is {value!r}; the model has {count} manifolds", "Give one finite number, or one for each")
+        raise Usage(
+            f"the curvature by {where} is {value!r}; the model has {count} manifolds",
+            "Give one finite number, or one for each",
+        )
     return numbers

@@ -44,7 +44,13 @@ def compare(a: Path, b: Path) -> list[Row]:
 
 def _named(side: dict[str, Any], key: str) -> str:
     value = side.get(key)
-    return "absent" if key not in side else f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    return (
+        "absent"
+        if key not in side
+        else f"{value.dtype} {list(value.shape)}"
+        if isinstance(value, np.ndarray)
+        else repr(value)
+    )
 
 
 def _equal(x: Any, y: Any) -> bool:

@@ -25,7 +25,14 @@ NUMPY: dict[str, np.dtype] = {
     "bool": np.dtype(np.bool_),
 }
 
-ALIASES = {"float": "float32", "double": "float64", "half": "float16", "long": "int64", "int": "int32", "short": "int16"}
+ALIASES = {
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "long": "int64",
+    "int": "int32",
+    "short": "int16",
+}
 
 STORAGES: dict[str, str] = {
     "DoubleStorage": "float64",

@@ -64,7 +64,9 @@ def _number(record: Record, raw: str) -> float | None:
     return None
 
 
-def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
+def beside(
+    paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]
+) -> dict:
     """A tree of manifolds over parameters: `given` by key or path (or beginnings of them), else the pickled ones, else Euclidean.
 
     `keys` maps paths (without the collection) to the file's keys. Usage for a name that no parameter has.
@@ -83,7 +85,10 @@ def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: M
         else:
             place(tree, path, recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
     if unknown := sorted(set(wanted) - used):
-        raise Usage(f"manifolds names {unknown[0]!r}, which no parameter of the file has", f"Parameters are {', '.join(list(paths)[:8])}")
+        raise Usage(
+            f"manifolds names {unknown[0]!r}, which no parameter of the file has",
+            f"Parameters are {', '.join(list(paths)[:8])}",
+        )
     return tree
 
 
@@ -95,7 +100,10 @@ def to_json(tree: Any) -> Any:
 
     if isinstance(tree, Manifold):
         values = {f.name: getattr(tree, f.name) for f in fields(tree)}  # pyright: ignore[reportArgumentType]
-        return {"manifold": type(tree).__name__, "fields": {n: v if isinstance(v, (int, str, bool)) or v is None else float(v) for n, v in values.items()}}
+        return {
+            "manifold": type(tree).__name__,
+            "fields": {n: v if isinstance(v, (int, str, bool)) or v is None else float(v) for n, v in values.items()},
+        }
     return {"tree": {name: to_json(child) for name, child in tree.items()}}
 
 

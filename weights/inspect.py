@@ -26,7 +26,10 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
             "format": file.format,
             "arch": None,
             "settings": {},
-            "tensors": [{"key": k, "shape": list(t.shape), "dtype": t.dtype, "becomes": "?", "role": t.kind, "layout": ""} for k, t in parts.tensors.items()],
+            "tensors": [
+                {"key": k, "shape": list(t.shape), "dtype": t.dtype, "becomes": "?", "role": t.kind, "layout": ""}
+                for k, t in parts.tensors.items()
+            ],
             "prefix": parts.prefix,
             "carried": list(parts.extras),
             "count": len(parts.tensors),
@@ -35,10 +38,15 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
     for row, tensor in zip(report["tensors"], parts.tensors.values()):
         value = geometry.curvature(tensor.manifold)
         if tensor.manifold is not None:
-            row["manifold"] = str(getattr(tensor.manifold, "name", "")).rpartition(".")[2] + ("" if value is None else f"({value:.6g})")
+            row["manifold"] = str(getattr(tensor.manifold, "name", "")).rpartition(".")[2] + (
+                "" if value is None else f"({value:.6g})"
+            )
     if parts.optimizer is not None and "optimizer" not in report:
         groups = parts.optimizer["param_groups"]
-        report["optimizer"] = {"groups": len(groups), "parameters": [len(g.get("params", ())) for g in groups if isinstance(g, dict)]}
+        report["optimizer"] = {
+            "groups": len(groups),
+            "parameters": [len(g.get("params", ())) for g in groups if isinstance(g, dict)],
+        }
     report["bytes"] = sum(t.nbytes for t in parts.tensors.values())
     return report
 
@@ -46,13 +54,18 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     """Tables on the terminal."""
     console = Console(width=None if Console().is_terminal else 160)
-    table = Table(title=f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)", title_justify="left")
+    table = Table(
+        title=f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)",
+        title_justify="left",
+    )
     for name in ("key", "shape", "type", "becomes", "layout"):
         table.add_column(name, overflow="fold")
     for row in report["tensors"]:
         becomes = {"tied": "= {}", "constant": "(constant)"}.get(row["role"], "{}").format(row["becomes"])
         layout = row["layout"] if row["role"] == "parameter" and row["layout"] != "as it is" else ""
-        table.add_row(row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout))
+        table.add_row(
+            row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout)
+        )
     console.print(table)
     if report["settings"]:
         settings = Table(title=f"architecture: {report['arch']}", title_justify="left")
@@ -76,12 +89,18 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     report = checkpoint.report
     roles = [row["role"] for row in report["tensors"]]
     console = Console()
-    console.print(f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, {roles.count('tied')} tied names", highlight=False)
+    console.print(
+        f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, {roles.count('tied')} tied names",
+        highlight=False,
+    )
     for name, entry in report["settings"].items():
         console.print(f"  {name} = {entry['value']}  (from {entry['from']})", highlight=False, markup=False)
     if "optimizer" in report:
         entry = report["optimizer"]
-        console.print(f"  optimizer {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}", highlight=False)
+        console.print(
+            f"  optimizer {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}",
+            highlight=False,
+        )
         if entry["without_state"]:
             console.print(f"  no state, so no updates: {', '.join(entry['without_state'])}", highlight=False)
     if "note" in report:

@@ -64,7 +64,9 @@ class Pickler:
             self.name(value)
         elif isinstance(value, (bytes, bytearray)):
             encoded = ("_codecs", "encode", (bytes(value).decode("latin1"), "latin1"))
-            self.call(*encoded) if isinstance(value, bytes) else self.call("__builtin__", "bytearray", (value.decode("latin1"), "latin-1"))
+            self.call(*encoded) if isinstance(value, bytes) else self.call(
+                "__builtin__", "bytearray", (value.decode("latin1"), "latin-1")
+            )
         elif isinstance(value, (set, frozenset)):
             self.call("__builtin__", type(value).__name__, (sorted(value, key=repr),))
         elif isinstance(value, complex) and type(value) is complex:
@@ -211,7 +213,12 @@ class Pickler:
         self.global_("torch._utils", "_rebuild_tensor_v3" if third else "_rebuild_tensor_v2")
         self.out += b"("
         self.storage(value.storage)
-        for part in (value.offset, value.shape, value.stride, False if leaf or value.kind == "manifold" else value.requires_grad):
+        for part in (
+            value.offset,
+            value.shape,
+            value.stride,
+            False if leaf or value.kind == "manifold" else value.requires_grad,
+        ):
             self.save(part)
         self.global_("collections", "OrderedDict")
         self.out += b")R"

@@ -30,27 +30,39 @@ class Probe:
     def torch(self, module: Any, dtype: Any) -> dict[str, Any]:
         """Embeddings, class logits (where they differ from these) and link scores of the torch module."""
         import torch
+
         from reference_torch.graphs.graph import Graph
 
         def floats(array: np.ndarray | None) -> Any:
             return None if array is None else torch.as_tensor(array, dtype=dtype)
 
-        graph = Graph(torch.as_tensor(self.senders), torch.as_tensor(self.receivers), self.num_nodes, None, floats(self.edge_features))
+        graph = Graph(
+            torch.as_tensor(self.senders),
+            torch.as_tensor(self.receivers),
+            self.num_nodes,
+            None,
+            floats(self.edge_features),
+        )
         x, extra = floats(self.features), floats(self.node_features)
         h = module.encode(x, graph, extra)
         outputs = {"embeddings": h, "scores": module.score(h, torch.as_tensor(self.pairs))}
         out = module(x, graph, extra)
-        return outputs if out.shape == h.shape and getattr(module, "decoder", None) is None else {**outputs, "logits": out}
+        return (
+            outputs if out.shape == h.shape and getattr(module, "decoder", None) is None else {**outputs, "logits": out}
+        )
 
     def inputs(self, dtype: str) -> tuple[Any, Any, Any]:
         """The graph, features and node features as JAX takes them; arguments of `jax`, so that they are not compiled in."""
         import jax.numpy as jnp
+
         from port_jax.graphs import Graph
 
         def floats(array: np.ndarray | None) -> Any:
             return None if array is None else jnp.asarray(array, dtype)
 
-        graph = Graph.from_edges(self.senders, self.receivers, num_nodes=self.num_nodes, edge_features=floats(self.edge_features))
+        graph = Graph.from_edges(
+            self.senders, self.receivers, num_nodes=self.num_nodes, edge_features=floats(self.edge_features)
+        )
         return graph, floats(self.features), floats(self.node_features)
 
     def jax(self, model: Any, variables: Any, inputs: tuple[Any, Any, Any]) -> dict[str, Any]:
@@ -71,14 +83,22 @@ def probe_of(checkpoint: Checkpoint, graph: str | Path | None, seed: int) -> Pro
         senders, receivers, features = _read(Path(graph))
         nodes = trained or len(features)
         if features.shape[1] < width and trained is None:
-            raise Unmatched(f"features have width {features.shape[1]}; the model takes {width}", "Give the graph it was trained on", path=graph)
+            raise Unmatched(
+                f"features have width {features.shape[1]}; the model takes {width}",
+                "Give the graph it was trained on",
+                path=graph,
+            )
         features = features[:, :width]
     else:
         nodes = trained or NODES
         senders, receivers = random.integers(0, nodes, (2, max(EDGES, 4 * nodes)))
         features = random.standard_normal((nodes, width)) / np.sqrt(width)
     if len(senders) and max(senders.max(), receivers.max()) >= nodes:
-        raise Unmatched(f"an edge names node {max(senders.max(), receivers.max())}; there are {nodes}", "Give the graph it was trained on", path=graph)
+        raise Unmatched(
+            f"an edge names node {max(senders.max(), receivers.max())}; there are {nodes}",
+            "Give the graph it was trained on",
+            path=graph,
+        )
 
     def draw(count: int, name: str) -> np.ndarray | None:
         return random.standard_normal((count, settings[name])) if settings.get(name) else None
@@ -144,6 +164,8 @@ def torch_optimizer(checkpoint: Checkpoint, module: Any, dtype: Any) -> Any:
         for name, value in state.items():
             if name != "step":
                 state[name] = value.to(dtype) if torch.is_tensor(value) else value
-            elif plan.table == "RiemannianAdam":  # torch makes a float32 tensor of the count, and 0.999 ** t then has 24 bits
+            elif (
+                plan.table == "RiemannianAdam"
+            ):  # torch makes a float32 tensor of the count, and 0.999 ** t then has 24 bits
                 state[name] = int(value)
     return optimizer

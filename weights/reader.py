@@ -63,7 +63,10 @@ def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
         return "safetensors", _safetensors
     if head[:1] == b"\x80":
         raise Unreadable("a pickle that torch.save did not write", "Give the file that torch.save wrote")
-    raise Unreadable("not a checkpoint: neither torch's formats nor safetensors" if head else "an empty file", "Give the file that torch.save wrote")
+    raise Unreadable(
+        "not a checkpoint: neither torch's formats nor safetensors" if head else "an empty file",
+        "Give the file that torch.save wrote",
+    )
 
 
 def _zip(path: Path) -> object:
@@ -83,16 +86,27 @@ def _zip(path: Path) -> object:
         return flat if order == b"little" else flat.byteswap()
 
     def persistent(identity: object) -> object:
-        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage" or not isinstance(identity[2], str):
+        if (
+            not isinstance(identity, tuple)
+            or len(identity) != 5
+            or identity[0] != "storage"
+            or not isinstance(identity[2], str)
+        ):
             raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
         _, kind, key, location, numel = identity
         if key not in storages:
             storages[key] = _storage(kind, key, location, numel, lambda s: fetch(s, key))
             entry = archive.entries.get(f"data/{key}")
             if entry is None or entry.file_size != storages[key].numel * NUMPY[storages[key].dtype].itemsize:
-                raise Unreadable(f"the storage data/{key[:40]} is missing or has another length than its tensors", "Copy the file again")
+                raise Unreadable(
+                    f"the storage data/{key[:40]} is missing or has another length than its tensors",
+                    "Copy the file again",
+                )
         known = storages[key]
-        if str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known)) or numel != known.numel:
+        if (
+            str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known))
+            or numel != known.numel
+        ):
             raise Unreadable(f"the storage data/{key[:40]} is declared twice, differently", "The file is damaged")
         return known
 
@@ -103,11 +117,21 @@ def _class(storage: Storage) -> str:
     return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
 
 
-def _storage(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
+def _storage(
+    kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]
+) -> Storage:
     """A storage as a persistent id declares it."""
     name = kind.name if isinstance(kind, Known) else ""
-    if name not in STORAGES or type(numel) is not int or not 0 <= numel < 1 << 60 or not isinstance(key, str) or not isinstance(location, str):
-        raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
+    if (
+        name not in STORAGES
+        or type(numel) is not int
+        or not 0 <= numel < 1 << 60
+        or not isinstance(key, str)
+        or not isinstance(location, str)
+    ):
+        raise Unreadable(
+            f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged"
+        )
     storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
     return storage
 
@@ -126,12 +150,19 @@ def _safetensors(path: Path) -> OrderedDict[str, Tensor]:
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     end = 0
     for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
-        if not isinstance(entry, dict) or entry.get("dtype") not in SAFETENSORS or not isinstance(entry.get("shape"), list):
+        if (
+            not isinstance(entry, dict)
+            or entry.get("dtype") not in SAFETENSORS
+            or not isinstance(entry.get("shape"), list)
+        ):
             raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Types that numpy holds are read")
         dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
         shape = tuple(entry["shape"])
         if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape) or begin != end or 8 + length + after > size:
-            raise Unreadable(f"the entry {key!r} has shape {shape} and bytes {begin} to {after} of {size - 8 - length}", "Copy the file again")
+            raise Unreadable(
+                f"the entry {key!r} has shape {shape} and bytes {begin} to {after} of {size - 8 - length}",
+                "Copy the file again",
+            )
         numel = int(np.prod(shape, dtype=object)) if shape else 1
         if after - begin != numel * NUMPY[dtype].itemsize:
             raise Unreadable(f"the entry {key!r} of shape {shape} has {after - begin} bytes", "Copy the file again")
@@ -167,19 +198,31 @@ def _sharded(path: Path) -> OrderedDict[str, Tensor]:
         names = index["weight_map"]
         pairs = list(names.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unreadable('not an index of shards: it has no "weight_map"', "Give the .index.json or the checkpoint") from None
+        raise Unreadable(
+            'not an index of shards: it has no "weight_map"', "Give the .index.json or the checkpoint"
+        ) from None
     shards: dict[str, dict] = {}
     for key, name in pairs:
         if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise Refused(f"the index places {key!r} in {str(name)[:80]!r}, which is not a file beside it", "Do not trust this index")
+            raise Refused(
+                f"the index places {key!r} in {str(name)[:80]!r}, which is not a file beside it",
+                "Do not trust this index",
+            )
         if name not in shards:
             root = read(path.parent / name).root
             if not isinstance(root, dict):
-                raise Unreadable(f"the shard {name} is no state_dict", "Give the shards that the index was written with")
+                raise Unreadable(
+                    f"the shard {name} is no state_dict", "Give the shards that the index was written with"
+                )
             shards[name] = root
         if not isinstance(shards[name].get(key), Tensor):
-            raise Unreadable(f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with")
+            raise Unreadable(
+                f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with"
+            )
     extra = [(name, key) for name, shard in shards.items() for key in shard if names.get(key) != name]
     if extra:
-        raise Unreadable(f"the shard {extra[0][0]} holds {extra[0][1]!r}, which the index does not place there", "Give the index of these shards")
+        raise Unreadable(
+            f"the shard {extra[0][0]} holds {extra[0][1]!r}, which the index does not place there",
+            "Give the index of these shards",
+        )
     return OrderedDict((key, shards[name][key]) for key, name in pairs)

@@ -26,13 +26,19 @@ class Layout:
 
 IDENTITY = Layout("as it is", lambda a: a, lambda a, shape: a)
 TRANSPOSE = Layout("transposed", np.transpose, lambda a, shape: np.transpose(a))
-SCALAR = Layout("one number without axes", lambda a: a.reshape(()) if a.size == 1 else a, lambda a, shape: a.reshape(shape))
+SCALAR = Layout(
+    "one number without axes", lambda a: a.reshape(()) if a.size == 1 else a, lambda a, shape: a.reshape(shape)
+)
 
 
 def permute(*axes: int) -> Layout:
     """Axes in another order, as numpy.transpose takes them."""
     back = tuple(int(i) for i in np.argsort(axes))
-    return Layout(f"axes {axes}", lambda a: np.transpose(a, axes) if a.ndim == len(axes) else a, lambda a, shape: np.transpose(a, back))
+    return Layout(
+        f"axes {axes}",
+        lambda a: np.transpose(a, axes) if a.ndim == len(axes) else a,
+        lambda a, shape: np.transpose(a, back),
+    )
 
 
 def reshape(*shape: int) -> Layout:

@@ -26,7 +26,9 @@ class Settings:
 
         Raises Unmatched where two of the first three differ, Usage where there is none.
         """
-        found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
+        found = [
+            (where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table
+        ]
         if inferred is not _MISSING:
             found.append((source, inferred))
         if not found and default is not _MISSING and self.has_config:
@@ -36,7 +38,10 @@ class Settings:
         (where, value), *others = found
         for other, contrary in others:
             if not same(value, contrary):
-                raise Unmatched(f"{name} is {value} by {where} and {contrary} by {other}", f"Correct the configuration, or give {_option(name)}")
+                raise Unmatched(
+                    f"{name} is {value} by {where} and {contrary} by {other}",
+                    f"Correct the configuration, or give {_option(name)}",
+                )
         self.values[name], self.sources[name] = value, where
         return value
 

@@ -46,7 +46,9 @@ def at(root: Any, path: tuple) -> Any:
 def filled(source: Source, values: Values, optimizer: object | None) -> object:
     """The tree with new elements in its tensors, ties kept, and with another optimizer section if one is given."""
     old = at(source.root, source.optimizer_at) if source.optimizer_at else None
-    stores = _storages([t for t in _walk(source.root, skip=old if optimizer is not None else None) if isinstance(t, Tensor)], values)
+    stores = _storages(
+        [t for t in _walk(source.root, skip=old if optimizer is not None else None) if isinstance(t, Tensor)], values
+    )
 
     def change(node: object) -> object:
         if node is old and optimizer is not None:
@@ -91,7 +93,10 @@ def _assembled(group: list[Tensor], old: Storage, values: Values) -> Callable[[]
             _window(flat, tensor)[...] = values(tensor)
         for tensor in group[:-1]:
             if not same_bits(_window(flat, tensor), values(tensor)):
-                raise Unmatched(f"tensors of shape {tensor.shape} shared memory in the file and differ now", "Export variables in which tied names stay equal")
+                raise Unmatched(
+                    f"tensors of shape {tensor.shape} shared memory in the file and differ now",
+                    "Export variables in which tied names stay equal",
+                )
         return flat
 
     return fetch
@@ -194,7 +199,13 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         if isinstance(value, Record):
             return ["record", node(value.cls), node(value.args), node(value.state), node(value.items), value.called]
         if isinstance(value, (Name, Known)):
-            return ["name", value.module, value.name, node(value.owner) if isinstance(value, Name) else None, isinstance(value, Known)]
+            return [
+                "name",
+                value.module,
+                value.name,
+                node(value.owner) if isinstance(value, Name) else None,
+                isinstance(value, Known),
+            ]
         if isinstance(value, (bytes, bytearray)):
             return ["bytes", base64.b64encode(bytes(value)).decode(), isinstance(value, bytearray)]
         if isinstance(value, complex) and not isinstance(value, np.generic):

@@ -68,20 +68,32 @@ def restore(directory: str | Path) -> Checkpoint:
         config = json.loads((folder / "config.json").read_bytes())
         report = json.loads((folder / "report.json").read_bytes())
     except OSError:
-        raise Unreadable("not a converted checkpoint: no torch.json, config.json and report.json", "Give the --out of a conversion", path=directory) from None
+        raise Unreadable(
+            "not a converted checkpoint: no torch.json, config.json and report.json",
+            "Give the --out of a conversion",
+            path=directory,
+        ) from None
     except ValueError as error:
         raise Unreadable(f"a JSON file of it is damaged ({error})", "Convert again", path=directory) from None
     if description.get("format") != FORMAT:
-        raise Unreadable(f"written as format {description.get('format')}; this version reads {FORMAT}", "Convert again", path=directory)
+        raise Unreadable(
+            f"written as format {description.get('format')}; this version reads {FORMAT}",
+            "Convert again",
+            path=directory,
+        )
     arrays = _read_arrays(folder / "arrays", description["arrays"], directory)
     return _rebuilt(description, config, report, arrays)
 
 
-def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+def _rebuilt(
+    description: Mapping[str, Any], config: dict, report: dict, arrays: Mapping[str, np.ndarray]
+) -> Checkpoint:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
     root = sources.decode(description["tree"], numpy)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
-    origin = sources.Source(root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept)
+    origin = sources.Source(
+        root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept
+    )
     variables: dict[str, Any] = {"params": {}}
     for name, array in arrays.items():
         if name.startswith("variables/"):
@@ -117,9 +129,14 @@ def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.ERROR)
-    tree: dict[str, Any] = {"/".join(("a", str(n))): v if np.size(v) else np.zeros(1) for n, v in enumerate(arrays.values())}
+    tree: dict[str, Any] = {
+        "/".join(("a", str(n))): v if np.size(v) else np.zeros(1) for n, v in enumerate(arrays.values())
+    }
     with ocp.PyTreeCheckpointer() as writer:
-        writer.save(folder.absolute(), {name.partition("/")[2]: v if isinstance(v, jax.Array) else np.asarray(v) for name, v in tree.items()})
+        writer.save(
+            folder.absolute(),
+            {name.partition("/")[2]: v if isinstance(v, jax.Array) else np.asarray(v) for name, v in tree.items()},
+        )
 
 
 def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Path) -> dict[str, np.ndarray]:
@@ -135,7 +152,9 @@ def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Pat
         with ocp.PyTreeCheckpointer() as reader:
             found = reader.restore(folder.absolute(), restore_args=as_numpy)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise Unreadable(f"the arrays are damaged ({str(error).splitlines()[0][:120]})", "Convert again", path=directory) from None
+        raise Unreadable(
+            f"the arrays are damaged ({str(error).splitlines()[0][:120]})", "Convert again", path=directory
+        ) from None
     arrays = {}
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
         array = np.asarray(found[str(n)])
@@ -143,6 +162,8 @@ def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Pat
         if 0 in shape:
             array = np.zeros(shape, want)
         if str(array.dtype) != dtype or list(array.shape) != shape:
-            raise Unreadable(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again", path=directory)
+            raise Unreadable(
+                f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again", path=directory
+            )
         arrays[name] = array
     return arrays

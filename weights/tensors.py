@@ -78,12 +78,21 @@ class Tensor:
         return id(self.storage), self.dtype, self.offset, self.shape, self.stride
 
 
-def checked(storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs) -> Tensor:
+def checked(
+    storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs
+) -> Tensor:
     """A tensor whose view lies inside its storage; Unreadable or Refused otherwise."""
     dtype = dtype or storage.dtype
-    numbers = [offset, *(shape if isinstance(shape, tuple) else [None]), *(stride if isinstance(stride, tuple) else [None])]
+    numbers = [
+        offset,
+        *(shape if isinstance(shape, tuple) else [None]),
+        *(stride if isinstance(stride, tuple) else [None]),
+    ]
     if not all(type(n) is int and n >= 0 for n in numbers):
-        raise Unreadable(f"a tensor has offset {_short(offset)}, shape {_short(shape)} and stride {_short(stride)}", "The file is damaged")
+        raise Unreadable(
+            f"a tensor has offset {_short(offset)}, shape {_short(shape)} and stride {_short(stride)}",
+            "The file is damaged",
+        )
     assert isinstance(offset, int) and isinstance(shape, tuple) and isinstance(stride, tuple)
     if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
         raise Unreadable(f"a tensor has {len(shape)} dimensions and {len(stride)} strides", "The file is damaged")
@@ -94,14 +103,16 @@ def checked(storage: Storage, offset: object, shape: object, stride: object, dty
         room = storage.numel // NUMPY[dtype].itemsize
     numel = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride))
-    if numel and last >= room or offset > room:
+    if (numel and last >= room) or offset > room:
         raise Unreadable(
             f"a tensor of shape {_short(shape)}, stride {_short(stride)} and offset {offset} ends at element {last} of a storage "
             f"with {room}",
             "The file is damaged",
         )
     if numel > max(4 * room, 1 << 26):
-        raise Refused(f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()")
+        raise Refused(
+            f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()"
+        )
     storage.users += 1
     return Tensor(storage, dtype, shape, stride, offset, **kwargs)
 

@@ -20,7 +20,17 @@ MAX_EXPANDED = 20_000_000
 MAX_INTEGER = 1 << 61  # larger integers as keys could be chosen to collide in Python's hash
 
 _MARK = object()
-_DAMAGE = (IndexError, KeyError, ValueError, TypeError, AttributeError, OverflowError, struct.error, MemoryError, RecursionError)
+_DAMAGE = (
+    IndexError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+    MemoryError,
+    RecursionError,
+)
 
 
 class Machine:
@@ -29,7 +39,13 @@ class Machine:
     `find(module, name)` gives what a global stands for; `persistent(id)` what a persistent id stands for.
     """
 
-    def __init__(self, data: bytes | memoryview, find: Callable[[str, str], object], persistent: Callable[[object], object], start: int = 0):
+    def __init__(
+        self,
+        data: bytes | memoryview,
+        find: Callable[[str, str], object],
+        persistent: Callable[[object], object],
+        start: int = 0,
+    ):
         self.data, self.position = memoryview(data), start
         self.limit = min(len(self.data), start + MAX_BYTES)
         self.find, self.persistent = find, persistent
@@ -43,27 +59,38 @@ class Machine:
         except ConversionError:
             raise
         except _DAMAGE as error:
-            raise Unreadable(f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again") from None
+            raise Unreadable(
+                f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again"
+            ) from None
 
     def _run(self) -> object:
         operations = 0
         data = self.data
         while True:
             if self.position >= self.limit:
-                cause = "ends before its pickle does" if self.limit == len(data) else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
+                cause = (
+                    "ends before its pickle does"
+                    if self.limit == len(data)
+                    else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
+                )
                 raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
             code = data[self.position]
             self.position += 1
             operations += 1
             if operations > MAX_OPERATIONS:
-                raise Refused(f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out")
+                raise Refused(
+                    f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out"
+                )
             if code == 0x2E:  # STOP
                 if len(self.stack) != 1:
                     raise Unreadable(f"the pickle leaves {len(self.stack)} objects", "The file is damaged")
                 return self.stack[0]
             operation = _OPERATIONS.get(code)
             if operation is None:
-                raise Refused(f"the pickle uses operation {bytes([code])!r}, which no torch checkpoint needs", "Save it again with torch.save")
+                raise Refused(
+                    f"the pickle uses operation {bytes([code])!r}, which no torch checkpoint needs",
+                    "Save it again with torch.save",
+                )
             operation(self)
 
     def take(self, count: int) -> bytes:
@@ -115,7 +142,9 @@ class Machine:
         named = self.pop() if keyword else {}
         args, cls = self.pop(), self.pop()
         if named:
-            raise Refused(f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object")
+            raise Refused(
+                f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object"
+            )
         if isinstance(cls, Known) and cls.new is not None:
             self.push(cls.new(*args))
         elif isinstance(cls, Name):
@@ -129,14 +158,18 @@ class Machine:
             target.state = state
         elif isinstance(target, OrderedDict):
             if not isinstance(state, dict) or set(state) - {"_metadata"}:
-                raise Refused(f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict")
+                raise Refused(
+                    f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict"
+                )
             vars(target).update(state)
         elif isinstance(target, Buildable):
             target.build(state)
         elif isinstance(target, np.ndarray):
             fill(target, state)
         else:
-            raise Refused(f"the pickle sets the state of a {_kind(target)}", "Save the state_dict instead of the object")
+            raise Refused(
+                f"the pickle sets the state of a {_kind(target)}", "Save the state_dict instead of the object"
+            )
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -196,7 +229,12 @@ def called(function: object, args: tuple) -> object:
 
 def fill(array: np.ndarray, state: object) -> None:
     """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
-    if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
+    if not (
+        isinstance(state, tuple)
+        and len(state) == 5
+        and hasattr(state[2], "numpy")
+        and isinstance(state[4], (bytes, bytearray))
+    ):
         raise Refused("a numpy array in the pickle does not hold plain numbers", "Save it as a tensor")
     _, shape, dtype, fortran, data = state
     dtype = dtype.numpy()
@@ -229,10 +267,15 @@ def checked_tree(root: object) -> None:
         node, leaving = stack.pop()
         if isinstance(node, Record):
             if not node.is_module and not _data(node):
-                raise Refused(f"the file holds a {node.name}, which is not on the reader's list", "Save the state_dict alone")
+                raise Refused(
+                    f"the file holds a {node.name}, which is not on the reader's list", "Save the state_dict alone"
+                )
             children: list[object] = list(node.items.values()) if not node.is_module else []
         elif isinstance(node, (Name, Known, Buildable)):
-            raise Refused(f"the file refers to {node if not isinstance(node, Buildable) else _kind(node)}, which is not on the reader's list", "Save the state_dict alone")
+            raise Refused(
+                f"the file refers to {node if not isinstance(node, Buildable) else _kind(node)}, which is not on the reader's list",
+                "Save the state_dict alone",
+            )
         elif isinstance(node, dict):
             children = [*node.values(), *(k for k in node if not isinstance(k, (str, int, float)))]
         elif isinstance(node, (list, tuple)):
@@ -245,7 +288,9 @@ def checked_tree(root: object) -> None:
             inner = [size.get(id(child), (1, 0)) for child in children]
             total, depth = 1 + sum(n for n, _ in inner), 1 + max((d for _, d in inner), default=0)
             if total > MAX_EXPANDED or depth > MAX_DEPTH:
-                raise Refused(f"the pickle nests {depth} deep and unfolds into {total} objects or more", "Save a plain state_dict")
+                raise Refused(
+                    f"the pickle nests {depth} deep and unfolds into {total} objects or more", "Save a plain state_dict"
+                )
             size[at] = total, depth
         elif at in active:
             raise Refused("a container of the pickle holds itself", "Save a plain state_dict")
@@ -256,7 +301,9 @@ def checked_tree(root: object) -> None:
 
 
 def _data(record: Record) -> bool:
-    return isinstance(record.cls, Known) or (record.name.startswith("hypll.tensors.") and isinstance(record.attributes.get("tensor"), Tensor))
+    return isinstance(record.cls, Known) or (
+        record.name.startswith("hypll.tensors.") and isinstance(record.attributes.get("tensor"), Tensor)
+    )
 
 
 def _kind(value: object) -> str:
@@ -280,7 +327,6 @@ def _ascii(data: bytes) -> str | bytes:
 
 def _integer(line: bytes) -> int | bool:
     return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
-
 
 
 _OPERATIONS: dict[int, Callable[[Machine], None]] = {

@@ -36,7 +36,9 @@ class Row(NamedTuple):
     ok: bool
 
 
-def verify(checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0) -> list[Row]:
+def verify(
+    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0
+) -> list[Row]:
     """Compares the checkpoint with the torch file it came from; each level includes those before it.
 
     bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
@@ -75,7 +77,9 @@ def show(rows: Sequence[Row]) -> None:
     for name in ("level", "type", "what", "error", "gate", ""):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED")
+        table.add_row(
+            row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED"
+        )
     Console().print(table)
 
 
@@ -102,7 +106,9 @@ class _Sides:
         self.variables = jax.tree.map(self.cast, checkpoint.variables)
 
     def cast(self, leaf: Any) -> Any:
-        return jax.numpy.asarray(leaf, self.dtype) if jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating) else leaf
+        return (
+            jax.numpy.asarray(leaf, self.dtype) if jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating) else leaf
+        )
 
     def module(self, nudge: bool = False) -> Any:
         """The torch reference with the file's tensors, in this precision; `nudge` moves each by one unit in the last place."""
@@ -127,7 +133,11 @@ class _Sides:
     def back(self, tree: Any) -> dict[str, np.ndarray]:
         """A tree beside the variables, in torch's layout, by key."""
         flat = convert.flatten(tree)
-        return {e.key: convert.inverse(e, np.asarray(flat[str(e.path)]), str(e.path)) for e in self.checkpoint.entries if e.role == "parameter"}
+        return {
+            e.key: convert.inverse(e, np.asarray(flat[str(e.path)]), str(e.path))
+            for e in self.checkpoint.entries
+            if e.role == "parameter"
+        }
 
 
 def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
@@ -167,7 +177,10 @@ def _forward_and_grad(sides: _Sides) -> dict[str, _Results]:
         return ours, back({k: jax.numpy.asarray(weights[k], v.dtype) for k, v in ours.items()})[0]
 
     ours, ours_slopes = both(sides.variables, sides.probe.inputs(sides.dtype))
-    return {"forward": _Results(theirs, jax.tree.map(np.asarray, ours), {}, {}), "grad": _Results(slopes, sides.back(ours_slopes), {}, {})}
+    return {
+        "forward": _Results(theirs, jax.tree.map(np.asarray, ours), {}, {}),
+        "grad": _Results(slopes, sides.back(ours_slopes), {}, {}),
+    }
 
 
 def _step(sides: _Sides) -> _Results:
@@ -194,7 +207,9 @@ def _step(sides: _Sides) -> _Results:
     return _Results(theirs, ours, way, drift)
 
 
-def _torch_steps(sides: _Sides, nudge: bool) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _torch_steps(
+    sides: _Sides, nudge: bool
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Parameters after the steps, the loss's targets (close to the outputs, so that points stay inside), and the start."""
     from weights.probes import torch_optimizer
 

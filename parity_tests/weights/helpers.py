@@ -43,7 +43,15 @@ def assert_deep_equal(a, b, at: str = "file") -> None:
     assert type(a) is type(b), f"{at}: {type(a)} {type(b)}"
     if isinstance(a, torch.Tensor):
         assert (a.dtype, a.shape, a.stride(), a.requires_grad) == (b.dtype, b.shape, b.stride(), b.requires_grad), at
-        assert a.detach().contiguous().reshape(-1).view(torch.uint8).equal(b.detach().contiguous().reshape(-1).view(torch.uint8)) if a.dim() else a.equal(b), at
+        assert (
+            a.detach()
+            .contiguous()
+            .reshape(-1)
+            .view(torch.uint8)
+            .equal(b.detach().contiguous().reshape(-1).view(torch.uint8))
+            if a.dim()
+            else a.equal(b)
+        ), at
         if hasattr(a, "manifold"):
             assert_deep_equal(a.manifold, b.manifold, f"{at}.manifold")
     elif isinstance(a, torch.nn.Module):

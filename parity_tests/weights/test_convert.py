@@ -44,7 +44,9 @@ def saved(path, tree, **extra):
 
 def test_round_trip_in_layout_and_ties(tmp_path):
     tree = state()
-    ckpt = weights.load(saved(tmp_path / "x.pth", tree, epoch=4, lr_scheduler={"last_epoch": 4, "x": (1, None)}), config=CONFIG)
+    ckpt = weights.load(
+        saved(tmp_path / "x.pth", tree, epoch=4, lr_scheduler={"last_epoch": 4, "x": (1, None)}), config=CONFIG
+    )
     assert (ckpt.arch, ckpt.epoch) == ("toy", 4)
     assert ckpt.settings["curvature"] == [pytest.approx(0.7, rel=1e-6)]
     assert np.array_equal(ckpt.variables["params"]["dense_1"]["kernel"], tree["layers.1.weight"].T.numpy())
@@ -62,14 +64,29 @@ def changed(tree, **kwargs):
 
 
 BAD = {
-    "missing": (lambda t: OrderedDict((k, v) for k, v in t.items() if k != "layers.1.bias"), "'layers.1.bias' is missing"),
+    "missing": (
+        lambda t: OrderedDict((k, v) for k, v in t.items() if k != "layers.1.bias"),
+        "'layers.1.bias' is missing",
+    ),
     "unexpected": (lambda t: changed(t, extra=torch.ones(2)), "'extra' is unexpected"),
-    "renamed": (lambda t: OrderedDict((k.replace("1.bias", "1.bais"), v) for k, v in t.items()), "nearest key in the file is 'layers.1.bais'"),
-    "shape": (lambda t: changed(t, **{"layers.0.bias": torch.ones(7)}), r"'layers.0.bias' has shape \(7,\); the model takes \(5,\)"),
-    "nan": (lambda t: changed(t, emb=t["emb"].index_fill(1, torch.tensor([2]), float("nan"))), r"'emb' holds nan at \(0, 2\), 4 of 20"),
+    "renamed": (
+        lambda t: OrderedDict((k.replace("1.bias", "1.bais"), v) for k, v in t.items()),
+        "nearest key in the file is 'layers.1.bais'",
+    ),
+    "shape": (
+        lambda t: changed(t, **{"layers.0.bias": torch.ones(7)}),
+        r"'layers.0.bias' has shape \(7,\); the model takes \(5,\)",
+    ),
+    "nan": (
+        lambda t: changed(t, emb=t["emb"].index_fill(1, torch.tensor([2]), float("nan"))),
+        r"'emb' holds nan at \(0, 2\), 4 of 20",
+    ),
     "inf": (lambda t: changed(t, att=t["att"] / 0), "'att' holds -?inf"),
     "integer": (lambda t: changed(t, emb=torch.ones(4, 5, dtype=torch.int64)), "'emb' holds int64"),
-    "untied": (lambda t: changed(t, **{"layers.1.ball.isp_c": RAW + 1e-6}), "'layers.1.ball.isp_c' differs from 'ball.isp_c'"),
+    "untied": (
+        lambda t: changed(t, **{"layers.1.ball.isp_c": RAW + 1e-6}),
+        "'layers.1.ball.isp_c' differs from 'ball.isp_c'",
+    ),
     "tied": (lambda t: changed(t, **{"layers.1.weight": t["layers.0.weight"]}), "are one tensor in the file"),
 }
 
@@ -128,7 +145,11 @@ def test_a_gap_or_a_conflict_names_the_option(tmp_path):
 
 def test_lightning_and_data_parallel_prefixes(tmp_path):
     for prefix in ("module.", "model.", "_orig_mod.", "module.net."):
-        tree = {"state_dict": OrderedDict((prefix + k, v) for k, v in state().items()), "epoch": 2, "pytorch-lightning_version": "2.0"}
+        tree = {
+            "state_dict": OrderedDict((prefix + k, v) for k, v in state().items()),
+            "epoch": 2,
+            "pytorch-lightning_version": "2.0",
+        }
         torch.save(tree, tmp_path / "x.pth")
         ckpt = weights.load(tmp_path / "x.pth", config=CONFIG)
         assert ckpt.arch == "toy"
@@ -161,7 +182,9 @@ def test_layouts_run_both_ways():
 
 def test_float64_is_not_rounded_without_x64(tmp_path):
     tree = state()
-    path = saved(tmp_path / "x.pth", OrderedDict((k, v.double() if v.is_floating_point() else v) for k, v in tree.items()))
+    path = saved(
+        tmp_path / "x.pth", OrderedDict((k, v.double() if v.is_floating_point() else v) for k, v in tree.items())
+    )
     with jax.enable_x64(False):
         ckpt = weights.load(path, config=CONFIG)
         assert ckpt.variables["params"]["emb"].dtype == np.float64

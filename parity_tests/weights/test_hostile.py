@@ -48,12 +48,26 @@ class Call:
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
     "function",
-    [os.system, builtins.eval, builtins.exec, builtins.__import__, io.open, os.remove, time.sleep, torch.load, torch.hub.load],
+    [
+        os.system,
+        builtins.eval,
+        builtins.exec,
+        builtins.__import__,
+        io.open,
+        os.remove,
+        time.sleep,
+        torch.load,
+        torch.hub.load,
+    ],
     ids=lambda f: f.__name__,
 )
 def test_calls_are_refused_by_name(tmp_path, function, zipped):
     mark = tmp_path / "mark"
-    torch.save({"w": torch.ones(2), "x": Call(function, f"touch {mark}")}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    torch.save(
+        {"w": torch.ones(2), "x": Call(function, f"touch {mark}")},
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
     with pytest.raises(Refused, match=function.__name__):
         read(tmp_path / "x.pth")
     assert not mark.exists()
@@ -165,7 +179,11 @@ def test_torchscript_is_refused(tmp_path):
 def test_legacy_header_is_checked(tmp_path):
     torch.save({"w": torch.ones(3)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     data = (tmp_path / "x.pth").read_bytes()
-    for bad in (data + b"extra", data.replace(struct.pack("<q", 3), struct.pack("<q", 1 << 40)), data.replace(b"\xe9\x03", b"\xea\x03", 1)):
+    for bad in (
+        data + b"extra",
+        data.replace(struct.pack("<q", 3), struct.pack("<q", 1 << 40)),
+        data.replace(b"\xe9\x03", b"\xea\x03", 1),
+    ):
         assert bad != data
         (tmp_path / "y.pth").write_bytes(bad)
         with pytest.raises((Unreadable, Refused)):

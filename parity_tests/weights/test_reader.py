@@ -41,7 +41,13 @@ def test_every_type_and_layout(tmp_path, zipped, protocol):
     names = [n for n in NUMPY if zipped or n not in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")]
     tree = {n: torch.arange(12).reshape(3, 4).to(getattr(torch, n)) for n in names}
     base = torch.randn(4, 6)
-    tree |= {"transposed": base.t(), "slice": base[1:, ::2], "expanded": torch.randn(1, 3).expand(5, 3), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3)}
+    tree |= {
+        "transposed": base.t(),
+        "slice": base[1:, ::2],
+        "expanded": torch.randn(1, 3).expand(5, 3),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+    }
     torch.save(tree, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     found = read(tmp_path / "x.pth").root
     assert list(found) == list(tree)
@@ -53,7 +59,11 @@ def test_every_type_and_layout(tmp_path, zipped, protocol):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_ties_survive(tmp_path, zipped):
     weight = torch.randn(3, 3)
-    torch.save({"a": weight, "b": weight, "c": weight.t(), "d": weight.clone()}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    torch.save(
+        {"a": weight, "b": weight, "c": weight.t(), "d": weight.clone()},
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
     found = read(tmp_path / "x.pth").root
     assert found["a"].place == found["b"].place
     assert found["c"].storage is found["a"].storage
@@ -63,7 +73,10 @@ def test_ties_survive(tmp_path, zipped):
 def test_big_endian_and_compressed_entries(tmp_path):
     torch.save({"w": torch.randn(5, 2), "h": torch.randn(3).half()}, tmp_path / "x.pth")
     want = torch.load(tmp_path / "x.pth")
-    with zipfile.ZipFile(tmp_path / "x.pth") as old, zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(tmp_path / "x.pth") as old,
+        zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in old.namelist():
             data = old.read(name)
             if "/data/" in name:
@@ -77,7 +90,12 @@ def test_big_endian_and_compressed_entries(tmp_path):
 @pytest.mark.parametrize(("zipped", "protocol"), FORMS)
 def test_manifold_parameters_keep_their_manifold(tmp_path, zipped, protocol):
     net = Net(c=0.7)
-    torch.save(dict(net.named_parameters()), tmp_path / "x.pth", _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    torch.save(
+        dict(net.named_parameters()),
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+        pickle_protocol=protocol,
+    )
     found = read(tmp_path / "x.pth").root
     assert found["emb"].kind == "manifold"
     assert found["emb"].manifold.name.endswith(".PoincareBall")
@@ -129,7 +147,9 @@ def test_hypll_tensors(tmp_path, monkeypatch):
     parts = split(read(tmp_path / "x.pth").root)
     assert list(parts.tensors) == ["fc.z", "fc.bias"]
     assert bits(parts.tensors["fc.z"].array()) == torch_bits(value.tensor)
-    assert curvature(parts.tensors["fc.z"].manifold) == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(0.3))), rel=1e-6)
+    assert curvature(parts.tensors["fc.z"].manifold) == pytest.approx(
+        float(torch.nn.functional.softplus(torch.tensor(0.3))), rel=1e-6
+    )
 
 
 def test_plain_data_around_the_tensors(tmp_path):
@@ -157,7 +177,12 @@ def test_wrappers_and_prefixes(tmp_path, wrapper):
 def test_safetensors_and_shards(tmp_path):
     import ml_dtypes
 
-    arrays = {"a": np.random.randn(3, 4).astype(np.float32), "b": np.arange(5), "c": np.ones((2, 2), ml_dtypes.bfloat16), "d": np.float64(2.0)[None]}
+    arrays = {
+        "a": np.random.randn(3, 4).astype(np.float32),
+        "b": np.arange(5),
+        "c": np.ones((2, 2), ml_dtypes.bfloat16),
+        "d": np.float64(2.0)[None],
+    }
     safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors")
     found = read(tmp_path / "x.safetensors").root
     assert all(bits(found[k].array()) == bits(v) and found[k].array().dtype == v.dtype for k, v in arrays.items())
@@ -175,7 +200,12 @@ def test_safetensors_and_shards(tmp_path):
 
 
 def test_what_is_no_checkpoint(tmp_path):
-    for name, data in {"text": b"hello world", "empty": b"", "pickle": b"\x80\x04K\x01.", "zip": b"PK\x03\x04" + b"\0" * 50}.items():
+    for name, data in {
+        "text": b"hello world",
+        "empty": b"",
+        "pickle": b"\x80\x04K\x01.",
+        "zip": b"PK\x03\x04" + b"\0" * 50,
+    }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(Unreadable) as caught:
             read(tmp_path / name)

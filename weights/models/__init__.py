@@ -18,5 +18,22 @@ from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
 from weights.models.shallow import Shallow
 
 ARCHITECTURES: dict[str, Architecture] = {
-    table.name: table for table in (HGAT, HTGN, GIL, POINCARE_EMBEDDINGS, HYPTORCH, KGEMB, MURP, HYBONET_KG, HGCN, HNN, GCN, GAT, MLP, Shallow, HyboNet)
+    table.name: table
+    for table in (
+        HGAT,
+        HTGN,
+        GIL,
+        POINCARE_EMBEDDINGS,
+        HYPTORCH,
+        KGEMB,
+        MURP,
+        HYBONET_KG,
+        HGCN,
+        HNN,
+        GCN,
+        GAT,
+        MLP,
+        Shallow,
+        HyboNet,
+    )
 }

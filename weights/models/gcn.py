@@ -15,7 +15,9 @@ from weights.settings import Settings
 def keys(found: Found) -> bool:
     """Linear maps alone."""
     known = r"(encoder\.layers\.\d+|decoder\.cls)\.linear\.(weight|bias)|((encoder|decoder)\.)?c"
-    return found.has(r"(encoder\.layers\.0|decoder\.cls)\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
+    return found.has(r"(encoder\.layers\.0|decoder\.cls)\.linear\.(weight|bias)") and all(
+        found_in(known, key) for key in found.tensors
+    )
 
 
 def settle(found: Found, settings: Settings) -> None:
@@ -26,7 +28,10 @@ def settle(found: Found, settings: Settings) -> None:
 def rules(settings: Mapping[str, Any]) -> list[Rule]:
     """Weights transposed; a trained curvature is stored though the layers do not use it."""
     bias = bool(settings["bias"])
-    table = [*dense(f"{LAYER}.linear", "params/layers_{i}/linear", bias), *dense("decoder.cls.linear", "params/decoder/linear", bias)]
+    table = [
+        *dense(f"{LAYER}.linear", "params/layers_{i}/linear", bias),
+        *dense("decoder.cls.linear", "params/decoder/linear", bias),
+    ]
     return table + (trained_curvature() if settings["c"] is None else [])
 
 

@@ -15,7 +15,9 @@ from weights.settings import Settings
 def keys(found: Found) -> bool:
     """Hyperbolic linear maps without aggregation."""
     known = r"(encoder\.layers\.\d+\.(linear|hyp_act)|decoder)\..*|(encoder\.)?c"
-    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
+    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(
+        found_in(known, key) for key in found.tensors
+    )
 
 
 def settle(found: Found, settings: Settings) -> None:
@@ -25,7 +27,10 @@ def settle(found: Found, settings: Settings) -> None:
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:
     """One curvature under every name."""
-    table: list[Rule] = [*linear(f"{LAYER}.linear", "params/layers_{i}/linear"), *linear("decoder.cls.linear", "params/decoder/linear")]
+    table: list[Rule] = [
+        *linear(f"{LAYER}.linear", "params/layers_{i}/linear"),
+        *linear("decoder.cls.linear", "params/decoder/linear"),
+    ]
     if settings["c"] is None:
         table += trained_curvature(0, [f"{LAYER}.linear.c", f"{LAYER}.hyp_act.c_in", f"{LAYER}.hyp_act.c_out"])
     return table

@@ -54,7 +54,11 @@ def edges(found: Found, settings: Settings, weight: str, out_axis: int = 0) -> N
     """feat_dim, dim and n_classes: the widths at which the layers begin and end."""
     first = [shape for key, shape in found.shapes.items() if found_in(weight, key)]
     heads = found.count(r"encoder\.layers\.0\.attention_(\d+)\.W") or 1
-    last = [shape for key, shape in found.shapes.items() if found_in(r"(decoder)\.cls\.(linear\.weight|attention_0\.W)", key)]
+    last = [
+        shape
+        for key, shape in found.shapes.items()
+        if found_in(r"(decoder)\.cls\.(linear\.weight|attention_0\.W)", key)
+    ]
     settings.settle("feat_dim", *([first[0][1 - out_axis], "shape of encoder.layers.0"] if first else []))
     width = first[-1][out_axis] * heads if first else None
     settings.settle("dim", *([width, "shapes of encoder.layers"] if width else []))
@@ -78,9 +82,20 @@ def settle_curvature(found: Found, settings: Settings) -> None:
         return
     if stated is not None:
         settings.config.setdefault("curvature", stated)
-    elif "c" in settings.config and settings.given.get("curvature") is None and settings.values["manifold"] != "Euclidean":
-        raise Unmatched("the configuration says c is trained (null), and the file has no key 'c'", "Correct the configuration, or give --curvature (curvature=...)")
-    if settings.values["manifold"] == "Euclidean" and settings.config.get("curvature") is None and settings.given.get("curvature") is None:
+    elif (
+        "c" in settings.config
+        and settings.given.get("curvature") is None
+        and settings.values["manifold"] != "Euclidean"
+    ):
+        raise Unmatched(
+            "the configuration says c is trained (null), and the file has no key 'c'",
+            "Correct the configuration, or give --curvature (curvature=...)",
+        )
+    if (
+        settings.values["manifold"] == "Euclidean"
+        and settings.config.get("curvature") is None
+        and settings.given.get("curvature") is None
+    ):
         settings.values["c"], settings.sources["c"] = 1.0, "without effect in flat space"
         return
     (c,) = curvature.settle(settings, {}, 1)
@@ -94,7 +109,12 @@ def dense(key: str, path: str, bias: bool) -> list[Rule]:
 
 def trained_curvature(last: int = 0, names: Sequence[str] = ()) -> list[Rule]:
     """The model's curvature, under its three names and those of `names`."""
-    return [param("c", f"params/manifolds_{last}/c"), tied("encoder.c", "c"), tied("decoder.c", "c"), *(tied(name, "c") for name in names)]
+    return [
+        param("c", f"params/manifolds_{last}/c"),
+        tied("encoder.c", "c"),
+        tied("decoder.c", "c"),
+        *(tied(name, "c") for name in names),
+    ]
 
 
 def build(name: str) -> Callable[[Mapping[str, Any]], Any]:
@@ -122,7 +142,9 @@ def reference(name: str) -> Callable[[Mapping[str, Any]], Any]:
 def arguments(stem: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the model takes, switches as booleans."""
     switches = ("bias", "use_att", "local_agg", "use_feats")
-    return {k: bool(settings[k]) if k in switches else settings[k] for k in (*SHARED, *OWN.get(stem, ())) if k in settings}
+    return {
+        k: bool(settings[k]) if k in switches else settings[k] for k in (*SHARED, *OWN.get(stem, ())) if k in settings
+    }
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:
@@ -148,7 +170,9 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
     def recognise(found: Found) -> bool:
         return keys(found) and found.config.get("model", name) == name
 
-    return Architecture(name.lower(), recognise, settle, rules, build(name), inputs, optimizer=optimizer, reference=reference(name))
+    return Architecture(
+        name.lower(), recognise, settle, rules, build(name), inputs, optimizer=optimizer, reference=reference(name)
+    )
 
 
 __all__ = ["LAYER", "architecture", "dense", "edges", "same_flag", "settle", "settle_curvature", "trained_curvature"]

@@ -25,7 +25,10 @@ def dialect(group: Mapping, states: Sequence[Mapping], usual: str) -> str:
     if "step" not in group:
         return PARAMETER if beside else usual
     if beside and any(beside):
-        raise Unmatched(f"the optimizer counts {group['step']} steps in a group and {max(beside)} beside a parameter", "Save it from one version of geoopt")
+        raise Unmatched(
+            f"the optimizer counts {group['step']} steps in a group and {max(beside)} beside a parameter",
+            "Save it from one version of geoopt",
+        )
     return DOUBLE if beside else GROUP
 
 
@@ -75,6 +78,11 @@ def integer(value: object, name: str) -> int:
         value = value.array().reshape(-1)[0].item() if value.numel == 1 else None
     if isinstance(value, np.generic):
         value = value.item()
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != int(value) or not 0 <= value < 1 << 31:
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or value != int(value)
+        or not 0 <= value < 1 << 31
+    ):
         raise Unmatched(f"the optimizer's {name} is {value!r}, no count", "Take an earlier checkpoint")
     return int(value)

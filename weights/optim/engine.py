@@ -39,10 +39,15 @@ class Plan:
 def choose(raw: Mapping, name: str | None) -> OptimizerTable:
     """The table for a file's optimizer: by its groups' settings, which the configuration's name may not contradict."""
     groups = raw["param_groups"]
-    found = next((t for t in OPTIMIZERS.values() if groups and all(isinstance(g, dict) and t.recognise(g) for g in groups)), None)
+    found = next(
+        (t for t in OPTIMIZERS.values() if groups and all(isinstance(g, dict) and t.recognise(g) for g in groups)), None
+    )
     if found is None:
         settings = sorted(groups[0]) if groups and isinstance(groups[0], dict) else groups
-        raise Unmatched(f"the optimizer's settings are {settings}, of none of {', '.join(OPTIMIZERS)}", "Convert without it: --no-optimizer")
+        raise Unmatched(
+            f"the optimizer's settings are {settings}, of none of {', '.join(OPTIMIZERS)}",
+            "Convert without it: --no-optimizer",
+        )
     named = next((t for t in OPTIMIZERS.values() if name and name.lower() in (t.name.lower(), *t.aliases)), None)
     if named is None or named is found:
         return found
@@ -50,7 +55,10 @@ def choose(raw: Mapping, name: str | None) -> OptimizerTable:
         return named  # files from before torch 2.7 do not tell the two apart
     if named.name == "RiemannianAdam" and found.name == "Adam" and any("step" in g for g in groups):
         return named  # the copies of geoopt's Adam keep `stabilize` out of the groups
-    raise Unmatched(f"the configuration's optimizer is {name}, the file's settings are those of {found.name}", "Correct the configuration")
+    raise Unmatched(
+        f"the configuration's optimizer is {name}, the file's settings are those of {found.name}",
+        "Correct the configuration",
+    )
 
 
 def load(raw: Mapping, table: OptimizerTable, params: dict, entries: Sequence[Entry], tensors: Mapping[str, Tensor], prefix: str,
@@ -63,7 +71,9 @@ def load(raw: Mapping, table: OptimizerTable, params: dict, entries: Sequence[En
     by_key = {entry.key: entry for entry in entries}
     for index in states:
         if index not in keys:
-            raise Unmatched(f"the optimizer has state for index {index}, which is in no group", "Save optimizer.state_dict()")
+            raise Unmatched(
+                f"the optimizer has state for index {index}, which is in no group", "Save optimizer.state_dict()"
+            )
     fresh = not any(states.values())
     dialects, parts, extras, tallies = [], [], [], {}
     still: list[str] = []
@@ -78,10 +88,15 @@ def load(raw: Mapping, table: OptimizerTable, params: dict, entries: Sequence[En
             has_state = index in own
             if entry.role != "parameter":
                 if has_state:
-                    raise Unmatched(f"the optimizer has state for {entry.key!r}, which is fixed", "Set learnable_curvature in the configuration, if it was trained")
+                    raise Unmatched(
+                        f"the optimizer has state for {entry.key!r}, which is fixed",
+                        "Set learnable_curvature in the configuration, if it was trained",
+                    )
             elif has_state or fresh or not table.active(group):
                 moving.append(_path(entry))
-                tallies[_path(entry)] = tally.get(index, counts.integer(group.get("step", 0), "step") if kind == counts.GROUP else 0)
+                tallies[_path(entry)] = tally.get(
+                    index, counts.integer(group.get("step", 0), "step") if kind == counts.GROUP else 0
+                )
             else:
                 still.append(_path(entry))
         dialects.append(kind)
@@ -89,12 +104,18 @@ def load(raw: Mapping, table: OptimizerTable, params: dict, entries: Sequence[En
         extras.append(extra)
     plan = Plan(table.name, dialects, keys, listed, parts, extras, still, source)
     transformation, shapes = build(plan, groups, params, manifolds)
-    moments = {_path(by_key[keys[i]]): _moments(table, groups, listed, i, state, by_key[keys[i]]) for i, state in states.items() if state}
+    moments = {
+        _path(by_key[keys[i]]): _moments(table, groups, listed, i, state, by_key[keys[i]])
+        for i, state in states.items()
+        if state
+    }
     state = _assembled(table, plan, groups, params, shapes, tallies, moments, leaf)
     return transformation, state, plan
 
 
-def build(plan: Plan, groups: Sequence[Mapping], params: dict, manifolds: Callable[[Any], Any] | None) -> tuple[Any, Any]:
+def build(
+    plan: Plan, groups: Sequence[Mapping], params: dict, manifolds: Callable[[Any], Any] | None
+) -> tuple[Any, Any]:
     """The transformation of a plan, and the shapes of its state. One group over all parameters needs no wrapper."""
     table = OPTIMIZERS[plan.table]
     if not table.riemannian:
@@ -111,7 +132,9 @@ def build(plan: Plan, groups: Sequence[Mapping], params: dict, manifolds: Callab
     except ConversionError:
         raise
     except (ValueError, TypeError, KeyError) as error:
-        raise Unmatched(f"the optimizer's settings do not fit the model: {error}", "Check the configuration and the manifolds") from None
+        raise Unmatched(
+            f"the optimizer's settings do not fit the model: {error}", "Check the configuration and the manifolds"
+        ) from None
 
 
 def simple(plan: Plan, params: dict) -> bool:
@@ -149,7 +172,11 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry]) -> dict
 
 def _with_count(group: Mapping, kind: str, own: Mapping[int, int], number: int, raw: Mapping) -> dict:
     new = dict(group)
-    if kind in (counts.GROUP, counts.DOUBLE) and own and (any(raw["state"].get(i) for i in own) or kind == counts.GROUP):
+    if (
+        kind in (counts.GROUP, counts.DOUBLE)
+        and own
+        and (any(raw["state"].get(i) for i in own) or kind == counts.GROUP)
+    ):
         active = {i: n for i, n in own.items() if raw["state"].get(i)} if kind == counts.DOUBLE else own
         count = counts.group_count(kind, active, number)
         if count or "step" in group:
@@ -167,16 +194,23 @@ def _written(old: Mapping, entry: Entry, path: str, values: Mapping[str, Mapping
         shaped = np.broadcast_to(array, _forward_shape(entry)) if array.shape != _forward_shape(entry) else array
         back = np.array(inverse(entry, shaped, path), order="C")
         if isinstance(before, Tensor) and before.dtype != str(back.dtype):
-            raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; the file has {before.dtype}", "Keep the state's types")
+            raise Unmatched(
+                f"{name} of {entry.key!r} is {back.dtype}; the file has {before.dtype}", "Keep the state's types"
+            )
         new[name] = from_array(back)
     return new
 
 
-def _moments(table: OptimizerTable, groups: Sequence[Mapping], listed: list[list[int]], index: int, state: Mapping, entry: Entry) -> dict[str, np.ndarray]:
+def _moments(
+    table: OptimizerTable, groups: Sequence[Mapping], listed: list[list[int]], index: int, state: Mapping, entry: Entry
+) -> dict[str, np.ndarray]:
     group = next(g for g, indexes in zip(groups, listed) if index in indexes)
     known = {"step", *table.moments}
     if unknown := set(state) - known:
-        raise Unmatched(f"the optimizer keeps {sorted(map(str, unknown))} for {entry.key!r}, which {table.name} does not", "Convert without it: --no-optimizer")
+        raise Unmatched(
+            f"the optimizer keeps {sorted(map(str, unknown))} for {entry.key!r}, which {table.name} does not",
+            "Convert without it: --no-optimizer",
+        )
     result = {}
     for name, field_ in table.moments.items():
         tensor = state.get(name)
@@ -204,12 +238,18 @@ def _assembled(table: OptimizerTable, plan: Plan, groups: Sequence[Mapping], par
         _, count, trees = table.unpack(shape)
 
         def tree(field_: str, like: Any) -> Any:
-            return jax.tree_util.tree_map_with_path(lambda at, s: leaf(_fitted(moments.get(_joined(at), {}).get(field_), s, _joined(at), field_)), like)
+            return jax.tree_util.tree_map_with_path(
+                lambda at, s: leaf(_fitted(moments.get(_joined(at), {}).get(field_), s, _joined(at), field_)), like
+            )
 
         filled = {name: None if like is None else tree(name, like) for name, like in trees.items()}
         steps = jax.tree_util.tree_map_with_path(lambda at, _: jnp.asarray(tallies[_joined(at)], jnp.int32), masked)
         own = [tallies[path] for path in paths]
-        step = counts.integer(groups[number].get("step", 0), "step") if plan.dialects[number] == counts.GROUP else max(own, default=0)
+        step = (
+            counts.integer(groups[number].get("step", 0), "step")
+            if plan.dialects[number] == counts.GROUP
+            else max(own, default=0)
+        )
         states.append(table.pack(jnp.asarray(step, jnp.int32), steps if count is not None else None, filled))
     return states[0] if whole else GroupedState(tuple(states))
 
@@ -226,13 +266,18 @@ def _fitted(array: np.ndarray | None, like: Any, path: str, name: str) -> np.nda
             return once
         raise Unmatched(f"the second moment {name} of {path} differs along a point's axes; on its manifold there is one number a point",
                         "Check the manifolds: the parameter was trained as a flat one")  # fmt: skip
-    raise Unmatched(f"the moment {name} of {path} has shape {array.shape}; the optimizer keeps {like.shape}", "Check the manifolds")
+    raise Unmatched(
+        f"the moment {name} of {path} has shape {array.shape}; the optimizer keeps {like.shape}", "Check the manifolds"
+    )
 
 
 def _supported(table: OptimizerTable, group: Mapping, number: int) -> None:
     reason = table.unsupported(group)
     if reason:
-        raise Unmatched(f"param_groups[{number}] of {table.name} has {reason}, which has no counterpart", "Convert without it: --no-optimizer")
+        raise Unmatched(
+            f"param_groups[{number}] of {table.name} has {reason}, which has no counterpart",
+            "Convert without it: --no-optimizer",
+        )
 
 
 def _forward_shape(entry: Entry) -> tuple[int, ...]:

@@ -28,7 +28,9 @@ class Part:
     extra: int = 0
 
 
-def grouped(table: OptimizerTable, parts: Sequence[Part], manifolds: Callable[[Any], Any] | None, ordered: bool) -> optax.GradientTransformation:
+def grouped(
+    table: OptimizerTable, parts: Sequence[Part], manifolds: Callable[[Any], Any] | None, ordered: bool
+) -> optax.GradientTransformation:
     """Each part moves its own parameters, one after the other; what is in none gets no update.
 
     `manifolds` makes the tree of manifolds from all parameters, those of the other parts included, as they stand when
@@ -54,7 +56,9 @@ def grouped(table: OptimizerTable, parts: Sequence[Part], manifolds: Callable[[A
         states = []
         for part, inner in zip(parts, state.groups, strict=True):
             moved = optax.tree.add(params, changes)
-            change, inner = transformation(part, moved).update(only(part.paths, updates), inner, only(part.paths, params))
+            change, inner = transformation(part, moved).update(
+                only(part.paths, updates), inner, only(part.paths, params)
+            )
             changes = jax.tree.map(lambda new, old: old if _masked(new) else new, change, changes, is_leaf=_masked)
             if part.extra:
                 step, count, trees = table.unpack(inner)
@@ -69,7 +73,10 @@ def only(paths: Sequence[str], tree: Any) -> Any:
     """The tree with everything but these paths masked."""
     kept = set(paths)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if "/".join(str(jax.tree_util.keystr((k,), simple=True)) for k in path) in kept else MaskedNode(), tree
+        lambda path, leaf: (
+            leaf if "/".join(str(jax.tree_util.keystr((k,), simple=True)) for k in path) in kept else MaskedNode()
+        ),
+        tree,
     )
 
 

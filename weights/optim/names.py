@@ -16,11 +16,16 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
     for number, group in enumerate(groups):
         listed = group.get("params") if isinstance(group, dict) else None
         if not isinstance(listed, list) or not all(type(i) is int for i in listed):
-            raise Unmatched(f"param_groups[{number}] of the optimizer has no list of indices", "Save optimizer.state_dict()")
+            raise Unmatched(
+                f"param_groups[{number}] of the optimizer has no list of indices", "Save optimizer.state_dict()"
+            )
         found.append(listed)
     flat = [i for listed in found for i in listed]
     if not flat or len(set(flat)) != len(flat):
-        raise Unmatched(f"the optimizer's groups list {len(flat)} indices, {len(set(flat))} of them different", "Save optimizer.state_dict()")
+        raise Unmatched(
+            f"the optimizer's groups list {len(flat)} indices, {len(set(flat))} of them different",
+            "Save optimizer.state_dict()",
+        )
     return found
 
 
@@ -49,14 +54,22 @@ def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence
     known = {entry.key for entry in entries}
     result: dict[int, str] = {}
     if len(lists) != len(listed):
-        raise Unmatched(f"{source} gives {len(lists)} groups; the optimizer has {len(listed)}", "Give groups=[[...], ...]")
+        raise Unmatched(
+            f"{source} gives {len(lists)} groups; the optimizer has {len(listed)}", "Give groups=[[...], ...]"
+        )
     for number, (indexes, keys) in enumerate(zip(listed, lists)):
         if len(indexes) != len(keys):
-            raise Unmatched(f"group {number} of the optimizer has {len(indexes)} parameters; {source} gives {len(keys)}", "Give groups=[[...], ...]")
+            raise Unmatched(
+                f"group {number} of the optimizer has {len(indexes)} parameters; {source} gives {len(keys)}",
+                "Give groups=[[...], ...]",
+            )
         result.update(zip(indexes, keys))
     for index, key in result.items():
         if key not in known:
-            raise Unmatched(f"index {index} of the optimizer is {key!r} by {source}, which the model lacks", "Save model and optimizer together")
+            raise Unmatched(
+                f"index {index} of the optimizer is {key!r} by {source}, which the model lacks",
+                "Save model and optimizer together",
+            )
     if len(set(result.values())) != len(result):
         raise Unmatched(f"{source} gives the same key to two indices of the optimizer", "Give groups=[[...], ...]")
     return result, source
@@ -76,7 +89,9 @@ def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
 
 
 def _buffer(entry: Entry) -> bool:
-    return entry.role == "constant" and (not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_")))
+    return entry.role == "constant" and (
+        not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_"))
+    )
 
 
 def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[list[str]]:
@@ -87,7 +102,9 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
         for pattern in patterns:
             found = [key for key in keys if fnmatch.fnmatchcase(key, pattern) and key not in chosen]
             if not found:
-                raise Usage(f"groups names {pattern!r}, which fits no key of the model", f"Keys are {', '.join(keys[:6])}, ...")
+                raise Usage(
+                    f"groups names {pattern!r}, which fits no key of the model", f"Keys are {', '.join(keys[:6])}, ..."
+                )
             chosen += found
         lists.append(chosen)
     return lists

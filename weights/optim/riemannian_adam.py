@@ -28,7 +28,6 @@ def unpack(state: Any) -> tuple[Any, Any, Trees]:
     return state.step, state.count, {"mu": state.mu, "nu": state.nu, "nu_max": state.nu_max}
 
 
-
 def without_maximum(group: Group) -> frozenset[str]:
     return frozenset() if group.get("amsgrad") else frozenset({"max_exp_avg_sq"})
 

@@ -13,14 +13,20 @@ def build(group: Group, manifolds: Any, order: Any) -> Any:
     import optax
 
     trace = optax.trace(group["momentum"], bool(group["nesterov"])) if keeps_momentum(group) else optax.identity()
-    return optax.chain(optax.add_decayed_weights(number(group, "weight_decay")), trace, optax.scale(-number(group, "lr")))
+    return optax.chain(
+        optax.add_decayed_weights(number(group, "weight_decay")), trace, optax.scale(-number(group, "lr"))
+    )
 
 
 def pack(step: Any, count: Any, trees: Trees) -> Any:
     import optax
 
     momentum = trees.get("momentum")
-    return optax.EmptyState(), optax.EmptyState() if momentum is None else optax.TraceState(momentum), optax.EmptyState()
+    return (
+        optax.EmptyState(),
+        optax.EmptyState() if momentum is None else optax.TraceState(momentum),
+        optax.EmptyState(),
+    )
 
 
 def unpack(state: Any) -> tuple[Any, Any, Trees]:

@@ -1,0 +1,128 @@
+"""The shell: exit codes, messages of one line, nothing written on error, and how quickly help comes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import torch
+
+from parity_tests.weights.helpers import Net, assert_deep_equal, run, trained
+from parity_tests.weights.test_hostile import Call
+
+
+@pytest.fixture
+def file(tmp_path):
+    net, opt = trained()
+    torch.save({"model": net.state_dict(), "optimizer": opt.state_dict()}, tmp_path / "x.pth")
+    return tmp_path / "x.pth"
+
+
+OPTIONS = ("--arch", "tree", "--manifold", "emb=PoincareBall:0.7")
+
+
+def test_convert_export_diff(monkeypatch, capsys, tmp_path, file):
+    code, out, _ = run(monkeypatch, capsys, "convert", file, "--out", tmp_path / "out", *OPTIONS)
+    assert code == 0
+    assert "RiemannianAdam" in out
+    assert run(monkeypatch, capsys, "export", tmp_path / "out", tmp_path / "y.pth")[0] == 0
+    assert_deep_equal(torch.load(file), torch.load(tmp_path / "y.pth"))
+    code, out, _ = run(monkeypatch, capsys, "diff", file, tmp_path / "out", "--json")
+    assert code == 0
+    assert all(row["equal"] for row in json.loads(out))
+    net, _ = trained(steps=4)
+    torch.save(net.state_dict(), tmp_path / "z.pth")
+    code, out, _ = run(monkeypatch, capsys, "diff", file, tmp_path / "z.pth")
+    assert code == 1
+    assert "lin.weight" in out
+
+
+def test_inspect(monkeypatch, capsys, tmp_path, file):
+    code, out, _ = run(monkeypatch, capsys, "inspect", file, *OPTIONS)
+    assert code == 0
+    assert "params/lin/weight" in out
+    code, out, _ = run(monkeypatch, capsys, "inspect", file, "--json")
+    assert code == 0
+    assert "those of none of" in json.loads(out)["problem"]
+    torch.save(dict(Net().named_parameters()), tmp_path / "m.pth")
+    assert "PoincareBall(0.7)" in run(monkeypatch, capsys, "inspect", tmp_path / "m.pth", "--arch", "tree")[1]
+
+
+def test_verify_bits(monkeypatch, capsys, tmp_path, file):
+    code, out, _ = run(monkeypatch, capsys, "verify", file, *OPTIONS, "--level", "bits", "--json")
+    assert code == 0, out
+    assert json.loads(out)[0]["ok"]
+    assert run(monkeypatch, capsys, "convert", file, "--out", tmp_path / "out", *OPTIONS)[0] == 0
+    net, opt = trained(steps=4)
+    torch.save({"model": net.state_dict(), "optimizer": opt.state_dict()}, file)
+    code, out, _ = run(monkeypatch, capsys, "verify", file, "--converted", tmp_path / "out", "--level", "bits")
+    assert code == 1
+    assert "FAILED" in out
+
+
+def bad_files(folder):
+    (folder / "text.pth").write_text("hello")
+    torch.save({"w": Call(print, "x")}, folder / "calls.pth")
+    torch.save({"a": torch.ones(2)}, folder / "other.pth")
+    torch.save({"a": torch.tensor([1.0, float("nan")])}, folder / "nan.pth")
+    data = (folder / "other.pth").read_bytes()
+    (folder / "cut.pth").write_bytes(data[: len(data) // 2])
+    with zipfile.ZipFile(folder / "zip.pth", "w") as archive:
+        archive.writestr("a/readme", b"x")
+    (folder / "broken.json").write_text("{")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["text.pth"], 3, "not a checkpoint"),
+        (["absent.pth"], 3, "No such file"),
+        (["cut.pth"], 3, "damaged or cut off"),
+        (["zip.pth"], 3, "without data.pkl"),
+        (["calls.pth"], 4, "print"),
+        (["other.pth"], 5, "--arch tree"),
+        (["other.pth", "--arch", "hgat"], 5, "not those of hgat"),
+        (["nan.pth", "--arch", "tree"], 5, "'a' holds nan at (1,)"),
+        (["other.pth", "--arch", "nothing"], 2, "no architecture is called"),
+        (["other.pth", "--arch", "tree", "--config", "absent.json"], 2, "cannot be opened"),
+        (["other.pth", "--arch", "tree", "--config", "broken.json"], 3, "not JSON"),
+        (["other.pth", "--arch", "tree", "--manifold", "a=Banana"], 2, "names no manifold"),
+        (["other.pth", "--arch", "tree", "--manifold", "b=Euclidean"], 2, "'b', which no parameter"),
+        (["other.pth", "--arch", "tree", "--curvature", "1"], 2, "has no curvature of its own"),
+        (["other.pth", "--arch", "tree", "--out", "absent/out"], 6, "its folder does not exist"),
+        (["other.pth", "--no-such-option"], 2, "No such option"),
+    ],
+)
+def test_errors_are_one_line_and_write_nothing(monkeypatch, capsys, tmp_path, args, code, message):
+    monkeypatch.chdir(bad_files(tmp_path))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    found, out, err = run(monkeypatch, capsys, "convert", *args, *(() if "--out" in args else ("--out", "out")))
+    assert found == code
+    assert message in err
+    assert "Traceback" not in err
+    assert not out
+    if code != 2 or err.startswith("error"):
+        assert len(err.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_help_is_quick_and_documents_the_codes():
+    times = []
+    for _ in range(3):
+        start = time.process_time(), time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "weights.cli", "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        times.append(time.perf_counter() - start[1])
+    assert "Exit codes" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not loaded & {"jax", "torch", "flax", "optax", "numpy", "orbax"}
+    assert min(times) < 2, times  # 0.27 s on an idle machine; others run beside this test

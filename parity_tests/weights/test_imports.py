@@ -1,0 +1,38 @@
+"""The library and the converter bring no torch, and importing the converter brings nearly nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from parity_tests.weights.helpers import trained
+
+CHECK = "import sys; bad = {m.partition('.')[0] for m in sys.modules} & {'torch', 'geoopt'}; assert not bad, bad"
+
+
+def python(code: str, *args: str) -> None:
+    subprocess.run([sys.executable, "-c", code, *args], check=True, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["port_jax", "port_jax.models", "port_jax.optim", "port_jax.manifolds"])
+def test_the_library_brings_no_torch(module):
+    python(f"import {module}\n{CHECK}")
+
+
+def test_importing_the_converter_is_light():
+    python(f"import weights\n{CHECK}\nassert 'jax' not in sys.modules and 'numpy' not in sys.modules")
+
+
+def test_a_conversion_brings_no_torch(tmp_path):
+    net, opt = trained()
+    torch.save({"model": net.state_dict(), "optimizer": opt.state_dict()}, tmp_path / "x.pth")
+    python(
+        "import sys, weights\nfrom port_jax.manifolds import PoincareBall\n"
+        "ckpt = weights.load(sys.argv[1] + '/x.pth', arch='tree', manifolds={'emb': PoincareBall(0.7)})\n"
+        "ckpt.save(sys.argv[1] + '/out')\nweights.export(weights.restore(sys.argv[1] + '/out'), sys.argv[1] + '/y.pth')\n"
+        f"from weights.inspect import inspect\nfrom weights.diff import compare\n{CHECK}",
+        str(tmp_path),
+    )
