@@ -67,8 +67,14 @@ def radial(k):
     return moment(2) / moment(0)
 
 
-@pytest.mark.parametrize("name", MAKE)
-@pytest.mark.parametrize("manifold", [PoincareBallExact(1.7), SphereProjectionExact(0.6)], ids=["ball", "sphere"])
+BALL, SPHERE = PoincareBallExact(1.7), SphereProjectionExact(0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "manifold"),
+    [("rsgld", BALL), ("rhmc", BALL), ("sgrhmc", BALL), ("rhmc", SPHERE)],
+    ids=["rsgld-ball", "rhmc-ball", "sgrhmc-ball", "rhmc-sphere"],
+)
 def test_law_on_a_curved_plane(name, manifold):
     """The area grows as sinh or sin: a sampler that takes coordinates for the metric has another mean."""
     origin = jnp.zeros(2)
@@ -78,7 +84,7 @@ def test_law_on_a_curved_plane(name, manifold):
 
     found = chains(MAKE[name](log_prob, manifold), jnp.array([0.1, -0.2]), 50, 20, {"rsgld": 10}.get(name, 1))
     square = np.asarray(jax.vmap(jax.vmap(lambda x: manifold.dist2(origin, x)))(found.params))
-    expected = radial(-1.7 if isinstance(manifold, PoincareBallExact) else 0.6)
+    expected = radial(-1.7 if manifold is BALL else 0.6)
     # the uncorrected ones are biased to the order of their step
     room = 0.0 if name == "rhmc" else 0.04 * expected
     mean, error = square.mean(), square.mean(1).std(ddof=1) / np.sqrt(CHAINS)
@@ -100,7 +106,7 @@ def test_geoopt_on_the_ball_has_another_law():
     assert abs(np.mean(means) / radial(-1.7) - 1) > 0.3
 
 
-@pytest.mark.parametrize("name", MAKE)
+@pytest.mark.parametrize("name", ["rsgld", "rhmc"])
 def test_frames_stay_orthonormal_and_uniform(name):
     """Without a density the law is uniform: E[x] = 0, E[x^2] = 1/5, and E[(x^T e)^4] = 3 / (5 * 7) on columns."""
     start = jnp.eye(5, 2)

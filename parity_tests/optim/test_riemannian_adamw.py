@@ -1,0 +1,100 @@
+"""riemannian_adamw: torch's AdamW on flat space, the exact contraction on a ball, and where L2 decay fails."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds.stiefel import CanonicalStiefel
+from port_jax.optim.riemannian_adam import riemannian_adam
+from port_jax.optim.riemannian_adamw import riemannian_adamw
+
+
+def test_flat_is_adamw_of_torch():
+    rng = np.random.default_rng(0)
+    start, grads = rng.normal(size=(3, 4)), rng.normal(size=(30, 3, 4))
+    theirs = torch.nn.Parameter(torch.tensor(start))
+    optimizer = torch.optim.AdamW([theirs], 0.05, (0.8, 0.95), 1e-4, 0.3, amsgrad=True)
+    tx = riemannian_adamw(0.05, 0.8, 0.95, 1e-4, 0.3, amsgrad=True, manifolds=Euclidean())
+    ours, state, move = jnp.asarray(start), tx.init(jnp.asarray(start)), jax.jit(tx.update)
+    for g in grads:
+        theirs.grad = torch.tensor(g)
+        optimizer.step()
+        updates, state = move(jnp.asarray(g), state, ours)
+        ours = optax.apply_updates(ours, updates)
+    expected = theirs.detach().numpy()
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * np.abs(expected - start).max())
+    assert move._cache_size() == 1
+
+
+@pytest.mark.parametrize("manifold", [PoincareBall(0.6), Lorentz(1.8)], ids=["ball", "lorentz"])
+def test_decay_contracts_the_distance_to_the_origin(manifold):
+    tangent = np.random.default_rng(1).normal(size=(5, 4))
+    if isinstance(manifold, Lorentz):
+        tangent[:, 0] = 0
+    x = manifold.expmap0(jnp.asarray(tangent))
+    tx = riemannian_adamw(0.1, weight_decay=0.7, manifolds=manifold)
+    updates, state = tx.update(jnp.zeros_like(x), tx.init(x), x)
+    moved = optax.apply_updates(x, updates)
+    np.testing.assert_allclose(manifold.dist0(moved), 0.93 * manifold.dist0(x), rtol=1e-9)
+    # along the geodesic: the directions agree
+    np.testing.assert_allclose(manifold.logmap0(moved), 0.93 * manifold.logmap0(x), rtol=1e-8, atol=1e-12)
+    assert int(state.count) == 1
+
+
+def test_moments_follow_the_point():
+    """A step from rest with decay is the step without, from the contracted point with the carried gradient."""
+    ball = PoincareBall(1.4)
+    rng = np.random.default_rng(2)
+    x, g = ball.expmap0(0.3 * jnp.asarray(rng.normal(size=(4, 3)))), jnp.asarray(rng.normal(size=(4, 3)))
+    tx = riemannian_adamw(0.05, weight_decay=2.0, manifolds=ball)
+    updates, state = tx.update(g, tx.init(x), x)
+    q = ball.expmap0(0.9 * ball.logmap0(x))
+    r = ball.transp(x, q, ball.egrad2rgrad(x, g))
+    unit = r / ball.norm(q, r, keepdim=True)
+    expected, m = ball.retr_transp(q, -0.05 * unit, 0.1 * r)
+    # Adam's epsilon is 1e-8, the length of r about 1
+    np.testing.assert_allclose(x + updates, expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(state.mu, m, rtol=0, atol=1e-8)
+
+
+def run(tx, x, grad, steps):
+    def step(carry, _):
+        x, state = carry
+        updates, state = tx.update(grad(x), state, x)
+        return (optax.apply_updates(x, updates), state), None
+
+    return jax.jit(lambda: jax.lax.scan(step, (x, tx.init(x)), length=steps)[0][0])()
+
+
+def test_it_settles_where_l2_does_not():
+    """A loss that falls for ever towards one side, at a constant slope: the height over a horoball.
+
+    Adam's step has length learning_rate; decoupled decay balances it at the distance 1 / weight_decay. The L2 term is
+    weighed by the inverse metric, so it vanishes before the boundary, and the points end there.
+    """
+    ball, side = PoincareBall(1.0), jnp.array([0.6, 0.8])
+
+    def height(x):
+        return jnp.log(jnp.sum((side - x) ** 2)) - jnp.log1p(-jnp.sum(x**2))
+
+    start = jnp.array([0.1, -0.2])
+    settled = run(riemannian_adamw(0.02, weight_decay=0.5, manifolds=ball), start, jax.grad(height), 3000)
+    assert float(ball.dist0(settled)) == pytest.approx(2.0, rel=0.02)
+    np.testing.assert_allclose(settled / jnp.linalg.norm(settled), side, atol=1e-3)
+    with_l2 = run(riemannian_adam(0.02, weight_decay=0.5, manifolds=ball), start, jax.grad(height), 3000)
+    assert float(jnp.linalg.norm(with_l2)) > 1 - 2e-5
+
+
+def test_what_has_no_origin_has_to_say_it_does_not_decay():
+    params = {"frame": jnp.eye(3, 2), "flat": jnp.ones(3)}
+    manifolds = {"frame": CanonicalStiefel(), "flat": Euclidean()}
+    with pytest.raises(NotImplementedError, match=r"parameter frame cannot decay .* set decays to False"):
+        riemannian_adamw(manifolds=manifolds).init(params)
+    tx = riemannian_adamw(0.1, weight_decay=0.5, manifolds=manifolds, decays={"frame": False, "flat": True})
+    updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    np.testing.assert_allclose(updates["flat"], -0.05)
+    np.testing.assert_allclose(updates["frame"], 0, atol=1e-15)
