@@ -57,8 +57,25 @@ def _mobius_add(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k
     xs, s2 = c * dot(x, s), dot(s, s)
     first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
     second = jnp.where(far, s, w)
-    denominator = jnp.where(far, c * c - 2 * k * xs + k * k * dot(x, x) * s2, a * b - k * w2)
+    denominator = jnp.where(far, separation(c * x, s, c * c, k, far), a * b - k * w2)
     return (first * x + a * c * second) / trig.denominator(denominator)
+
+
+def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Array) -> Scalar:
+    """one - 2k<x,y> + k²|x|²|y|²/one, for k > 0: 0 where x + y is at infinity. `used` says where the result matters.
+
+    There the terms cancel, and it is computed as |one x - k|x|² y|²/(one |x|²).
+    """
+    x2, y2 = dot(x, x), dot(y, y)
+    product = k * k * x2 * y2 / one
+    plain = one - 2 * k * dot(x, y) + product
+    meets = used & (plain < 0.25 * (one + product))
+    x2 = jnp.where(meets, x2, 1)
+    t = jnp.where(meets, one * x - k * x2 * y, 1)
+    near = dot(t, t) / (one * x2)
+    # The rounding of the arguments alone separates them by eps.
+    floor = jnp.where(used, (jnp.finfo(x.dtype).eps / 2) ** 2 * (one + product), 0)
+    return jnp.maximum(jnp.where(meets, near, jnp.where(used, plain, 1)), floor)
 
 
 def mobius_add(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -73,12 +90,13 @@ def mobius_sub(x: Vector, y: Vector, k: Curvature) -> Vector:
 
 def mobius_coadd(x: Vector, y: Vector, k: Curvature) -> Vector:
     """Coaddition x + gyr[x, -y] y = (B x + A y)/(1 - k²|x|²|y|²), the commutative one."""
-    x2, y2 = dot(x, x), dot(y, y)
-    a, b = conformal(x, k), conformal(y, k)
-    # For k < 0 the denominator is A + B - A B, a sum of positive numbers.
-    denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * x2 * y2)
+    a, b, w = conformal(x, k), conformal(y, k), x + y
+    # For k < 0, sums of positive numbers; where x and -y nearly agree, B x + A y = B w + (A - B) y with A - B = k<x - y, w>.
+    cancels = (k < 0) & (dot(x, y) < 0)
+    numerator = jnp.where(cancels, b * w + k * dot(x - y, w) * y, b * x + a * y)
+    denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * dot(x, x) * dot(y, y))
     tiny = jnp.abs(denominator) < jnp.finfo(x.dtype).tiny
-    return (b * x + a * y) / jnp.where(tiny, jnp.finfo(x.dtype).tiny, denominator)
+    return numerator / jnp.where(tiny, jnp.finfo(x.dtype).tiny, denominator)
 
 
 def mobius_cosub(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -96,7 +114,7 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
     # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
-    denominator = jnp.where(far, 1 - 2 * k * xy + k * k * x2 * y2, a * b - k * w2)
+    denominator = jnp.where(far, separation(x, y, 1.0, k, far), a * b - k * w2)
     return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(denominator)
 
 

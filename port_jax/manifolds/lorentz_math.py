@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
@@ -80,7 +81,7 @@ def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
     rest = us - along / p2 * px
     t = _time(px * m) / m
     # the radial part is along²/p2; seen in the metric it is shorter by 1/x0, and 1/x0² = 1 - |xs|²/x0² = 1/(m t)²
-    return dot(rest, rest) + along * along / (p2 * t * t * m * m)
+    return dot(rest, rest) + along * (along / p2) / (t * t * m * m)
 
 
 class Chord(NamedTuple):
@@ -99,26 +100,28 @@ class Chord(NamedTuple):
 def chord(x: Vector, y: Vector, k: Curvature) -> Chord:
     """The chord from x to y.
 
-    With w = ys - xs, v = ys + xs, on the unit hyperboloid, |y - x|² = (4|w|² + |w ∧ v|²)/(2 + 2(x0 y0 + <xs, ys>)), free of cancellation
-    when <xs, ys> >= 0; for far points on opposite sides it is 2(x0 y0 - <xs, ys> - 1).
+    With w = ys - xs on the unit hyperboloid, |y - x|² = (4|w|² + 4|xs ∧ ys|²)/(2 + 2(x0 y0 + <xs, ys>)), free of cancellation when
+    <xs, ys> >= 0; for far points on opposite sides it is 2(x0 y0 - <xs, ys> - 1).
     """
     r = jnp.sqrt(k)
     px, py = x[..., 1:] / r, y[..., 1:] / r
-    w, v = (y[..., 1:] - x[..., 1:]) / r, (y[..., 1:] + x[..., 1:]) / r
+    w = (y[..., 1:] - x[..., 1:]) / r
     tx, ty = _time(px), _time(py)
-    xy, tt = dot(px, py), tx * ty
-    # |w ∧ v|² is |longer|² |rest of the shorter|²
-    w_long = dot(w, w) > dot(v, v)
-    longer, shorter = jnp.where(w_long, w, v), jnp.where(w_long, v, w)
+    cos, tt = dot(px / tx, py / ty), tx * ty  # cos: <xs, ys>/(x0 y0), as the products can overflow
+    # |xs ∧ ys| = |p ∧ w| for the point p nearer to the origin: the longer of p and w times what the shorter has across it
+    p = jnp.where(tx < ty, px, py)
+    w_long = dot(w, w) > dot(p, p)
+    longer, shorter = jnp.where(w_long, w, p), jnp.where(w_long, p, w)
     m = _scale(longer)
     unit = longer / m
     unit2 = dot(unit, unit)
     rest = shorter - dot(shorter, unit) / jnp.where(unit2 > 0, unit2, 1) * unit
-    opposite = (xy < 0) & (tt > 2)
-    g = jnp.sqrt(2 + 2 * jnp.where(opposite, 1, tt + xy))
+    opposite = (cos < 0) & (tt > 2)
+    far = jnp.where(opposite, tt, 1)
+    g = jnp.sqrt(tx) * jnp.sqrt(ty) * jnp.sqrt(2 / tx / ty + 2 * (1 + jnp.where(opposite, 0, cos)))
     wide = trig.sqrt_or_zero(unit2) * m / g * rest
-    near = 4 * dot(w / g, w / g) + dot(wide, wide)
-    return Chord(px, py, tx, ty, w, jnp.where(opposite, 2 * (tt - xy - 1), near) / 4)
+    near = 4 * (dot(w / g, w / g) + dot(wide, wide))
+    return Chord(px, py, tx, ty, w, jnp.where(opposite, 2 * (far * (1 - cos) - 1), near) / 4)
 
 
 def _ambient(s: Scalar, value: Scalar, resolved: Array) -> Scalar:
@@ -136,13 +139,13 @@ def _sinh2(x: Vector, y: Vector, k: Curvature) -> Scalar:
 
 def dist(x: Vector, y: Vector, k: Curvature) -> Scalar:
     """Geodesic distance sqrt(k) arcosh(-<x, y>/k), from the chord; gradient 0 where x = y."""
-    return 2 * jnp.sqrt(k) * trig.arsinh(trig.sqrt_or_zero(_sinh2(x, y, k)))
+    return jnp.sqrt(k) * trig.arcosh1p(2 * _sinh2(x, y, k))
 
 
 def dist2(x: Vector, y: Vector, k: Curvature) -> Scalar:
     """Squared distance, smooth where x = y."""
     s = _sinh2(x, y, k)
-    ratio = trig.arsin_ratio(-s)
+    ratio = trig.arsinh_ratio(-s)
     return 4 * k * s * ratio * ratio
 
 
@@ -153,7 +156,7 @@ def dist0(x: Vector, k: Curvature) -> Scalar:
     t, m = _time(space), _scale(space)
     s = m / (1 + t) * m * dot(space / m, space / m) / 2  # (t - 1)/2 = sinh²(d/2)
     s = _ambient(s, (x[..., :1] / r - 1) / 2, s > jnp.sqrt(jnp.finfo(s.dtype).eps))
-    return 2 * r * trig.arsinh(trig.sqrt_or_zero(s))
+    return r * trig.arcosh1p(2 * s)
 
 
 def expmap(x: Vector, u: Vector, k: Curvature, norm2: Scalar | None = None) -> Vector:
@@ -181,20 +184,25 @@ def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) ->
 
 def _from_space(px: Space, t: Scalar, us: Space) -> Vector:
     """The tangent vector at px with space part us."""
-    return _join(dot(px, us) / t, us)
+    return _join(dot(px / t, us), us)
 
 
 def logmap(x: Vector, y: Vector, k: Curvature) -> Vector:
     """Logarithm d/sinh(d) (y - cosh(d) x), with y - cosh(d) x = (y - x) - 2 sinh²(d/2) x."""
     c = chord(x, y, k)
-    factor = trig.arsin_ratio(-c.s) / jnp.sqrt(1 + c.s)
-    return _from_space(c.x, c.tx, jnp.sqrt(k) * factor * (c.w - 2 * c.s * c.x))
+    ratio = trig.arsinh_ratio(-c.s)
+    along_w = ratio / jnp.sqrt(1 + c.s)
+    # d/sinh(d) 2 sinh²(d/2) = d tanh(d/2), which does not overflow with sinh
+    large = c.s > 1
+    s = jnp.where(large, c.s, 1)
+    along_x = jnp.where(large, 2 * ratio * jnp.sqrt(s) / jnp.sqrt(1 + 1 / s), 2 * along_w * jnp.where(large, 0, c.s))
+    return _from_space(c.x, c.tx, jnp.sqrt(k) * (along_w * c.w - along_x * c.x))
 
 
 def logmap0(y: Vector, k: Curvature) -> Vector:
     """Logarithm at the origin: (0, sqrt(k) arsinh(|ys|/sqrt(k)) ys/|ys|)."""
     py = y[..., 1:] / jnp.sqrt(k)
-    us = trig.arsin_ratio(-dot(py, py)) * y[..., 1:]
+    us = trig.arsinh_ratio(-dot(py, py)) * y[..., 1:]
     return _join(jnp.zeros_like(us[..., :1]), us)
 
 
@@ -202,7 +210,7 @@ def logmap0back(x: Vector, k: Curvature) -> Vector:
     """Logarithm at x of the origin: -d/sinh(d) times (|xs|²/sqrt(k), x0 xs/sqrt(k))."""
     r = jnp.sqrt(k)
     px = x[..., 1:] / r
-    us = -trig.arsin_ratio(-dot(px, px)) * _time(px) * x[..., 1:]
+    us = -trig.arsinh_ratio(-dot(px, px)) * _time(px) * x[..., 1:]
     return _from_space(px, _time(px), us)
 
 
@@ -225,7 +233,7 @@ def _inner_of_end(c: Chord, vs: Space) -> Scalar:
     Near the origin it is <y - x, v>. Farther out v = a e + n with the unit radial vector e and n orthogonal to xs, and with the angle
     A between xs and ys <y, e> = (y0² - x0²)/(x0|ys| + y0|xs|) - x0|ys| (1 - cos A), where radial and transverse parts do not mix.
     """
-    w0 = dot(c.w, c.x + c.y) / (c.tx + c.ty)
+    w0 = dot(c.w, (c.x + c.y) / (c.tx + c.ty))
     close = dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx
     far = (c.tx > 2) & (c.ty > 2)
     x, y = jnp.where(far, c.x / c.tx, 1), jnp.where(far, c.y / c.ty, 1)
@@ -236,8 +244,8 @@ def _inner_of_end(c: Chord, vs: Space) -> Scalar:
     cos = dot(x, y) / (lx * ly)
     sine2 = dot(wt / c.ty, wt / c.ty) / (ly * ly)
     versine = jnp.where(cos > 0, sine2 / (1 + jnp.where(cos > 0, cos, 1)), 1 - cos)
-    lengthened = dot(c.w, c.x / c.tx + c.y / c.tx) / (c.ty * (ly + lx))
-    split = radial / c.tx * (lengthened - c.tx * c.ty * ly * versine) + dot(wt, vs - radial * ex)
+    lengthened = dot(c.w, (c.x + c.y) / c.ty) / c.tx / (ly + lx)
+    split = radial / c.tx * (lengthened - c.tx * versine * c.ty * ly) + dot(wt, vs - radial * ex)
     return jnp.where(far, split, close)
 
 

@@ -23,6 +23,7 @@ from port_jax.manifolds.gyrovector import (
     dot,
     gyration,
     mobius_scalar_mul,
+    separation,
 )
 
 
@@ -41,18 +42,13 @@ def _half_distance_ratio(x: Vector, y: Vector, k: Curvature) -> tuple[Scalar, Sc
     kw = jnp.where(wide, k * w2, 1)
     sine = jnp.sqrt(kw)
     angle = jnp.arctan2(sine, jnp.sqrt(_cosine2(x, y, k, wide))) / sine
-    chord = trig.arsin_ratio(jnp.where(wide, 0, s)) / jnp.sqrt(product)
+    chord = trig.arsinh_ratio(jnp.where(wide, 0, s)) / jnp.sqrt(product)
     return w2, jnp.where(wide, angle, chord)
 
 
 def _cosine2(x: Vector, y: Vector, k: Curvature, used: Array) -> Scalar:
-    """D = 1 + 2k<x,y> + k²|x|²|y|² on the sphere, as |x + k|x|² y|²/|x|² near antipodes, where the terms cancel."""
-    x2, y2 = dot(x, x), dot(y, y)
-    plain = 1 + 2 * k * dot(x, y) + k * k * x2 * y2
-    opposite = used & (plain < 0.5)
-    x2 = jnp.where(opposite, x2, 1)
-    t = jnp.where(opposite, x + k * x2 * y, 1)
-    return trig.positive_part(jnp.where(opposite, dot(t, t) / x2, jnp.where(used, plain, 1)))
+    """D = 1 + 2k<x,y> + k²|x|²|y|² on the sphere, 0 at antipodes."""
+    return separation(-x, y, 1.0, k, used)
 
 
 def dist(x: Vector, y: Vector, k: Curvature) -> Scalar:

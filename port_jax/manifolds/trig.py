@@ -87,18 +87,15 @@ def tanh(r: Number) -> Number:
     return (1 - e) / (1 + e)
 
 
-def arsinh(r: Number) -> Number:
-    """arsinh for r >= 0, with no square of a large number."""
-    low, high = jnp.minimum(r, 1), jnp.maximum(r, 1)
-    small = jnp.log1p(low + low * low / (1 + jnp.sqrt(1 + low * low)))
-    inverse = 1 / high
-    large = jnp.log(high) + jnp.log1p(jnp.sqrt(1 + inverse * inverse))
-    return jnp.where(r < 1, small, large)
+def _arsinh(r: Number) -> Number:
+    # log1p(r + r²/(1 + sqrt(1 + r²))), with no square of a large number
+    q = 1 / r
+    return jnp.log1p(r + r / (q + jnp.sqrt(1 + q * q)))
 
 
 def arcosh1p(z: Number) -> Number:
-    """arcosh(1 + z) for z >= 0: 2 arsinh(sqrt(z / 2)), with derivative 0 at z = 0."""
-    return 2 * arsinh(sqrt_or_zero(z / 2))
+    """arcosh(1 + z) for z >= 0: 2 arsinh(sqrt(z/2)), with derivative 0 at z = 0."""
+    return 2 * sqrt_or_zero(z / 2) * arsinh_ratio(-z / 2)
 
 
 def arcosh(x: Number) -> Number:
@@ -143,7 +140,12 @@ def sin_ratio(s: Number) -> Number:
 
 def arsin_ratio(s: Number) -> Number:
     """arsin_k(x)/x at s = k x²; beyond s = 1 the value at 1."""
-    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: arsinh(r) / r, lambda r: _arcsin(jnp.minimum(r, 1)) / r)
+    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, lambda r: _arcsin(jnp.minimum(r, 1)) / r)
+
+
+def arsinh_ratio(s: Number) -> Number:
+    """`arsin_ratio` for s <= 0: arsinh(sqrt(-s))/sqrt(-s); meaningless for larger s."""
+    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, jnp.ones_like)
 
 
 def cos_k(s: Number) -> Number:

@@ -1,0 +1,176 @@
+"""Every operation of the hyperboloid against geoopt.
+
+Points and tangents come from free space coordinates through projx and proju, in both libraries, so that derivatives are taken along the
+manifold: how an operation extends off it is a convention. `dist`, `dist0`, `inner`, `proju` and the like agree off it too, and are
+also compared in all coordinates.
+"""
+
+from __future__ import annotations
+
+import geoopt
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from geoopt.manifolds.lorentz import math as lmath
+
+from parity_tests import cases
+from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
+from port_jax.manifolds import Lorentz, lorentz_math, lorentz_to_poincare, poincare_to_lorentz
+
+D = 4
+POINTS, TANGENTS = ("x", "y"), ("u", "v", "unit")
+
+
+def groups(curvatures, distances, seed=0, n=5):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in curvatures:
+        for distance in distances:
+            x, y = (cases.lorentz_space(rng, n, D, k, distance) for _ in range(2))
+            rows.append(
+                {
+                    "k": k,
+                    "radius": np.tanh(distance / 2),
+                    "x": x,
+                    "y": y,
+                    "u": tangents(rng, x, k),
+                    "v": tangents(rng, x, k),
+                    "unit": tangents(rng, x, k),
+                    "flat": rng.standard_normal((n, D)),
+                    "free": rng.standard_normal((n, D + 1)),
+                    "zero": np.concatenate([np.zeros((n, 1)), rng.standard_normal((n, D))], 1),
+                    "t": rng.uniform(0.2, 0.8, (n, 1)),
+                    "ball": cases.ball_points(rng, n, D, 1.0, np.tanh(distance / 2)),
+                }
+            )
+    arrays = {name: np.stack([r[name] for r in rows]) for name in rows[0]}
+    return Groups(arrays.pop("k"), arrays.pop("radius"), arrays)
+
+
+def tangents(rng, x, k):
+    """Space parts of tangents at the points of space part x, of length up to sqrt(k)."""
+    u = rng.standard_normal(x.shape)
+    square = np.sum(u * u, -1) - np.sum(x * u, -1) ** 2 / (k + np.sum(x * x, -1))
+    return u * (rng.uniform(0.3, 1, len(x)) * np.sqrt(k / square))[:, None]
+
+
+def theirs(k):
+    manifold = geoopt.Lorentz(1.0)
+    del manifold.k
+    manifold.k = k
+    return manifold
+
+
+def lifted(join, manifold, k, kinds, args):
+    """Points and tangents at the first point (transp0: at the origin) from free coordinates."""
+    args = list(args)
+    base = None
+    for i, kind in enumerate(kinds):
+        if kind in POINTS:
+            args[i] = manifold.projx(join(args[i]))
+            base = args[i] if base is None else base
+        elif kind == "flat":
+            args[i] = join(args[i])
+        elif kind in TANGENTS:
+            args[i] = manifold.proju(base, join(args[i]))
+            if kind == "unit":
+                args[i] = args[i] / manifold.inner(base, args[i], keepdim=True) ** 0.5
+    return args
+
+
+def torch_join(x):
+    return torch.cat([torch.zeros_like(x[..., :1]), x], -1)
+
+
+def jax_join(x):
+    return jnp.concatenate([jnp.zeros_like(x[..., :1]), x], -1)
+
+
+def along(name, *kinds, order=None, orders=2, **options):
+    """An operation along the manifold; `order` picks its arguments from `kinds`."""
+    pick = order or range(len(kinds))
+
+    def torch_fn(k, *args):
+        a = lifted(torch_join, theirs(k), k, kinds, args)
+        return getattr(theirs(k), name)(*(a[i] for i in pick), **options)
+
+    def jax_fn(k, *args):
+        a = lifted(jax_join, Lorentz(k), k, kinds, args)
+        return getattr(Lorentz(k), name)(*(a[i] for i in pick), **options)
+
+    return Operation(torch_fn, jax_fn, kinds, orders)
+
+
+def everywhere(name, *kinds, orders=2, **options):
+    """An operation differentiated in all coordinates: points are on the manifold, and their derivatives free."""
+
+    def torch_fn(k, *args):
+        return getattr(theirs(k), name)(*(a.clone() for a in args), **options)
+
+    return Operation(torch_fn, lambda k, *args: getattr(Lorentz(k), name)(*args, **options), kinds, orders)
+
+
+NORM = Operation(
+    lambda k, *a: theirs(k).norm(lifted(torch_join, theirs(k), k, ("x", "u"), a)[1]),
+    lambda k, *a: Lorentz(k).norm(*lifted(jax_join, Lorentz(k), k, ("x", "u"), a)),
+    ("x", "u"),
+)
+OPERATIONS = {
+    "norm": NORM,
+    "inner": everywhere("inner", "free", "free", "zero", keepdim=True),
+    "inner0": everywhere("inner0", "free"),
+    "component_inner": along("component_inner", "x", "u"),
+    "proju": everywhere("proju", "px", "free"),
+    "egrad2rgrad": everywhere("egrad2rgrad", "px", "free"),
+    "projx": everywhere("projx", "free"),
+    "dist": along("dist", "x", "y"),
+    "dist everywhere": everywhere("dist", "px", "py"),
+    "dist2": along("dist2", "x", "y"),
+    "dist0": along("dist0", "x"),
+    "dist0 everywhere": everywhere("dist0", "px"),
+    "expmap": along("expmap", "x", "u"),
+    "expmap unprojected": along("expmap", "x", "u", project=False, norm_tan=False),
+    "expmap0": everywhere("expmap0", "zero"),
+    "expmap0 unprojected": everywhere("expmap0", "zero", project=False),
+    "retr": along("retr", "x", "u"),
+    "logmap": along("logmap", "x", "y"),
+    "logmap0": along("logmap0", "x"),
+    "logmap0back": along("logmap0back", "x"),
+    "geodesic_unit": along("geodesic_unit", "x", "unit", "t", order=(2, 0, 1)),
+    "transp": along("transp", "x", "v", "y", order=(0, 2, 1)),
+    "transp0": along("transp0", "x", "flat"),
+    "transp0back": along("transp0back", "x", "v"),
+    "transp_follow_retr": along("transp_follow_retr", "x", "u", "v"),
+    "transp_follow_expmap": along("transp_follow_expmap", "x", "u", "v"),
+    "lorentz_to_poincare": Operation(
+        lambda k, x: lmath.lorentz_to_poincare(x, k), lambda k, x: lorentz_to_poincare(x, k), ("px",)
+    ),
+    "poincare_to_lorentz": Operation(
+        lambda k, x: lmath.poincare_to_lorentz(x, k, eps=0.0), lambda k, x: poincare_to_lorentz(x, k), ("ball",)
+    ),
+}
+
+
+def with_points(g):
+    for name in POINTS:
+        x = g.arrays[name]
+        k = g.k[:, None, None]
+        g.arrays["p" + name] = np.concatenate([np.sqrt(k + np.sum(x * x, -1, keepdims=True)), x], -1)
+    return g
+
+
+CASES = with_points(groups([0.1, 0.7, 10.0], (0.5, 2.0, 4.0)))
+MANY = with_points(groups([0.7], (0.5, 4.0), seed=1, n=200))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float64(name):
+    found = compare64(OPERATIONS[name], CASES)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float32(name):
+    found = compare32(OPERATIONS[name], MANY)
+    assert not found, "\n".join(found)

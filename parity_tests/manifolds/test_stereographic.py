@@ -1,0 +1,112 @@
+"""Every operation of the stereographic family against geoopt, for curvatures of both signs and points up to the boundary."""
+
+from __future__ import annotations
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from geoopt.manifolds.stereographic import math as gmath
+
+from parity_tests import cases
+from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
+from port_jax.manifolds import Stereographic
+
+N, D = 5, 4
+MIDPOINT = 3e-9  # geoopt adds 1e-10 to the midpoint's denominator
+
+
+def groups(curvatures, radii=(0.5, 0.9, 0.99, 0.996), seed=0, n=N):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for k in curvatures:
+        for radius in radii:
+            x, y, z = (cases.ball_points(rng, n, D, k, radius) for _ in range(3))
+            rows.append(
+                {
+                    "k": k,
+                    "radius": radius,
+                    "x": x,
+                    "y": y,
+                    "z": z,
+                    "u": cases.ball_tangents(rng, x, k),
+                    "v": cases.ball_tangents(rng, x, k),
+                    "free": rng.standard_normal((n, D)),
+                    "t": rng.uniform(0.2, 0.8, (n, 1)),
+                    "matrix": rng.standard_normal((3, D)) / 2,
+                    "matrices": rng.standard_normal((n, 3, D)) / 2,
+                    "weights": rng.uniform(0.2, 1, n),
+                }
+            )
+    arrays = {name: np.stack([r[name] for r in rows]) for name in rows[0]}
+    return Groups(arrays.pop("k"), arrays.pop("radius"), arrays)
+
+
+def method(name, *kinds, orders=2, floor=0.0, **options):
+    def theirs(k, *args):
+        manifold = geoopt.Stereographic(1.0)
+        del manifold.k
+        manifold.k = k
+        return getattr(manifold, name)(*args, **options)
+
+    return Operation(theirs, lambda k, *args: getattr(Stereographic(k), name)(*args, **options), kinds, orders, floor)
+
+
+OPERATIONS = {
+    "lambda_x": method("lambda_x", "x"),
+    "inner": method("inner", "x", "u", "v", keepdim=True),
+    "norm": method("norm", "x", "u"),
+    "egrad2rgrad": method("egrad2rgrad", "x", "u"),
+    "proju": method("proju", "x", "u"),
+    "projx": method("projx", "free"),
+    "dist": method("dist", "x", "y"),
+    "dist2": method("dist2", "x", "y"),
+    "dist0": method("dist0", "x"),
+    "retr": method("retr", "x", "u"),
+    "expmap": method("expmap", "x", "u", project=False),
+    "expmap projected": method("expmap", "x", "free"),
+    "expmap0": method("expmap0", "u", project=False),
+    "logmap": method("logmap", "x", "y"),
+    "logmap0": method("logmap0", "x"),
+    "geodesic": method("geodesic", "t", "x", "y"),
+    "geodesic_unit": method("geodesic_unit", "t", "x", "u", project=False),
+    "transp": method("transp", "x", "y", "v"),
+    "transp0": method("transp0", "x", "v"),
+    "transp0back": method("transp0back", "x", "v"),
+    "transp_follow_retr": method("transp_follow_retr", "x", "u", "v"),
+    "transp_follow_expmap": method("transp_follow_expmap", "x", "u", "v"),
+    "mobius_add": method("mobius_add", "x", "y", project=False),
+    "mobius_sub": method("mobius_sub", "x", "y", project=False),
+    "mobius_coadd": method("mobius_coadd", "x", "y", project=False),
+    "mobius_cosub": method("mobius_cosub", "x", "y", project=False),
+    "mobius_scalar_mul": method("mobius_scalar_mul", "t", "x", project=False),
+    "mobius_pointwise_mul": method("mobius_pointwise_mul", "free", "x", project=False),
+    "mobius_matvec": method("mobius_matvec", "matrix", "x", project=False),
+    "mobius_matvec batched": method("mobius_matvec", "matrices", "x", project=False),
+    "gyration": method("gyration", "x", "y", "z"),
+    "antipode": method("antipode", "x"),
+    "dist2plane": method("dist2plane", "x", "y", "free"),
+    "dist2plane signed": method("dist2plane", "x", "y", "free", signed=True, scaled=True, keepdim=True),
+    "weighted_midpoint": method("weighted_midpoint", "x", "weights", project=False, floor=MIDPOINT),
+    "weighted_midpoint plain": method("weighted_midpoint", "x", keepdim=True, floor=MIDPOINT),
+    "weighted_midpoint lincomb": method("weighted_midpoint", "x", "weights", lincomb=True, posweight=True, project=False, floor=MIDPOINT),
+    "sproj": method("sproj", "x"),
+    "inv_sproj": method("inv_sproj", "x"),
+}
+CASES = groups([-10.0, -0.7, -0.1, 0.1, 0.7, 10.0])
+# The largest of many errors is compared with the largest of many: with few points it would be chance.
+MANY = groups([-0.7, 1.3], radii=(0.5, 0.99), seed=1, n=200)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float64(name):
+    found = compare64(OPERATIONS[name], CASES)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_float32(name):
+    found = compare32(OPERATIONS[name], MANY)
+    assert not found, "\n".join(found)
