@@ -8,11 +8,12 @@ export PYTORCH_JIT = 0
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint mutants bench clean
 
 help:
 	@echo "make demo    train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
 	@echo "make test    the whole suite, with lint and types"
+	@echo "make mutants which test catches each of the known errors, planted one by one"
 	@echo "make bench   torch and JAX side by side"
 
 # torch first: asked for by a dependency it would come as the build with CUDA.
@@ -31,6 +32,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+mutants: $(READY)
+	$(BIN)/python -m parity_tests.mutants
 
 demo: $(READY)
 	$(BIN)/python examples/migrate_hgat.py $(if $(DATA),--data $(DATA))

@@ -1,18 +1,39 @@
-"""Optimizers on manifolds as optax transformations."""
+"""Optimizers on manifolds as optax transformations, and what goes around them."""
 
+from port_jax.optim import schedules
+from port_jax.optim.clip import clip_grad_norm, clip_grad_value
+from port_jax.optim.from_torch import from_torch
+from port_jax.optim.guard import guard
+from port_jax.optim.optimistic import riemannian_ogd
+from port_jax.optim.precision import compute_copy
+from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.riemannian_adam import RiemannianAdamState, riemannian_adam
+from port_jax.optim.riemannian_adamw import riemannian_adamw
 from port_jax.optim.riemannian_sgd import RiemannianSGDState, riemannian_sgd
+from port_jax.optim.sharpness_aware import sharpness_aware
 from port_jax.optim.sparse_riemannian_adam import sparse_riemannian_adam
 from port_jax.optim.sparse_riemannian_sgd import sparse_riemannian_sgd
 from port_jax.optim.sparse_rows import RowGradients, SparseTransformation
+from port_jax.optim.weight_average import weight_average
 
 __all__ = [
+    "ReduceOnPlateau",
     "RiemannianAdamState",
     "RiemannianSGDState",
     "RowGradients",
     "SparseTransformation",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "compute_copy",
+    "from_torch",
+    "guard",
     "riemannian_adam",
+    "riemannian_adamw",
+    "riemannian_ogd",
     "riemannian_sgd",
+    "schedules",
+    "sharpness_aware",
     "sparse_riemannian_adam",
     "sparse_riemannian_sgd",
+    "weight_average",
 ]

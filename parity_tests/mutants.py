@@ -1,0 +1,197 @@
+"""Plants known errors, one at a time, into a copy of the project and shows which test catches each.
+
+    python -m parity_tests.mutants [NAME ...]
+
+The tests of all chosen mutations have to pass on the copy first. Exit code: 0 if every mutation is caught, 1 if one
+survives, 2 if the text that a mutation replaces is gone or the tests fail without a mutation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).parents[1]
+COPIED = ("port_jax", "weights", "reference_torch", "parity_tests", "examples", "pyproject.toml")
+ADAM, SGD = "parity_tests/optim/test_riemannian_adam.py", "parity_tests/optim/test_riemannian_sgd.py"
+STEREOGRAPHIC = "parity_tests/manifolds/test_stereographic.py"
+HGAT = "parity_tests/models/test_hgat.py"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """An error: in `file`, each `old` text (found exactly once) becomes `new`; one of `tests` has to fail."""
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "a transpose dropped where the matrix is square",
+        "weights/rules.py",
+        (
+            (
+                'TRANSPOSE = Layout("transposed", np.transpose, ',
+                'TRANSPOSE = Layout("transposed", lambda a: a if a.shape == a.shape[::-1] else np.transpose(a), ',
+            ),
+        ),
+        ("parity_tests/weights/test_convert.py", HGAT),
+    ),
+    Mutation(
+        "q and k swapped",
+        "port_jax/layers/hgat.py",
+        (
+            (
+                "gather_receivers(receiver, graph) + gather_senders(sender, graph)",
+                "gather_senders(receiver, graph) + gather_receivers(sender, graph)",
+            ),
+        ),
+        (HGAT,),
+    ),
+    Mutation(
+        "gyration left out of the transport",
+        "port_jax/manifolds/stereographic_math.py",
+        (("return gyration(y, -x, v, k) * (conformal", "return v * (conformal"),),
+        (STEREOGRAPHIC, ADAM),
+    ),
+    Mutation(
+        "lambda_x and lambda_y exchanged",
+        "port_jax/manifolds/stereographic_math.py",
+        (
+            (
+                "return gyration(y, -x, v, k) * (conformal(y, k) / conformal(x, k))",
+                "return gyration(y, -x, v, k) * (conformal(x, k) / conformal(y, k))",
+            ),
+        ),
+        (STEREOGRAPHIC, ADAM),
+    ),
+    Mutation(
+        "c replaced by 1",
+        "port_jax/manifolds/curvatures.py",
+        (("        return -self.c\n", "        return -1.0\n"),),
+        (STEREOGRAPHIC, ADAM),
+    ),
+    Mutation(
+        "momentum of Adam not transported",
+        "port_jax/optim/riemannian_adam.py",
+        (("point, m = manifold.retr_transp(point, u, m)", "point, _ = manifold.retr_transp(point, u, m)"),),
+        (ADAM,),
+    ),
+    Mutation(
+        "momentum of SGD not transported",
+        "port_jax/optim/riemannian_sgd.py",
+        (
+            (
+                "point, b = _retr_transp(manifold, point, -rate * direction, b)",
+                "point, _ = _retr_transp(manifold, point, -rate * direction, b)",
+            ),
+        ),
+        (SGD,),
+    ),
+    Mutation(
+        "v elementwise",
+        "port_jax/optim/riemannian_adam.py",
+        (
+            ("(1 - b2) * manifold.component_inner(point, r)", "(1 - b2) * r * r"),
+            ("shape = jax.eval_shape(manifold.component_inner, point, point).shape", "shape = point.shape"),
+        ),
+        (ADAM,),
+    ),
+    Mutation(
+        "weight decay decoupled",
+        "port_jax/optim/riemannian_adam.py",
+        (
+            ("r = manifold.egrad2rgrad(point, grad + decay * point)", "r = manifold.egrad2rgrad(point, grad)"),
+            (
+                "u = -rate * (m / scalars.bias_correction(b1, count, dtype)) / (root + eps)",
+                "u = -rate * (m / scalars.bias_correction(b1, count, dtype)) / (root + eps) - rate * decay * point",
+            ),
+        ),
+        (ADAM,),
+    ),
+    Mutation(
+        "bias correction off by one",
+        "port_jax/optim/scalars.py",
+        (("-jnp.expm1(count.astype(real) * rate)", "-jnp.expm1((count + 1).astype(real) * rate)"),),
+        (ADAM,),
+    ),
+    Mutation(
+        "softmax over the senders",
+        "port_jax/graphs/softmax.py",
+        (
+            (
+                "total = segment_sum(raised, graph)\n    if self_logits is None:",
+                "total = jax.ops.segment_sum(raised, graph.senders, graph.num_nodes)\n    if self_logits is None:",
+            ),
+        ),
+        ("parity_tests/graphs/test_softmax.py",),
+    ),
+)
+
+
+def planted(mutation: Mutation, text: str) -> str:
+    """The file's text with the error in it; SystemExit(2) where the text to replace is not there exactly once."""
+    for old, new in mutation.edits:
+        if text.count(old) != 1:
+            print(f"{mutation.name}: {old!r} is {text.count(old)} times in {mutation.file}; it has to be there once")
+            raise SystemExit(2)
+        text = text.replace(old, new)
+    return text
+
+
+def run(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    """pytest's exit code on the copy, and the first test that failed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--no-header", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    found = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", found.stdout, re.MULTILINE)
+    return found.returncode, failed.group(1) if failed else (found.stdout + found.stderr)[-2000:]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", help="beginnings of the mutations' names; all without")
+    names = parser.parse_args().names
+    chosen = [m for m in MUTATIONS if not names or any(m.name.startswith(name) for name in names)]
+    sources = {m.file: (HOME / m.file).read_text() for m in chosen}
+    mutants = {m.name: planted(m, sources[m.file]) for m in chosen}
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="mutants_") as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            source = HOME / name
+            ignored = shutil.ignore_patterns("__pycache__", ".*")
+            shutil.copytree(source, copy / name, ignore=ignored) if source.is_dir() else shutil.copy(source, copy)
+        code, failed = run(copy, tuple(dict.fromkeys(test for m in chosen for test in m.tests)))
+        if code:
+            print(f"without a mutation: {failed}")
+            return 2
+        print("| mutation | in | caught by | s |\n| --- | --- | --- | --- |", flush=True)
+        for mutation in chosen:
+            target, begun = copy / mutation.file, time.monotonic()
+            target.write_text(mutants[mutation.name])
+            code, failed = run(copy, mutation.tests)
+            target.write_text(sources[mutation.file])
+            if code not in (0, 1, 2):  # 2 is an error while a test file is imported
+                print(f"pytest on {mutation.name}: {failed}")
+                return 2
+            survivors += code == 0
+            caught = failed.removeprefix("parity_tests/") if code else "**nothing**"
+            seconds = time.monotonic() - begun
+            print(f"| {mutation.name} | {mutation.file} | {caught} | {seconds:.0f} |", flush=True)
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
