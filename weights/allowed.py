@@ -16,7 +16,14 @@ from weights.unpickler import Buildable, checked_key
 
 # Modules that give a pickle power over the machine: no model holds a reference to them.
 DANGEROUS = frozenset(
-    ["os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "ctypes", "importlib", "imp", "runpy", "pty", "platform", "builtins", "__builtin__", "code", "codeop", "commands", "marshal", "pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "webbrowser", "signal", "threading", "multiprocessing", "asyncio", "tempfile", "pathlib", "io", "_io", "types", "inspect", "operator", "_operator", "functools", "itertools", "timeit", "pdb", "bdb", "idlelib", "pip", "setuptools", "distutils", "zipimport", "urllib", "http", "ftplib", "smtplib", "telnetlib", "requests", "gc", "atexit", "site", "tokenize", "ast", "numpy.testing", "torch.hub", "torch.utils.cpp_extension", "torch.jit", "torch.load", "torch.serialization", "torch._dynamo", "torch.distributed"]
+    """
+    os posix nt sys subprocess shutil socket ctypes importlib imp runpy pty platform builtins __builtin__ code
+    codeop commands marshal pickle _pickle cPickle dill cloudpickle joblib webbrowser signal threading
+    multiprocessing asyncio tempfile pathlib io _io types inspect operator _operator functools itertools timeit
+    pdb bdb idlelib pip setuptools distutils zipimport urllib http ftplib smtplib telnetlib requests gc atexit
+    site tokenize ast numpy.testing torch.hub torch.utils.cpp_extension torch.jit torch.load torch.serialization
+    torch._dynamo torch.distributed
+    """.split()  # noqa: SIM905
 )
 
 

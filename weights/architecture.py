@@ -56,7 +56,6 @@ class Architecture:
     groups: the parameters' keys as the training code hands them to the optimizer, a list for each group; None: one
         group in the state_dict's order. Only needed where the authors' code makes several groups.
     optimizer: the name of the optimizer by the configuration, if it says so.
-    frozen: keys that are parameters in torch and are not trained (they take an index in the optimizer's groups).
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
     """

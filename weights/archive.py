@@ -131,8 +131,8 @@ class Archive:
     def _inflated(self, info: zipfile.ZipInfo, out: np.ndarray) -> int:
         packed = np.empty(info.compress_size, np.uint8)
         read_into(self.file.fileno(), self._start(info), packed, info.filename)
-        engine, view, at, crc = zlib.decompressobj(-15), memoryview(out), 0, 0
-        feed: bytes | memoryview = memoryview(packed)
+        engine, view, at, crc = zlib.decompressobj(-15), out.data, 0, 0
+        feed: bytes | memoryview = packed.data
         try:
             while at < len(out):
                 chunk = engine.decompress(feed, min(CHUNK, len(out) - at))
@@ -154,7 +154,7 @@ class Archive:
 
 def read_into(fd: int, start: int, out: np.ndarray, what: str) -> int:
     """Fills `out` (uint8) from byte `start` of a file and returns the CRC-32; memory stays at `out`'s."""
-    view, at, crc = memoryview(out), 0, 0
+    view, at, crc = out.data, 0, 0
     while at < len(out):
         got = os.preadv(fd, [view[at : at + CHUNK]], start + at)
         if not got:

@@ -199,7 +199,8 @@ def _manifolds(table: Architecture | None, model: Any, parts: Sections, entries:
 
 
 def _optimizer(table: Architecture | None, parts: Sections, settings: Settings, config: Mapping[str, Any], params: dict,
-               entries: Sequence[Entry], moved: Any, groups: Sequence[Sequence[str]] | None) -> tuple[Any, Any, optimizers.Plan]:  # fmt: skip
+               entries: Sequence[Entry], moved: Any,
+               groups: Sequence[Sequence[str]] | None) -> tuple[Any, Any, optimizers.Plan]:  # fmt: skip
     raw = parts.optimizer
     assert raw is not None
     chosen = optimizers.choose(raw, table.optimizer(config) if table else None)

@@ -59,9 +59,10 @@ def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Cur
 
 
 @app.command()
-def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write: Orbax arrays, config.json, report.json.")], config: Config = None,
+def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write: Orbax arrays and JSON.")], config: Config = None,
             arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
-            optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state too.")] = True, as_json: Json = False) -> None:  # fmt: skip
+            optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
+            as_json: Json = False) -> None:  # fmt: skip
     """Convert a torch checkpoint, optimizer state included, to a folder that weights.restore reads."""
     from weights.checkpoint import load
     from weights.inspect import show_converted
@@ -87,8 +88,9 @@ def export(
 
 
 @app.command()
-def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
-           converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote, instead of converting again.")] = None,
+def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
+           group: Groups = None,
+           converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote.")] = None,
            graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; a random graph without.")] = None,
            level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
            seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0, as_json: Json = False) -> None:  # fmt: skip
@@ -146,7 +148,7 @@ def _manifold(text: str) -> tuple[str, Any]:
             f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
         )
     try:
-        return key, cls(float(value)) if value else cls()
+        return key, cls(*([float(value)] if value else []))
     except (TypeError, ValueError) as error:
         raise Usage(
             f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"

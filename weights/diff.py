@@ -32,13 +32,13 @@ def compare(a: Path, b: Path) -> list[Row]:
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
         x, y = left.get(key), right.get(key)
-        names = [_named(side, key) for side in (left, right)]
+        a_is, b_is = _named(left, key), _named(right, key)
         if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype or x.shape != y.shape:
-            rows.append(Row(key, *names, equal=key in left and key in right and _equal(x, y)))
+            rows.append(Row(key, a_is, b_is, key in left and key in right and _equal(x, y)))
         elif same_bits(x, y) or not x.size:
-            rows.append(Row(key, *names, equal=True))
+            rows.append(Row(key, a_is, b_is, True))
         else:
-            rows.append(Row(key, *names, False, *_distance(x, y)))
+            rows.append(Row(key, a_is, b_is, False, *_distance(x, y)))
     return rows
 
 

@@ -90,7 +90,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     roles = [row["role"] for row in report["tensors"]]
     console = Console()
     console.print(
-        f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, {roles.count('tied')} tied names",
+        f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, "
+        f"{roles.count('tied')} tied names",
         highlight=False,
     )
     for name, entry in report["settings"].items():

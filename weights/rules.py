@@ -73,9 +73,9 @@ def chain(*operations: Layout) -> Layout:
 class Rule:
     """What becomes of the keys that match `key`.
 
-    `{i}` in a pattern stands for digits, `{i:any}` for anything without a dot, `{i:deep}` for anything at all; the same names in `path` and `tied` take what
-    they matched. Exactly one of: `path`, a slash-separated flax path; `tied`, the key that this one repeats bit by bit;
-    neither, a constant, carried verbatim.
+    `{i}` in a pattern stands for digits, `{i:any}` for anything without a dot, `{i:deep}` for anything at all; the same
+    names in `path` and `tied` take what they matched. Exactly one of: `path`, a slash-separated flax path; `tied`, the key
+    that this one repeats bit by bit; neither, a constant, carried verbatim.
     """
 
     key: str

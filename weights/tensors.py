@@ -93,7 +93,9 @@ def checked(
             f"a tensor has offset {_short(offset)}, shape {_short(shape)} and stride {_short(stride)}",
             "The file is damaged",
         )
-    assert isinstance(offset, int) and isinstance(shape, tuple) and isinstance(stride, tuple)
+    assert isinstance(offset, int)
+    assert isinstance(shape, tuple)
+    assert isinstance(stride, tuple)
     if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
         raise Unreadable(f"a tensor has {len(shape)} dimensions and {len(stride)} strides", "The file is damaged")
     room = storage.numel

@@ -222,8 +222,11 @@ def called(function: object, args: tuple) -> object:
     """What the pickle gets for calling `function`: data if it is on the list, Refused otherwise."""
     call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
     if call is None:
-        raise Refused(f"the pickle calls {function if isinstance(function, (Known, Name)) else _kind(function)}, which is not on the reader's list",
-                      "If the file is trusted, load it in torch and save its state_dict alone")  # fmt: skip
+        name = function if isinstance(function, (Known, Name)) else _kind(function)
+        raise Refused(
+            f"the pickle calls {name}, which is not on the reader's list",
+            "If the file is trusted, load it in torch and save its state_dict alone",
+        )
     return call(*args)
 
 
@@ -241,7 +244,7 @@ def fill(array: np.ndarray, state: object) -> None:
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
         raise ValueError
     flat = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if fortran else "C")
-    array.__setstate__((1, tuple(shape), dtype, bool(fortran), flat.tobytes(order="F" if fortran else "C")))
+    array.__setstate__((1, tuple(shape), dtype, np.bool_(fortran), flat.tobytes(order="F" if fortran else "C")))
 
 
 def checked_key(key: object, depth: int = 0) -> None:

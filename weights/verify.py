@@ -1,4 +1,4 @@
-"""Torch beside JAX on one checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. The one module here that imports torch."""
+"""Torch beside JAX on one checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Imports torch when called."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def write(path: str | Path, root: object) -> None:
             flat = np.ascontiguousarray(storage.read())
             if flat.dtype.byteorder == ">":
                 flat = flat.byteswap()
-            _entry(file, f"{top}/data/{key}", memoryview(flat.view(np.uint8)))
+            _entry(file, f"{top}/data/{key}", flat.view(np.uint8).data)
             storage.forget()
         _entry(file, f"{top}/version", b"3\n")
 

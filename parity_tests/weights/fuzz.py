@@ -65,8 +65,8 @@ def attempt(path: Path) -> str:
     try:
         ckpt = weights.load(path, arch="tree", manifolds={"emb": PoincareBall(0.7)})
     except ConversionError as error:
-        assert str(error).startswith(str(path)), error
-        assert error.remedy, error
+        if not str(error).startswith(str(path)) or not error.remedy:
+            raise RuntimeError(f"a message without file or remedy: {error}") from error
         return type(error).__name__
     assert ckpt.variables["params"]
     return "read"

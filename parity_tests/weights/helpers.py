@@ -66,7 +66,8 @@ def assert_deep_equal(a, b, at: str = "file") -> None:
         for i, (x, y) in enumerate(zip(a, b)):
             assert_deep_equal(x, y, f"{at}[{i}]")
     elif isinstance(a, np.ndarray):
-        assert a.dtype == b.dtype and np.array_equal(a, b), at
+        assert a.dtype == b.dtype, at
+        assert np.array_equal(a, b), at
     else:
         assert a == b or a != a, f"{at}: {a} {b}"
 

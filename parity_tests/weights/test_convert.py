@@ -114,8 +114,8 @@ def test_a_transposed_weight_is_recognised(tmp_path):
 
     with pytest.raises(Unmatched, match=r"has shape \(3, 2\); the model takes \(2, 3\) \(its transpose would fit\)"):
         plan({"a.weight": from_array(np.ones((3, 2)))}, linear("a", "params/a")[:1], {"params/a/kernel": (3, 2)})
+    twice = {"a.weight": from_array(np.ones((3, 2))), "b.weight": from_array(np.ones((3, 2)))}
     with pytest.raises(Unmatched, match="both become params/a/kernel"):
-        twice = {"a.weight": from_array(np.ones((3, 2))), "b.weight": from_array(np.ones((3, 2)))}
         plan(twice, [linear("a", "params/a")[0], linear("b", "params/a")[0]], {"params/a/kernel": (2, 3)})
 
 

@@ -247,8 +247,8 @@ def test_param_names_and_groups(tmp_path):
 def test_an_architecture_knows_its_groups(tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
     torch.manual_seed(0)
-    parameters = {"emb": torch.nn.Parameter(0.1 * torch.randn(4, 5)), "att": torch.nn.Parameter(torch.randn(1, 2, 5)),
-                  "layers.0.weight": torch.nn.Parameter(torch.randn(5, 5)), "layers.0.bias": torch.nn.Parameter(torch.randn(5))}  # fmt: skip
+    parameters = {"emb": (4, 5), "att": (1, 2, 5), "layers.0.weight": (5, 5), "layers.0.bias": (5,)}
+    parameters = {key: torch.nn.Parameter(0.1 * torch.randn(shape)) for key, shape in parameters.items()}
     opt = torch.optim.Adam([{"params": [parameters[k] for k in ("emb", "att", "layers.0.weight")], "weight_decay": 0.1},
                             {"params": [parameters["layers.0.bias"]]}])  # fmt: skip
     sum((p**2).sum() for p in parameters.values()).backward()

@@ -154,7 +154,8 @@ def test_hypll_tensors(tmp_path, monkeypatch):
 
 def test_plain_data_around_the_tensors(tmp_path):
     tree = {
-        "args": argparse.Namespace(lr=0.1, name="x"), "array": np.arange(6.0).reshape(2, 3), "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "args": argparse.Namespace(lr=0.1, name="x"), "array": np.arange(6.0).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
         "scalar": np.float64(0.1), "size": torch.Size([2, 3]), "path": pathlib.PurePosixPath("a/b"), "set": {1, 2}, "complex": 1j,
         "long": 1 << 70, "bytes": b"\x00\xff", "nan": float("nan"), "w": torch.ones(2),
     }  # fmt: skip

@@ -67,8 +67,10 @@ def group_count(kind: str, counts: Mapping[int, int], number: int) -> int:
     if kind == DOUBLE:
         counts = {index: count - 2 * turn_of for turn_of, (index, count) in enumerate(counts.items())}
     if len(set(counts.values())) > 1:
-        raise Unmatched(f"the parameters of group {number} have seen {sorted(set(counts.values()))} gradients; the file has one count for all",
-                        "Give every parameter a gradient at each step, or convert from geoopt 0.5.1")  # fmt: skip
+        raise Unmatched(
+            f"the parameters of group {number} have seen {sorted(set(counts.values()))} gradients; the file has one count",
+            "Give every parameter a gradient at each step, or convert from geoopt 0.5.1",
+        )
     return next(iter(counts.values()))
 
 

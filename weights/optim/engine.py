@@ -151,7 +151,7 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry]) -> dict
     written: dict[int, dict] = {}
     for number, (group, indexes, moving) in enumerate(zip(raw["param_groups"], plan.listed, plan.parts)):
         _, count, trees = table.unpack(inner[number])
-        tally = {p: int(n) for p, n in flatten(count).items() if _is_array(n)} if count is not None else {}
+        tally = {p: int(np.asarray(n)) for p, n in flatten(count).items() if _is_array(n)} if count is not None else {}
         values = {name: flatten(trees[field]) for name, field in table.moments.items() if trees.get(field) is not None}
         own: dict[int, int] = {}
         for index in indexes:
