@@ -19,12 +19,12 @@ class Raw(NamedTuple):
     name: str
     manifold: Callable[..., Manifold]
     fixed: Callable[..., Manifold]
-    start: Callable[[float], float]
+    start: Callable[[float], Float[Array, ""] | float]
 
 
 KINDS: Mapping[str, Raw] = {
-    "PoincareBall": Raw("isp_c", PoincareBall.from_raw, PoincareBall, PoincareBall.to_raw),
-    "Lorentz": Raw("k", Lorentz, Lorentz, float),
+    "PoincareBall": Raw("isp_c", PoincareBall.from_raw, PoincareBall, lambda c: PoincareBall(c).isp_c),
+    "Lorentz": Raw("k", Lorentz, Lorentz, lambda k: k),
 }
 
 

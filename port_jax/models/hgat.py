@@ -66,7 +66,9 @@ class HGAT(nn.Module):
         given = self.curvature
         curvature = (float(given),) * depth if isinstance(given, (int, float)) else tuple(float(c) for c in given)
         if len(curvature) != depth or min(curvature) <= 0:
-            raise ValueError(f"curvature: found {given}; give one positive number, or {depth}, one for each manifold 0..{depth - 1}")
+            raise ValueError(
+                f"curvature: found {given}; give one positive number, or {depth}, one for each manifold 0..{depth - 1}"
+            )
         object.__setattr__(self, "curvature", curvature)
         super().__post_init__()
 
@@ -113,7 +115,13 @@ class HGAT(nn.Module):
                  masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """Class logits where the model has a classifier, else the embeddings."""
         h = self.encode(x, graph, node_features, masks, deterministic)
-        return h if self.decoder is None else self.decoder(self._at(len(self.features)), h)
+        return h if self.decoder is None else self.classify(h)
+
+    def classify(self, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
+        """Class logits of embeddings."""
+        if self.decoder is None:
+            raise ValueError("the model has no classifier: found num_classes=None; make it with num_classes")
+        return self.decoder(self._at(len(self.features)), h)
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Fermi-Dirac probability of each link (i, j): 1 / (exp((d(h_i, h_j)^2 - r) / t) + 1)."""
@@ -148,7 +156,9 @@ class HGAT(nn.Module):
         if self.preset == "markov_blanket":
             given = None if graph.edge_features is None else graph.edge_features.shape[-1]
             if (given or 0) != self.edge_features:
-                raise ValueError(f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}")
+                raise ValueError(
+                    f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}"
+                )
             if self.node_features:
                 require_shape("node_features", node_features, (graph.num_nodes, self.node_features))
                 require_finite("node_features", node_features)

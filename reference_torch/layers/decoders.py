@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from geoopt import Lorentz, PoincareBall
+from geoopt import Lorentz, Stereographic
 from geoopt.layers.stereographic import Distance2StereographicHyperplanes
 from geoopt.manifolds.lorentz.math import lorentz_to_poincare
 from torch import Tensor, nn
@@ -38,7 +38,8 @@ class Hyperplanes(Distance2StereographicHyperplanes):
     """Class logits as signed distances to hyperplanes of the ball; points of a hyperboloid go to the unit ball first."""
 
     def __init__(self, features: int, num_classes: int, manifold):
-        ball = PoincareBall(1.0) if isinstance(manifold, Lorentz) else manifold
+        # Stereographic(-1) is the unit ball exactly; PoincareBall(1.0) stores softplus's inverse, whose rounding shows in float64.
+        ball = Stereographic(-1.0) if isinstance(manifold, Lorentz) else manifold
         super().__init__(features, num_classes, ball=ball, init_std=0.1)
 
     def forward(self, manifold, h: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,0 +1,236 @@
+"""Moves an HGAT from PyTorch to JAX, on real input: train, convert, verify, go on in both, compare.
+
+    python examples/migrate_hgat.py                                  # the class hierarchy of Python's standard library
+    python examples/migrate_hgat.py --data ../shared/data/airport.npz
+    python examples/migrate_hgat.py --preset gil --manifold Lorentz
+
+Leaves in --out: hgat.pth (torch), graph.npz, converted/ (JAX), report.json, losses.png and disk.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+import optax
+import torch
+from geoopt.optim import RiemannianAdam
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import weights
+from port_jax.data import GraphData, load_graph, row_normalized, sample_negatives, split_edges, split_nodes
+from port_jax.graphs import Graph
+from port_jax.losses import binary_cross_entropy, cross_entropy
+from port_jax.manifolds import Lorentz, lorentz_to_poincare
+from port_jax.metrics import accuracy, roc_auc
+from port_jax.plots import plot_disk
+from reference_torch.graphs.graph import Graph as TorchGraph
+from reference_torch.models.hgat import HGAT
+
+mpl.use("agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+CHUNK = 10  # steps of one compiled scan
+
+
+class Problem:
+    """Link prediction and node classification on one graph, as numpy arrays that both sides share."""
+
+    def __init__(self, data: GraphData, steps: int):
+        self.links = split_edges(data.edges, data.num_nodes, seed=0)
+        if data.labels is None:
+            raise SystemExit(f"{data.name}: the file has no labels; this example also classifies nodes")
+        self.labels, self.nodes = data.labels, split_nodes(data.labels, seed=0)
+        self.x = row_normalized(data.features)
+        self.edges, self.train = data.edges, self.links.train
+        self.graph = Graph.from_edges(self.train[:, 0], self.train[:, 1], num_nodes=data.num_nodes).undirected()
+        every = sample_negatives(data.edges, data.num_nodes, min(steps, 8) * len(self.train), seed=1)
+        self.negatives = np.array_split(every, min(steps, 8))
+
+    def false_pairs(self, step: int) -> np.ndarray:
+        """Pairs without a link for one step: one of eight draws in turn."""
+        return self.negatives[step % len(self.negatives)][: len(self.train)]
+
+    def scores(self, score: Any, logits: np.ndarray) -> dict[str, float]:
+        """ROC AUC of the test links, accuracy on the test nodes."""
+        pairs = np.concatenate([self.links.test, self.links.test_false])
+        truth = np.arange(len(pairs)) < len(self.links.test)
+        found = {"test ROC AUC, links": roc_auc(truth, np.asarray(score(pairs)))}
+        return {**found, "test accuracy, classes": accuracy(self.labels[self.nodes.test], np.argmax(logits, 1)[self.nodes.test])}
+
+
+class TorchSide:
+    """The reference model, its optimizer, and one training step."""
+
+    def __init__(self, problem: Problem, config: dict[str, Any], lr: float):
+        torch.manual_seed(0)
+        self.problem, self.model = problem, HGAT(**config)
+        self.optimizer = RiemannianAdam(self.model.parameters(), lr=lr, stabilize=10)
+        self.x, self.graph = torch.as_tensor(problem.x), TorchGraph.from_arrays(problem.graph)
+        self.labels, self.nodes = torch.as_tensor(problem.labels).long(), torch.as_tensor(problem.nodes.train).long()
+
+    def step(self, number: int) -> float:
+        self.optimizer.zero_grad()
+        h = self.model.encode(self.x, self.graph)
+        near, far = (self.model.score(h, torch.as_tensor(p).long()) for p in (self.problem.train, self.problem.false_pairs(number)))
+        links = F.binary_cross_entropy(near, torch.ones_like(near)) + F.binary_cross_entropy(far, torch.zeros_like(far))
+        logits = self.model.decoder(self.model.manifolds[-1], h)
+        loss = links + F.cross_entropy(logits[self.nodes], self.labels[self.nodes])
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def run(self, first: int, count: int, what: str) -> tuple[list[float], float]:
+        """Losses of `count` steps, and seconds per step."""
+        losses, start = [], time.perf_counter()
+        with tqdm(range(first, first + count), desc=what, unit="step") as bar:
+            for number in bar:
+                losses.append(self.step(number))
+                bar.set_postfix(loss=f"{losses[-1]:.4f}")
+        return losses, (time.perf_counter() - start) / count
+
+
+class JaxSide:
+    """The converted model and optimizer state, and the same step under jit and scan."""
+
+    def __init__(self, problem: Problem, checkpoint: weights.Checkpoint):
+        self.problem, self.checkpoint = problem, checkpoint
+        self.params, self.state = checkpoint.variables["params"], checkpoint.opt_state
+        self.x, self.pairs = jnp.asarray(problem.x), jnp.asarray(problem.train)
+        self.run_chunk = jax.jit(self._chunk, donate_argnums=0)
+
+    def loss(self, params: Any, graph: Graph, far_pairs: jax.Array) -> jax.Array:
+        model, nodes = self.checkpoint.model, self.problem.nodes.train
+        variables = {**self.checkpoint.variables, "params": params}
+        h = model.apply(variables, self.x, graph, method="encode")
+        near, far = (model.apply(variables, h, pairs, method="score") for pairs in (self.pairs, far_pairs))
+        logits = model.apply(variables, h, method="classify")
+        links = binary_cross_entropy(near, 1.0) + binary_cross_entropy(far, 0.0)
+        return links + cross_entropy(logits[nodes], jnp.asarray(self.problem.labels[nodes]))
+
+    def _chunk(self, carry: Any, graph: Graph, far_pairs: jax.Array) -> tuple[Any, jax.Array]:
+        def step(carry: Any, far: jax.Array) -> tuple[Any, jax.Array]:
+            params, state = carry
+            value, grads = jax.value_and_grad(self.loss)(params, graph, far)
+            updates, state = self.checkpoint.optimizer.update(grads, state, params)
+            return (optax.apply_updates(params, updates), state), value
+
+        return jax.lax.scan(step, carry, far_pairs)
+
+    def run(self, first: int, count: int, what: str) -> tuple[list[float], float, float]:
+        """Losses, seconds per step, and the seconds that compiling took."""
+        false = np.stack([self.problem.false_pairs(first + i) for i in range(count)]).reshape(-1, CHUNK, *self.pairs.shape)
+        carry = (self.params, self.state)
+        start = time.perf_counter()
+        compiled = self.run_chunk.lower(carry, self.problem.graph, jnp.asarray(false[0])).compile()
+        compiling, losses = time.perf_counter() - start, []
+        start = time.perf_counter()
+        with tqdm(total=count, desc=what, unit="step") as bar:
+            for chunk in false:
+                carry, values = compiled(carry, self.problem.graph, jnp.asarray(chunk))
+                losses += np.asarray(values).tolist()
+                bar.update(CHUNK)
+                bar.set_postfix(loss=f"{losses[-1]:.4f}")
+        self.params, self.state = jax.block_until_ready(carry)
+        return losses, (time.perf_counter() - start) / count, compiling
+
+
+def shell(*arguments: str | Path) -> None:
+    """Runs `hyperport` as a person would, and stops where it fails."""
+    print("\n$ hyperport", *arguments, flush=True)
+    done = subprocess.run([Path(sys.executable).parent / "hyperport", *map(str, arguments)], check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+
+
+def draw_losses(path: Path, start: list[float], theirs: list[float], ours: list[float]) -> None:
+    fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    after = np.arange(len(start), len(start) + len(theirs))
+    ax.plot(np.arange(len(start)), start, color="0.6", label="torch, before the conversion")
+    ax.plot(after, theirs, color="C0", lw=4, alpha=0.4, label="torch, going on")
+    ax.plot(after, ours, color="C3", lw=1.2, label="JAX, from the converted state")
+    ax.axvline(len(start), color="0.8", lw=0.8)
+    ax.set(xlabel="step", ylabel="loss", title="One curve: the optimizer's state came along")
+    ax.legend()
+    fig.savefig(path, dpi=130)
+
+
+def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None:
+    points = lorentz_to_poincare(h, manifold.k) if isinstance(manifold, Lorentz) else h * jnp.sqrt(manifold.c)
+    fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
+    plot_disk(np.asarray(points), problem.edges.T, labels=problem.labels, ax=ax)
+    fig.savefig(path, dpi=130)
+
+
+def main() -> None:
+    about = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser(description=about, epilog="example: python examples/migrate_hgat.py --data ../shared/data/airport.npz")
+    parser.add_argument("--data", type=Path, help="an .npz graph; the standard library's classes without")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what it leaves (default: out)")
+    parser.add_argument("--preset", default="htgn", choices=["hat", "htgn", "gil", "markov_blanket"])
+    parser.add_argument("--manifold", default="PoincareBall", choices=["PoincareBall", "Lorentz"])
+    parser.add_argument("--steps", type=int, default=100, help="steps before the conversion, and again after it (default: 100)")
+    args = parser.parse_args()
+    if args.steps % CHUNK:
+        parser.error(f"--steps: found {args.steps}; give a multiple of {CHUNK}")
+    args.out.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_platforms", "cpu")
+    torch.set_num_threads(2)
+
+    data = load_graph(args.data)
+    problem = Problem(data, args.steps)
+    print(f"{data.name}: {data.num_nodes} nodes, {data.edges.shape[1]} edges, {data.num_classes} classes")
+    np.savez(args.out / "graph.npz", edges=problem.train.T, features=problem.x)
+    config = {"in_features": problem.x.shape[1], "features": [16, 2], "heads": 4, "preset": args.preset, "manifold": args.manifold,
+              "curvature": 1.0, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
+    theirs = TorchSide(problem, config, lr=0.01)
+    before, _ = theirs.run(0, args.steps, "training in torch")
+    file = args.out / "hgat.pth"
+    stated = {**config, "arch": "hgat", "optimizer": {"name": "RiemannianAdam"}}
+    torch.save({"model": theirs.model.state_dict(), "optimizer": theirs.optimizer.state_dict(), "epoch": args.steps, "config": stated}, file)
+
+    shell("convert", file, "--out", args.out / "converted")
+    shell("verify", file, "--converted", args.out / "converted", "--graph", args.out / "graph.npz", "--report", args.out / "verify.json")
+
+    print()
+    checkpoint = weights.restore(args.out / "converted")
+    ours = JaxSide(problem, checkpoint)
+    losses_jax, seconds_jax, compiling = ours.run(args.steps, args.steps, "going on in JAX")
+    losses_torch, seconds_torch = theirs.run(args.steps, args.steps, "going on in torch")
+
+    variables = {**checkpoint.variables, "params": ours.params}
+    h = checkpoint.model.apply(variables, ours.x, problem.graph, method="encode")
+    metrics = problem.scores(lambda pairs: checkpoint.model.apply(variables, h, pairs, method="score"),
+                             np.asarray(checkpoint.model.apply(variables, h, method="classify")))  # fmt: skip
+    apart = float(np.max(np.abs(np.subtract(losses_torch, losses_jax)) / np.abs(losses_torch)))
+    report = {
+        "graph": {"name": data.name, "nodes": data.num_nodes, "edges": int(data.edges.shape[1])},
+        "config": stated,
+        "verify": json.loads((args.out / "verify.json").read_text()),
+        "losses": {"torch before": before, "torch after": losses_torch, "JAX after": losses_jax},
+        "largest relative difference of the losses after the conversion": apart,
+        "seconds per step": {"torch": seconds_torch, "JAX": seconds_jax, "ratio": seconds_torch / seconds_jax},
+        "seconds to compile": compiling,
+        "metrics in JAX": metrics,
+    }
+    (args.out / "report.json").write_text(json.dumps(report, indent=1))
+    draw_losses(args.out / "losses.png", before, losses_torch, losses_jax)
+    draw_disk(args.out / "disk.png", problem, checkpoint.model.manifold_at(-1, ours.params), h)
+    print(f"\nlosses after the conversion: torch and JAX at most {apart:.1e} apart (relative), over {args.steps} steps in float32")
+    print(f"seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {seconds_torch / seconds_jax:.1f} (compiling: {compiling:.0f} s, once)")
+    print(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+    print(f"left in {args.out}: report.json, losses.png, disk.png, hgat.pth, converted/")
+
+
+if __name__ == "__main__":
+    main()

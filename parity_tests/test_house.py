@@ -1,0 +1,103 @@
+"""The house keeps its order: who imports whom, one stem in four rooms, no torch where it does not belong, no overlong file."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Room -> what it must not import. A prefix counts with everything below it.
+FORBIDDEN = {
+    "port_jax": ("torch", "geoopt", "weights", "reference_torch", "parity_tests"),
+    "port_jax/manifolds": ("port_jax.optim", "port_jax.graphs", "port_jax.layers", "port_jax.models"),
+    "port_jax/graphs": ("port_jax.optim", "port_jax.layers", "port_jax.models", "port_jax.manifolds"),
+    "port_jax/layers": ("port_jax.optim", "port_jax.models"),
+    "port_jax/optim": ("port_jax.graphs", "port_jax.layers", "port_jax.models"),
+    "reference_torch": ("jax", "flax", "optax", "port_jax", "weights", "parity_tests"),
+    "weights": ("torch", "geoopt", "parity_tests"),
+}
+
+# Files that may stand outside the rules, with the reason.
+MAY_IMPORT = {
+    "weights/verify.py": "compares with torch, which it imports when it runs",
+}
+UNPAIRED = {
+    # port_jax models and layers without a torch original of the same stem
+    "port_jax/layers/activations.py": "torch has them",
+    "port_jax/layers/curvature.py": "geoopt's manifolds are modules themselves",
+}
+LONG = 400
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(p for p in (ROOT / folder).rglob("*.py") if p.name != "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, at any depth of nesting."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_rooms_import_only_what_they_may(room: str):
+    wrong = []
+    for path in sources(room):
+        relative = path.relative_to(ROOT).as_posix()
+        if relative in MAY_IMPORT:
+            continue
+        for name in imported(path):
+            if any(name == no or name.startswith(no + ".") for no in FORBIDDEN[room]):
+                wrong.append(f"{relative} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_the_tests():
+    for room in ("port_jax", "reference_torch", "weights", "benchmarks", "examples"):
+        for path in sources(room):
+            assert not any(name.split(".")[0] == "parity_tests" for name in imported(path)), path
+
+
+@pytest.mark.parametrize("package", ["port_jax", "weights", "port_jax.models", "port_jax.optim", "weights.cli"])
+def test_import_brings_no_torch(package: str):
+    code = f"import sys, {package}; sys.exit(sorted(m for m in sys.modules if m.split('.')[0] in ('torch', 'geoopt')) != [])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("subject", ["layers", "models"])
+def test_each_stem_has_its_rooms(subject: str):
+    """A layer or model of port_jax has its original in reference_torch and its test; a model also has its table of weights."""
+    missing = []
+    for path in sources(f"port_jax/{subject}"):
+        relative = f"port_jax/{subject}/{path.name}"
+        if relative in UNPAIRED:
+            continue
+        rooms = [f"reference_torch/{subject}/{path.name}"]
+        if subject == "models":
+            rooms += [f"weights/models/{path.name}", f"parity_tests/models/test_{path.name}"]
+        missing += [f"{relative} has no {room}" for room in rooms if not (ROOT / room).exists()]
+    assert not missing, "\n".join(missing)
+
+
+@pytest.mark.parametrize("subject", ["manifolds", "optim"])
+def test_each_manifold_and_optimizer_has_its_test(subject: str):
+    tests = "\n".join(p.read_text() for p in sources(f"parity_tests/{subject}"))
+    for path in sources(f"port_jax/{subject}"):
+        module = f"port_jax.{subject}"
+        names = [n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+        public = [name for name in names if not name.startswith("_")]
+        assert f"{module}.{path.stem}" in tests or any(name in tests for name in public), f"no test names anything of {path.name}"
+
+
+def test_files_fit_in_a_head():
+    rooms = ("port_jax", "weights", "reference_torch", "parity_tests", "benchmarks", "examples")
+    long = {p.relative_to(ROOT).as_posix(): n for r in rooms for p in sources(r) if (n := len(p.read_text().splitlines())) > LONG}
+    assert not long, f"over {LONG} lines: {long}"
