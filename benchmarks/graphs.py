@@ -1,15 +1,13 @@
-"""Segment operations and sparse products, torch beside JAX: `python -m benchmarks.graphs [--quick]`.
+"""Segment operations and sparse products, torch beside JAX: `python -m benchmarks graphs [--quick]`.
 
 The torch side is what a geoopt user's attention layer runs: index_select, scatter_reduce and index_add over edges in an
-order of their own. Forward, and forward with the vector-Jacobian product, float32, two threads each, runs interleaved.
+order of their own. Forward, and forward with the vector-Jacobian product, in float32.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,39 +15,39 @@ import numpy as np
 import torch
 
 from benchmarks.powerlaw import powerlaw_edges
-from port_jax.graphs import Graph, aggregate, edge_dot, gather_receivers, gather_senders, segment_softmax, segment_sum
+from benchmarks.timing import interleaved
+from port_jax.graphs import (
+    Graph,
+    aggregate,
+    edge_dot,
+    gather_receivers,
+    gather_senders,
+    segment_softmax,
+    segment_sum,
+)
 
 HEADS, WIDTH = 4, 16
-SIZES = {"airport-sized": (3_188, 40_448), "power-law": (169_343, 1_335_586)}
+SIZES = {"airport-sized": (3_188, 40_448), "power-law, 1.3 M edges": (169_343, 1_335_586)}
 
 
-class Row(NamedTuple):
-    """One line of the table: milliseconds are medians, the ratio is the median of those of neighbouring runs."""
-
-    work: str
-    graph: str
-    torch_ms: float
-    jax_ms: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    first_call_s: float
-
-
-def rows(quick: bool = False) -> list[Row]:
-    """All operations on both graphs; `quick` leaves out the large one."""
-    table = []
-    for name, (nodes, edges) in SIZES.items():
-        if quick and name == "power-law":
-            continue
+def rows(quick: bool = False) -> list[dict[str, Any]]:
+    """One row per operation, direction and graph; `quick` leaves out the large graph."""
+    found = []
+    for name, (nodes, edges) in list(SIZES.items())[: 1 if quick else None]:
         case = _Case(nodes, edges)
         for work, (original, port, kinds) in OPERATIONS.items():
             for backward in (False, True):
-                label = f"{work}, {'forward + backward' if backward else 'forward'}"
-                table.append(
-                    Row(label, name, *case.compare(original, port, kinds, backward, 21 if nodes < 10_000 else 7))
+                torch_run, jax_run = case.pair(original, port, kinds, backward)
+                timings = interleaved({"torch": torch_run, "jax": jax_run}, repeats=21 if nodes < 10_000 else 7)
+                found.append(
+                    {
+                        "work": f"{work}, {'forward + backward' if backward else 'forward'}, {name}",
+                        "torch": timings["torch"]._asdict(),
+                        "jax": timings["jax"]._asdict(),
+                        "ratio": timings["torch"].median / timings["jax"].median,
+                    }
                 )
-    return table
+    return found
 
 
 class _Case:
@@ -63,19 +61,15 @@ class _Case:
         shapes = {"edge": (edges, HEADS), "score": (nodes, HEADS), "node": (nodes, HEADS, WIDTH)}
         self.arrays = {kind: rng.standard_normal((2, *shape), dtype=np.float32) for kind, shape in shapes.items()}
 
-    def compare(
-        self,
-        original: Callable[..., Any],
-        port: Callable[..., Any],
-        kinds: tuple[str, ...],
-        backward: bool,
-        repeats: int,
-    ) -> tuple[float, ...]:
+    def pair(
+        self, original: Callable[..., Any], port: Callable[..., Any], kinds: tuple[str, ...], backward: bool
+    ) -> tuple[Callable[[], Any], Callable[[], Any]]:
+        """The same work on both sides, on the same numbers."""
         arrays = [self.arrays[kind][kinds[:i].count(kind)] for i, kind in enumerate(kinds)]
         xs = [torch.tensor(a, requires_grad=backward) for a in arrays]
         cotangent = torch.randn(original(*xs, self.index).shape)
 
-        def run_torch() -> Any:
+        def torch_run() -> Any:
             out = original(*xs, self.index)
             return torch.autograd.grad(out, xs, cotangent) if backward else out
 
@@ -85,19 +79,7 @@ class _Case:
 
         call = jax.jit(pulled if backward else lambda args, graph, _: port(*args, graph))
         inputs = [jnp.asarray(a) for a in arrays], self.graph, jnp.asarray(cotangent.numpy())
-        start = time.perf_counter()
-        jax.block_until_ready(call(*inputs))
-        first = time.perf_counter() - start
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            run_torch()
-            middle = time.perf_counter()
-            jax.block_until_ready(call(*inputs))
-            times.append((1e3 * (middle - start), 1e3 * (time.perf_counter() - middle)))
-        theirs, ours = np.array(times).T
-        low, ratio, high = np.percentile(theirs / ours, [25, 50, 75])
-        return float(np.median(theirs)), float(np.median(ours)), float(ratio), float(low), float(high), first
+        return torch_run, lambda: jax.block_until_ready(call(*inputs))
 
 
 Index = tuple[torch.Tensor, torch.Tensor, int]
@@ -141,16 +123,3 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[str, .
     "aggregate [E, 4] x [N, 4, 16]": (_torch_aggregate, aggregate, ("edge", "node")),
     "graph attention, 4 heads of 16": (_torch_attention, _attention, ("score", "score", "node")),
 }
-
-
-def main() -> None:
-    torch.set_num_threads(2)
-    print(f"{'work':52}{'graph':15}{'torch ms':>9}{'jax ms':>9}{'ratio':>7}  (quartiles)    first call s")
-    for row in rows("--quick" in sys.argv):
-        spread = f"({row.ratio_low:.1f} .. {row.ratio_high:.1f})"
-        times = f"{row.torch_ms:9.2f}{row.jax_ms:9.2f}{row.ratio:7.1f}"
-        print(f"{row.work:52}{row.graph:15}{times}  {spread:16}{row.first_call_s:5.1f}")
-
-
-if __name__ == "__main__":
-    main()

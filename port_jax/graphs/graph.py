@@ -16,7 +16,7 @@ from port_jax.graphs.rows import Rows
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A directed graph whose receivers aggregate from senders.
 

@@ -27,7 +27,7 @@ SMALLEST = 2048
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Block:
     """Pieces of like length: slot k of piece p is entry `entries[k, p]`, the last one repeated from `lengths[p]` on."""
 
@@ -58,7 +58,7 @@ class Block:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Level:
     """Pieces that are whole rows, and pieces of rows that the next level puts together."""
 
@@ -67,7 +67,7 @@ class Level:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
     """Edges sorted by the node that collects them: slot s is edge `edges[s]`, at `segments[s]`."""
 

@@ -32,7 +32,7 @@ def gather_senders(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..
 
 
 def segment_max(values: Float[Array, "E ..."], graph: Graph, empty: float = -jnp.inf) -> Float[Array, "N ..."]:
-    """Largest value over the incoming edges of each node; `empty` for a node without any.
+    """Largest value over the incoming edges of each node; `empty` for a node without any, or with nothing above -inf.
 
     Values that share the largest place share the derivative equally, as in torch's `scatter_reduce(..., "amax")`.
     """
