@@ -6,7 +6,7 @@ order of their own. Forward, and forward with the vector-Jacobian product, in fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -30,24 +30,20 @@ HEADS, WIDTH = 4, 16
 SIZES = {"airport-sized": (3_188, 40_448), "power-law, 1.3 M edges": (169_343, 1_335_586)}
 
 
-def rows(quick: bool = False) -> list[dict[str, Any]]:
+def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
     """One row per operation, direction and graph; `quick` leaves out the large graph."""
-    found = []
     for name, (nodes, edges) in list(SIZES.items())[: 1 if quick else None]:
         case = _Case(nodes, edges)
         for work, (original, port, kinds) in OPERATIONS.items():
             for backward in (False, True):
                 torch_run, jax_run = case.pair(original, port, kinds, backward)
-                timings = interleaved({"torch": torch_run, "jax": jax_run}, repeats=21 if nodes < 10_000 else 7)
-                found.append(
-                    {
-                        "work": f"{work}, {'forward + backward' if backward else 'forward'}, {name}",
-                        "torch": timings["torch"]._asdict(),
-                        "jax": timings["jax"]._asdict(),
-                        "ratio": timings["torch"].median / timings["jax"].median,
-                    }
-                )
-    return found
+                times = interleaved({"torch": torch_run, "jax": jax_run}, repeats=21 if nodes < 10_000 else 7)
+                yield {
+                    "work": f"{work}, {'forward + backward' if backward else 'forward'}, {name}",
+                    "torch": times["torch"]._asdict(),
+                    "jax": times["jax"]._asdict(),
+                    "ratio": times["torch"].median / times["jax"].median,
+                }
 
 
 class _Case:
