@@ -71,7 +71,7 @@ def run_jax(tx: Any, dtype: Any) -> tuple[Any, Any]:
     def step(carry: Any, xs: Any) -> Any:
         params, state = carry
         values, at = xs
-        return tx.update({k: RowGradients(at, v) for k, v in values.items()}, state, params), None
+        return tx.step(params, state, {k: RowGradients(at, v) for k, v in values.items()}), None
 
     feed = ({k: jnp.asarray(g, dtype) for k, g in grads.items()}, jnp.asarray(indices))
     return jax.jit(lambda p, x: jax.lax.scan(step, (p, tx.init(p)), x)[0])(params, feed)
@@ -130,7 +130,7 @@ def test_amsgrad_is_geoopts_sparse_form_and_not_the_dense_one():
     moved = still = table
     for scale in (1.0, 0.1, 0.1):
         rows = RowGradients(jnp.arange(ROWS), scale * table)
-        moved, state = sparse.update(rows, state, moved)
+        moved, state = sparse.step(moved, state, rows)
         updates, other = dense.update(scale * table, other, still)
         still = still + updates
     assert float(jnp.abs(state.nu_max - other.nu_max).max()) > 0.1
@@ -140,9 +140,9 @@ def test_padding_and_unsorted_duplicates_change_nothing():
     table = jnp.asarray(tables()["ball"])
     tx = sparse_riemannian_adam(0.1, manifolds=PoincareBall(K))
     g = jnp.asarray(np.random.default_rng(4).standard_normal((3, D)))
-    plain, _ = tx.update(RowGradients(jnp.array([2, 7]), jnp.stack([g[0] + g[2], g[1]])), tx.init(table), table)
+    plain, _ = tx.step(table, tx.init(table), RowGradients(jnp.array([2, 7]), jnp.stack([g[0] + g[2], g[1]])))
     padded = RowGradients(jnp.array([7, ROWS, 2, ROWS, 2]), jnp.stack([g[1], g[0], g[0], g[1], g[2]]))
-    found, state = jax.jit(tx.update)(padded, tx.init(table), table)
+    found, state = jax.jit(tx.step)(table, tx.init(table), padded)
     np.testing.assert_allclose(found, plain, rtol=0, atol=1e-15)
     assert int((state.nu > 0).sum()) == 2
 
@@ -153,7 +153,7 @@ def test_tables_are_updated_in_place_at_the_cost_of_the_rows():
     table = jnp.zeros((rows, D), jnp.float32)
     tx = sparse_riemannian_adam(0.1, manifolds=PoincareBall(K))
     grads = RowGradients(jnp.arange(n), jnp.ones((n, D), jnp.float32))
-    compiled = jax.jit(tx.update, donate_argnums=(1, 2)).lower(grads, tx.init(table), table).compile()
+    compiled = jax.jit(tx.step, donate_argnums=(0, 1)).lower(table, tx.init(table), grads).compile()
     memory = compiled.memory_analysis()
     assert memory.alias_size_in_bytes >= rows * (2 * D + 1) * 4
     assert memory.temp_size_in_bytes < rows
@@ -173,6 +173,6 @@ def test_wrong_row_gradients_raise(grads: Any, error: type, message: str):
     params = {"table": jnp.asarray(tables()["ball"])}
     tx = sparse_riemannian_sgd(0.1, momentum=0.9, manifolds=PoincareBall(K))
     with pytest.raises(error, match=message):
-        tx.update({"table": grads}, tx.init(params), params)
+        tx.step(params, tx.init(params), {"table": grads})
     with pytest.raises(ValueError, match="matrices whose rows are points"):
         tx.init({"table": jnp.zeros(3)})

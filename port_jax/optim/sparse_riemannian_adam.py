@@ -28,8 +28,8 @@ def sparse_riemannian_adam(
     bias correction counts the steps of the whole table. The cost is that of the touched rows where the step is jitted with
     state and parameters donated:
 
-        step = jax.jit(tx.update, donate_argnums=(1, 2))
-        table, state = step(RowGradients(indices, values), state, table)
+        step = jax.jit(tx.step, donate_argnums=(0, 1))
+        table, state = step(table, state, RowGradients(indices, values))
 
     With `amsgrad` the state keeps, as geoopt's sparse form does, the denominator sqrt(max / (1 - b2^t)) where the dense
     form keeps the maximum, so that the two differ. There is no weight decay and no stabilisation.
@@ -55,7 +55,7 @@ def sparse_riemannian_adam(
             nu_max=jax.tree.map(jnp.zeros_like, nu) if amsgrad else None,
         )
 
-    def update(grads: Any, state: RiemannianAdamState, params: Any) -> tuple[Any, RiemannianAdamState]:
+    def step(params: Any, state: RiemannianAdamState, grads: Any) -> tuple[Any, RiemannianAdamState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count, mu, nu = (trees.match_state(getattr(state, name), structure, name) for name in ("count", "mu", "nu"))
@@ -77,4 +77,4 @@ def sparse_riemannian_adam(
             nu_max=structure.unflatten(nu_max) if amsgrad else None,
         )
 
-    return SparseTransformation(init, update)
+    return SparseTransformation(init, step)

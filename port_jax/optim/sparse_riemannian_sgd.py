@@ -40,7 +40,7 @@ def sparse_riemannian_sgd(
             momentum=jax.tree.map(jnp.zeros_like, params) if with_buffers else None,
         )
 
-    def update(grads: Any, state: RiemannianSGDState, params: Any) -> tuple[Any, RiemannianSGDState]:
+    def step(params: Any, state: RiemannianSGDState, grads: Any) -> tuple[Any, RiemannianSGDState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count = trees.match_state(state.count, structure, "count")
@@ -53,14 +53,14 @@ def sparse_riemannian_sgd(
                 point, buffer = sparse_rows.read((tables[i], buffers[i]), at)
                 point, buffer = sgd_step(found[i], point, rows.values, buffer, first, hyper, nesterov)
                 tables[i], buffers[i] = sparse_rows.write((tables[i], buffers[i]), at, (point, buffer))
-        step = state.step + 1
+        steps = state.step + 1
         if stabilize is not None:
             every = [True] * len(tables)
-            tables, buffers = trees.stabilized(step % stabilize == 0, found, tables, buffers, every)
+            tables, buffers = trees.stabilized(steps % stabilize == 0, found, tables, buffers, every)
         return structure.unflatten(tables), RiemannianSGDState(
-            step=step,
+            step=steps,
             count=structure.unflatten(count),
             momentum=structure.unflatten(buffers) if with_buffers else None,
         )
 
-    return SparseTransformation(init, update)
+    return SparseTransformation(init, step)

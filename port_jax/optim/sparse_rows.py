@@ -29,14 +29,15 @@ class RowGradients(NamedTuple):
 
 
 class SparseTransformation(NamedTuple):
-    """`init(params)` gives the state; `update(grads, state, params)` the new parameters themselves and the new state.
+    """`init(params)` gives the state; `step(params, state, grads)` the new parameters themselves and the new state.
 
-    Unlike an optax transformation it returns no updates: their table would be as large as the parameters. Jitted with the
-    state and the parameters donated, a step writes the touched rows in place.
+    Unlike an optax transformation it returns no updates: their table would be as large as the parameters. Jitted with
+    parameters and state donated, a step writes the touched rows in place. Arguments and results come in the same order,
+    since XLA gives each result the first donated buffer of its shape.
     """
 
     init: Callable[[Any], Any]
-    update: Callable[[Any, Any, Any], tuple[Any, Any]]
+    step: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None]:
@@ -83,18 +84,12 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
 
 
 def read(tables: PyTree[Array], indices: Int[Array, " n"]) -> PyTree[Array]:
-    """The rows of all tables at the indices; padding reads the last row.
-
-    The barrier makes XLA read all rows before it writes any: a read fused into the writing of another table would force
-    a copy of its own table.
-    """
-    rows = jax.tree.map(lambda table: table.at[indices].get(mode="clip", indices_are_sorted=True), tables)
-    return jax.lax.optimization_barrier(rows)
+    """The rows of all tables at the indices; padding reads the last row."""
+    return jax.tree.map(lambda table: table.at[indices].get(mode="clip", indices_are_sorted=True), tables)
 
 
 def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array]) -> PyTree[Array]:
     """The tables with their rows at the indices replaced; padding writes nowhere."""
-    rows = jax.lax.optimization_barrier(rows)
     return jax.tree.map(
         lambda table, new: table.at[indices].set(new, mode="drop", indices_are_sorted=True), tables, rows
     )
