@@ -83,7 +83,13 @@ def geodesic(
 
 
 def parallel_transport(
-    metric: Metric, x: Coordinates, u: Coordinates, v: Coordinates, t: Float[Array, ""] | float = 1.0, *, tol: float = 1e-9
+    metric: Metric,
+    x: Coordinates,
+    u: Coordinates,
+    v: Coordinates,
+    t: Float[Array, ""] | float = 1.0,
+    *,
+    tol: float = 1e-9,
 ) -> Coordinates:
     """v carried along the geodesic of u to time t: v̇ᵏ = -Γᵏᵢⱼ ẋⁱvʲ."""
 

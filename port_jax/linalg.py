@@ -21,6 +21,9 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact
 
+Number = Float[Array, "..."]
+AnyNumber = Inexact[Array, "..."]
+
 Matrix = Inexact[Array, "*batch n n"]
 Elementwise = Callable[[Array], Array]
 
@@ -48,7 +51,7 @@ def extract_diag(x: Inexact[Array, "*batch n m"]) -> Inexact[Array, "*batch k"]:
     return jnp.diagonal(x, axis1=-2, axis2=-1)
 
 
-def trace(x: Inexact[Array, "*batch n m"], keepdim: bool = False) -> Inexact[Array, "..."]:
+def trace(x: Inexact[Array, "*batch n m"], keepdim: bool = False) -> AnyNumber:
     """Trace over the last two axes; `keepdim` keeps one axis of length 1, as geoopt does."""
     return jnp.sum(extract_diag(x), -1, keepdims=keepdim)
 
@@ -133,7 +136,7 @@ batching.primitive_batchers[_frechet_p] = _frechet_batch
 mlir.register_lowering(_frechet_p, mlir.lower_fun(_frechet_impl, multiple_results=False))
 
 
-def divided_difference(func: Elementwise, a: Float[Array, "..."], b: Float[Array, "..."]) -> Float[Array, "..."]:
+def divided_difference(func: Elementwise, a: Number, b: Number) -> Number:
     """f[a, b] = (f(a) − f(b)) / (a − b), which is f'(a) at a = b.
 
     Where the subtraction cancels, the equal mean of f' over [b, a] takes its place: Gauss's rule with 8 points, trusted

@@ -36,7 +36,9 @@ def test_parity():
 
     def op(name, *names, **kwargs):
         return Operation(
-            lambda *a: getattr(reference[a[0].dtype], name)(*a, **kwargs), lambda *a: getattr(MINE, name)(*a, **kwargs), names
+            lambda *a: getattr(reference[a[0].dtype], name)(*a, **kwargs),
+            lambda *a: getattr(MINE, name)(*a, **kwargs),
+            names,
         )
 
     compare(

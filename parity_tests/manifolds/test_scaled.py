@@ -29,7 +29,9 @@ def test_parity(base):
 
     def op(name, *names, **kwargs):
         return Operation(
-            lambda *a: getattr(theirs[a[-1].dtype], name)(*a, **kwargs), lambda *a: getattr(mine, name)(*a, **kwargs), names
+            lambda *a: getattr(theirs[a[-1].dtype], name)(*a, **kwargs),
+            lambda *a: getattr(mine, name)(*a, **kwargs),
+            names,
         )
 
     raw = 0.3 * RNG.standard_normal((5, 4, 3))

@@ -117,7 +117,7 @@ def test_bad_input():
         Sphere(intersection=SPAN[:, :1])
     with pytest.raises(ValueError, match="dimension 1"):
         Sphere(complement=RNG.standard_normal((4, 3)))
-    with pytest.raises(NotImplementedError, match="Sphere has no origin; it has .*random"):
+    with pytest.raises(NotImplementedError, match=r"Sphere has no origin; it has .*random"):
         Sphere().origin(3)
     assert jax.jit(lambda span: Sphere(intersection=span).projx(jnp.ones(6)))(SPAN).shape == (6,)
 

@@ -26,12 +26,16 @@ def test_parity():
 
     def op(name, *names, **kwargs):
         return Operation(
-            lambda *a: getattr(reference[a[-1].dtype], name)(*a, **kwargs), lambda *a: getattr(MINE, name)(*a, **kwargs), names
+            lambda *a: getattr(reference[a[-1].dtype], name)(*a, **kwargs),
+            lambda *a: getattr(MINE, name)(*a, **kwargs),
+            names,
         )
 
     def fn(name):
         return Operation(
-            lambda x: getattr(reference[x.dtype], name)(*((torch.sin, x) if name == "mobius_fn_apply" else (x, torch.sin))),
+            lambda x: getattr(reference[x.dtype], name)(
+                *((torch.sin, x) if name == "mobius_fn_apply" else (x, torch.sin))
+            ),
             lambda x: getattr(MINE, name)(*((jnp.sin, x) if name == "mobius_fn_apply" else (x, jnp.sin))),
             ("x",),
         )

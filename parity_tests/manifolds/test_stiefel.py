@@ -38,14 +38,18 @@ def qr_retraction(x: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 
 # 2p < n solves the small system of the Cayley transform, 2p >= n the large one.
-@pytest.mark.parametrize(("kind", "shape"), [("canonical", (6, 2)), ("canonical", (4, 3)), ("euclidean", (5, 3)), ("exact", (5, 3))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("canonical", (6, 2)), ("canonical", (4, 3)), ("euclidean", (5, 3)), ("exact", (5, 3))]
+)
 def test_parity(kind, shape):
     theirs, mine = PAIRS[kind]
     arrays = points(mine, *shape)
 
     def op(name, *names, theirs_as=None, **kwargs):
         return Operation(
-            lambda *a: getattr(theirs, theirs_as or name)(*a, **kwargs), lambda *a: getattr(mine, name)(*a, **kwargs), names
+            lambda *a: getattr(theirs, theirs_as or name)(*a, **kwargs),
+            lambda *a: getattr(mine, name)(*a, **kwargs),
+            names,
         )
 
     if kind == "exact":
@@ -67,7 +71,9 @@ def test_parity(kind, shape):
     else:
         with pytest.raises(RuntimeError, match="inplace"):
             theirs.retr(torch.tensor(arrays["x"], requires_grad=True), torch.tensor(arrays["u"])).sum().backward()
-        np.testing.assert_array_equal(*(f(torch.tensor(arrays["x"]), torch.tensor(arrays["u"])) for f in (theirs.retr, qr_retraction)))
+        np.testing.assert_array_equal(
+            *(f(torch.tensor(arrays["x"]), torch.tensor(arrays["u"])) for f in (theirs.retr, qr_retraction))
+        )
         operations |= {
             "retr": Operation(qr_retraction, mine.retr, ("x", "u")),
             "proju": op("proju", "x", "w"),
@@ -85,7 +91,13 @@ def test_laws(kind):
     _, mine = PAIRS[kind]
     a = points(mine, 5, 3)
     x, u, v, w = a["x"], a["u"], a["v"], a["w"]
-    for y in (mine.retr(x, u), mine.expmap(x, u), mine.projx(w), mine.random(jax.random.key(0), 4, 5, 3), mine.origin(2, 5, 3)):
+    for y in (
+        mine.retr(x, u),
+        mine.expmap(x, u),
+        mine.projx(w),
+        mine.random(jax.random.key(0), 4, 5, 3),
+        mine.origin(2, 5, 3),
+    ):
         assert mine.check_point_on_manifold(y)
     projected = mine.proju(x, w)
     assert mine.check_vector_on_tangent(x, projected)
@@ -97,7 +109,9 @@ def test_laws(kind):
     assert mine.check_vector_on_tangent(y, transported)
     if kind == "canonical":
         np.testing.assert_allclose(mine.norm(y, transported), mine.norm(x, v), rtol=1e-12)
-        np.testing.assert_allclose(mine.norm(mine.retr(x, u), mine.transp_follow_retr(x, u, v)), mine.norm(x, v), rtol=1e-12)
+        np.testing.assert_allclose(
+            mine.norm(mine.retr(x, u), mine.transp_follow_retr(x, u, v)), mine.norm(x, v), rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("kind", ["canonical", "euclidean"])
@@ -110,7 +124,9 @@ def test_expmap_has_constant_speed_and_starts_along_u(kind):
     def curve(t):
         return mine.expmap(x, t * u)
 
-    points_, velocities = jax.jit(jax.vmap(lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))))(jnp.array([0.0, 0.5, 2.0]))
+    points_, velocities = jax.jit(jax.vmap(lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))))(
+        jnp.array([0.0, 0.5, 2.0])
+    )
     np.testing.assert_allclose(velocities[0], u, atol=1e-14)
     np.testing.assert_allclose(mine.norm(points_, velocities), mine.norm(x, u), rtol=1e-12)
     if kind == "canonical":

@@ -49,9 +49,9 @@ def compare(operations: Mapping[str, Operation], arrays: Arrays, rtol: float, f3
             wrong += _differs(f"d {name} / d {argument}", keep(np.asarray(have)), keep(want), rtol)
     if f32:
         single = {k: _single(v) for k, v in arrays.items()}
-        low = jax.jit(lambda a: {name: _outputs(op.jax_fn(*(a[n] for n in op.names))) for name, op in operations.items()})(
-            {k: jnp.asarray(v) for k, v in single.items()}
-        )
+        low = jax.jit(
+            lambda a: {name: _outputs(op.jax_fn(*(a[n] for n in op.names))) for name, op in operations.items()}
+        )({k: jnp.asarray(v) for k, v in single.items()})
         for name, op in operations.items():
             exact = _outputs(op.torch_fn(*(torch.tensor(_double(single[n])) for n in op.names)))
             theirs = _outputs(op.torch_fn(*(torch.tensor(single[n]) for n in op.names)))
@@ -63,7 +63,9 @@ def compare(operations: Mapping[str, Operation], arrays: Arrays, rtol: float, f3
                 if np.asarray(mine).dtype != single[op.names[0]].real.dtype and not np.iscomplexobj(mine):
                     wrong.append(f"{name}[{i}] in float32: dtype {mine.dtype}")
                 if not error <= allowed:
-                    wrong.append(f"{name}[{i}] in float32: error {error:.2e}, geoopt's bound {allowed:.2e}, scale {scale:.2e}")
+                    wrong.append(
+                        f"{name}[{i}] in float32: error {error:.2e}, geoopt's bound {allowed:.2e}, scale {scale:.2e}"
+                    )
     assert not wrong, "\n".join(wrong)
 
 
@@ -75,7 +77,9 @@ def _run_torch(op: Operation, arrays: Arrays) -> tuple[list, list, list]:
     gradients = []
     if op.gradient:
         gradients = torch.autograd.grad(outputs, inputs, [torch.tensor(c) for c in cotangents], allow_unused=True)
-        gradients = [np.zeros_like(i.detach()) if g is None else g.resolve_conj().numpy() for g, i in zip(gradients, inputs)]
+        gradients = [
+            np.zeros_like(i.detach()) if g is None else g.resolve_conj().numpy() for g, i in zip(gradients, inputs)
+        ]
     return [o.detach().resolve_conj().numpy() for o in outputs], cotangents, gradients
 
 
@@ -84,7 +88,9 @@ def _run_jax(op: Operation, arrays: Mapping[str, Any], cotangents: list) -> tupl
     if not op.gradient:
         return outputs, ()
     # torch's gradient of a complex argument is the conjugate of JAX's, and its cotangent of a complex result too.
-    return outputs, tuple(jnp.conj(g) for g in pullback([jnp.conj(c).astype(o.dtype) for c, o in zip(cotangents, outputs)]))
+    return outputs, tuple(
+        jnp.conj(g) for g in pullback([jnp.conj(c).astype(o.dtype) for c, o in zip(cotangents, outputs)])
+    )
 
 
 def _outputs(result: Any) -> list:

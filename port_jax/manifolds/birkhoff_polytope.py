@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import block_matrix, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
 # exp of more than this is scaled down before Sinkhorn's iteration, which does not see a common factor.
@@ -41,7 +42,7 @@ class BirkhoffPolytope(Manifold):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{self.name}: {name} is {getattr(self, name)!r}; it has to be {least} or more")
 
-    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         return jnp.sum(u * (u if v is None else v) / x, (-2, -1), keepdims=keepdim) / x.shape[-1]
 
     def projx(self, x: Matrix) -> Matrix:
@@ -72,7 +73,7 @@ class BirkhoffPolytope(Manifold):
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Matrix:
         """Sinkhorn's iteration on absolute values of normal numbers; not uniform."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.projx(jnp.abs(jax.random.normal(key, size, dtype or float)))
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
@@ -81,10 +82,10 @@ class BirkhoffPolytope(Manifold):
 
     def origin(self, *size: int, dtype: Any = None) -> Matrix:
         """The identity, as in geoopt: a vertex of the polytope, where the metric is infinite."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
-    def _check_shape(self, x: Matrix, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] != np.shape(x)[-2]:
             return False, f"{name} has shape {np.shape(x)}; its last two axes have to be equal"

@@ -14,6 +14,8 @@ from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
 from port_jax.manifolds.upper_half import UpperHalf
 
+Number = Float[Array, "..."]
+
 
 @pytree
 class BoundedDomain(SiegelManifold):
@@ -25,7 +27,7 @@ class BoundedDomain(SiegelManifold):
     Z -> AZAᵀ with unitary A. The distance has sinh(vᵢ/2) for the singular values of (I - Z₁Z̄₁)^-½ (Z₂ - Z₁) (I - Z̄₂Z₂)^-½.
     """
 
-    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         p = jnp.linalg.inv(_gap(x))
         inner = jnp.real(trace(p @ u @ jnp.conj(p) @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
@@ -43,10 +45,10 @@ class BoundedDomain(SiegelManifold):
         inside = jnp.all(jnp.linalg.eigvalsh(gram) < limit**2, -1)[..., None, None]
         return jnp.where(inside, x, sym(x @ sym_funcm(gram, _lowered_double if double else _lowered_single)))
 
-    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         return self._distance(_half_sinh(x, y), keepdim)
 
-    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
@@ -72,15 +74,15 @@ def _half_sinh(x: Matrix, y: Matrix) -> Matrix:
     return sym_inv_sqrtm1(_gap(x)) @ (y - x) @ sym_inv_sqrtm1(jnp.conj(_gap(y)))
 
 
-def _lowered(s: Float[Array, "..."], limit: float) -> Float[Array, "..."]:
+def _lowered(s: Number, limit: float) -> Number:
     """The factor min(σ, limit)/σ at s = σ²."""
     over = s > limit**2
     return jnp.where(over, limit / jnp.sqrt(jnp.where(over, s, 1)), 1)
 
 
-def _lowered_double(s: Float[Array, "..."]) -> Float[Array, "..."]:
+def _lowered_double(s: Number) -> Number:
     return _lowered(s, 1 - 1e-5)
 
 
-def _lowered_single(s: Float[Array, "..."]) -> Float[Array, "..."]:
+def _lowered_single(s: Number) -> Number:
     return _lowered(s, 1 - 4e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import field
@@ -15,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
 Shape = int | tuple[int, ...]
 
@@ -40,7 +42,7 @@ class ProductManifold(Manifold):
         manifolds, shapes = [], []
         for i, (manifold, shape) in enumerate(manifolds_with_shape):
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
-            ok, reason = manifold.check_point(jax.ShapeDtypeStruct(shape, float), explain=True)
+            ok, reason = manifold._check_shape(np.broadcast_to(0.0, shape), "shape")
             if not ok:
                 raise ValueError(f"{self.name}: the shape of factor {i} does not fit {manifold.name}: {reason}")
             manifolds.append(manifold)
@@ -66,8 +68,8 @@ class ProductManifold(Manifold):
     @property
     def slices(self) -> tuple[slice, ...]:
         """Where each part stands in a point."""
-        ends = np.cumsum([0, *(math.prod(shape) for shape in self.shapes)])
-        return tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:]))
+        ends = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
+        return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @classmethod
     def from_point(cls, *parts: tuple[Manifold, Array], batch_dims: int = 0) -> ProductManifold:
@@ -103,7 +105,7 @@ class ProductManifold(Manifold):
         batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in flat))
         return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in flat], -1)
 
-    def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
         return self._sum(lambda m, x, u, v: m.inner(x, u, v, keepdim=True), [x, u, u if v is None else v], keepdim)
 
     def component_inner(self, x: Vector, u: Vector, v: Vector | None = None) -> Vector:
@@ -147,16 +149,16 @@ class ProductManifold(Manifold):
         points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
-    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
 
-    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its distances start at 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
     def random_combined(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
         """Each factor's `random`, with a key of its own."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         keys = jax.random.split(key, self.n_manifolds)
         draws = (m.random(k, *size[:-1], *s, dtype=dtype) for m, k, s in zip(self.manifolds, keys, self.shapes))
         return self.pack_point(*draws)
@@ -167,7 +169,7 @@ class ProductManifold(Manifold):
 
     def origin(self, *size: int, dtype: Any = None) -> Vector:
         """The factors' origins."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.pack_point(*(m.origin(*size[:-1], *s, dtype=dtype) for m, s in zip(self.manifolds, self.shapes)))
 
     def _parts(self, arrays: Sequence[Vector]) -> list[tuple[Any, tuple[Array, ...]]]:
@@ -178,7 +180,7 @@ class ProductManifold(Manifold):
         """`operation(factor, *parts)` for each factor, packed; batches of different depth broadcast as vectors do."""
         return self.pack_point(*(operation(m, *parts) for m, parts in self._parts(jnp.broadcast_arrays(*arrays))))
 
-    def _sum(self, operation: Callable[..., Array], arrays: Sequence[Vector], keepdim: bool) -> Float[Array, "..."]:
+    def _sum(self, operation: Callable[..., Array], arrays: Sequence[Vector], keepdim: bool) -> Number:
         """Numbers per point of each factor, with the point's axes kept, summed over everything but the batch."""
         arrays = jnp.broadcast_arrays(*arrays)
         batch = arrays[0].shape[:-1]
@@ -187,7 +189,7 @@ class ProductManifold(Manifold):
             total = total + jnp.sum(operation(manifold, *parts).reshape(*batch, -1), -1)
         return total[..., None] if keepdim else total
 
-    def _check_shape(self, x: Vector, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] != self.n_elements:
             return False, f"{name} has shape {np.shape(x)}; the factors' points have {self.n_elements} entries together"

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Point, Tangent, Verdict, pytree, require_positive
 
+Number = Float[Array, "..."]
 # Powers of the scale for operations beyond the protocol: of the result, and of named arguments.
 SCALING: dict[str, tuple[int, dict[str, int]]] = {
     "dist0": (1, {}),
@@ -35,7 +36,7 @@ class Scaled(Manifold):
     """
 
     base: Manifold
-    scale: Float[Array, "..."] | float = 1.0
+    scale: Number | float = 1.0
 
     def __post_init__(self) -> None:
         require_positive("Scaled", "scale", self.scale, "it multiplies distances")
@@ -56,14 +57,14 @@ class Scaled(Manifold):
         return self.base.reversible
 
     @property
-    def log_scale(self) -> Float[Array, "..."]:
+    def log_scale(self) -> Number:
         """log(scale), which geoopt stores for a learnable scale."""
         return jnp.log(jnp.asarray(self.scale))
 
-    def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
         return self.base.inner(x, u, v, keepdim=keepdim)
 
-    def norm(self, x: Point, u: Tangent, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def norm(self, x: Point, u: Tangent, *, keepdim: bool = False) -> Number:
         return self.base.norm(x, u, keepdim=keepdim)
 
     def proju(self, x: Point, u: Tangent) -> Tangent:
@@ -87,10 +88,10 @@ class Scaled(Manifold):
     def logmap(self, x: Point, y: Point) -> Tangent:
         return self._times(self.base.logmap(x, y), 1)
 
-    def dist(self, x: Point, y: Point, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Point, y: Point, *, keepdim: bool = False) -> Number:
         return self._times(self.base.dist(x, y, keepdim=keepdim), 1)
 
-    def dist2(self, x: Point, y: Point, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Point, y: Point, *, keepdim: bool = False) -> Number:
         return self._times(self.base.dist2(x, y, keepdim=keepdim), 2)
 
     def expmap_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
@@ -147,7 +148,7 @@ class Scaled(Manifold):
         dtype = value.real.dtype if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.result_type(float)
         return value * jnp.asarray(self.scale, dtype) ** power
 
-    def _check_shape(self, x: Point, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         return self.base._check_shape(x, name)
 
     def _check_point_on_manifold(self, x: Point, *, atol: float, rtol: float) -> Verdict:

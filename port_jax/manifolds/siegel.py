@@ -15,6 +15,7 @@ from port_jax.linalg import block_matrix, extract_diag, sym, sym_funcm, transpos
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+Number = Float[Array, "..."]
 Matrix = Complex[Array, "*batch n n"]
 Real = Float[Array, "*batch n n"]
 
@@ -65,7 +66,7 @@ class SiegelManifold(Manifold):
                 f"{self.name}: weights are given, and metric {metric.value!r} has none; take metric='wsum'"
             )
         if metric is SiegelMetricType.WEIGHTED_SUM:
-            weights = np.ones(self.rank) if self.weights is None else self.weights
+            weights = np.ones(self.rank or 0) if self.weights is None else self.weights
             if np.shape(weights) != (self.rank,):
                 raise ValueError(
                     f"{self.name}: weights have shape {np.shape(weights)}; rank={self.rank} needs ({self.rank},)"
@@ -84,7 +85,7 @@ class SiegelManifold(Manifold):
         """v."""
         return v
 
-    def _distance(self, half_sinh: Matrix, keepdim: bool, squared: bool = False) -> Float[Array, "..."]:
+    def _distance(self, half_sinh: Matrix, keepdim: bool, squared: bool = False) -> Number:
         """The metric of vᵢ = 2 arsinh σᵢ, where σ are the singular values of `half_sinh`."""
         if self.metric is SiegelMetricType.RIEMANNIAN:
             # A function of the matrix, with derivatives also where singular values coincide or vanish.
@@ -102,7 +103,7 @@ class SiegelManifold(Manifold):
             result = result**2 if squared else result
         return result[..., None, None] if keepdim else result
 
-    def _check_shape(self, x: Matrix, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         shape = np.shape(x)
         if ok and (shape[-1] != shape[-2] or self.rank not in (None, shape[-1])):
@@ -171,15 +172,15 @@ def is_complex_symmetric(z: Matrix, atol: float = 3e-5, rtol: float = 1e-5) -> b
     return bool(np.allclose(z, transpose(z), atol=atol, rtol=rtol))
 
 
-def _raised_double(e: Float[Array, "..."]) -> Float[Array, "..."]:
+def _raised_double(e: Number) -> Number:
     return jnp.maximum(e, 1e-5)
 
 
-def _raised_single(e: Float[Array, "..."]) -> Float[Array, "..."]:
+def _raised_single(e: Number) -> Number:
     return jnp.maximum(e, 4e-3)
 
 
-def _four_arsinh_squared(s: Float[Array, "..."]) -> Float[Array, "..."]:
+def _four_arsinh_squared(s: Number) -> Number:
     """(2 arsinh √s)², analytic at s = 0; rounding of a Gram matrix may leave s a little below 0."""
     near = s < 1
     small = jnp.where(near, s, 0)

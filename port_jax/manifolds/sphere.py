@@ -13,7 +13,9 @@ from port_jax.linalg import transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
 
+Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
+
 
 @pytree
 class Sphere(Manifold):
@@ -38,7 +40,9 @@ class Sphere(Manifold):
         *,
         projector: Float[Array, "*batch d d"] | None = None,
     ) -> None:
-        given = [name for name, span in (("intersection", intersection), ("complement", complement)) if span is not None]
+        given = [
+            name for name, span in (("intersection", intersection), ("complement", complement)) if span is not None
+        ]
         if len(given) == 2:
             raise ValueError(
                 f"{self.name}: intersection and complement are both given; give one (the complement of a span "
@@ -59,9 +63,7 @@ class Sphere(Manifold):
                 )
         object.__setattr__(self, "projector", projector)
 
-    def inner(
-        self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False
-    ) -> Float[Array, "..."]:
+    def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
         inner = jnp.sum(u * (u if v is None else v), -1, keepdims=keepdim)
         batch = (*x.shape[:-1], 1) if keepdim else x.shape[:-1]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
@@ -95,11 +97,11 @@ class Sphere(Manifold):
         sine = jnp.sqrt(jnp.where(near | (square == 0), 1, square))
         return u * jnp.where(near, trig.arsin_ratio(jnp.where(near, square, 0)), self.dist(x, y, keepdim=True) / sine)
 
-    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         below, above = _versines(x, y, keepdim)
         return 2 * jnp.arctan2(trig.sqrt_or_zero(below), trig.sqrt_or_zero(above))
 
-    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """The square as a function of 1 - ⟨x, y⟩, which is analytic at x = y: 2q T(q/2)², with T = arcsin(√s)/√s."""
         below, _ = _versines(x, y, keepdim)
         near = below < 1
@@ -114,7 +116,7 @@ class Sphere(Manifold):
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
         return self.random_uniform(key, *size, dtype=dtype, **kwargs)
 
-    def _check_shape(self, x: Vector, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if not ok:
             return ok, reason
@@ -154,7 +156,7 @@ class SphereExact(Sphere):
         return self.expmap(x, u)
 
 
-def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Number, Number]:
     """1 - ⟨x, y⟩ and 1 + ⟨x, y⟩ for unit vectors, from the chords: (‖x ∓ y‖² + 2 - ‖x‖² - ‖y‖²)/2.
 
     The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
@@ -36,7 +37,7 @@ class StereographicProductManifold(ProductManifold):
         """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect on a root of squares."""
         planes = self._parts(jnp.broadcast_arrays(x, p, a))
         parts = [m.dist2plane(*part, signed=signed, scaled=scaled) for m, part in planes]
-        total = trig.sqrt_or_zero(sum(part**2 for part in parts))
+        total = trig.sqrt_or_zero(jnp.sum(jnp.stack(parts) ** 2, 0))
         return total[..., None] if keepdim else total
 
     def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
@@ -127,7 +128,7 @@ class StereographicProductManifold(ProductManifold):
 
     def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
         """Each part's wrapped normal around its part of `mean`; `std` is a number, or one for each coordinate."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
         draws = [
             m.wrapped_normal(k, *size[:-1], *shape, mean=mean_, std=std_, dtype=dtype)

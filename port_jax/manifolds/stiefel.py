@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import block_matrix, expm, extract_diag, sym, sym_inv_sqrtm1, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+Number = Float[Array, "..."]
 Frame = Float[Array, "*batch n p"]
 
 
-def Stiefel(canonical: bool = True) -> CanonicalStiefel | EuclideanStiefel:  # noqa: N802  geoopt's name, a class there
+def Stiefel(canonical: bool = True) -> CanonicalStiefel | EuclideanStiefel:
     """The Stiefel manifold with the canonical metric, or with the Euclidean one."""
     return CanonicalStiefel() if canonical else EuclideanStiefel()
 
@@ -44,10 +45,10 @@ class _Stiefel(Manifold):
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: Any = None) -> Frame:
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(*size[-2:], dtype=dtype), size)
 
-    def _check_shape(self, x: Frame, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] > np.shape(x)[-2]:
             return False, f"{name} has shape {np.shape(x)}; a frame has as many rows as columns, or more"
@@ -77,7 +78,7 @@ class CanonicalStiefel(_Stiefel):
 
     reversible: ClassVar[bool] = True
 
-    def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
         v = u if v is None else v
         xtu, xtv = transpose(x) @ u, transpose(x) @ v
         whole = jnp.sum(u * v, (-2, -1), keepdims=keepdim)
@@ -125,7 +126,7 @@ class EuclideanStiefel(_Stiefel):
         exp_X(U) = [X, U] exp([[A, -S], [I, A]]) [e^(-A); 0]
     """
 
-    def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
         inner = jnp.sum(u * (u if v is None else v), (-2, -1), keepdims=keepdim)
         batch = (*x.shape[:-2], 1, 1) if keepdim else x.shape[:-2]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
 _NEAR = 0.02
@@ -52,7 +53,7 @@ class SymmetricPositiveDefinite(Manifold):
             )
         object.__setattr__(self, "default_metric", SPDMetric(self.default_metric))
 
-    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         inv_x = sym_invm(x)
         inner = trace(inv_x @ u @ inv_x @ (u if v is None else v))
         return inner[..., None, None] if keepdim else inner
@@ -84,19 +85,17 @@ class SymmetricPositiveDefinite(Manifold):
         half = sym_expm(0.5 * _log_quotient(inv_sqrt_x, x, y))
         return sqrt_x @ half @ sym(inv_sqrt_x @ v @ inv_sqrt_x) @ half @ sqrt_x
 
-    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim)
         square = self.dist2(x, y, keepdim=keepdim)
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
-    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim) ** 2
-        if self.default_metric is SPDMetric.LEM:
-            difference = sym_logm(x) - sym_logm(y)
-        else:
-            difference = _log_quotient(sym_inv_sqrtm2(x)[0], x, y)
+        flat = self.default_metric is SPDMetric.LEM
+        difference = sym_logm(x) - sym_logm(y) if flat else _log_quotient(sym_inv_sqrtm2(x)[0], x, y)
         return jnp.sum(difference**2, (-2, -1), keepdims=keepdim)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
@@ -106,15 +105,14 @@ class SymmetricPositiveDefinite(Manifold):
     def origin(self, *size: int, dtype: Any = None) -> Matrix:
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
-    def _check_shape(self, x: Matrix, name: str) -> Verdict:
+    def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] != np.shape(x)[-2]:
             return False, f"{name} has shape {np.shape(x)}; its last two axes have to be equal"
         return ok, reason
 
     def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:
-        ok, reason = self._check_vector_on_tangent(x, x, atol=atol, rtol=rtol)
-        if not ok:
+        if not self._check_vector_on_tangent(x, x, atol=atol, rtol=rtol)[0]:
             return False, "x is not symmetric"
         lowest = float(np.linalg.eigvalsh(x).min())
         return (True, None) if lowest > 0 else (False, f"x has the eigenvalue {lowest:.3g}, which is not positive")
@@ -123,14 +121,14 @@ class SymmetricPositiveDefinite(Manifold):
         ok = np.allclose(u, transpose(u), atol=atol, rtol=rtol)
         return (True, None) if ok else (False, "u is not symmetric")
 
-    def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Float[Array, "..."]:
+    def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Number:
         """Σ log((1 + λᵢ)/(2√λᵢ)) over the eigenvalues λ of X^-½ Y X^-½: no difference of determinants, and 0 at x = y."""
         inv_sqrt_x = sym_inv_sqrtm2(x)[0]
         stein = jnp.sum(extract_diag(sym_funcm(inv_sqrt_x @ y @ inv_sqrt_x, _half_log_ratio)), -1)
         return stein[..., None, None] if keepdim else stein
 
 
-def _half_log_ratio(e: Float[Array, "..."]) -> Float[Array, "..."]:
+def _half_log_ratio(e: Number) -> Number:
     return 0.5 * jnp.log1p((e - 1) ** 2 / (4 * e))
 
 

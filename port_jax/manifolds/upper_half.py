@@ -14,6 +14,8 @@ from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
 
+Number = Float[Array, "..."]
+
 
 @pytree
 class UpperHalf(SiegelManifold):
@@ -23,7 +25,7 @@ class UpperHalf(SiegelManifold):
     close points nor saturates for far ones.
     """
 
-    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         inverse = jnp.linalg.inv(jnp.imag(x)).astype(x.dtype)
         inner = jnp.real(trace(inverse @ u @ inverse @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
@@ -38,10 +40,10 @@ class UpperHalf(SiegelManifold):
         x = sym(x)
         return jax.lax.complex(jnp.real(x), siegel.positive_conjugate_projection(jnp.imag(x)))
 
-    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         return self._distance(_half_sinh(x, y), keepdim)
 
-    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Float[Array, "..."]:
+    def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:

@@ -1,0 +1,99 @@
+"""Maps between the models of hyperbolic space: inverses, isometries for every curvature, float32, gradients at the origin."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.manifolds.models import MODELS, ball_to_klein, convert, half_space_metric, klein_metric, klein_to_ball
+
+RNG = np.random.default_rng(43)
+CURVATURES = jnp.array([1e-3, 0.7, 1.0, 40.0])
+
+
+def ball_points(c, n: int = 6) -> jnp.ndarray:
+    raw = RNG.standard_normal((n, 3))
+    raw *= np.linspace(0.05, 0.95, n)[:, None] / np.linalg.norm(raw, axis=1, keepdims=True)
+    return jnp.asarray(raw / np.sqrt(c))
+
+
+def test_round_trips():
+    """Through every pair of models and back, for four curvatures."""
+    xs = jnp.stack([ball_points(float(c)) for c in CURVATURES])
+
+    @jax.jit
+    @jax.vmap
+    def errors(x, c):
+        there = {model: convert(x, "ball", model, c) for model in MODELS}
+        size = jnp.max(jnp.abs(x))
+        return [
+            jnp.max(jnp.abs(convert(convert(there[a], a, b, c), b, "ball", c) - x)) / size
+            for a, b in itertools.product(MODELS, MODELS)
+        ]
+
+    for error in errors(xs, CURVATURES):
+        np.testing.assert_array_less(error, 1e-13)
+
+
+def test_isometries():
+    """Distances agree on ball and hyperboloid, and metrics pull back to the ball's on Klein ball and half-space."""
+    for c in (0.7, 40.0):
+        x, y = ball_points(c), ball_points(c)[::-1]
+        lorentz = Lorentz(1 / c)
+        x_, y_ = (convert(p, "ball", "hyperboloid", c) for p in (x, y))
+        assert lorentz.check_point_on_manifold(x_)
+        np.testing.assert_allclose(lorentz.dist(x_, y_), PoincareBall(c).dist(x, y), rtol=1e-10)
+        ball = PoincareBall(c)
+        for model, metric in (("klein", klein_metric), ("half_space", half_space_metric)):
+
+            def pulled(p, model=model, metric=metric, c=c):
+                jacobian = jax.jacfwd(lambda q: convert(q, "ball", model, c))(p)
+                return jacobian.T @ metric(convert(p, "ball", model, c), c) @ jacobian
+
+            expected = ball.lambda_x(x)[:, None, None] ** 2 * jnp.eye(3)
+            np.testing.assert_allclose(
+                jax.jit(jax.vmap(pulled))(x), expected, rtol=1e-8, atol=1e-8 * float(expected.max())
+            )
+
+
+def test_known_points():
+    c = 4.0
+    np.testing.assert_allclose(convert(jnp.zeros(3), "ball", "hyperboloid", c), [0.5, 0, 0, 0])
+    np.testing.assert_allclose(convert(jnp.zeros(3), "klein", "half_space", c), [0, 0, 1])
+    # Up by a distance d in the half-space is d/√c in its metric.
+    up = convert(jnp.array([0.0, 0, np.e]), "half_space", "ball", c)
+    np.testing.assert_allclose(PoincareBall(c).dist0(up), 1 / np.sqrt(c), rtol=1e-12)
+    # Klein chords are straight: the midpoint of two points lies on their segment.
+    x, y = ball_points(c)[1:3]
+    middle = ball_to_klein(PoincareBall(c).geodesic(jnp.array([0.3]), x, y), c)
+    a, b = ball_to_klein(x, c), ball_to_klein(y, c)
+    np.testing.assert_allclose(np.linalg.norm(np.cross(b - a, middle - a)), 0, atol=1e-15)
+    np.testing.assert_allclose(klein_to_ball(a, c), x, rtol=1e-13)
+
+
+def test_far_points_and_gradients():
+    """Far up the axis x₀ - x_d cancels; the half-space point keeps its digits. Gradients at the origins are finite."""
+    for dtype in (jnp.float32, jnp.float64):
+        t = jnp.asarray(1e6, dtype)
+        x = jnp.stack([jnp.sqrt(1 + t * t + 9), jnp.asarray(3, dtype), t])
+        found = convert(x, "hyperboloid", "half_space")
+        assert found.dtype == dtype
+        exact = np.array([3.0, 1]) * (1e6 + np.sqrt(1e12 + 10)) / 10
+        np.testing.assert_allclose(found, exact, rtol=8 * jnp.finfo(dtype).eps)
+    origins = {
+        "ball": jnp.zeros(3),
+        "klein": jnp.zeros(3),
+        "half_space": jnp.array([0.0, 0, 1]),
+        "hyperboloid": jnp.array([1.0, 0, 0, 0]),
+    }
+    for a, b in itertools.permutations(MODELS, 2):
+        assert np.isfinite(jax.jacfwd(lambda x: convert(x, a, b))(origins[a])).all()  # noqa: B023
+        np.testing.assert_allclose(convert(origins[a], a, b), origins[b], atol=1e-15)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="target is 'poincare'; choose one of ball"):
+        convert(jnp.zeros(2), "klein", "poincare")

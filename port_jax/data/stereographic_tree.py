@@ -1,0 +1,73 @@
+"""A tree grown by hierarchical diffusion in a stereographic space, with noisy observations of its nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds.stereographic import StereographicModel
+
+
+class StereographicTreeDataset:
+    """geoopt's synthetic data (Mathieu et al. 2019, section 5.1): nodes of a tree, level by level, and observations around them.
+
+    From the origin down to `depth`, the `numberOfChildren` of a node lie `dist_children` away from it, orthogonal to its own
+    direction; in two dimensions two children lie opposite to each other. Each node has `numberOfsiblings` observations, normal
+    in the tangent space of the origin around its coordinates with deviation √sigma_sibling, as the ball's `random` draws them.
+
+    `origin_data` `[N, dim]` are the nodes and `data` `[N numberOfsiblings, dim]` the observations, those of one node together.
+    `labels[i, j]` is the node at depth j above observation i, and -1 below its own depth. `origin_labels` `[N, depth]` leave the
+    last depth out, so that a leaf has its parent's path, and the `num_classes` classes are the inner nodes.
+    """
+
+    def __init__(
+        self,
+        key: PRNGKeyArray,
+        ball: StereographicModel,
+        dim: int,
+        depth: int,
+        numberOfChildren: int = 2,
+        dist_children: float = 1.0,
+        sigma_sibling: float = 2.0,
+        numberOfsiblings: int = 1,
+        dtype: Any = None,
+    ) -> None:
+        counts = {"dim": (dim, 2), "depth": (depth, 1), "numberOfChildren": (numberOfChildren, 1)}
+        for name, (value, least) in (counts | {"numberOfsiblings": (numberOfsiblings, 1)}).items():
+            if value < least:
+                raise ValueError(f"StereographicTreeDataset: {name} is {value}; it has to be {least} or more")
+        dtype = dtype or jnp.result_type(float)
+        level, paths = ball.origin(1, dim, dtype=dtype), jnp.full((1, depth + 1), -1).at[0, 0].set(0)
+        levels, labels, first = [level], [paths], 1
+        for below in range(1, depth + 1):
+            key, draw = jax.random.split(key)
+            directions = _directions(draw, level, numberOfChildren)
+            level = ball.geodesic_unit(jnp.asarray(dist_children, dtype), level[:, None], directions).reshape(-1, dim)
+            paths = jnp.repeat(paths, numberOfChildren, 0).at[:, below].set(first + jnp.arange(level.shape[0]))
+            levels, labels, first = [*levels, level], [*labels, paths], first + level.shape[0]
+        self.origin_data, paths = jnp.concatenate(levels), jnp.concatenate(labels)
+        self.origin_labels = paths[:, :depth]
+        self.labels = jnp.repeat(paths, numberOfsiblings, 0)
+        around = jnp.repeat(self.origin_data, numberOfsiblings, 0)
+        self.data = ball.random(key, *around.shape, mean=around, std=sigma_sibling**0.5, dtype=dtype)
+        self.num_classes = int(jnp.max(self.origin_labels)) + 1
+
+    def __len__(self) -> int:
+        return self.data.shape[0]
+
+    def __getitem__(self, i: Any) -> tuple[Array, Array, Array]:
+        """Observations, their paths, and the nodes that they belong to."""
+        return self.data[i], self.labels[i], jnp.max(self.labels[i], -1)
+
+
+def _directions(key: PRNGKeyArray, parents: Float[Array, "n dim"], children: int) -> Float[Array, "n children dim"]:
+    dim = parents.shape[-1]
+    opposite = dim == 2 and children == 2
+    drawn = jax.random.normal(key, (parents.shape[0], 1 if opposite else children, dim), parents.dtype)
+    norm = jnp.linalg.norm(parents, axis=-1, keepdims=True)
+    unit = (parents / jnp.where(norm > 0, norm, 1))[:, None]
+    drawn = drawn - jnp.sum(drawn * unit, -1, keepdims=True) * unit
+    return jnp.concatenate([drawn, -drawn], 1) if opposite else drawn

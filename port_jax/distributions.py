@@ -1,0 +1,85 @@
+"""The normal distribution wrapped around a point of hyperbolic space, with its density."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds import Lorentz, trig
+from port_jax.manifolds.base import Manifold, concrete, pytree, require_positive
+from port_jax.manifolds.stereographic import StereographicModel
+
+Number = Float[Array, "..."]
+
+
+@pytree
+class WrappedNormal:
+    """exp_mean of v ~ N(0, diag(scale²)), v measured in an orthonormal frame of the tangent space (Nagano et al. 2019).
+
+    On `PoincareBall`, `Stereographic`, `SphereProjection` and `Lorentz`. The frame is that of the coordinate axes at the origin,
+    transported to the mean. Against the Riemannian volume the density at exp_mean(v), r = |v|, is
+
+        log p = log N(v; 0, diag(scale²)) - (d - 1) log (sin_k(r)/r),
+
+    where sin_k(r) = sinh(√c r)/√c for curvature k = -c. On a sphere it is that of v itself: paths that go around are not added.
+    """
+
+    manifold: Manifold
+    mean: Float[Array, "*batch n"]
+    scale: Float[Array, "*batch d"] | float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.manifold, StereographicModel | Lorentz):
+            raise TypeError(
+                f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz"
+            )
+        require_positive("WrappedNormal", "scale", self.scale, "it is a standard deviation")
+        if concrete(self.mean) is not None:
+            self.manifold.assert_check_point_on_manifold(self.mean, atol=1e-3, rtol=1e-3)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the manifold."""
+        return self.mean.shape[-1] - isinstance(self.manifold, Lorentz)
+
+    def sample(self, key: PRNGKeyArray, *size: int) -> Float[Array, "*size *batch n"]:
+        """Points of shape `[*size, *batch, n]`, differentiable in mean, scale and curvature."""
+        v = self.scale * jax.random.normal(key, (*size, *self.mean.shape[:-1], self.dim), self.mean.dtype)
+        return self.manifold.expmap(self.mean, self._from_frame(v.astype(self.mean.dtype)))
+
+    def log_prob(self, x: Float[Array, "*shape n"]) -> Float[Array, "*shape"]:
+        """Log-density with respect to the Riemannian volume."""
+        v = self._to_frame(self.manifold.logmap(self.mean, x))
+        scale = jnp.broadcast_to(jnp.asarray(self.scale, v.dtype), v.shape)
+        square = jnp.sum(v * v, -1)
+        normal = (
+            -0.5 * jnp.sum((v / scale) ** 2, -1) - jnp.sum(jnp.log(scale), -1) - 0.5 * self.dim * math.log(2 * math.pi)
+        )
+        return normal - (self.dim - 1) * _log_sin_ratio(self._curvature(v.dtype) * square)
+
+    def _curvature(self, dtype: Any) -> Float[Array, ""]:
+        manifold: Any = self.manifold
+        return -1 / jnp.asarray(manifold.k, dtype) if isinstance(manifold, Lorentz) else jnp.asarray(manifold.k, dtype)
+
+    def _from_frame(self, v: Float[Array, "*shape d"]) -> Float[Array, "*shape n"]:
+        manifold: Any = self.manifold
+        if isinstance(manifold, Lorentz):
+            return manifold.transp0(self.mean, jnp.concatenate([jnp.zeros_like(v[..., :1]), v], -1))
+        return manifold.transp0(self.mean, 0.5 * v)
+
+    def _to_frame(self, u: Float[Array, "*shape n"]) -> Float[Array, "*shape d"]:
+        manifold: Any = self.manifold
+        back = manifold.transp0back(self.mean, u)
+        return back[..., 1:] if isinstance(manifold, Lorentz) else 2 * back
+
+
+def _log_sin_ratio(s: Number) -> Number:
+    """log(sin_k(r)/r) at s = k r²; without overflow where sinh has it."""
+    far = s < -100
+    r = jnp.sqrt(jnp.where(far, -s, 1))
+    near = jnp.log(trig.sin_ratio(jnp.where(far, 0, s)))
+    return jnp.where(far, r + jnp.log1p(-jnp.exp(-2 * r)) - jnp.log(2 * r), near)
