@@ -61,7 +61,9 @@ def compare64(op: Operation, groups: Groups, curvature_gradient: bool = True) ->
     found = []
     for order, label in enumerate(["value", "gradient", "second derivative"][: op.orders + 1]):
         for g in range(len(groups.k)):
-            parts = zip(jax.tree.leaves(jax.tree.map(lambda a, g=g: np.asarray(a)[g], have[order])), want[g][order], strict=True)
+            parts = zip(
+                jax.tree.leaves(jax.tree.map(lambda a, g=g: np.asarray(a)[g], have[order])), want[g][order], strict=True
+            )
             for i, (mine, theirs) in enumerate(parts):
                 if order and i == 0 and not curvature_gradient:
                     continue
@@ -128,7 +130,11 @@ def compare32(op: Operation, groups: Groups) -> list[str]:
     found = []
     for order, label in enumerate(["value", "gradient"][: op.orders + 1]):
         for g in range(len(low.k)):
-            parts = zip(jax.tree.leaves(jax.tree.map(lambda a, g=g: np.asarray(a)[g], have[order])), theirs[g][order], truth[g][order])
+            parts = zip(
+                jax.tree.leaves(jax.tree.map(lambda a, g=g: np.asarray(a)[g], have[order])),
+                theirs[g][order],
+                truth[g][order],
+            )
             for i, (mine, their, exact) in enumerate(parts):
                 assert mine.dtype == np.float32, f"{label}[{i}] has dtype {mine.dtype}"
                 bound = tolerances.no_worse_bound(their, exact) if np.isfinite(their).all() else np.inf

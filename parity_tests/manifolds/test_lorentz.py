@@ -16,7 +16,7 @@ from geoopt.manifolds.lorentz import math as lmath
 
 from parity_tests import cases
 from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
-from port_jax.manifolds import Lorentz, lorentz_math, lorentz_to_poincare, poincare_to_lorentz
+from port_jax.manifolds import Lorentz, lorentz_to_poincare, poincare_to_lorentz
 
 D = 4
 POINTS, TANGENTS = ("x", "y"), ("u", "v", "unit")

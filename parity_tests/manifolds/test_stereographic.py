@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import geoopt
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from geoopt.manifolds.stereographic import math as gmath
 
 from parity_tests import cases
 from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
@@ -91,7 +87,9 @@ OPERATIONS = {
     "dist2plane signed": method("dist2plane", "x", "y", "free", signed=True, scaled=True, keepdim=True),
     "weighted_midpoint": method("weighted_midpoint", "x", "weights", project=False, floor=MIDPOINT),
     "weighted_midpoint plain": method("weighted_midpoint", "x", keepdim=True, floor=MIDPOINT),
-    "weighted_midpoint lincomb": method("weighted_midpoint", "x", "weights", lincomb=True, posweight=True, project=False, floor=MIDPOINT),
+    "weighted_midpoint lincomb": method(
+        "weighted_midpoint", "x", "weights", lincomb=True, posweight=True, project=False, floor=MIDPOINT
+    ),
     "sproj": method("sproj", "x"),
     "inv_sproj": method("inv_sproj", "x"),
 }

@@ -52,8 +52,16 @@ def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any) 
     formula = (grid.LORENTZ if space == "lorentz" else grid.BALL)[name]
     exact, condition = zip(*(grid.truth(formula, case, space) for case in cases))
     # A truth beyond the dtype's range has no right answer in it.
-    kept = [i for i, e in enumerate(exact) if np.abs(e).max() < np.finfo(dtype).max / 8 and np.abs(e).max() > np.finfo(dtype).tiny]
-    cases, exact, condition = [cases[i] for i in kept], np.array([exact[i] for i in kept]), np.array([condition[i] for i in kept])
+    kept = [
+        i
+        for i, e in enumerate(exact)
+        if np.abs(e).max() < np.finfo(dtype).max / 8 and np.abs(e).max() > np.finfo(dtype).tiny
+    ]
+    cases, exact, condition = (
+        [cases[i] for i in kept],
+        np.array([exact[i] for i in kept]),
+        np.array([condition[i] for i in kept]),
+    )
     k = np.array([case["k"] for case in cases])
     arguments = [np.array([case[kind] for case in cases]) for kind in formula.kinds]
     mine = np.asarray(jax.jit(lambda k, *a: run_jax(space, name, formula, k, a))(k[:, None], *arguments))
@@ -61,7 +69,9 @@ def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any) 
     theirs = np.full(exact.shape, np.nan)
     for value in np.unique(k):
         at = k == value
-        theirs[at] = run_torch(space, name, formula, torch.tensor(value), [torch.tensor(a[at]) for a in arguments]).numpy()
+        theirs[at] = run_torch(
+            space, name, formula, torch.tensor(value), [torch.tensor(a[at]) for a in arguments]
+        ).numpy()
     if space == "lorentz" and exact.shape[1] > 1 and name != "lorentz_to_poincare":
         # far points: the space part carries the result, the time coordinate follows from it
         exact, mine, theirs = exact[:, 1:], mine[:, 1:], theirs[:, 1:]
@@ -102,7 +112,9 @@ def _lift(formula: grid.Formula, arguments: Sequence[Any], manifold: Any, x: Any
     return lifted
 
 
-def run_torch(space: str, name: str, formula: grid.Formula, k: torch.Tensor, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
+def run_torch(
+    space: str, name: str, formula: grid.Formula, k: torch.Tensor, arguments: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """geoopt's value for one curvature."""
     if space != "lorentz":
         return getattr(geoopt.Stereographic(k.clone()), name)(*arguments, **formula.options)
@@ -166,7 +178,9 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
         csv.writer(file).writerows([names, *(asdict(row).values() for row in rows)])
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     for row in rows:
-        lines.append("| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in asdict(row).values()) + " |")
+        lines.append(
+            "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in asdict(row).values()) + " |"
+        )
     (folder / "table.md").write_text("Errors in units of the dtype's eps.\n\n" + "\n".join(lines) + "\n")
 
 
@@ -178,7 +192,9 @@ def plot(path: Path, errors: dict[str, Any]) -> None:
     import matplotlib.pyplot as plt
 
     columns = 5
-    figure, axes = plt.subplots(-(-len(errors) // columns), columns, figsize=(15, 2.2 * -(-len(errors) // columns)), squeeze=False)
+    figure, axes = plt.subplots(
+        -(-len(errors) // columns), columns, figsize=(15, 2.2 * -(-len(errors) // columns)), squeeze=False
+    )
     for axis in axes.flat[len(errors) :]:
         axis.set_visible(False)
     for axis, (name, (theirs, mine)) in zip(axes.flat, errors.items()):

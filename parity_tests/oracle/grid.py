@@ -118,7 +118,14 @@ def draw(space: str, dtype: Any, sign: int = -1, thin: int = 1) -> list[dict[str
                 x = stereographic.times(radius * part, ex)
                 reach = mpf(d) if sign < 0 else min(mpf(d), mpf(3))  # on the sphere within pi
                 u = stereographic.times(reach * radius / stereographic.lambda_x(x, mpf(k)), eu)
-                case = {"x": x, "y": stereographic.expmap(x, u, mpf(k)), "u": u, "v": ev, "t": t, "s": s * reach * float(radius)}
+                case = {
+                    "x": x,
+                    "y": stereographic.expmap(x, u, mpf(k)),
+                    "u": u,
+                    "v": ev,
+                    "t": t,
+                    "s": s * reach * float(radius),
+                }
                 case["u0"] = stereographic.times(reach * radius / 2, eu)
             case = {name: _rounded(a, dtype) for name, a in case.items()} | {"k": dtype(k), "r": r, "d": d}
             if _inside(space, case):
@@ -141,11 +148,15 @@ def _rounded(a: Any, dtype: Any) -> np.ndarray:
 def _inside(space: str, case: dict[str, Any]) -> bool:
     arrays = [a for a in case.values() if isinstance(a, np.ndarray)]
     # squares of the coordinates at most near the largest float, so that the truth itself is representable
-    if not all(np.isfinite(a).all() for a in arrays) or max(np.abs(a).max() for a in arrays) > 1e-3 * np.finfo(case["k"].dtype).max:
+    if (
+        not all(np.isfinite(a).all() for a in arrays)
+        or max(np.abs(a).max() for a in arrays) > 1e-3 * np.finfo(case["k"].dtype).max
+    ):
         return False
     if space == "lorentz" or case["k"] > 0:
-        return max(np.abs(case[n]).max() for n in "xy") < 1e9 or space == "lorentz"
-    return all(float(-case["k"]) * sum(float(a) ** 2 for a in case[n].astype(float)) < 1 for n in "xy")
+        return True
+    with mpmath.workdps(DIGITS):
+        return all(-mpf(float(case["k"])) * sum(mpf(float(a)) ** 2 for a in case[n]) < 1 for n in "xy")
 
 
 def truth(formula: Formula, case: dict[str, Any], space: str) -> tuple[np.ndarray, float]:
@@ -174,4 +185,4 @@ def truth(formula: Formula, case: dict[str, Any], space: str) -> tuple[np.ndarra
 
 
 def _distance(a: list, b: list) -> Any:
-    return mpmath.sqrt(sum((p - q) ** 2 for p, q in zip(a, b)))
+    return mpmath.sqrt(sum(abs(p - q) ** 2 for p, q in zip(a, b)))

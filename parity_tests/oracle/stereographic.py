@@ -178,5 +178,3 @@ def inv_sproj(x, k):
 
 def sproj(x, k):
     return times(1 / (1 + sqrt(abs(k)) * x[-1]), x[:-1])
-
-

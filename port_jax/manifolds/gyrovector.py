@@ -49,7 +49,7 @@ def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
     return jnp.where(outside, x * (limit / jnp.sqrt(jnp.where(outside, square, 1))), x)
 
 
-def _mobius_add(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature) -> Vector:
+def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature) -> Vector:
     """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
     w = c * x + s
     w2 = dot(w, w)
@@ -80,7 +80,7 @@ def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Ar
 
 def mobius_add(x: Vector, y: Vector, k: Curvature) -> Vector:
     """x + y in the gyrogroup."""
-    return _mobius_add(x, y, 1.0, conformal(x, k), conformal(y, k), k)
+    return mobius_add_fraction(x, y, 1.0, conformal(x, k), conformal(y, k), k)
 
 
 def mobius_sub(x: Vector, y: Vector, k: Curvature) -> Vector:

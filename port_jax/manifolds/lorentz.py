@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import lorentz_math as math
-from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Tangent, Verdict, pytree, require_positive
 
 Vector = Float[Array, "*batch d+1"]
@@ -42,11 +41,11 @@ class Lorentz(Manifold):
 
     def inner0(self, v: Vector, *, keepdim: bool = False) -> Number:
         """Minkowski inner product of v with the origin, -sqrt(k) v0."""
-        return _drop(-jnp.sqrt(self._k(v)) * v[..., :1], keepdim)
+        return _drop(math.inner0(v, self._k(v)), keepdim)
 
     def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
         """sqrt(<u, u>) of u tangent at x, with gradient 0 at u = 0."""
-        return _drop(trig.sqrt_or_zero(math.tangent_norm2(x, u, self._k(x, u))), keepdim)
+        return _drop(math.norm(x, u, self._k(x, u)), keepdim)
 
     def component_inner(self, x: Vector, u: Tangent, v: Tangent | None = None) -> Number:
         """`inner` with keepdim; <u, u> as a sum of squares, which rounding cannot make negative."""

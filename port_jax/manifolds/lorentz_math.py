@@ -33,6 +33,11 @@ def inner(u: Vector, v: Vector) -> Scalar:
     return dot(u[..., 1:], v[..., 1:]) - u[..., :1] * v[..., :1]
 
 
+def inner0(v: Vector, k: Curvature) -> Scalar:
+    """Minkowski inner product of v with the origin, -sqrt(k) v0."""
+    return -jnp.sqrt(k) * v[..., :1]
+
+
 def _join(time: Scalar, space: Space) -> Vector:
     shape = jnp.broadcast_shapes(time.shape[:-1], space.shape[:-1])
     return jnp.concatenate(
@@ -82,6 +87,11 @@ def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
     t = _time(px * m) / m
     # the radial part is along²/p2; seen in the metric it is shorter by 1/x0, and 1/x0² = 1 - |xs|²/x0² = 1/(m t)²
     return dot(rest, rest) + along * (along / p2) / (t * t * m * m)
+
+
+def norm(x: Vector, u: Vector, k: Curvature) -> Scalar:
+    """sqrt(<u, u>) of u tangent at x, with gradient 0 at u = 0."""
+    return trig.sqrt_or_zero(tangent_norm2(x, u, k))
 
 
 class Chord(NamedTuple):

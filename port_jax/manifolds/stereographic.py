@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import gyrovector as gyro
 from port_jax.manifolds import stereographic_math as math
-from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
 
 Vector = Float[Array, "*batch d"]
@@ -51,17 +50,15 @@ class StereographicModel(Manifold):
 
     def inner(self, x: Vector, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
         """lambda_x² <u, v>."""
-        factor = math.lambda_x(x, self._k(x, u))
-        return _drop(factor * factor * gyro.dot(u, u if v is None else v), keepdim)
+        return _drop(math.inner(x, u, u if v is None else v, self._k(x, u)), keepdim)
 
     def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
         """lambda_x |u|, with gradient 0 at u = 0."""
-        return _drop(math.lambda_x(x, self._k(x, u)) * trig.sqrt_or_zero(gyro.dot(u, u)), keepdim)
+        return _drop(math.norm(x, u, self._k(x, u)), keepdim)
 
     def egrad2rgrad(self, x: Vector, u: Tangent) -> Tangent:
         """u/lambda_x²."""
-        half = gyro.conformal(x, self._k(x, u)) / 2
-        return u * (half * half)
+        return math.egrad2rgrad(x, u, self._k(x, u))
 
     def proju(self, x: Vector, u: Tangent) -> Tangent:
         """u: every vector is tangent."""
@@ -206,8 +203,16 @@ class StereographicModel(Manifold):
         project: bool = True,
     ) -> Vector:
         """Gyro-midpoint over the axes `reducedim` (default: all but the last); see `stereographic_math.weighted_midpoint`."""
-        options = dict(reducedim=reducedim, keepdim=keepdim, lincomb=lincomb, posweight=posweight)
-        middle = math.weighted_midpoint(xs, weights, self._k(xs), spherical=self.spherical, **options)
+        middle = math.weighted_midpoint(
+            xs,
+            weights,
+            self._k(xs),
+            reducedim=reducedim,
+            keepdim=keepdim,
+            lincomb=lincomb,
+            posweight=posweight,
+            spherical=self.spherical,
+        )
         return self._projected(middle, project)
 
     def sproj(self, x: Float[Array, "*batch d+1"]) -> Vector:

@@ -17,11 +17,11 @@ from port_jax.manifolds.gyrovector import (
     Curvature,
     Scalar,
     Vector,
-    _mobius_add,
     antipode,
     conformal,
     dot,
     gyration,
+    mobius_add_fraction,
     mobius_scalar_mul,
     separation,
 )
@@ -30,6 +30,23 @@ from port_jax.manifolds.gyrovector import (
 def lambda_x(x: Vector, k: Curvature) -> Scalar:
     """Conformal factor 2/(1 + k|x|²)."""
     return 2 / conformal(x, k)
+
+
+def inner(x: Vector, u: Vector, v: Vector, k: Curvature) -> Scalar:
+    """lambda_x² <u, v>."""
+    factor = lambda_x(x, k)
+    return factor * factor * dot(u, v)
+
+
+def norm(x: Vector, u: Vector, k: Curvature) -> Scalar:
+    """lambda_x |u|, with gradient 0 at u = 0."""
+    return lambda_x(x, k) * trig.sqrt_or_zero(dot(u, u))
+
+
+def egrad2rgrad(x: Vector, grad: Vector, k: Curvature) -> Vector:
+    """grad/lambda_x²."""
+    half = conformal(x, k) / 2
+    return grad * (half * half)
 
 
 def _half_distance_ratio(x: Vector, y: Vector, k: Curvature) -> tuple[Scalar, Scalar]:
@@ -74,7 +91,7 @@ def expmap(x: Vector, u: Vector, k: Curvature) -> Vector:
     a = conformal(x, k)
     v = u / a
     sin, cos, b = trig.tan_homogeneous(k * dot(v, v))
-    return _mobius_add(x, sin * v, cos, a, b, k)
+    return mobius_add_fraction(x, sin * v, cos, a, b, k)
 
 
 def logmap(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -100,7 +117,7 @@ def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) ->
     sin, cos, b = trig.tan_homogeneous(k * t * t / 4)
     # b belongs to a direction of length 1; without a direction the point stays at x.
     b = jnp.where(u2 > 0, b, cos * cos)
-    return _mobius_add(x, sin * t / 2 * unit, cos, conformal(x, k), b, k)
+    return mobius_add_fraction(x, sin * t / 2 * unit, cos, conformal(x, k), b, k)
 
 
 def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
