@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests.models.conversion import NODES, check_parity, check_round_trip, check_steps, converted, graphs, randomised
+from parity_tests.models.conversion import (
+    NODES,
+    check_parity,
+    check_round_trip,
+    check_steps,
+    converted,
+    graphs,
+    randomised,
+)
 from reference_torch.models.gil import GIL, Pair
 from weights.errors import ConversionError
 
@@ -14,8 +22,7 @@ BASE = {"model": "GIL", "task": "nc", "c": 1.0, "act": "relu", "n_heads": HEADS,
         "dist": 1, "dataset": "airport", "optimizer": "Adam", "r": 2.0, "t": 1.0, "input_type": "eucl", "dropout": 0.4}  # fmt: skip
 CONFIGS = {
     "classes": BASE,
-    "links, pubmed, averaged heads": {**BASE, "task": "lp", "concat": 0, "dataset": "pubmed", "act": "elu"},
-    "links": {**BASE, "task": "lp", "r": 1.5, "t": 0.7},
+    "links, pubmed, averaged heads": {**BASE, "task": "lp", "concat": 0, "dataset": "pubmed", "act": "elu", "r": 1.5, "t": 0.7},
     "no bias, no attention, c = 0.6": {**BASE, "bias": 0, "atten": 0, "c": 0.6},
     "pubmed classes, no distance": {**BASE, "dataset": "pubmed", "dist": 0},
     "HGAT classes": {**BASE, "model": "HGAT", "dist": 1},

@@ -71,9 +71,7 @@ class GILayer(nn.Module):
         return Pair(h, e + nn.Dropout(self.drop_h)(step * u, deterministic=deterministic))
 
 
-def attention_layer(
-    features: int, attention: dict[str, Any], *, distance: bool, attend: bool, name: str
-) -> OriginAttention:
+def attention_layer(features: int, attention: dict[str, Any], *, distance: bool, attend: bool, name: str) -> OriginAttention:
     """The preset `gil` for `features` channels in all where heads are concatenated, else as many a head."""
     channels = features // attention["heads"] if attention["concat"] else features
     return OriginAttention("gil", channels, **attention, distance=distance, attend=attend, name=name)
@@ -98,9 +96,7 @@ class DualDecoder(nn.Module):
     def __call__(self, ball: PoincareBall, pair: Pair, graph: Graph, deterministic: bool) -> Float[Array, "n classes"]:
         dim = pair.hyperbolic.shape[-1]
         dropped = nn.Dropout(self.dropout)(pair.euclidean, deterministic=deterministic)
-        flat = attention_layer(
-            self.num_classes, {**self.attention, "activation": "none"}, distance=False, attend=True, name="cls_e"
-        )
+        flat = attention_layer(self.num_classes, {**self.attention, "activation": "none"}, distance=False, attend=True, name="cls_e")
         flat = flat(Euclidean(), Euclidean(), dropped, graph, deterministic=deterministic)
         curved = {**self.attention, "activation": self.activation, "dropout": self.dropout}
         conv = attention_layer(dim, curved, distance=self.distance, attend=self.attend, name="cls_h")
@@ -112,9 +108,7 @@ class DualDecoder(nn.Module):
         gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(to_tangent0(ball, h))),
                  jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
         rates = (self.drop_h, self.drop_e)
-        gates = [
-            nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for gate, rate in zip(gates, rates, strict=True)
-        ]
+        gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for gate, rate in zip(gates, rates, strict=True)]
         return (gates[0] * far + gates[1] * flat) / jnp.maximum(gates[0] + gates[1], 1e-12)
 
 
@@ -160,9 +154,7 @@ class GIL(nn.Module):
         require_choice("activation", self.activation, tuple(ACTIVATIONS))
         object.__setattr__(self, "features", tuple(self.features))
         if self.concat and any(width % self.heads for width in self.features):
-            raise ValueError(
-                f"features: found {self.features}; give multiples of heads={self.heads}, whose outputs are concatenated"
-            )
+            raise ValueError(f"features: found {self.features}; give multiples of heads={self.heads}, whose outputs are concatenated")
         super().__post_init__()
 
     def setup(self) -> None:
@@ -172,12 +164,12 @@ class GIL(nn.Module):
             "attention_dropout": self.dropout,
         }
         inner = {**shared, "heads": self.heads, "concat": self.concat, "activation": self.activation}
-        hyperbolic = {"attend": self.attend, "distance": self.distance}
-        rates = {"dropout": self.dropout, "drop_h": self.drop_h, "drop_e": self.drop_e}
+        hyperbolic: dict[str, Any] = {"attend": self.attend, "distance": self.distance}
+        rates: dict[str, Any] = {"dropout": self.dropout, "drop_h": self.drop_h, "drop_e": self.drop_e}
         if self.learnable_curvature:
             self.c = self.param("c", lambda _key: jnp.full((1,), self.curvature, jnp.float32))
         self.layers = [GILayer(self.kind, width, inner, **hyperbolic, **rates) for width in self.features]
-        self.decoder = None
+        self.decoder: Any = None
         if self.num_classes is None:
             if self.kind == "GIL":
                 self.w_h, self.w_e = nn.Dense(1, use_bias=False), nn.Dense(1, use_bias=False)
@@ -200,7 +192,7 @@ class GIL(nn.Module):
 
     def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Any:
         """Class logits [N, classes] where the model has a classifier, else as `encode`."""
-        h = self.encode(x, graph, deterministic)
+        h: Any = self.encode(x, graph, deterministic)
         if self.decoder is None:
             if self.is_initializing() and self.kind == "GIL":
                 self.score(h, jnp.zeros((1, 2), int))

@@ -138,6 +138,7 @@ class HTGN(nn.Module):
             x = self.feat if x is None else x
         require_shape("x", x, (graph.num_nodes, self.in_features))
         require_finite("x", x)
+        assert x is not None
         balls = [self._ball(l) for l in range(len(self.features) + 1)]
         if not self.recurrent:
             return self._convolve(balls, from_tangent0(balls[0], x), graph, deterministic)

@@ -40,15 +40,11 @@ class HyboNetKG(nn.Module):
         """The entities' points."""
         return self.emb_entity
 
-    def __call__(
-        self, heads: Int[Array, " b"], relations: Int[Array, " b"], tails: Int[Array, "b k"]
-    ) -> Float[Array, "b k"]:
+    def __call__(self, heads: Int[Array, " b"], relations: Int[Array, " b"], tails: Int[Array, "b k"]) -> Float[Array, "b k"]:
         """Scores of the tails of each head and relation."""
         heads, relations, tails = (jnp.asarray(i) for i in (heads, relations, tails))
         moved = self._moved(self.emb_entity[heads], relations)
-        return (
-            self._match(moved[:, None], self.emb_entity[tails]) + self.bias_head[heads][:, None] + self.bias_tail[tails]
-        )
+        return self._match(moved[:, None], self.emb_entity[tails]) + self.bias_head[heads][:, None] + self.bias_tail[tails]
 
     def score(self, h: Float[Array, "n dim"], triples: Int[Array, "p 3"]) -> Float[Array, " p"]:
         """Scores of triples [P, 3] (head, relation, tail) with the entities at `h`."""

@@ -109,9 +109,7 @@ class KGEmb(nn.Module):
         points, c = self.encode(triples)
         return self._offset(self.bh[head, 0], self.bt[tail, 0]) - jax.vmap(tangent_dist2)(points, self.entity[tail], c)
 
-    def score(
-        self, h: tuple[Float[Array, "b rank"], Float[Array, " b"]], pairs: Int[Array, "b 2"]
-    ) -> Float[Array, " b"]:
+    def score(self, h: tuple[Float[Array, "b rank"], Float[Array, " b"]], pairs: Int[Array, "b 2"]) -> Float[Array, " b"]:
         """Scores of encoded queries against tails: h = encode(queries), pairs[:, 0] their heads, pairs[:, 1] the
         tails."""
         (points, c), pairs = h, jnp.asarray(pairs)

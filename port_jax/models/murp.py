@@ -27,9 +27,7 @@ class MuRP(nn.Module):
         start = normal(self._manifold(), 1e-3)
         self.Eh = self.param("Eh", start, (self.entities, self.dim))
         self.rvh = self.param("rvh", start, (self.relations, self.dim))
-        self.Wu = self.param(
-            "Wu", lambda *args: 2 * nn.initializers.uniform(1.0)(*args) - 1, (self.relations, self.dim)
-        )
+        self.Wu = self.param("Wu", lambda *args: 2 * nn.initializers.uniform(1.0)(*args) - 1, (self.relations, self.dim))
         self.bs = self.param("bs", nn.initializers.zeros, (self.entities,))
         self.bo = self.param("bo", nn.initializers.zeros, (self.entities,))
 

@@ -50,9 +50,7 @@ def aperture(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
     """arcsin(r (1 - |x|^2) / |x|) of points of the ball, close to pi / 2 inside of the radius r."""
     norm = length(x)
     inside = INNER * (1 - norm**2) >= (1 - MARGIN) * norm
-    return jnp.where(
-        inside, jnp.arcsin(1 - MARGIN), jnp.arcsin(INNER * (1 - norm**2) / jnp.where(inside, 1, norm) * ~inside)
-    )
+    return jnp.where(inside, jnp.arcsin(1 - MARGIN), jnp.arcsin(INNER * (1 - norm**2) / jnp.where(inside, 1, norm) * ~inside))
 
 
 class PoincareEmbeddings(nn.Module):
@@ -104,9 +102,7 @@ class PoincareEmbeddings(nn.Module):
         return dict.fromkeys(params, self.geometry)
 
     def _placed(self, x: Float[Array, "*batch ambient"]) -> Float[Array, "*batch ambient"]:
-        if (
-            self.manifold == "lorentz" and self.energy == "entailment_cones"
-        ):  # out of the inner radius, where cones are not defined
+        if self.manifold == "lorentz" and self.energy == "entailment_cones":  # out of the inner radius, where cones are not defined
             norm = length(x[..., 1:]) / (1 + x[..., 0])
             low = INNER + MARGIN
             space = x[..., 1:] * jnp.where(norm < low, low / jnp.where(norm > 0, norm, 1), 1)[..., None]
@@ -122,7 +118,8 @@ class PoincareEmbeddings(nn.Module):
             return jax.nn.relu(_flat_angle(o, s) - jnp.arcsin(jnp.clip(INNER / length(o), 0, 1)))
         if self.manifold == "poincare":  # the original measures at s here, and at o on the hyperboloid
             return jax.nn.relu(cone_angle(s, o) - aperture(o))
-        s, o = lorentz_to_poincare(s, 1.0), lorentz_to_poincare(o, 1.0)
+        k = jnp.ones((), s.dtype)
+        s, o = lorentz_to_poincare(s, k), lorentz_to_poincare(o, k)
         return jax.nn.relu(cone_angle(o, s) - aperture(o))
 
 

@@ -38,7 +38,8 @@ class Ball:
         return self.projx(gmath.mobius_scalar_mul(r, x, k=-self.c))
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
-        return gmath.dist(x, y, k=-self.c, keepdim=keepdim)
+        far = gmath.dist(x, y, k=-self.c, keepdim=True)  # with c [B, 1] a dropped axis would broadcast to [B, B]
+        return far if keepdim else far[..., 0]
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         return self.dist(x, y, keepdim=keepdim) ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import geoopt
 import torch
@@ -64,11 +64,7 @@ class Convolution(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         ball = Ball(x.new_ones(()))
         if self.hyperbolic:
-            z = (
-                self.hy_linear(ball, x)
-                if self.use_bias
-                else ball.expmap0(F.linear(ball.logmap0(x), self.hy_linear.weight))
-            )
+            z = self.hy_linear(ball, x) if self.use_bias else ball.expmap0(F.linear(ball.logmap0(x), self.hy_linear.weight))
         else:
             z = self.linear(x)
         u = (ball.logmap0(z) if self.hyperbolic else z).view(len(x), self.heads, -1)
@@ -126,7 +122,7 @@ class Encoder(nn.Module):
     def __init__(self, kind: str, dims: Sequence[int], **shared):
         super().__init__()
         self.kind = kind
-        self.layers = nn.Sequential(*(Layer(kind, i, o, **shared) for i, o in pairwise(dims)))
+        self.layers: Any = nn.Sequential(*(Layer(kind, i, o, **shared) for i, o in pairwise(dims)))
 
     def forward(self, ball: Ball, x: Tensor, graph: Graph) -> Tensor | Pair:
         h, e = ball.expmap0(x), x
@@ -161,8 +157,8 @@ class DualDecoder(nn.Module):
         self.cls_h = Convolution(True, dim, dim, heads, concat=concat, act=act, atten=atten, dist=dist, **shared)
         ball, sphere = geoopt.PoincareBall(1.0), geoopt.Sphere()
         self.scale = nn.Parameter(torch.zeros(num_classes))
-        self.point = geoopt.ManifoldParameter(ball.expmap0(torch.randn(num_classes, dim) / 4), manifold=ball)
-        self.tangent = geoopt.ManifoldParameter(sphere.projx(torch.randn(num_classes, dim)), manifold=sphere)
+        self.point = geoopt.ManifoldParameter(ball.expmap0(torch.randn(num_classes, dim) / 4), manifold=ball)  # pyright: ignore[reportCallIssue]
+        self.tangent = geoopt.ManifoldParameter(sphere.projx(torch.randn(num_classes, dim)), manifold=sphere)  # pyright: ignore[reportCallIssue]
         self.ball = nn.Module()  # old geoopt keeps the curvature as this buffer; the forward pass is given the ball
         self.ball.register_buffer("c", torch.tensor([float(c)]))
         self.w_e, self.w_h = nn.Linear(num_classes, 1, bias=False), nn.Linear(dim, 1, bias=False)
@@ -180,7 +176,7 @@ class LinearDecoder(nn.Module):
 
     def __init__(self, dim: int, num_classes: int, bias: bool):
         super().__init__()
-        self.cls = nn.Module()
+        self.cls: Any = nn.Module()
         self.cls.linear = nn.Linear(dim, num_classes, bias=bias)
 
     def forward(self, ball: Ball, h: Tensor, graph: Graph) -> Tensor:
@@ -248,7 +244,7 @@ class GIL(nn.Module):
         h = self.encode(x, graph)
         return h if self.decoder is None else self.decoder(self._ball(x), h, graph)
 
-    def score(self, h: Tensor | Pair, pairs: Tensor) -> Tensor:
+    def score(self, h: Any, pairs: Tensor) -> Tensor:
         """HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e) by the last pair's gates, where
         p_h and p_e are
         Fermi-Dirac of the distances of log_0 h and of e."""

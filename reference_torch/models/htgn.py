@@ -56,9 +56,7 @@ class Convolution(nn.Module):
     def __init__(self, in_features: int, features: int, heads: int, aggregation: str, concat: bool):
         super().__init__()
         self.linear = HypLinear(in_features, features * (heads if aggregation == "att" else 1))
-        self.agg = (
-            AttentionAggregation(features, heads, concat) if aggregation == "att" else DegreeAggregation(features)
-        )
+        self.agg = AttentionAggregation(features, heads, concat) if aggregation == "att" else DegreeAggregation(features)
 
     def forward(self, ball: Ball, ball_out: Ball, x: Tensor, graph: Graph) -> Tensor:
         u = self.agg(ball.logmap0(self.linear(ball, x)), graph)
@@ -93,12 +91,12 @@ class HTGN(nn.Module):
 
     def encode(self, x: Tensor | None, graph: Graph, hiddens: Tensor | None = None) -> Tensor:
         first, middle, last = self.balls()
-        x = first.expmap0(self.linear(self.feat if self.trainable_feat else x))
-        hiddens = x.new_zeros(1, *x.shape) if hiddens is None else hiddens
-        x = first.projx(torch.cat([x, hiddens[-1]], -1))
-        x = self.layer1(first, middle, x, graph)
-        x = self.layer2(middle, last, middle.projx(x), graph)
-        return last.expmap0(self.gru(last.logmap0(x), self.attend(last.logmap0(hiddens))))
+        h = first.expmap0(self.linear(self.feat if self.trainable_feat else x))
+        hiddens = h.new_zeros(1, *h.shape) if hiddens is None else hiddens
+        h = first.projx(torch.cat([h, hiddens[-1]], -1))
+        h = self.layer1(first, middle, h, graph)
+        h = self.layer2(middle, last, middle.projx(h), graph)
+        return last.expmap0(self.gru(last.logmap0(h), self.attend(last.logmap0(hiddens))))
 
     def attend(self, window: Tensor) -> Tensor:
         """Mean over time of softmax_t(tanh(h_t Q) r) h_t, or the last state where `use_hta` is off; tangents [W, N,

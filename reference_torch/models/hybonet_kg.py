@@ -17,10 +17,8 @@ class HyboNetKG(nn.Module):
     def __init__(self, entities: int, relations: int, dim: int, *, max_scale=2.0, margin=6.0):
         super().__init__()
         self.margin, self.manifold = margin, geoopt.Lorentz(1.0)
-        start = self.manifold.expmap0(
-            torch.cat([torch.zeros(entities, 1), torch.randn(entities, dim - 1) / dim**0.5], -1)
-        )
-        self.emb_entity = geoopt.ManifoldParameter(start, manifold=self.manifold)
+        start = self.manifold.expmap0(torch.cat([torch.zeros(entities, 1), torch.randn(entities, dim - 1) / dim**0.5], -1))
+        self.emb_entity = geoopt.ManifoldParameter(start, manifold=self.manifold)  # pyright: ignore[reportCallIssue]
         self.relation_bias = nn.Parameter(torch.zeros(relations, dim))
         self.relation_transform = nn.Parameter(torch.randn(relations, dim, dim) / dim**0.5)
         self.scale = nn.Parameter(torch.tensor(float(max_scale)), requires_grad=False)

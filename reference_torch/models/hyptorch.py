@@ -41,12 +41,10 @@ class ToPoincare(nn.Module):
         k = -self.curvature(x)
 
         def inside(y: Tensor) -> Tensor:
-            return gmath.project(y, k=k, eps=MARGIN)
+            return gmath.project(y, k=k, eps=MARGIN)  # pyright: ignore[reportArgumentType]
 
-        if self.xp is None:
-            h = inside(gmath.expmap0(x, k=k))
-        else:
-            h = inside(gmath.expmap(inside(gmath.expmap0(self.xp, k=k)), x, k=k))
+        at = None if self.xp is None else inside(gmath.expmap0(self.xp, k=k))
+        h = inside(gmath.expmap0(x, k=k) if at is None else gmath.expmap(at, x, k=k))
         return _RiemannianGradient.apply(h, self.start) if self.riemannian else h
 
 

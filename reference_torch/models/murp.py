@@ -19,9 +19,8 @@ class MuRP(nn.Module):
         self.bs, self.bo = nn.Parameter(torch.zeros(entities)), nn.Parameter(torch.zeros(entities))
         self.Eh, self.rvh = nn.Embedding(entities, dim, padding_idx=0), nn.Embedding(relations, dim, padding_idx=0)
         for table in (self.Eh, self.rvh):
-            table.weight = geoopt.ManifoldParameter(
-                1e-2 * torch.randn(table.weight.shape), manifold=geoopt.PoincareBallExact()
-            )
+            start = 1e-2 * torch.randn(table.weight.shape)
+            table.weight = geoopt.ManifoldParameter(start, manifold=geoopt.PoincareBallExact())  # pyright: ignore[reportCallIssue]
 
     def encode(self) -> Tensor:
         return self.Eh.weight

@@ -32,7 +32,7 @@ class PoincareEmbeddings(nn.Module):
             "lorentz": geoopt.Lorentz(1.0),
             "euclidean": geoopt.Euclidean(1),
         }[manifold]
-        self.lt.weight = geoopt.ManifoldParameter(start, manifold=geometry)
+        self.lt.weight = geoopt.ManifoldParameter(start, manifold=geometry)  # pyright: ignore[reportCallIssue]
 
     def encode(self) -> Tensor:
         return self.lt.weight
@@ -52,7 +52,7 @@ class PoincareEmbeddings(nn.Module):
             return (s - o).pow(2).sum(-1)
         if self.manifold == "poincare":
             return Ball(s.new_ones(())).dist(s, o)
-        return geoopt.Lorentz(s.new_ones(())).dist(s, o)
+        return geoopt.Lorentz().to(s.dtype).dist(s, o)
 
     def _ball(self, x: Tensor) -> Tensor:
         return x[..., 1:] / (1 + x[..., :1]) if self.manifold == "lorentz" else x

@@ -76,6 +76,8 @@ def _concat(shapes: Mapping[str, tuple[int, ...]], layer: str, heads: int) -> tu
 def _decoder(found: Found, settings: Settings, kind: str) -> None:
     shapes = found.shapes
     classes = shapes.get("decoder.scale", shapes.get("decoder.cls.linear.weight"))
+    if not classes:  # links, or layers alone: a number of classes in the configuration has no effect
+        settings.config.pop("n_classes", None)
     settings.settle("n_classes", classes[0] if classes else None, "keys of decoder")
     pubmed = settings.config.get("dataset") == "pubmed"
     settings.values["normalize_gates"], settings.sources["normalize_gates"] = pubmed, "dataset in the configuration"
@@ -83,11 +85,7 @@ def _decoder(found: Found, settings: Settings, kind: str) -> None:
     if kind == "GIL" and classes:
         heads = shapes["decoder.cls_e.att"][1]
         settings.settle("classifier_heads", heads, "shape of decoder.cls_e.att")
-        known = (
-            (True, "one head")
-            if heads == 1
-            else (shapes["decoder.cls_e.att"][2] // 2 != classes[0], "shape of decoder.cls_e.att")
-        )
+        known = (True, "one head") if heads == 1 else (shapes["decoder.cls_e.att"][2] // 2 != classes[0], "shape of decoder.cls_e.att")
         settings.settle("classifier_concat", *known)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
+from weights.errors import Usage
 from weights.rules import TRANSPOSE, Rule, constant, linear, param
 from weights.settings import Settings, same_numbers
 
@@ -55,12 +56,10 @@ def settle(found: Found, settings: Settings) -> None:
     else:
         settings.settle("in_features", shapes[first][1], f"shape of {first}")
         alone = len(layers) == 1 and heads > 1
-        known = () if alone else (False, "the last layer averages its heads")
+        known: tuple = () if alone else (False, "the last layer averages its heads")
         settings.settle("concat_last", *known, default=False)
     _curvature(found, settings, len(layers) + 1)
-    settings.settle("dropout", 0.0, "not stored") if not settings.has_config else settings.settle(
-        "dropout", default=0.0
-    )
+    settings.settle("dropout", 0.0, "not stored") if not settings.has_config else settings.settle("dropout", default=0.0)
 
 
 def _curvature(found: Found, settings: Settings, balls: int) -> None:
@@ -78,7 +77,7 @@ def _curvature(found: Found, settings: Settings, balls: int) -> None:
         fixed = settings.settle("fixed_curvature", True, "rows of c" if len(rows) else "keys")
     if not fixed:
         settings.config.pop("curvature", None)
-    curvature.settle(settings, {f"c[{i}]": row for i, row in enumerate(rows)}, balls)
+    curvature.settle(settings, {f"c[{i}]": np.asarray(row) for i, row in enumerate(rows)}, balls)
 
 
 def _same_flag(a: Any, b: Any) -> bool:
@@ -130,9 +129,7 @@ def build(settings: Mapping[str, Any]) -> Any:
         if settings["recurrent"]
         else {}
     )
-    return Module(
-        **{name: settings[name] for name in names}, learnable_curvature=not settings["fixed_curvature"], **extra
-    )
+    return Module(**{name: settings[name] for name in names}, learnable_curvature=not settings["fixed_curvature"], **extra)
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:
@@ -149,13 +146,8 @@ def reference(settings: Mapping[str, Any]) -> Any:
     """The torch module."""
     from reference_torch.models.htgn import HTGN as Module
 
-    raise_for = None if settings["recurrent"] else "layers alone"
-    if raise_for:
-        from weights.errors import Usage
-
-        raise Usage(
-            "the file holds HTGN's layers alone, which the reference has no model for", "Verify at the level of bits"
-        )
+    if not settings["recurrent"]:
+        raise Usage("the file holds HTGN's layers alone, which the reference has no model for", "Verify at the level of bits")
     return Module(
         settings["num_nodes"],
         settings["in_features"],
@@ -170,6 +162,4 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-HTGN = Architecture(
-    "htgn", recognise, settle, rules, build, inputs, optimizer=lambda config: "RiemannianAdam", reference=reference
-)
+HTGN = Architecture("htgn", recognise, settle, rules, build, inputs, optimizer=lambda config: "RiemannianAdam", reference=reference)

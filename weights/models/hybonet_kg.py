@@ -32,9 +32,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("max_norm", default=None)
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if float(k) != 1:
-            raise Unmatched(
-                f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'"
-            )
+            raise Unmatched(f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'")
     settings.values["curvature"], settings.sources["curvature"] = [1.0], "the unit hyperboloid of the code"
 
 
@@ -80,6 +78,4 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-HYBONET_KG = Architecture(
-    "hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference
-)
+HYBONET_KG = Architecture("hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference)

@@ -1,0 +1,81 @@
+"""Heads of hyperbolic image embeddings: fixed and trained c, a trained point, the scaled gradient, a backbone that is
+carried."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
+from port_jax.models.hyptorch import HypTorch as Ours
+from reference_torch.models.hyptorch import HypTorch
+from weights.errors import ConversionError
+
+DIM, CLASSES = 5, 4
+X = 0.5 * np.random.default_rng(6).normal(size=(12, DIM))
+X[0] = 0
+X[1] *= 9  # beyond the margin
+CONFIGS = {"fixed": (False, False), "trained": (True, True), "trained point": (False, True)}
+
+
+def module_of(name: str) -> HypTorch:
+    torch.manual_seed(3)
+    train_c, train_x = CONFIGS[name]
+    module = HypTorch(DIM, CLASSES, 0.6, train_c=train_c, train_x=train_x).double()
+    if module.tp.xp is not None:
+        module.tp.xp.data = 0.3 * torch.randn(DIM, dtype=torch.float64)
+    if train_c:
+        module.tp.c.data = torch.tensor([0.75], dtype=torch.float64)
+    return module
+
+
+def theirs(module, dtype):
+    x = torch.as_tensor(X).to(dtype)
+    return module.encode(x), module(x)
+
+
+def ours(model, variables, dtype):
+    x = jnp.asarray(X, dtype)
+    return model.apply(variables, x, method="encode"), model.apply(variables, x)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_and_gradients(name: str, tmp_path):
+    module = module_of(name)
+    ckpt = converted(module, {"c": 0.6}, tmp_path, wrap=lambda state: {"params": dict(state)})
+    assert ckpt.arch == "hyptorch"
+    check_parity(module, ckpt, theirs, ours, radius=0.999, single=name == "trained")
+    check_round_trip(ckpt, tmp_path)
+
+
+def test_gradient_into_the_features_is_scaled_by_the_metric(tmp_path):
+    module = module_of("fixed")
+    ckpt = converted(module, {"c": 0.6}, tmp_path)
+    x = torch.as_tensor(X).requires_grad_()
+    cot = np.random.default_rng(1).normal(size=(len(X), CLASSES))
+    (module(x) * torch.as_tensor(cot)).sum().backward()
+    grad = jax.grad(lambda x: (ckpt.model.apply(ckpt.variables, x) * cot).sum())(jnp.asarray(X))
+    np.testing.assert_allclose(grad, x.grad.numpy(), rtol=0, atol=1e-10 * float(x.grad.abs().max()))
+    plain = Ours(DIM, CLASSES, 0.6, riemannian=False)
+    other = jax.grad(lambda x: (plain.apply(ckpt.variables, x) * cot).sum())(jnp.asarray(X))
+    assert np.abs(np.asarray(other - grad)).max() > 0.1 * np.abs(np.asarray(grad)).max()
+
+
+def test_steps(tmp_path):
+    module = module_of("trained")
+    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01), {"c": 0.6}, tmp_path, theirs, ours)
+
+
+def test_the_backbone_is_carried_verbatim(tmp_path):
+    module = module_of("fixed")
+    backbone = torch.nn.Sequential(torch.nn.Linear(7, DIM), torch.nn.BatchNorm1d(DIM))
+    ckpt = converted(module, {"c": 0.6}, tmp_path, wrap=lambda s: {"params": {**dict(s), **backbone.state_dict(prefix="encoder.")}})
+    assert np.array_equal(ckpt.constants["encoder.0.weight"], backbone[0].weight.detach().numpy())
+    check_round_trip(ckpt, tmp_path)
+
+
+def test_a_fixed_c_has_to_be_given(tmp_path):
+    with pytest.raises(ConversionError, match="curvature"):
+        converted(module_of("fixed"), None, tmp_path)
+    assert converted(module_of("fixed"), None, tmp_path, curvature=0.6).model.c == 0.6

@@ -1,0 +1,48 @@
+"""MuRP and MuRE in Flax against torch, and steps along geodesics as the authors' optimizer takes them."""
+
+import geoopt
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, randomised
+from reference_torch.models.murp import MuRE, MuRP
+
+ENTITIES, RELATIONS, DIM = 15, 4, 5
+RNG = np.random.default_rng(8)
+TRIPLES = [RNG.integers(0, n, (6, 3)) for n in (ENTITIES, RELATIONS, ENTITIES)]
+
+
+def module_of(kind: type) -> torch.nn.Module:
+    torch.manual_seed(5)
+    module = randomised(kind(ENTITIES, RELATIONS, DIM))
+    if kind is MuRP:
+        for table in (module.Eh, module.rvh):
+            table.weight.data = 0.3 * torch.nn.functional.normalize(torch.randn_like(table.weight), dim=-1)
+    return module
+
+
+def theirs(module, dtype):
+    return (module(*map(torch.as_tensor, TRIPLES)),)
+
+
+def ours(model, variables, dtype):
+    return (model.apply(variables, *TRIPLES),)
+
+
+@pytest.mark.parametrize("kind", [MuRP, MuRE])
+def test_scores_and_gradients(kind: type, tmp_path):
+    module = module_of(kind)
+    ckpt = converted(module, None, tmp_path)
+    assert (ckpt.arch, ckpt.model.hyperbolic) == ("murp", kind is MuRP)
+    check_parity(module, ckpt, theirs, ours, radius=0.9)
+    check_round_trip(ckpt, tmp_path)
+    triples = np.stack([part.reshape(-1) for part in TRIPLES], 1)
+    h = ckpt.model.apply(ckpt.variables, method="encode")
+    score = ckpt.model.apply(ckpt.variables, h, triples, method="score")
+    np.testing.assert_allclose(score, ours(ckpt.model, ckpt.variables, None)[0].reshape(-1), rtol=1e-12)
+
+
+def test_steps(tmp_path):
+    module = module_of(MuRP)
+    check_steps(module, geoopt.optim.RiemannianSGD(module.parameters(), lr=0.02), None, tmp_path, theirs, ours)
