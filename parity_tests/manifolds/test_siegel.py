@@ -97,6 +97,23 @@ def test_pure_functions():
     assert not siegel.is_complex_symmetric(b["w"])
 
 
+def test_public_names():
+    """csym_math's functions are here; what is left are other names for jnp's, and i Z, which is 1j * z."""
+    same_as_jnp = {
+        "to_complex",
+        "inverse",
+        "eigh",
+        "eigvalsh",
+        "identity_like",
+        "multiply_by_i",
+        "block_matrix",
+        "Tuple",
+    }
+    names = {name for name, value in vars(csym_math).items() if callable(value) and not name.startswith("_")}
+    assert sorted(names - same_as_jnp - set(vars(siegel))) == []
+    assert {metric.value for metric in SiegelMetricType} == {metric.value for metric in TheirMetric}
+
+
 @pytest.mark.parametrize("metric", SiegelMetricType)
 def test_isometries(metric):
     """Both models have one distance, and it is invariant under Z -> A Z Aᵀ: real A and shifts above, unitary A in the domain."""

@@ -53,7 +53,7 @@ class SymmetricPositiveDefinite(Manifold):
             )
         object.__setattr__(self, "default_metric", SPDMetric(self.default_metric))
 
-    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+    def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, keepdim: bool = False) -> Number:
         inv_x = sym_invm(x)
         inner = trace(inv_x @ u @ inv_x @ (u if v is None else v))
         return inner[..., None, None] if keepdim else inner
@@ -85,7 +85,7 @@ class SymmetricPositiveDefinite(Manifold):
         half = sym_expm(0.5 * _log_quotient(inv_sqrt_x, x, y))
         return sqrt_x @ half @ sym(inv_sqrt_x @ v @ inv_sqrt_x) @ half @ sqrt_x
 
-    def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+    def dist(self, x: Matrix, y: Matrix, keepdim: bool = False) -> Number:
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim)
         square = self.dist2(x, y, keepdim=keepdim)
