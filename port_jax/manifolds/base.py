@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Point = Float[Array, "..."]
@@ -47,7 +48,7 @@ def concrete(value: Any) -> np.ndarray | None:
     """The value as a numpy array, or None where it is traced or no number at all."""
     if isinstance(value, (bool, int, float, np.number, np.ndarray)):
         return np.asarray(value)
-    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+    if isinstance(value, jax.Array) and not isinstance(value, Tracer):
         return np.asarray(value)
     return None
 

@@ -42,6 +42,7 @@ def boundary_margin(dtype: Any) -> float:
 
 def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
     """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) where it is longer."""
+    x = jnp.asarray(x)
     eps = boundary_margin(x.dtype) if eps is None else eps
     limit = jnp.where(k < 0, (1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1)), 1e15).astype(x.dtype)
     square = dot(x, x)

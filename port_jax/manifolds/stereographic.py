@@ -153,7 +153,7 @@ class StereographicModel(Manifold):
 
     def mobius_scalar_mul(self, r: Number, x: Vector, *, project: bool = True) -> Vector:
         """r times x along its ray; r broadcasts against points, last axis included."""
-        return self._projected(gyro.mobius_scalar_mul(jnp.asarray(r, x.dtype), x, self._k(x)), project)
+        return self._projected(gyro.mobius_scalar_mul(jnp.asarray(r, jnp.result_type(x)), x, self._k(x)), project)
 
     def mobius_pointwise_mul(self, w: Number, x: Vector, *, project: bool = True) -> Vector:
         """Coordinates multiplied by w in the tangent space of the origin."""

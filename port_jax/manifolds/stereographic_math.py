@@ -170,6 +170,7 @@ def weighted_midpoint(
     replaces negative weights by positive ones at the antipode. For k > 0 the nearer of midpoint and antipode is taken; `spherical=False`
     promises k <= 0 and leaves that out. Bachmann et al. (2020), definition 3.1.
     """
+    xs = jnp.asarray(xs)
     axes = tuple(range(xs.ndim - 1)) if reducedim is None else tuple(d % xs.ndim for d in reducedim)
     w = jnp.ones((), xs.dtype) if weights is None else jnp.asarray(weights, xs.dtype)[..., None]
     if posweight:
