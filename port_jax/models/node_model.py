@@ -147,5 +147,6 @@ class NodeModel(nn.Module):
 
 
 def _shortened(h: Float[Array, "p dim"]) -> Float[Array, "p dim"]:
+    """h / (|h| + 1e-7) where |h| > 1, as torch's renorm has it."""
     square = (h * h).sum(-1, keepdims=True)
-    return jnp.where(square > 1, h / jnp.sqrt(jnp.where(square > 1, square, 1)), h)
+    return jnp.where(square > 1, h / (jnp.sqrt(jnp.where(square > 1, square, 1)) + 1e-7), h)

@@ -34,7 +34,7 @@ class NodeModel(nn.Module):
         self.space_name, self.space = manifold, SPACES[manifold]
         self.task, self.r, self.t, self.bias, self.dropout = task, r, t, bool(bias), dropout
         self.act: Activation = ACTIVATIONS[act or "none"]
-        self.own = own
+        self.own, self.dim = own, dim
         self.depth = num_layers if task == "lp" else num_layers - 1
         self.learn_c = c is None
         self.c = self.curvature(c)

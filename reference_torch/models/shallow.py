@@ -19,7 +19,7 @@ class Shallow(NodeModel):
     """
 
     def build(self, widths: list[int]) -> list[nn.Module]:
-        width, given = self.own.get("pretrained") or widths[-1], bool(self.own.get("pretrained"))
+        width, given = self.own.get("pretrained") or self.dim, bool(self.own.get("pretrained"))
         self.encoder.lt = nn.Parameter(1e-5 * torch.randn(self.own["n_nodes"], width), requires_grad=not given)
         if not given:
             return []

@@ -1,0 +1,36 @@
+"""HyboNet's attention by edges against the formula over all pairs of nodes, and the length at which inputs are cut."""
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from parity_tests.layers.test_hgcn import dense_adjacency
+from parity_tests.models.graph_models import NODES, TORCH_GRAPH
+from port_jax.layers import hybonet as ported
+from reference_torch.layers.hybonet import LorentzAggregation, lift
+
+FLIP = torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64)
+
+
+def test_attention_by_edges_is_the_dense_formula():
+    """sigmoid((2 + 2 Q J K^T) / scale + bias) times the adjacency, then the centroid."""
+    torch.manual_seed(0)
+    module = LorentzAggregation(4, use_att=True).double().eval()
+    module.bias.data.fill_(0.4)
+    x = lift(0.6 * torch.randn(NODES, 3, dtype=torch.float64))
+    query, key = module.query_linear(x), module.key_linear(x)
+    weight = dense_adjacency() * torch.sigmoid((2 + 2 * (query * FLIP) @ key.T) / module.scale + module.bias)
+    s = weight @ x
+    norm = ((s * FLIP) * s).sum(-1, keepdim=True).abs().clamp_min(1e-8).sqrt()
+    torch.testing.assert_close(module(x, TORCH_GRAPH), s / norm, rtol=1e-12, atol=1e-12)
+
+
+def test_long_features_are_cut_at_ten():
+    """Without the cut features of norm 365, as airport has them, would leave float32."""
+    x = np.array([[3.0, 4.0], [300.0, -200.0], [0.0, 0.0], [1e-12, 0.0]])
+    have = np.asarray(ported.lift(jnp.asarray(x)))
+    np.testing.assert_allclose(have, lift(torch.as_tensor(x)).numpy(), rtol=1e-13)
+    np.testing.assert_allclose(np.arccosh(have[1, 0]), 10, rtol=1e-12)
+    low = np.asarray(ported.lift(jnp.asarray(x, jnp.float32)))
+    assert np.isfinite(low).all()
+    np.testing.assert_allclose(low, have, rtol=2e-5)
