@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from weights.errors import Refused, Unreadable
+from weights.tensors import buffer
 
 CHUNK = 16 << 20
 MAX_RATIO = 100
@@ -103,7 +104,7 @@ class Archive:
                 f"the storage {name} has {info.file_size} bytes where its tensors need {expected}",
                 "Copy the file again",
             )
-        out = np.empty(expected, np.uint8)
+        out = buffer(expected)
         crc = self._stored(info, out) if info.compress_type == zipfile.ZIP_STORED else self._inflated(info, out)
         if crc != info.CRC:
             raise Unreadable(

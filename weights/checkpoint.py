@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from weights import convert, geometry, sections
@@ -103,7 +102,7 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
             transformation, state, plan = _optimizer(
                 table, parts, settings, stated or {}, variables["params"], entries, moved, groups
             )
-        kept = _kept(file.root, parts)
+        kept = _kept(file.root, parts, plan is not None)
         origin = Source(file.root, parts.prefix, parts.model_at, parts.optimizer_at, kept)
         report = _report(path, file.format, table, parts, settings, entries, plan, total)
     except ConversionError as error:
@@ -115,7 +114,7 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
 def leaf_of(array: np.ndarray) -> Any:
     """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
     if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
-        return jnp.asarray(array)
+        return jax.device_put(array)  # without a copy where the bytes are ours and aligned
     return np.array(array)
 
 
@@ -217,11 +216,12 @@ def _callable(moved: Any) -> Callable[[Any], Any] | None:
     return moved if callable(moved) else lambda params: moved
 
 
-def _kept(root: object, parts: Sections) -> dict[int, np.ndarray]:
+def _kept(root: object, parts: Sections, converted: bool) -> dict[int, np.ndarray]:
     """The tensors that neither the model's keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
-    if parts.optimizer_at:
-        accounted |= {id(t) for t in sources.tensors_of(sources.at(root, parts.optimizer_at))}
+    if parts.optimizer is not None and converted:
+        accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
+        accounted -= {id(t) for t in optimizers.uneven(parts.optimizer)}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     return {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}

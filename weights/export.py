@@ -54,5 +54,5 @@ def torch_tree(checkpoint: Checkpoint) -> Any:
     section = None
     if checkpoint.plan is not None and origin.optimizer_at:
         raw = sources.at(origin.root, origin.optimizer_at)
-        section = optimizers.save(raw, checkpoint.plan, checkpoint.opt_state, checkpoint.entries)
+        section = optimizers.save(raw, checkpoint.plan, checkpoint.opt_state, checkpoint.entries, kept)
     return sources.filled(origin, values, section)

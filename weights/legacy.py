@@ -14,7 +14,7 @@ from weights.allowed import find
 from weights.archive import read_into
 from weights.dtypes import NUMPY
 from weights.errors import Refused, Unreadable
-from weights.tensors import Storage
+from weights.tensors import Storage, buffer
 from weights.unpickler import Machine
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -98,7 +98,7 @@ def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage
 
 def _read(path: Path, start: int, storage: Storage, little: bool) -> np.ndarray:
     dtype = NUMPY[storage.dtype]
-    out = np.empty(storage.numel * dtype.itemsize, np.uint8)
+    out = buffer(storage.numel * dtype.itemsize)
     with open(path, "rb", buffering=0) as file:
         read_into(file.fileno(), start, out, "a storage")
     flat = out.view(dtype)

@@ -17,7 +17,7 @@ from weights.archive import Archive, read_into
 from weights.dtypes import NUMPY, SAFETENSORS, STORAGES
 from weights.errors import ConversionError, Refused, Unreadable
 from weights.standins import Known
-from weights.tensors import Storage, Tensor, checked, contiguous_stride
+from weights.tensors import Storage, Tensor, buffer, checked, contiguous_stride
 from weights.unpickler import Machine, checked_tree
 
 MAX_HEADER = 64 << 20
@@ -183,7 +183,7 @@ def _begin(entry: object) -> int:
 
 def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], np.ndarray]:
     def fetch() -> np.ndarray:
-        out = np.empty(numel * dtype.itemsize, np.uint8)
+        out = buffer(numel * dtype.itemsize)
         with open(path, "rb", buffering=0) as file:
             read_into(file.fileno(), start, out, "a tensor")
         return out.view(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from weights.optim import engine as optimizers
 from weights.rules import matching
 
 FORMAT = 1
+IN_FLIGHT = 64 << 20
 
 
 def save(checkpoint: Checkpoint, directory: str | Path) -> None:
@@ -81,13 +82,10 @@ def restore(directory: str | Path) -> Checkpoint:
             "Convert again",
             path=directory,
         )
-    arrays = _read_arrays(folder / "arrays", description["arrays"], directory)
-    return _rebuilt(description, config, report, arrays)
+    return _rebuilt(description, config, report, _read_arrays(folder / "arrays", description["arrays"], directory))
 
 
-def _rebuilt(
-    description: Mapping[str, Any], config: dict, report: dict, arrays: Mapping[str, np.ndarray]
-) -> Checkpoint:
+def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: dict[str, np.ndarray]) -> Checkpoint:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
     root = sources.decode(description["tree"], numpy)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
@@ -95,9 +93,8 @@ def _rebuilt(
         root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept
     )
     variables: dict[str, Any] = {"params": {}}
-    for name, array in arrays.items():
-        if name.startswith("variables/"):
-            convert.place(variables, name.removeprefix("variables/"), leaf_of(array))
+    for name in [n for n in arrays if n.startswith("variables/")]:
+        convert.place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))
     constants = {key: arrays[f"constants/{n}"] for n, key in enumerate(description["constants"])}
     settings, arch = description["settings"], description["arch"]
     table = ARCHITECTURES.get(arch)
@@ -132,7 +129,7 @@ def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
     tree: dict[str, Any] = {
         "/".join(("a", str(n))): v if np.size(v) else np.zeros(1) for n, v in enumerate(arrays.values())
     }
-    with ocp.PyTreeCheckpointer() as writer:
+    with ocp.Checkpointer(_handler(v.nbytes for v in tree.values())) as writer:
         writer.save(
             folder.absolute(),
             {name.partition("/")[2]: v if isinstance(v, jax.Array) else np.asarray(v) for name, v in tree.items()},
@@ -149,7 +146,7 @@ def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Pat
         raise Unreadable("the folder of arrays is missing", "Convert again", path=directory)
     as_numpy = {str(n): ocp.RestoreArgs(restore_type=np.ndarray) for n in range(len(expected))}
     try:
-        with ocp.PyTreeCheckpointer() as reader:
+        with ocp.Checkpointer(_handler(int(np.prod(shape)) * 16 for _, shape in expected.values())) as reader:
             found = reader.restore(folder.absolute(), restore_args=as_numpy)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise Unreadable(
@@ -157,7 +154,7 @@ def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Pat
         ) from None
     arrays = {}
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
-        array = np.asarray(found[str(n)])
+        array = np.asarray(found.pop(str(n)))
         want = NUMPY.get(dtype, np.dtype(dtype) if dtype not in NUMPY else None)
         if 0 in shape:
             array = np.zeros(shape, want)
@@ -167,3 +164,13 @@ def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Pat
             )
         arrays[name] = array
     return arrays
+
+
+def _handler(sizes: Iterable[int]) -> Any:
+    """Orbax's writer and reader of trees, with few bytes in flight: each of them is in memory twice."""
+    import orbax.checkpoint as ocp
+
+    gigabytes: Any = (max(IN_FLIGHT, *sizes) + 4096) / 1e9
+    return ocp.PyTreeCheckpointHandler(
+        save_concurrent_gb=gigabytes, restore_concurrent_gb=gigabytes, save_device_host_concurrent_gb=gigabytes
+    )

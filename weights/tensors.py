@@ -129,6 +129,13 @@ def window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
     return view.view(flat.dtype)
 
 
+def buffer(size: int) -> np.ndarray:
+    """Uninitialised bytes at an address that jax takes over without copying."""
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]
+
+
 def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
     """Strides, in elements, of a row-major tensor as torch gives them."""
     stride, step = [], 1
