@@ -63,7 +63,7 @@ MUTATIONS = (
         "gyration left out of the transport",
         "port_jax/manifolds/stereographic_math.py",
         (("return gyration(y, -x, v, k) * (conformal", "return v * (conformal"),),
-        (STEREOGRAPHIC, ADAM),
+        (STEREOGRAPHIC,),
     ),
     Mutation(
         "lambda_x and lambda_y exchanged",
@@ -74,13 +74,13 @@ MUTATIONS = (
                 "return gyration(y, -x, v, k) * (conformal(x, k) / conformal(y, k))",
             ),
         ),
-        (STEREOGRAPHIC, ADAM),
+        (STEREOGRAPHIC,),
     ),
     Mutation(
         "c replaced by 1",
         "port_jax/manifolds/curvatures.py",
         (("        return -self.c\n", "        return -1.0\n"),),
-        (STEREOGRAPHIC, ADAM),
+        (STEREOGRAPHIC,),
     ),
     Mutation(
         "momentum of Adam not transported",
@@ -155,7 +155,7 @@ def run(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--no-header", *tests]
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     found = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", found.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", found.stdout, re.MULTILINE)
     return found.returncode, failed.group(1) if failed else (found.stdout + found.stderr)[-2000:]
 
 
@@ -183,7 +183,7 @@ def main() -> int:
             target.write_text(mutants[mutation.name])
             code, failed = run(copy, mutation.tests)
             target.write_text(sources[mutation.file])
-            if code not in (0, 1, 2):  # 2 is an error while a test file is imported
+            if code not in (0, 1):  # not a test that fails, but a file that cannot be imported
                 print(f"pytest on {mutation.name}: {failed}")
                 return 2
             survivors += code == 0
