@@ -115,7 +115,9 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
     # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
-    denominator = jnp.where(far, separation(x, y, 1.0, k, far), a * b - k * w2)
+    # Where x + y is at infinity the numerator is only known to eps; the bound keeps the result as long as z.
+    pole = jnp.maximum(separation(x, y, 1.0, k, far), jnp.finfo(w2.dtype).eps)
+    denominator = jnp.where(far, pole, a * b - k * w2)
     return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(denominator)
 
 
