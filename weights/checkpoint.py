@@ -114,7 +114,8 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
 def leaf_of(array: np.ndarray) -> Any:
     """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
     if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
-        return jax.device_put(array)  # without a copy where the bytes are ours and aligned
+        # Without a copy where the bytes are aligned; else done before the next one, so that few are in memory twice.
+        return jax.device_put(array).block_until_ready()
     return np.array(array)
 
 
