@@ -103,9 +103,9 @@ def test_chain_with_clipping_before_equals_geoopt_on_clipped_gradients():
 
 def test_a_transformation_after_the_step_moves_points_off_the_manifold():
     """Updates are differences of points: scaled, they end on the chord, off the hyperboloid. The documentation says so."""
-    space = RNG.standard_normal((5, 3))
+    space = np.random.default_rng(11).standard_normal((5, 3))
     points = jnp.asarray(np.concatenate([np.sqrt(1 + (space**2).sum(-1, keepdims=True)), space], -1))
-    grads = jnp.asarray(RNG.standard_normal(points.shape))
+    grads = jnp.asarray(np.random.default_rng(11).standard_normal(points.shape))
 
     def off(tx: optax.GradientTransformation) -> float:
         updates, _ = tx.update(grads, tx.init(points), points)
@@ -128,7 +128,7 @@ def test_partition_and_masked_give_the_parts_their_own_steps(make: Any):
 
 
 def test_multi_steps_feeds_the_mean_gradient():
-    points, g = jnp.asarray(START), jnp.asarray(RNG.standard_normal((2, *START.shape)))
+    points, g = jnp.asarray(START), jnp.asarray(np.random.default_rng(11).standard_normal((2, *START.shape)))
     tx = optax.MultiSteps(riemannian_adam(0.05, manifolds=BALL), every_k_schedule=2)
     state, moved = tx.init(points), points
     for grad in g:
@@ -200,7 +200,7 @@ def test_float32_stays_float32_and_lands_within_a_rounding():
     with jax.enable_x64(False):
         points = jnp.asarray(START, jnp.float32)
         tx = riemannian_sgd(0.3, manifolds=BALL)
-        grad = jnp.asarray(RNG.standard_normal(START.shape), jnp.float32)
+        grad = jnp.asarray(np.random.default_rng(11).standard_normal(START.shape), jnp.float32)
         updates, _ = tx.update(grad, tx.init(points), points)
         landed = optax.apply_updates(points, updates)
         exact = BALL.retr(points, -0.3 * BALL.egrad2rgrad(points, grad))

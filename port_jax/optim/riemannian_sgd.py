@@ -164,4 +164,7 @@ def _retr_transp(manifold: Manifold, point: Array, u: Array, buffer: Array) -> t
         return manifold.retr_transp(point, u, buffer)
     tangent = manifold.proju(point, buffer)
     moved, transported = manifold.retr_transp(point, u, tangent)
-    return moved, transported + (buffer - tangent)
+    # The normal part is -<p, b> p/k; what rounding alone can have made of <p, b> must not feed on itself.
+    rounding = 16 * jnp.finfo(buffer.dtype).eps * jnp.sum(jnp.abs(point * buffer), -1, keepdims=True)
+    normal = jnp.abs(manifold.inner(point, point, buffer, keepdim=True)) > rounding
+    return moved, transported + jnp.where(normal, buffer - tangent, 0)
