@@ -46,7 +46,7 @@ def test_decay_contracts_the_distance_to_the_origin(manifold):
 
 
 def test_moments_follow_the_point():
-    """A step from rest with decay is the step without, from the contracted point with the carried gradient."""
+    """A step with decay is the step without, from the contracted point with the carried gradient and momentum."""
     ball = PoincareBall(1.4)
     rng = np.random.default_rng(2)
     x, g = ball.expmap0(0.3 * jnp.asarray(rng.normal(size=(4, 3)))), jnp.asarray(rng.normal(size=(4, 3)))
@@ -59,6 +59,11 @@ def test_moments_follow_the_point():
     # Adam's epsilon is 1e-8, the length of r about 1
     np.testing.assert_allclose(x + updates, expected, rtol=0, atol=1e-8)
     np.testing.assert_allclose(state.mu, m, rtol=0, atol=1e-8)
+    x, m = x + updates, state.mu
+    updates, state = tx.update(0.3 * g, state, x)
+    q = ball.expmap0(0.9 * ball.logmap0(x))
+    m = 0.9 * ball.transp(x, q, m) + 0.1 * ball.transp(x, q, ball.egrad2rgrad(x, 0.3 * g))
+    np.testing.assert_allclose(state.mu, ball.transp(q, x + updates, m), rtol=1e-8)
 
 
 def run(tx, x, grad, steps):
