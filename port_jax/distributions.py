@@ -38,7 +38,7 @@ class WrappedNormal:
                 f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz"
             )
         require_positive("WrappedNormal", "scale", self.scale, "it is a standard deviation")
-        if concrete(self.mean) is not None:
+        if all(concrete(leaf) is not None for leaf in jax.tree.leaves((self.manifold, self.mean))):
             self.manifold.assert_check_point_on_manifold(self.mean, atol=1e-3, rtol=1e-3)
 
     @property

@@ -19,8 +19,9 @@ class StereographicTreeDataset:
     in the tangent space of the origin around its coordinates with deviation √sigma_sibling, as the ball's `random` draws them.
 
     `origin_data` `[N, dim]` are the nodes and `data` `[N numberOfsiblings, dim]` the observations, those of one node together.
-    `labels[i, j]` is the node at depth j above observation i, and -1 below its own depth. `origin_labels` `[N, depth]` leave the
-    last depth out, so that a leaf has its parent's path, and the `num_classes` classes are the inner nodes.
+    `labels` `[…, depth + 1]` are paths of node numbers: `labels[i, j]` is the ancestor at depth j + 1 of observation i's node, or
+    the node itself, and -1 beyond; the root's own is 0 first. `origin_labels` `[N, depth]` are the nodes' paths without the last
+    entry, which is always -1, and `num_classes` is the number of nodes.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class StereographicTreeDataset:
             key, draw = jax.random.split(key)
             directions = _directions(draw, level, numberOfChildren)
             level = ball.geodesic_unit(jnp.asarray(dist_children, dtype), level[:, None], directions).reshape(-1, dim)
-            paths = jnp.repeat(paths, numberOfChildren, 0).at[:, below].set(first + jnp.arange(level.shape[0]))
+            paths = jnp.repeat(paths, numberOfChildren, 0).at[:, below - 1].set(first + jnp.arange(level.shape[0]))
             levels, labels, first = [*levels, level], [*labels, paths], first + level.shape[0]
         self.origin_data, paths = jnp.concatenate(levels), jnp.concatenate(labels)
         self.origin_labels = paths[:, :depth]
