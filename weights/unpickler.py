@@ -244,7 +244,8 @@ def fill(array: np.ndarray, state: object) -> None:
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
         raise ValueError
     flat = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if fortran else "C")
-    array.__setstate__((1, tuple(shape), dtype, np.bool_(fortran), flat.tobytes(order="F" if fortran else "C")))
+    state = (1, tuple(shape), dtype, bool(fortran), flat.tobytes(order="F" if fortran else "C"))
+    array.__setstate__(state)  # pyright: ignore[reportArgumentType]
 
 
 def checked_key(key: object, depth: int = 0) -> None:
