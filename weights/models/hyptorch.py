@@ -27,7 +27,7 @@ def settle(found: Found, settings: Settings) -> None:
     """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried and not built."""
     shapes = found.shapes
     heads = [key for key in shapes if re.fullmatch(HEAD, key)]
-    settings.settle("backbone", [key for key in shapes if key not in heads], "keys", same=same_numbers)
+    settings.settle("backbone", [key for key in shapes if not re.match(r"(tp|e2p|mlr)\.", key)], "keys", same=same_numbers)
     where = "e2p" if any(key.startswith("e2p.") for key in heads) else "tp"
     settings.settle("map", where, "keys")
     softmax, point = "mlr.a_vals" in shapes, f"{where}.xp"

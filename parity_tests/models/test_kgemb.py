@@ -1,0 +1,83 @@
+"""RotH, RefH and AttH in Flax against torch: scores of triples and of all tails, gradients, steps."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, randomised
+from port_jax.models.kgemb import tangent_dist2
+from reference_torch.models.kgemb import KGEmb
+from weights.errors import ConversionError
+
+ENTITIES, RELATIONS, RANK = 15, 4, 6
+RNG = np.random.default_rng(7)
+TRIPLES = np.stack([RNG.integers(0, n, 12) for n in (ENTITIES, RELATIONS, ENTITIES)], 1)
+CONFIGS = {"RotH": ("none", True), "RefH": ("constant", True), "AttH": ("learn", True), "RotH, one c": ("learn", False)}
+
+
+def case(name: str) -> tuple[KGEmb, dict]:
+    torch.manual_seed(4)
+    kind, (bias, multi) = name[:4], CONFIGS[name]
+    module = randomised(KGEmb(kind, ENTITIES, RELATIONS, RANK, bias=bias, multi_c=multi, gamma=2.5), 0.25, 0.1, keep=("gamma",))
+    return module, {"model": kind, "bias": bias, "multi_c": multi, "gamma": 2.5, "rank": RANK, "dtype": "double"}
+
+
+def theirs(module, dtype):
+    queries = torch.as_tensor(TRIPLES)
+    return module(queries), module.score_tails(queries)
+
+
+def ours(model, variables, dtype):
+    return model.apply(variables, TRIPLES), model.apply(variables, TRIPLES, method="score_tails")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_scores_and_gradients(name: str, tmp_path):
+    module, config = case(name)
+    ckpt = converted(module, config, tmp_path)
+    assert (ckpt.arch, ckpt.model.kind) == ("kgemb", name[:4])
+    check_parity(module, ckpt, theirs, ours, single=name == "RotH")
+    check_round_trip(ckpt, tmp_path)
+    pairs = TRIPLES[:, [0, 2]]
+    encoded = ckpt.model.apply(ckpt.variables, TRIPLES, method="encode")
+    np.testing.assert_allclose(
+        ckpt.model.apply(ckpt.variables, encoded, pairs, method="score"),
+        ours(ckpt.model, ckpt.variables, None)[0],
+        rtol=1e-12,
+    )
+
+
+def test_steps(tmp_path):
+    module, config = case("AttH")
+    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01), config, tmp_path, theirs, ours)
+
+
+def test_what_the_file_does_not_say_is_asked_for(tmp_path):
+    module, config = case("RotH")
+    for name in ("model", "bias"):
+        with pytest.raises(ConversionError, match=name):
+            converted(module, {key: value for key, value in config.items() if key != name}, tmp_path)
+
+
+def test_distance_to_a_far_tangent_against_50_digits():
+    """At |v| = 20 the point exp_0 v is within 1e-17 of the boundary; the original stops at a distance of 12.2."""
+    x, c = np.array([0.4, -0.3]), 0.7
+    for size in (1e-9, 0.5, 20.0):
+        v = size * np.array([0.6, 0.8])
+        have = tangent_dist2(jnp.asarray(x), jnp.asarray(v), jnp.asarray(c))
+        with mpmath.workdps(50):
+            root = mpmath.sqrt(mpmath.mpf(c))
+            exact = [mpmath.mpf(float(a)) for a in v]
+            norm = mpmath.sqrt(sum(a * a for a in exact))
+            y = [mpmath.tanh(root * norm) / (root * norm) * a for a in exact]
+            gap = sum((a - mpmath.mpf(float(b))) ** 2 for a, b in zip(y, x, strict=True))
+            low = (1 - c * sum(mpmath.mpf(float(b)) ** 2 for b in x)) * (1 - c * sum(a**2 for a in y))
+            want = (2 / root * mpmath.asinh(mpmath.sqrt(c * gap / low))) ** 2
+        assert float(have) == pytest.approx(float(want), rel=1e-12)
+    grad = jax.grad(tangent_dist2, argnums=(0, 1))(jnp.asarray(x), jnp.zeros(2), jnp.asarray(c))
+    assert np.isfinite(np.asarray(grad)).all()
+    same = jax.grad(tangent_dist2, argnums=(0, 1))(jnp.zeros(2), jnp.zeros(2), jnp.asarray(c))
+    assert np.array_equal(np.asarray(same), np.zeros((2, 2)))
