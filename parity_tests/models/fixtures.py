@@ -44,9 +44,15 @@ def check_folder(folder: Path) -> list[str]:
         figures["loss"] = (_relative(value, z["loss"]), EMBEDDINGS)
         norms = [sorted(n for g in tree if (n := float(np.linalg.norm(g))) > 1e-12)
                  for tree in (jax.tree.leaves(grads), [z[k] for k in z if k.startswith("grad/")])]  # fmt: skip
-        figures["gradient norms"] = (_relative(*map(np.array, norms)) if len(norms[0]) == len(norms[1]) else np.inf, GRADIENTS)
+        figures["gradient norms"] = (
+            _relative(*map(np.array, norms)) if len(norms[0]) == len(norms[1]) else np.inf,
+            GRADIENTS,
+        )
         if "resume_losses" in z:
-            figures["resumed losses"] = (_relative(np.array(_resumed(ckpt, step, float(config["grad_clip"]))), z["resume_losses"]), RESUMED)
+            figures["resumed losses"] = (
+                _relative(np.array(_resumed(ckpt, step, float(config["grad_clip"]))), z["resume_losses"]),
+                RESUMED,
+            )
         return [f"{name} {error:.1e} > {gate:.0e}" for name, (error, gate) in figures.items() if not error <= gate]
 
 

@@ -62,7 +62,9 @@ def mutations(state: dict[str, torch.Tensor], key: str) -> Iterator[tuple[str, d
     yield "another shape", {**rest, key: torch.cat([state[key], state[key][:1]])}
 
 
-def refusals(state: dict[str, torch.Tensor], key: str, folder: Path, load: Callable[[Path], Any], error: type[Exception]) -> list[str]:
+def refusals(
+    state: dict[str, torch.Tensor], key: str, folder: Path, load: Callable[[Path], Any], error: type[Exception]
+) -> list[str]:
     """The mutations that `load` takes without an error."""
     taken = []
     for name, mutated in mutations(dict(state), key):

@@ -11,7 +11,17 @@ from reference_torch.models.gat import GAT
 from weights.checkpoint import load
 from weights.errors import ConversionError
 
-BASE = {"model": "GAT", "feat_dim": FEATURES, "dim": 4, "manifold": "Euclidean", "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7, "c": 1.0}
+BASE = {
+    "model": "GAT",
+    "feat_dim": FEATURES,
+    "dim": 4,
+    "manifold": "Euclidean",
+    "bias": 1,
+    "dropout": 0.0,
+    "r": 2.0,
+    "t": 0.7,
+    "c": 1.0,
+}
 CONFIGS = {
     "classes": {"task": "nc", "n_classes": CLASSES, "num_layers": 3, "act": "relu", "n_heads": 2, "alpha": 0.2},
     "links": {"task": "lp", "num_layers": 1, "act": "elu", "n_heads": 4, "alpha": 0.4},

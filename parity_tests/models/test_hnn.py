@@ -41,4 +41,9 @@ def test_forward_and_gradients(name: str, tmp_path: Path):
 def test_wrong_keys_are_refused(tmp_path: Path):
     config = config_of("ball, links, trained")
     state = reference(config).state_dict()
-    assert refusals(state, "encoder.layers.0.linear.weight", tmp_path, lambda path: load(path, config=config), ConversionError) == []
+    assert (
+        refusals(
+            state, "encoder.layers.0.linear.weight", tmp_path, lambda path: load(path, config=config), ConversionError
+        )
+        == []
+    )

@@ -14,7 +14,16 @@ from weights.checkpoint import load
 from weights.errors import ConversionError
 
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "hybonet_disease_lp_att"
-BASE = {"model": "HyboNet", "manifold": "Lorentz", "c": 1.0, "feat_dim": FEATURES + 1, "dim": 4, "bias": 1, "dropout": 0.0, "local_agg": 1}
+BASE = {
+    "model": "HyboNet",
+    "manifold": "Lorentz",
+    "c": 1.0,
+    "feat_dim": FEATURES + 1,
+    "dim": 4,
+    "bias": 1,
+    "dropout": 0.0,
+    "local_agg": 1,
+}
 CONFIGS = {
     "classes, attention": {"task": "nc", "n_classes": CLASSES, "num_layers": 3, "act": "relu", "use_att": 1},
     "links": {"task": "lp", "num_layers": 2, "act": None, "use_att": 0, "bias": 0},
@@ -78,6 +87,8 @@ def test_wrong_keys_are_refused(tmp_path: Path):
         assert refusals(state, key, tmp_path, lambda path: load(path, config=config), ConversionError) == []
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project")
+@pytest.mark.skipif(
+    not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project"
+)
 def test_checkpoint_of_the_authors_with_its_optimizer():
     assert check_folder(FOLDER) == []

@@ -11,7 +11,16 @@ from reference_torch.models.mlp import MLP
 from weights.checkpoint import load
 from weights.errors import ConversionError
 
-BASE = {"model": "MLP", "feat_dim": FEATURES, "dim": 4, "manifold": "Euclidean", "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7}
+BASE = {
+    "model": "MLP",
+    "feat_dim": FEATURES,
+    "dim": 4,
+    "manifold": "Euclidean",
+    "bias": 1,
+    "dropout": 0.0,
+    "r": 2.0,
+    "t": 0.7,
+}
 CONFIGS = {
     "classes": {"task": "nc", "n_classes": CLASSES, "num_layers": 3, "act": "relu", "c": 1.0},
     "links, a curvature that is stored and unused": {"task": "lp", "num_layers": 2, "act": None, "c": None, "bias": 0},
@@ -40,4 +49,9 @@ def test_forward_and_gradients(name: str, tmp_path: Path):
 def test_wrong_keys_are_refused(tmp_path: Path):
     config = config_of("classes")
     state = reference(config).state_dict()
-    assert refusals(state, "encoder.layers.0.linear.weight", tmp_path, lambda path: load(path, config=config), ConversionError) == []
+    assert (
+        refusals(
+            state, "encoder.layers.0.linear.weight", tmp_path, lambda path: load(path, config=config), ConversionError
+        )
+        == []
+    )

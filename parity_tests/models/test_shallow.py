@@ -12,7 +12,17 @@ from reference_torch.models.shallow import Shallow
 from weights.checkpoint import load
 from weights.errors import ConversionError
 
-BASE = {"model": "Shallow", "feat_dim": FEATURES, "dim": 4, "n_nodes": NODES, "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7, "act": "relu"}
+BASE = {
+    "model": "Shallow",
+    "feat_dim": FEATURES,
+    "dim": 4,
+    "n_nodes": NODES,
+    "bias": 1,
+    "dropout": 0.0,
+    "r": 2.0,
+    "t": 0.7,
+    "act": "relu",
+}
 LP = {"task": "lp", "num_layers": 0, "pretrained_embeddings": None}
 CONFIGS = {
     "links on the ball": {**LP, "manifold": "PoincareBall", "c": 0.75, "use_feats": 0},

@@ -75,8 +75,12 @@ class HgcnLinear(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: Manifold, x: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
-        kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (x.shape[-1], self.features))
+    def __call__(
+        self, manifold: Manifold, x: Float[Array, "n in"], deterministic: bool = True
+    ) -> Float[Array, "n out"]:
+        kernel = self.param(
+            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (x.shape[-1], self.features)
+        )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
         u = pad_time(manifold, to_tangent0(manifold, x)) @ kernel
@@ -104,7 +108,9 @@ class HgcnAggregation(nn.Module):
         here, there = gather_receivers(x, graph), gather_senders(x, graph)
         logs = manifold.logmap(here, there)
         if isinstance(manifold, PoincareBall):
-            logs = logs * (manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True))
+            logs = logs * (
+                manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True)
+            )
             return local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph))
         return manifold.expmap(x, segment_sum(weights[:, None] * logs, graph))
 

@@ -14,7 +14,9 @@ from reference_torch.graphs.graph import Graph, segment_softmax, segment_sum
 class Dense(nn.Module):
     """act(dropout(W x + b))."""
 
-    def __init__(self, in_features: int, out_features: int, dropout: float, act: Callable[[Tensor], Tensor], bias: bool):
+    def __init__(
+        self, in_features: int, out_features: int, dropout: float, act: Callable[[Tensor], Tensor], bias: bool
+    ):
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias)
         self.dropout, self.act = dropout, act
@@ -34,7 +36,9 @@ class GraphConvolution(Dense):
 class AttentionHead(nn.Module):
     """act(sum_j alpha_ij h_j), h = x W, alpha_ij = softmax_j(-LeakyReLU(a . [h_i, h_j])) over the edges j -> i."""
 
-    def __init__(self, in_features: int, out_features: int, dropout: float, slope: float, act: Callable[[Tensor], Tensor]):
+    def __init__(
+        self, in_features: int, out_features: int, dropout: float, slope: float, act: Callable[[Tensor], Tensor]
+    ):
         super().__init__()
         self.W = nn.Parameter(torch.empty(in_features, out_features))
         self.a = nn.Parameter(torch.empty(1, 2 * out_features))
@@ -53,7 +57,15 @@ class AttentionHead(nn.Module):
 class GraphAttention(nn.Module):
     """Heads side by side (GAT, arXiv 1710.10903, with the sign of the scores as in HGCN's code); dropout before and after."""
 
-    def __init__(self, in_features: int, out_features: int, dropout: float, act: Callable[[Tensor], Tensor], slope: float, heads: int):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        dropout: float,
+        act: Callable[[Tensor], Tensor],
+        slope: float,
+        heads: int,
+    ):
         super().__init__()
         self.dropout, self.heads = dropout, heads
         for k in range(heads):

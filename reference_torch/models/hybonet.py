@@ -25,7 +25,12 @@ class HyboNet(nn.Module):
         self.encoder.manifold = geoopt.Lorentz(1.0)
         self.encoder.layers = nn.ModuleList(
             LorentzGraphConvolution(
-                dim if i else feat_dim, dim, bool(bias), dropout, bool(use_att), ACTIVATIONS[act or "none"] if i else None
+                dim if i else feat_dim,
+                dim,
+                bool(bias),
+                dropout,
+                bool(use_att),
+                ACTIVATIONS[act or "none"] if i else None,
             )
             for i in range(depth)
         )
