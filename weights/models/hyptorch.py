@@ -81,4 +81,18 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return (np.zeros((1, settings["dim"]), np.float32),)
 
 
-HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs)
+def reference(settings: Mapping[str, Any]) -> Any:
+    """The torch module of the heads, for a file that holds nothing else."""
+    from reference_torch.models.hyptorch import HypTorch as Module
+
+    if settings["backbone"]:
+        raise Usage(
+            f"the file holds a backbone ({settings['backbone'][0]}, ...), which the reference does not build",
+            "Verify at the level of bits",
+        )
+    start = settings.get("start_c") or settings["curvature"][0]
+    flags = {name: bool(settings[name]) for name in ("train_c", "train_x")}
+    return Module(settings["dim"], settings["num_classes"], start, **flags)
+
+
+HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs, reference=reference)
