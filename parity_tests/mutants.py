@@ -63,7 +63,7 @@ MUTATIONS = (
         "gyration left out of the transport",
         "port_jax/manifolds/stereographic_math.py",
         (("return gyration(y, -x, v, k) * (conformal", "return v * (conformal"),),
-        (STEREOGRAPHIC,),
+        (f"{STEREOGRAPHIC}::test_float64[transp]", ADAM),
     ),
     Mutation(
         "lambda_x and lambda_y exchanged",
@@ -74,13 +74,13 @@ MUTATIONS = (
                 "return gyration(y, -x, v, k) * (conformal(x, k) / conformal(y, k))",
             ),
         ),
-        (STEREOGRAPHIC,),
+        (f"{STEREOGRAPHIC}::test_float64[transp]", ADAM),
     ),
     Mutation(
         "c replaced by 1",
         "port_jax/manifolds/curvatures.py",
         (("        return -self.c\n", "        return -1.0\n"),),
-        (STEREOGRAPHIC,),
+        (f"{STEREOGRAPHIC}::test_float64[dist]", ADAM),
     ),
     Mutation(
         "momentum of Adam not transported",
