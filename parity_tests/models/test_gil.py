@@ -42,7 +42,8 @@ def reference(config: dict) -> GIL:
     classes = CLASSES if config["task"] == "nc" else None
     module = GIL(FEATURES, WIDTHS, HEADS, kind=kind, num_classes=classes, c=config["c"], act=config["act"], alpha=config["alpha"],
                  pubmed=config["dataset"] == "pubmed", r=config["r"], t=config["t"], **flags, **scores)  # fmt: skip
-    return randomised(module)
+    # Sums over neighbours without weights would carry the points to the boundary, where the formulas are ill-conditioned.
+    return randomised(module) if config["atten"] else randomised(module, scale=0.15, shift=0.05)
 
 
 def parts(h):

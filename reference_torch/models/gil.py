@@ -160,7 +160,7 @@ class DualDecoder(nn.Module):
         self.point = geoopt.ManifoldParameter(ball.expmap0(torch.randn(num_classes, dim) / 4), manifold=ball)  # pyright: ignore[reportCallIssue]
         self.tangent = geoopt.ManifoldParameter(sphere.projx(torch.randn(num_classes, dim)), manifold=sphere)  # pyright: ignore[reportCallIssue]
         self.ball = nn.Module()  # old geoopt keeps the curvature as this buffer; the forward pass is given the ball
-        self.ball.register_buffer("c", torch.tensor([float(c)]))
+        self.ball.register_buffer("c", torch.tensor([float(c)], dtype=torch.float64))
         self.w_e, self.w_h = nn.Linear(num_classes, 1, bias=False), nn.Linear(dim, 1, bias=False)
 
     def forward(self, ball: Ball, pair: Pair, graph: Graph) -> Tensor:
