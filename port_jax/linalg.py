@@ -147,7 +147,9 @@ def divided_difference(func: Elementwise, a: Number, b: Number) -> Number:
     fa, fb = func(a), func(b)
     fine, coarse = _mean_slopes(func, a, b)
     agree = jnp.abs(fine - coarse) <= jnp.finfo(gap.dtype).eps ** 0.625 * jnp.abs(fine)
-    cancels = jnp.abs(fa - fb) <= 0.01 * jnp.maximum(jnp.abs(fa), jnp.abs(fb))
+    # Close arguments count also where f is 0 and its values do not cancel: the quotient's own derivative does.
+    close = jnp.abs(gap) <= 0.01 * jnp.maximum(jnp.abs(a), jnp.abs(b))
+    cancels = close | (jnp.abs(fa - fb) <= 0.01 * jnp.maximum(jnp.abs(fa), jnp.abs(fb)))
     near = (gap == 0) | (cancels & agree)
     return jnp.where(near, fine, (fa - fb) / jnp.where(near, 1, gap))
 
