@@ -8,13 +8,15 @@ export PYTORCH_JIT = 0
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help setup demo test lint mutants bench clean
+.PHONY: help setup demo test lint bench accuracy mutants fuzz clean
 
 help:
-	@echo "make demo    train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
-	@echo "make test    the whole suite, with lint and types"
-	@echo "make mutants which test catches each of the known errors, planted one by one"
-	@echo "make bench   torch and JAX side by side"
+	@echo "make demo      train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
+	@echo "make test      the whole suite, with lint and types"
+	@echo "make bench     torch and JAX side by side"
+	@echo "make accuracy  errors of geoopt and port_jax against 50 digits, as tables and plots in accuracy/"
+	@echo "make mutants   plants known errors one by one and shows which test catches each"
+	@echo "make fuzz      10,000 damaged checkpoints"
 
 # torch first: asked for by a dependency it would come as the build with CUDA.
 $(READY): requirements.txt pyproject.toml
@@ -33,14 +35,20 @@ lint: $(READY)
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-mutants: $(READY)
-	$(BIN)/python -m parity_tests.mutants
-
 demo: $(READY)
 	$(BIN)/python examples/migrate_hgat.py $(if $(DATA),--data $(DATA))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+accuracy: $(READY)
+	$(BIN)/python -m parity_tests.oracle.accuracy
+
+mutants: $(READY)
+	$(BIN)/python -m parity_tests.mutants
+
+fuzz: $(READY)
+	$(BIN)/python -m parity_tests.weights.fuzz 10000
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

@@ -166,9 +166,9 @@ def draw_losses(path: Path, start: list[float], theirs: list[float], ours: list[
 
 
 def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None:
-    points = lorentz_to_poincare(h, manifold.k) if isinstance(manifold, Lorentz) else h * jnp.sqrt(manifold.c)
+    points, c = (lorentz_to_poincare(h, manifold.k), 1.0) if isinstance(manifold, Lorentz) else (h, float(manifold.c))
     fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
-    plot_disk(np.asarray(points), problem.edges.T, labels=problem.labels, ax=ax)
+    plot_disk(points, problem.edges, problem.labels, ax, c=c, s=4)
     fig.savefig(path, dpi=130)
 
 

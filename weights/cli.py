@@ -93,16 +93,20 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
            converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote.")] = None,
            graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; a random graph without.")] = None,
            level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
-           seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0, as_json: Json = False) -> None:  # fmt: skip
+           seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0,
+           report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
+           as_json: Json = False) -> None:  # fmt: skip
     """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
     from weights.checkpoint import load
     from weights.store import restore
-    from weights.verify import failed, show
+    from weights.verify import failed, show, versions
     from weights.verify import verify as compare
 
     checkpoint = restore(converted) if converted else load(file, **_options(config, arch, curvature, manifold, group))
     rows = compare(checkpoint, file, graph, level=level.value, seed=seed)
     _print_json([row._asdict() for row in rows]) if as_json else show(rows)
+    if report:
+        report.write_text(json.dumps({"versions": versions(), "rows": [row._asdict() for row in rows]}, indent=1))
     if failed(rows):
         raise typer.Exit(1)
 

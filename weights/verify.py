@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,6 +65,11 @@ def verify(
         rows += _gated(kind, "float64", exact, None, FLOAT64[kind])
         rows += _gated(kind, "float32", _run(sides["float32"], kind), exact, None)
     return rows
+
+
+def versions() -> dict[str, str]:
+    """What was compared with what."""
+    return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy")}
 
 
 def failed(rows: Sequence[Row]) -> bool:

@@ -30,7 +30,9 @@ def from_tangent0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Arra
     return u if isinstance(manifold, Euclidean) else manifold.expmap0(pad_time(manifold, u))
 
 
-def translate(manifold: Manifold, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
+def translate(
+    manifold: Manifold, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]
+) -> Float[Array, "*batch ambient"]:
     """x (+) exp_0(b): Moebius addition on the ball, exp_x(P_{0->x} b) on the hyperboloid."""
     if isinstance(manifold, Euclidean):
         return x + b
@@ -52,7 +54,9 @@ class HypLinear(nn.Module):
     def __call__(self, manifold: Manifold, x: Float[Array, "n ambient"], mask: Float[Array, "in out"] | None = None):
         """`mask` multiplies the kernel: DropConnect, with the scale 1 / (1 - p) already in it."""
         u = to_tangent0(manifold, x)
-        kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features))
+        kernel = self.param(
+            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features)
+        )
         z = from_tangent0(manifold, u @ (kernel if mask is None else kernel * mask))
         if not self.use_bias:
             return z
