@@ -84,7 +84,7 @@ class TorchSide:
         h = self.model.encode(self.x, self.graph)
         near, far = (self.model.score(h, torch.as_tensor(p).long()) for p in (self.problem.train, self.problem.false_pairs(number)))
         links = F.binary_cross_entropy(near, torch.ones_like(near)) + F.binary_cross_entropy(far, torch.zeros_like(far))
-        logits = self.model.decoder(self.model.manifolds[-1], h)
+        logits = self.model.classify(h)
         loss = links + F.cross_entropy(logits[self.nodes], self.labels[self.nodes])
         loss.backward()
         self.optimizer.step()
@@ -192,7 +192,7 @@ def main() -> None:
     print(f"{data.name}: {data.num_nodes} nodes, {data.edges.shape[1]} edges, {data.num_classes} classes")
     np.savez(args.out / "graph.npz", edges=problem.train.T, features=problem.x)
     config = {"in_features": problem.x.shape[1], "features": [16, 2], "heads": 4, "preset": args.preset, "manifold": args.manifold,
-              "curvature": 1.0, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
+              "curvature": 0.3, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
     theirs = TorchSide(problem, config, lr=0.01)
     before, _ = theirs.run(0, args.steps, "training in torch")
     file = args.out / "hgat.pth"

@@ -46,10 +46,7 @@ class Probe:
         x, extra = floats(self.features), floats(self.node_features)
         h = module.encode(x, graph, extra)
         outputs = {"embeddings": h, "scores": module.score(h, torch.as_tensor(self.pairs))}
-        out = module(x, graph, extra)
-        return (
-            outputs if out.shape == h.shape and getattr(module, "decoder", None) is None else {**outputs, "logits": out}
-        )
+        return outputs if module.decoder is None else {**outputs, "logits": module.classify(h)}
 
     def inputs(self, dtype: str) -> tuple[Any, Any, Any]:
         """The graph, features and node features as JAX takes them; arguments of `jax`, so that they are not compiled in."""
@@ -70,7 +67,7 @@ class Probe:
         graph, x, extra = inputs
         h = model.apply(variables, x, graph, extra, method="encode")
         outputs = {"embeddings": h, "scores": model.apply(variables, h, self.pairs, method="score")}
-        return outputs if model.num_classes is None else {**outputs, "logits": model.apply(variables, x, graph, extra)}
+        return outputs if model.num_classes is None else {**outputs, "logits": model.apply(variables, h, method="classify")}
 
 
 def probe_of(checkpoint: Checkpoint, graph: str | Path | None, seed: int) -> Probe:

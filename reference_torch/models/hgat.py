@@ -67,7 +67,12 @@ class HGAT(nn.Module):
     def forward(self, x: Tensor | None, graph: Graph, node_features: Tensor | None = None, masks: Sequence[dict] | None = None) -> Tensor:
         """Class logits where there is a classifier, else the embeddings."""
         h = self.encode(x, graph, node_features, masks)
-        return h if self.decoder is None else self.decoder(self.manifolds[-1], h)
+        return h if self.decoder is None else self.classify(h)
+
+    def classify(self, h: Tensor) -> Tensor:
+        """Class logits of embeddings."""
+        assert self.decoder is not None, "the model was made without num_classes"
+        return self.decoder(self.manifolds[-1], h)
 
     def score(self, h: Tensor, pairs: Tensor) -> Tensor:
         """Fermi-Dirac probabilities of the links `pairs` [P, 2]."""
