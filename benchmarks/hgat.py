@@ -79,7 +79,8 @@ def jax_step(graph: Graph, x: np.ndarray, labels: np.ndarray) -> Callable[[], An
     carry = [(params, optimizer.init(params))]
 
     def loss(params: Any, graph: Graph) -> jax.Array:
-        return cross_entropy(model.apply({"params": params}, features, graph), targets)
+        logits: Any = model.apply({"params": params}, features, graph)
+        return cross_entropy(logits, targets)
 
     def advance(carry: Any, graph: Graph) -> Any:
         params, state = carry

@@ -38,7 +38,7 @@ from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
 
 mpl.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 CHUNK = 10  # steps of one compiled scan
 
@@ -197,7 +197,8 @@ def main() -> None:
     before, _ = theirs.run(0, args.steps, "training in torch")
     file = args.out / "hgat.pth"
     stated = {**config, "arch": "hgat", "optimizer": {"name": "RiemannianAdam"}}
-    torch.save({"model": theirs.model.state_dict(), "optimizer": theirs.optimizer.state_dict(), "epoch": args.steps, "config": stated}, file)
+    saved = {"model": theirs.model.state_dict(), "optimizer": theirs.optimizer.state_dict(), "epoch": args.steps, "config": stated}
+    torch.save(saved, file)
 
     shell("convert", file, "--out", args.out / "converted")
     shell("verify", file, "--converted", args.out / "converted", "--graph", args.out / "graph.npz", "--report", args.out / "verify.json")
@@ -227,7 +228,8 @@ def main() -> None:
     draw_losses(args.out / "losses.png", before, losses_torch, losses_jax)
     draw_disk(args.out / "disk.png", problem, checkpoint.model.manifold_at(-1, ours.params), h)
     print(f"\nlosses after the conversion: torch and JAX at most {apart:.1e} apart (relative), over {args.steps} steps in float32")
-    print(f"seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {seconds_torch / seconds_jax:.1f} (compiling: {compiling:.0f} s, once)")
+    ratio = seconds_torch / seconds_jax
+    print(f"seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {ratio:.1f} (compiling: {compiling:.0f} s, once)")
     print(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     print(f"left in {args.out}: report.json, losses.png, disk.png, hgat.pth, converted/")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -25,7 +25,7 @@ def require_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
 
 def require_finite(name: str, value: Any) -> None:
     """Raises ValueError at the first NaN or infinity of a concrete array."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     bad = np.argwhere(~np.isfinite(np.asarray(value)))
     if len(bad):

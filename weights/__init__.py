@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from weights.checkpoint import Checkpoint, load
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
-    from weights.export import export
+    from weights.exporter import export
     from weights.reader import read
     from weights.store import restore
     from weights.writer import write
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Checkpoint": "checkpoint",
     "load": "checkpoint",
-    "export": "export",
+    "export": "exporter",
     "restore": "store",
     "read": "reader",
     "write": "writer",
@@ -34,5 +34,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'weights' has no attribute {name!r}")
     value = getattr(import_module(f"weights.{_HOMES[name]}"), name)
-    globals()[name] = value  # over the submodule of the same name, which the import has bound here
+    globals()[name] = value
     return value

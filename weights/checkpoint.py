@@ -66,7 +66,7 @@ class Checkpoint:
 
     def export(self, path: str | Path) -> None:
         """Writes the torch file back, with the variables and the optimizer state as they are now."""
-        from weights.export import export
+        from weights.exporter import export
 
         export(self, path)
 

@@ -81,7 +81,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
 ) -> None:
     """Write a converted checkpoint as the torch file it came from, bit by bit, with the numbers it has now."""
-    from weights.export import export as write
+    from weights.exporter import export as write
 
     write(folder, file)
     typer.echo(f"{file}: {file.stat().st_size} bytes")

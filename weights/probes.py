@@ -127,7 +127,7 @@ def torch_optimizer(checkpoint: Checkpoint, module: Any, dtype: Any) -> Any:
     import geoopt
     import torch
 
-    from weights.export import torch_tree
+    from weights.exporter import torch_tree
     from weights.optim.counts import GROUP, integer
     from weights.source import at
     from weights.tensors import Tensor

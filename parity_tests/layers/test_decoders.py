@@ -28,11 +28,13 @@ def test_fermi_dirac_and_where_the_exponential_overflows():
     assert np.isfinite(jax.grad(fermi_dirac)(2000.0, 2.0, 0.01))
 
 
-@pytest.mark.parametrize(
-    ("ours", "original"),
-    [(PoincareBall(1.7), geoopt.Stereographic(torch.tensor(-1.7, dtype=torch.float64))), (Lorentz(0.6), geoopt.Lorentz(torch.tensor(0.6, dtype=torch.float64)))],
-    ids=["ball", "hyperboloid"],
-)  # fmt: skip
+SPACES = {
+    "ball": (PoincareBall(1.7), geoopt.Stereographic(torch.tensor(-1.7, dtype=torch.float64))),
+    "hyperboloid": (Lorentz(0.6), geoopt.Lorentz(torch.tensor(0.6, dtype=torch.float64))),
+}
+
+
+@pytest.mark.parametrize(("ours", "original"), SPACES.values(), ids=SPACES)
 def test_info_nce(ours, original):
     rng = np.random.default_rng(0)
     anchors, positives, negatives = points(ours, rng, 6, 3), points(ours, rng, 6, 3), points(ours, rng, 6, 5, 3)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import weights
 from parity_tests.weights.helpers import trained
 
 CHECK = "import sys; bad = {m.partition('.')[0] for m in sys.modules} & {'torch', 'geoopt'}; assert not bad, bad"
@@ -36,3 +38,9 @@ def test_a_conversion_brings_no_torch(tmp_path):
         f"from weights.inspect import inspect\nfrom weights.diff import compare\n{CHECK}",
         str(tmp_path),
     )
+
+
+def test_no_public_name_is_a_submodule():
+    """A submodule of the same name would take the function's place once something imports it."""
+    folder = Path(weights.__file__).parent
+    assert not [name for name in weights.__all__ if (folder / f"{name}.py").exists() or (folder / name).is_dir()]

@@ -1,6 +1,6 @@
 """Operations between the nodes and the edges of a graph. Edge values stand in the graph's order, by receiver."""
 
-# ruff: noqa: UP037  (shapes that start with a star are no Python expressions)
+
 from __future__ import annotations
 
 import jax

@@ -1,6 +1,6 @@
 """Attention weights: the softmax over the incoming edges of each node."""
 
-# ruff: noqa: UP037  (shapes that start with a star are no Python expressions)
+
 from __future__ import annotations
 
 from typing import overload

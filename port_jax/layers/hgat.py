@@ -12,8 +12,7 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_softmax, segment_sum
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
-from port_jax.layers.tangent import HypLinear, drop_time, from_tangent0, pad_time, to_tangent0
-from port_jax.manifolds.base import Manifold
+from port_jax.layers.tangent import CurvedSpace, HypLinear, Space, drop_time, from_tangent0, pad_time, to_tangent0
 
 Masks = Mapping[str, Float[Array, "..."]]
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -56,7 +55,7 @@ class OriginAttention(nn.Module):
     attention_dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
+    def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge", "self") take the place of drawn ones."""
@@ -89,7 +88,7 @@ class OriginAttention(nn.Module):
             out = out + self.param("bias", nn.initializers.zeros, (out.shape[-1],))
         return from_tangent0(manifold_out, ACTIVATIONS[self.activation](out))
 
-    def _scores(self, manifold: Manifold, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):
+    def _scores(self, manifold: Space, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):
         """Logits of the edges [E, H] (or [E, 1]) and of each node for itself [N, H] (or [N, 1])."""
         if self.preset == "hat":
             points = from_tangent0(manifold, u)
@@ -134,7 +133,7 @@ class BlanketWeights(NamedTuple):
 
 
 def blanket_pair(
-    manifold: Manifold, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None
+    manifold: CurvedSpace, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None
 ):
     """Score [H] and message [C] of one neighbour to one target; `vmap` lifts it to a graph.
 
@@ -144,10 +143,10 @@ def blanket_pair(
     """
     score = weights.att_i @ target.tangent + weights.att_j @ other.tangent
     message = drop_time(manifold, manifold.transp0back(target.point, manifold.logmap(target.point, other.point)))
-    if weights.att_node_i is not None and weights.att_node_j is not None:
+    if weights.att_node_i is not None and weights.att_node_j is not None and target.features is not None and other.features is not None:
         score = score + weights.att_node_i @ target.features + weights.att_node_j @ other.features
         message = jnp.concatenate([message, other.features])
-    if weights.att_edge is not None:
+    if weights.att_edge is not None and edge is not None:
         score = score + weights.att_edge @ edge
         message = jnp.concatenate([message, edge])
     if weights.att_dist is not None:
@@ -172,7 +171,7 @@ class BlanketAttention(nn.Module):
     attention_dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
+    def __call__(self, manifold: CurvedSpace, manifold_out: CurvedSpace, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         if masks is None:

@@ -16,16 +16,15 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
-from port_jax.layers.tangent import drop_time, pad_time, to_tangent0
+from port_jax.layers.tangent import Space, drop_time, pad_time, to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, trig
-from port_jax.manifolds.base import Manifold
 
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
 """Where HGCN cuts sqrt(c) |u| before sinh and cosh: beyond, float32 would overflow."""
 
 
-def space(name: str, c: Any) -> Manifold:
+def space(name: str, c: Any) -> Space:
     """The manifold of curvature -c that HGCN calls by this name; c has one element."""
     if name == "Euclidean":
         return Euclidean()
@@ -33,7 +32,7 @@ def space(name: str, c: Any) -> Manifold:
     return PoincareBall(c) if name == "PoincareBall" else Lorentz(1 / c)
 
 
-def exp0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
+def exp0(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
     """exp_0(u), with u cut to sqrt(c) |u| = 15 on the hyperboloid."""
     if isinstance(manifold, Euclidean):
         return u
@@ -45,7 +44,7 @@ def exp0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batc
     return manifold.expmap0(pad_time(manifold, u))
 
 
-def add(manifold: Manifold, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
+def add(manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
     """x (+) exp_0(b).
 
     On the hyperboloid exp_x(P_{0->x} b) is the boost that takes the origin to x, applied to y = exp_0(b): with k = 1 its space part is
@@ -76,7 +75,7 @@ class HgcnLinear(nn.Module):
 
     @nn.compact
     def __call__(
-        self, manifold: Manifold, x: Float[Array, "n in"], deterministic: bool = True
+        self, manifold: Space, x: Float[Array, "n in"], deterministic: bool = True
     ) -> Float[Array, "n out"]:
         kernel = self.param(
             "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (x.shape[-1], self.features)
@@ -98,7 +97,7 @@ class HgcnAggregation(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(self, manifold: Manifold, x: Float[Array, "n d"], graph: Graph) -> Float[Array, "n d"]:
+    def __call__(self, manifold: Space, x: Float[Array, "n d"], graph: Graph) -> Float[Array, "n d"]:
         u = to_tangent0(manifold, x)
         weights = edge_weights(graph, x)
         if self.use_att:
@@ -152,7 +151,7 @@ class HgcnLayer(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n in"], graph: Graph,
+    def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n in"], graph: Graph,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, x, deterministic)
         if self.aggregate:

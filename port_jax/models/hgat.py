@@ -16,9 +16,8 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
-from port_jax.layers.tangent import from_tangent0, pad_time
+from port_jax.layers.tangent import CurvedSpace, from_tangent0, pad_time
 from port_jax.manifolds import Euclidean
-from port_jax.manifolds.base import Manifold
 
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")
 CLASSIFIERS = ("linear", "hyperplanes")
@@ -73,6 +72,7 @@ class HGAT(nn.Module):
         super().__post_init__()
 
     def setup(self) -> None:
+        assert isinstance(self.curvature, tuple)
         for l, c in enumerate(self.curvature):
             setattr(self, f"manifolds_{l}", Curved(self.manifold, c, self.learnable_curvature))
         last = len(self.features) - 1
@@ -105,7 +105,7 @@ class HGAT(nn.Module):
         """
         self._check(x, graph, node_features)
         manifolds = [self._at(l) for l in range(len(self.features) + 1)]
-        h = from_tangent0(manifolds[0], x) if self.num_nodes is None else self.embedding
+        h = self.embedding if x is None else from_tangent0(manifolds[0], x)
         for i, layer in enumerate(self.layers):
             given = None if masks is None else masks[i]
             h = layer(manifolds[i], manifolds[i + 1], h, graph, node_features, given, deterministic)
@@ -137,13 +137,13 @@ class HGAT(nn.Module):
             tree["decoder"] = {"points": Hyperplanes.ball(self.manifold_at(-1, params))}
         return tree
 
-    def manifold_at(self, l: int, params: dict[str, Any]) -> Manifold:
+    def manifold_at(self, l: int, params: dict[str, Any]) -> CurvedSpace:
         """Manifold l (0..L, or -1 for the last, where the embeddings lie) at these parameters."""
         l = range(len(self.features) + 1)[l]
         assert isinstance(self.curvature, tuple)
         return manifold_of(self.manifold, self.curvature[l], params.get(f"manifolds_{l}"))
 
-    def _at(self, l: int) -> Manifold:
+    def _at(self, l: int) -> CurvedSpace:
         return getattr(self, f"manifolds_{l}")()
 
     def _check(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None) -> None:

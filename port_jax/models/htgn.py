@@ -15,9 +15,8 @@ from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, 
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
-from port_jax.layers.tangent import HypLinear, from_tangent0, to_tangent0
+from port_jax.layers.tangent import CurvedSpace, HypLinear, from_tangent0, to_tangent0
 from port_jax.manifolds import Euclidean, PoincareBall
-from port_jax.manifolds.base import Manifold
 
 AGGREGATIONS = ("att", "deg")
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -32,7 +31,7 @@ class DegreeConvolution(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n in"], graph: Graph,
+    def __call__(self, manifold: CurvedSpace, manifold_out: CurvedSpace, x: Float[Array, "n in"], graph: Graph,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         masks = dropout_masks(self, {"weight": (self.dropout, (x.shape[-1], self.features))}, deterministic)
         u = to_tangent0(manifold, HypLinear(self.features, name="linear")(manifold, x, masks.get("weight")))
@@ -169,7 +168,7 @@ class HTGN(nn.Module):
         """All parameters are Euclidean; those of hyperbolic layers lie in tangent spaces."""
         return {name: Euclidean() for name in params}
 
-    def _convolve(self, balls: Sequence[Manifold], h: Float[Array, "n d"], graph: Graph, deterministic: bool):
+    def _convolve(self, balls: Sequence[CurvedSpace], h: Float[Array, "n d"], graph: Graph, deterministic: bool):
         for layer, ball, ball_out in zip(self.layers, balls, balls[1:], strict=False):
             h = layer(ball, ball_out, h, graph, deterministic=deterministic)
         return h

@@ -15,9 +15,8 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
-from port_jax.layers.tangent import pad_time, to_tangent0
+from port_jax.layers.tangent import Space, pad_time, to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz
-from port_jax.manifolds.base import Manifold
 
 FARTHEST = 50.0
 """Where HGCN cuts squared distances on the hyperboloid before the Fermi-Dirac decoder."""
@@ -102,7 +101,7 @@ class NodeModel(nn.Module):
         manifold = self._at(-1)
         return pad_time(manifold, to_tangent0(manifold, h))
 
-    def square(self, manifold: Manifold, a: Float[Array, "p dim"], b: Float[Array, "p dim"]) -> Float[Array, " p"]:
+    def square(self, manifold: Space, a: Float[Array, "p dim"], b: Float[Array, "p dim"]) -> Float[Array, " p"]:
         """Squared distance: cut at 50 on the hyperboloid, in flat space between rows shortened to length 1 where they are longer."""
         if isinstance(manifold, Euclidean):
             return ((_shortened(a) - _shortened(b)) ** 2).sum(-1)
@@ -136,12 +135,12 @@ class NodeModel(nn.Module):
         """The prefix tree of manifolds over `params` that the Riemannian optimizers take."""
         return {name: Euclidean() for name in params}
 
-    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Manifold:
+    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Space:
         """Manifold l at these parameters; -1 is the embeddings'."""
         l = range(self.curvatures)[l]
         return space(self.manifold, float(self.c) if self.c is not None else params[f"manifolds_{l}"]["c"])
 
-    def _at(self, l: int) -> Manifold:
+    def _at(self, l: int) -> Space:
         c = float(self.c) if self.c is not None else getattr(self, f"manifolds_{range(self.curvatures)[l]}")()
         return space(self.manifold, c)
 

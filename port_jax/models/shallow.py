@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import exp0
+from port_jax.layers.tangent import Space
 from port_jax.manifolds import Euclidean, PoincareBall, PoincareBallExact, trig
-from port_jax.manifolds.base import Manifold
 from port_jax.models.node_model import NodeModel
 
 
@@ -55,7 +55,7 @@ class Shallow(NodeModel):
         h = self.lt if self.pretrained is None else jax.lax.stop_gradient(self.lt)
         return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
 
-    def square(self, manifold: Manifold, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
+    def square(self, manifold: Space, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
         """On the ball (4 / c) arsinh^2(sqrt(z)) with z = c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)).
 
         That holds for two points outside the ball as well, where tables with features beside them lie. A point inside and one

@@ -36,9 +36,8 @@ def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: Any) -> Float[A
     """
     real = jnp.finfo(dtype).dtype
     if isinstance(decay, jax.Array):
-        rate = jnp.log1p(decay.astype(real) - 1)
-    else:
-        rate = math.log(decay) if decay > 0 else -math.inf
+        return -jnp.expm1(count.astype(real) * jnp.log1p(decay.astype(real) - 1))
+    rate = math.log(decay) if decay > 0 else -math.inf
     return -jnp.expm1(count.astype(real) * rate)
 
 

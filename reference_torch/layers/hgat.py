@@ -102,11 +102,11 @@ class BlanketAttention(nn.Module):
         logits = (u * self.att_i).sum(-1)[i] + (u * self.att_j).sum(-1)[j]
         messages = manifold.transp0back(z[i], manifold.logmap(z[i], z[j]))
         parts = [messages[..., 1:] if isinstance(manifold, Lorentz) else messages]
-        if self.att_node_i is not None:
+        if self.att_node_i is not None and node_features is not None:
             side = node_features[:, None]
             logits = logits + (side * self.att_node_i).sum(-1)[i] + (side * self.att_node_j).sum(-1)[j]
             parts.append(node_features[j])
-        if self.att_edge is not None:
+        if self.att_edge is not None and graph.edge_features is not None:
             logits = logits + (graph.edge_features[:, None] * self.att_edge).sum(-1)
             parts.append(graph.edge_features)
         if self.att_dist is not None:

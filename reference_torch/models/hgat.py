@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import geoopt
 import torch
@@ -38,7 +39,7 @@ class HGAT(nn.Module):
         self.embedding = None
         if num_nodes is not None:
             start = from_tangent0(self.manifolds[0], 1e-2 * torch.randn(num_nodes, in_features)).detach()
-            self.embedding = geoopt.ManifoldParameter(start, manifold=self.manifolds[0])
+            self.embedding = geoopt.ManifoldParameter(start, manifold=self.manifolds[0])  # pyright: ignore[reportCallIssue]
         self.layers = nn.ModuleList()
         width = in_features
         for i, channels in enumerate(features):
@@ -58,7 +59,7 @@ class HGAT(nn.Module):
 
     def encode(self, x: Tensor | None, graph: Graph, node_features: Tensor | None = None, masks: Sequence[dict] | None = None) -> Tensor:
         """Points on the last manifold. `masks`: one dict per layer with any of "weight", "edge", "self"."""
-        h = from_tangent0(self.manifolds[0], x) if self.embedding is None else self.embedding
+        h: Any = self.embedding if x is None else from_tangent0(self.manifolds[0], x)
         for i, layer in enumerate(self.layers):
             layer_masks = masks[i] if masks is not None else self._draw_masks(layer, graph)
             h = layer(self.manifolds[i], self.manifolds[i + 1], h, graph, node_features, layer_masks)
@@ -71,12 +72,14 @@ class HGAT(nn.Module):
 
     def classify(self, h: Tensor) -> Tensor:
         """Class logits of embeddings."""
-        assert self.decoder is not None, "the model was made without num_classes"
-        return self.decoder(self.manifolds[-1], h)
+        decoder: Any = self.decoder
+        assert decoder is not None, "the model was made without num_classes"
+        return decoder(self.manifolds[-1], h)
 
     def score(self, h: Tensor, pairs: Tensor) -> Tensor:
         """Fermi-Dirac probabilities of the links `pairs` [P, 2]."""
-        return fermi_dirac(self.manifolds[-1].dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
+        last: Any = self.manifolds[-1]
+        return fermi_dirac(last.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
     def _draw_masks(self, layer, graph: Graph) -> dict[str, Tensor]:
         masks = {}
