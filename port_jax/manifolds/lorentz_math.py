@@ -77,16 +77,21 @@ def project_u(x: Vector, v: Vector, k: Curvature) -> Vector:
 
 
 def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
-    """<u, u> of u tangent at x, from its space part: |us|² - <xs, us>²/x0², as a sum of squares."""
+    """<u, u> of u tangent at x, from its space part: |us|² - <xs, us>²/x0², far from the origin as a sum of squares.
+
+    Near the origin the second term is at most half of the first, while a radial part would have derivatives as large as 1/|xs|.
+    """
     px, us = x[..., 1:] / jnp.sqrt(k), u[..., 1:]
     m = jnp.maximum(_scale(px), 1)
     px = px / m
-    p2, along = dot(px, px), dot(px, us)
-    p2 = jnp.where(p2 > 0, p2, 1)
-    rest = us - along / p2 * px
     t = _time(px * m) / m
+    p2, along = dot(px, px), dot(px, us)
+    near = p2 * m * m < 1
+    p2 = jnp.where(near, 1, p2)
+    rest = us - along / p2 * px
     # the radial part is along²/p2; seen in the metric it is shorter by 1/x0, and 1/x0² = 1 - |xs|²/x0² = 1/(m t)²
-    return dot(rest, rest) + along * (along / p2) / (t * t * m * m)
+    split = dot(rest, rest) + along * (along / p2) / (t * t * m * m)
+    return jnp.where(near, dot(us, us) - (along / t) * (along / t), split)
 
 
 def norm(x: Vector, u: Vector, k: Curvature) -> Scalar:
