@@ -104,7 +104,7 @@ def torch_derivatives(op: Operation, k: float, args: Arrays, dk: np.ndarray, noi
     gradients = [torch.zeros_like(i) if g is None else g for g, i in zip(gradients, inputs)]
     second = []
     if op.orders > 1:
-        total = sum((g * torch.tensor(n)).sum() for g, n in zip(gradients, [dk, *noise]))
+        total = torch.stack([(g * torch.tensor(n)).sum() for g, n in zip(gradients, [dk, *noise])]).sum()
         second = torch.autograd.grad(total, inputs, allow_unused=True) if total.requires_grad else [None] * len(inputs)
         second = [np.zeros(i.shape) if s is None else s.numpy() for s, i in zip(second, inputs)]
     return [out.detach().numpy()], [g.detach().numpy() for g in gradients], second, cotangent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import mpmath
@@ -19,12 +20,12 @@ def derivatives(
     k: float,
     args: Sequence[np.ndarray],
     cotangent: np.ndarray,
-    dk: float = 0.0,
+    dk: Any = 0.0,
     noise: Sequence[np.ndarray] | None = None,
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
     """([value], gradients, second derivatives along (dk, *noise)) of f(k, *rows), the curvature's first, summed over points.
 
-    args, cotangent and noise have one row a point, [n, ...]; without noise there are no second derivatives.
+    args, cotangent and noise have one row a point, [n, ...] ([n] for numbers); without noise there are no second derivatives.
     """
     moves = list(zip(*noise)) if noise else [None] * len(cotangent)
     rows = [_point(f, k, at, c, dk, move) for at, c, move in zip(zip(*args), cotangent, moves)]
@@ -32,13 +33,13 @@ def derivatives(
     for total in (gradients, second):
         if total:
             total[0] = total[0].sum()
-    return [np.array([row[0] for row in rows])], gradients, second
+    return [np.array([row[0] for row in rows]).reshape(cotangent.shape)], gradients, second
 
 
 def _point(f: Callable[..., list], k: float, args: Any, cotangent: np.ndarray, dk: float, noise: Any) -> tuple:
     with mpmath.workdps(DIGITS):
         flat = [mpf(float(k)), *(mpf(float(a)) for array in args for a in array)]
-        weights = [mpf(float(c)) for c in cotangent]
+        weights = [mpf(float(c)) for c in np.atleast_1d(cotangent)]
 
         def value(at: list) -> list:
             rest, rows = list(at[1:]), []
@@ -65,4 +66,4 @@ def _point(f: Callable[..., list], k: float, args: Any, cotangent: np.ndarray, d
 def _split(flat: list, args: Any) -> list[np.ndarray]:
     flat = [float(a) for a in flat]
     ends = np.cumsum([1, *(len(a) for a in args)])
-    return [np.array(flat[0])] + [np.array(flat[a:b]) for a, b in zip(ends, ends[1:])]
+    return [np.array(flat[0])] + [np.array(flat[a:b]) for a, b in pairwise(ends)]

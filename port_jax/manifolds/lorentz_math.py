@@ -3,6 +3,8 @@
 A point is known by its space part xs, a tangent vector by its space part as well: their time coordinates follow, x0 = sqrt(k + |xs|²),
 u0 = <xs, us>/x0. Where inner products of nearby or distant points would cancel, the formulas below use the space parts alone.
 
+One file of some 300 lines: distance, logarithm and transport share the chord of two points and its ways around overflow.
+
 Ratcliffe, "Foundations of hyperbolic manifolds" (2006), chapter 3; Law et al., "Lorentzian distance learning" (2019).
 """
 
@@ -238,29 +240,40 @@ def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
     """v + <y, v>/(k - <x, y>) (x + y)."""
     c = chord(x, y, k)
     vs = v[..., 1:]
-    along = _inner_of_end(c, vs) / (2 + 2 * c.s)
-    return _from_space(c.y, c.ty, vs + along * (c.x + c.y))
+    return _from_space(c.y, c.ty, vs + _transport_factor(c, vs) * (c.x + c.y))
 
 
-def _inner_of_end(c: Chord, vs: Space) -> Scalar:
-    """<y, v> of the tangent vector at x with space part vs.
+def _transport_factor(c: Chord, vs: Space) -> Scalar:
+    """<y, v>/(1 + cosh d) for the tangent vector v at x with space part vs.
 
-    Near the origin it is <y - x, v>. Farther out v = a e + n with the unit radial vector e and n orthogonal to xs, and with the angle
-    A between xs and ys <y, e> = (y0² - x0²)/(x0|ys| + y0|xs|) - x0|ys| (1 - cos A), where radial and transverse parts do not mix.
+    Near the origin <y, v> is <y - x, v>. Farther out v = a e + n with the unit radial vector e and n orthogonal to xs, and with the
+    angle A between xs and ys <y, e> = (y0² - x0²)/(x0|ys| + y0|xs|) - x0|ys| (1 - cos A), where radial and transverse parts do not mix.
+    There A is known to eps only and can be as small, but the quotient is not sensitive to it where v points to y: so numerator and
+    denominator, cosh(d) = cosh(difference of the radial distances) + |xs||ys| (1 - cos A), use the same A. Both are divided by
+    sqrt(x0 y0), as products of two far points overflow and their inverses underflow.
     """
     w0 = dot(c.w, (c.x + c.y) / (c.tx + c.ty))
-    close = dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx
+    close = (dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx) / (2 + 2 * c.s)
     far = (c.tx > 2) & (c.ty > 2)
-    x, y = jnp.where(far, c.x / c.tx, 1), jnp.where(far, c.y / c.ty, 1)
+    tx, ty = jnp.where(far, c.tx, 2), jnp.where(far, c.ty, 2)
+    x, y = jnp.where(far, c.x / tx, 1), jnp.where(far, c.y / ty, 1)
     lx, ly = jnp.sqrt(dot(x, x)), jnp.sqrt(dot(y, y))
     ex = x / lx
-    radial = dot(ex, vs)
-    wt = c.w - dot(ex, c.w) * ex  # of length |ys| sin A
+    # what y has across x, of length |ys| sin A: from y or y - x, whichever is shorter
+    ends = jnp.where(dot(c.w / ty, c.w / ty) < ly * ly, c.w / ty, y)
+    across = ends - dot(ex, ends) * ex
     cos = dot(x, y) / (lx * ly)
-    sine2 = dot(wt / c.ty, wt / c.ty) / (ly * ly)
-    versine = jnp.where(cos > 0, sine2 / (1 + jnp.where(cos > 0, cos, 1)), 1 - cos)
-    lengthened = dot(c.w, (c.x + c.y) / c.ty) / c.tx / (ly + lx)
-    split = radial / c.tx * (lengthened - c.tx * versine * c.ty * ly) + dot(wt, vs - radial * ex)
+    versine = jnp.where(cos > 0, dot(across, across) / (ly * ly) / (1 + jnp.where(cos > 0, cos, 1)), 1 - cos)
+    squares = dot(c.w / tx, (c.x + c.y) / ty)  # (|ys|² - |xs|²)/(x0 y0)
+    radial = dot(ex, vs)
+    f = jnp.sqrt(tx) * jnp.sqrt(ty)
+    numerator = radial / tx * (squares / (lx + ly) / f - ly * versine * f) + f * dot(across, (vs - radial * ex) / tx)
+    # cosh(r) - 1 = (l² - m²)/2 for the differences l of lengths and m of times: m/l is the sum of the lengths over that of the times
+    lengths, times = lx * tx + ly * ty, tx + ty
+    gap = 1 / (tx * (1 + lx)) + 1 / (ty * (1 + ly))  # times - lengths
+    difference = squares / lengths * f
+    apart = difference * difference * (gap * f / times) * (1 + lengths / times) / 2
+    split = numerator / (2 / f + apart + lx * ly * versine * f)
     return jnp.where(far, split, close)
 
 
