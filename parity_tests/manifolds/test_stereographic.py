@@ -8,6 +8,7 @@ import pytest
 
 from parity_tests import cases
 from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
+from parity_tests.oracle import stereographic as oracle
 from port_jax.manifolds import Stereographic
 
 N, D = 5, 4
@@ -40,14 +41,16 @@ def groups(curvatures, radii=(0.5, 0.9, 0.99, 0.996), seed=0, n=N):
     return Groups(arrays.pop("k"), arrays.pop("radius"), arrays)
 
 
-def method(name, *kinds, orders=2, floor=0.0, **options):
+def method(name, *kinds, orders=2, floor=0.0, exact=None, **options):
     def theirs(k, *args):
         manifold = geoopt.Stereographic(1.0)
         del manifold.k
         manifold.k = k
         return getattr(manifold, name)(*args, **options)
 
-    return Operation(theirs, lambda k, *args: getattr(Stereographic(k), name)(*args, **options), kinds, orders, floor)
+    return Operation(
+        theirs, lambda k, *args: getattr(Stereographic(k), name)(*args, **options), kinds, orders, floor, exact
+    )
 
 
 OPERATIONS = {
@@ -84,7 +87,10 @@ OPERATIONS = {
     "gyration": method("gyration", "x", "y", "z"),
     "antipode": method("antipode", "x"),
     "dist2plane": method("dist2plane", "x", "y", "free"),
-    # signed: geoopt's arsinh cancels for negative arguments; the accuracy grid has it
+    # geoopt's arsinh is log(x + sqrt(1 + x²)), which cancels for negative x
+    "dist2plane signed": method(
+        "dist2plane", "x", "y", "free", signed=True, exact=lambda k, x, p, a: [oracle.dist2plane(x, p, a, k)]
+    ),
     "dist2plane scaled": method("dist2plane", "x", "y", "free", scaled=True, keepdim=True),
     "weighted_midpoint": method("weighted_midpoint", "x", "weights", project=False, floor=MIDPOINT),
     "weighted_midpoint plain": method("weighted_midpoint", "x", keepdim=True, floor=MIDPOINT),
