@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import weights
-from port_jax.data import GraphData, load_graph, row_normalized, sample_negatives, split_edges, split_nodes
+from port_jax.data import DataError, GraphData, load_graph, row_normalized, sample_negatives, split_edges, split_nodes
 from port_jax.graphs import Graph
 from port_jax.losses import binary_cross_entropy, cross_entropy
 from port_jax.manifolds import Lorentz, lorentz_to_poincare
@@ -183,16 +183,19 @@ def main() -> None:
     args = parser.parse_args()
     if args.steps % CHUNK:
         parser.error(f"--steps: found {args.steps}; give a multiple of {CHUNK}")
+    try:
+        data = load_graph(args.data)
+    except DataError as error:
+        raise SystemExit(f"error: {error}") from None
     args.out.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(2)
-
-    data = load_graph(args.data)
     problem = Problem(data, args.steps)
     print(f"{data.name}: {data.num_nodes} nodes, {data.edges.shape[1]} edges, {data.num_classes} classes")
     np.savez(args.out / "graph.npz", edges=problem.train.T, features=problem.x)
+    c = 0.3 if args.manifold == "PoincareBall" else 1 / 0.3  # the same curvature: k is a squared radius
     config = {"in_features": problem.x.shape[1], "features": [16, 2], "heads": 4, "preset": args.preset, "manifold": args.manifold,
-              "curvature": 0.3, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
+              "curvature": c, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
     theirs = TorchSide(problem, config, lr=0.01)
     before, _ = theirs.run(0, args.steps, "training in torch")
     file = args.out / "hgat.pth"
