@@ -9,6 +9,7 @@ from port_jax.optim.precision import compute_copy
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.riemannian_adam import RiemannianAdamState, riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
+from port_jax.optim.riemannian_line_search import RiemannianLineSearchState, riemannian_line_search
 from port_jax.optim.riemannian_sgd import RiemannianSGDState, riemannian_sgd
 from port_jax.optim.sharpness_aware import sharpness_aware
 from port_jax.optim.sparse_riemannian_adam import sparse_riemannian_adam
@@ -19,6 +20,7 @@ from port_jax.optim.weight_average import weight_average
 __all__ = [
     "ReduceOnPlateau",
     "RiemannianAdamState",
+    "RiemannianLineSearchState",
     "RiemannianSGDState",
     "RowGradients",
     "SparseTransformation",
@@ -29,6 +31,7 @@ __all__ = [
     "guard",
     "riemannian_adam",
     "riemannian_adamw",
+    "riemannian_line_search",
     "riemannian_ogd",
     "riemannian_sgd",
     "schedules",

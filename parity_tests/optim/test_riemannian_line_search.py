@@ -1,0 +1,365 @@
+"""riemannian_line_search against geoopt's RiemannianLineSearch: the same accepted step sizes and points."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from geoopt.optim.rlinesearch import armijo_backtracking, strong_wolfe_line_search
+
+from port_jax import manifolds as port
+from port_jax.optim import riemannian_line_search, step_sizes
+from port_jax.optim.riemannian_line_search import Conjugacy
+
+STEPS = 20
+C, K = 0.7, 1.7
+
+
+class Ball(geoopt.PoincareBall):
+    """geoopt's inner(keepdim=False) of a batch of B points has shape (B, B), and its sum counts pairs of them."""
+
+    def inner(self, x: Any, u: Any, v: Any = None, *, keepdim: bool = False, dim: int = -1) -> Any:
+        full = super().inner(x, u, v, keepdim=True, dim=dim)
+        return full if keepdim else full.squeeze(dim)
+
+
+class Hyperboloid(geoopt.Lorentz):
+    """geoopt raises norms to 1e-4 and divides by dist^2: a step of 1e-6 is 2e-9 off, its transport 2e-5.
+
+    The line search amplifies that; here both are in closed form.
+    """
+
+    def expmap(self, x: Any, u: Any, **_: Any) -> Any:
+        n = torch.sqrt(self.inner(x, u, keepdim=True).clamp_min(0) / self.k)
+        safe = torch.where(n > 0, n, 1.0)
+        return torch.cosh(n) * x + torch.where(n > 0, torch.sinh(safe) / safe, 1.0) * u
+
+    retr = expmap
+
+    def transp(self, x: Any, y: Any, v: Any, **_: Any) -> Any:
+        return v + self.inner(x, y, v, keepdim=True) / (self.k - self.inner(x, x, y, keepdim=True)) * (x + y)
+
+    def retr_transp(self, x: Any, u: Any, v: Any, **_: Any) -> Any:
+        y = self.retr(x, u)
+        return y, self.transp(x, y, v)
+
+    def transp_follow_retr(self, x: Any, u: Any, v: Any, **_: Any) -> Any:
+        return self.transp(x, self.retr(x, u), v)
+
+
+def theirs(name: str) -> Any:
+    def number(value: float) -> Any:
+        return torch.tensor(value, dtype=torch.float64)
+
+    if name == "ball":
+        return Ball(number(C))
+    if name == "lorentz":
+        return Hyperboloid(number(K))
+    return geoopt.Sphere() if name == "sphere" else None
+
+
+OURS = {"ball": port.PoincareBall(C), "lorentz": port.Lorentz(K), "sphere": port.Sphere(), "flat": port.Euclidean()}
+ALL = tuple(OURS)
+
+
+def problem(names: tuple[str, ...], seed: int = 1) -> tuple[dict, dict, dict]:
+    """Points, targets and weights of a badly scaled objective, so that twenty steps do not end it."""
+    rng = np.random.default_rng(seed)
+    points, targets, weights = {}, {}, {}
+    for name in names:
+        x, t = 0.5 * rng.standard_normal((2, 3, 4))
+        if name == "ball":
+            x, t = (0.5 / np.sqrt(C) * v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (x, t))
+        elif name == "sphere":
+            x, t = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (x, t))
+        elif name == "lorentz":
+            x, t = (np.concatenate([np.sqrt(K + (v**2).sum(-1, keepdims=True)), v], -1) for v in (x, t))
+        points[name], targets[name] = x, t
+        weights[name] = 0.02 * 30 ** rng.random(x.shape)
+    return points, targets, weights
+
+
+def objective(params: Any, targets: Any, weights: Any) -> Any:
+    errors = {n: (p - targets[n]) ** 2 for n, p in params.items()}
+    return sum((weights[n] * (e + e**2)).sum() for n, e in errors.items())
+
+
+def hestenes_stiefel_torch(params: Any, states: Any, **_: Any) -> float:
+    above = below = 0.0
+    for p in params:
+        state, manifold = states[p], p.manifold if isinstance(p, geoopt.ManifoldParameter) else geoopt.Euclidean()
+        if "grad_transported" not in state:
+            return 0.0
+        change = state["grad"] - state["grad_transported"]
+        above += manifold.inner(p, state["grad"], change).sum().item()
+        below += manifold.inner(p, state["search_transported"], change).sum().item()
+    return above / below
+
+
+def hestenes_stiefel(c: Conjugacy) -> Any:
+    change = [g - t for g, t in zip(c.grad, c.transported_grad, strict=True)]
+    return c.inner(c.grad, change) / c.inner(c.transported_direction, change)
+
+
+def run_torch(
+    names: tuple[str, ...], sign: float = 1.0, calls: Any = ({},) * STEPS, nudge: bool = False, **options: Any
+) -> tuple:
+    """(step sizes, 0 for none; points after each step). `sign` -1 hands over gradients that lie; `nudge` starts one ulp away."""
+    points, *rest = ({n: torch.tensor(v) for n, v in part.items()} for part in problem(names))
+    if nudge:
+        points = {n: torch.nextafter(p, torch.full_like(p, 9)) for n, p in points.items()}
+    manifold_parameter: Any = geoopt.ManifoldParameter
+    params = {
+        n: torch.nn.Parameter(p) if theirs(n) is None else manifold_parameter(p, manifold=theirs(n))
+        for n, p in points.items()
+    }
+    opt = geoopt.optim.RiemannianLineSearch(list(params.values()), **options)
+
+    def closure() -> float:
+        opt.zero_grad()
+        loss = objective(params, *rest)
+        (sign * loss).backward()
+        return loss.item()
+
+    trace = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for call in calls:
+            opt.step(closure, **call, recompute_gradients=True)
+            trace.append({n: p.detach().numpy().copy() for n, p in params.items()})
+    return np.array([a or 0.0 for a in opt.step_size_history], float), trace
+
+
+def run_jax(names: tuple[str, ...], sign: float = 1.0, calls: Any = ({},) * STEPS, **options: Any) -> tuple:
+    points, targets, weights = jax.tree.map(jnp.asarray, problem(names))
+    tx: Any = riemannian_line_search(manifolds={n: OURS[n] for n in names}, **options)
+
+    def fn(p: Any) -> Any:
+        return objective(p, targets, weights)
+
+    def step(carry: Any, call: Any) -> Any:
+        params, state = carry
+        value, grad = jax.value_and_grad(fn)(params)
+        grad = jax.tree.map(lambda g: sign * g, grad)
+        updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=fn, **call)
+        params = optax.apply_updates(params, updates)
+        return (params, state), (params, state.step_size, state.found)
+
+    feed = {k: jnp.array([c.get(k, False) for c in calls]) for k in ("force_step", "no_step")}
+    _, (trace, sizes, found) = jax.jit(lambda p, f: jax.lax.scan(step, (p, tx.init(p)), f))(points, feed)
+    assert np.array_equal(np.asarray(sizes) != 0, np.asarray(found))
+    return np.asarray(sizes), [{n: np.asarray(v[i]) for n, v in trace.items()} for i in range(len(calls))]
+
+
+def compare(names: tuple[str, ...], have: tuple, want: tuple, drift: tuple) -> None:
+    """Step sizes and points to 1e-10, or to ten times what one ulp at the start does to geoopt's own run so far."""
+    start, worst = problem(names)[0], 0.0
+    for t, (a, b, c) in enumerate(zip(have[0], want[0], drift[0], strict=True)):
+        worst = max(worst, abs(c - b) / max(b, 1e-300))
+        assert worst < 1e-6, "the problem is too sensitive to compare by"
+        assert abs(a - b) <= max(1e-10, 10 * worst) * b, f"step size {t + 1}: {a!r}, geoopt {b!r}, drift {worst:.1e}"
+        for name in names:
+            ours, reference, nudged = (run[1][t][name] for run in (have, want, drift))
+            moved = np.abs(reference - start[name]).max()
+            gate = max(1e-10 * moved, 10 * np.abs(nudged - reference).max())
+            error = np.abs(ours - reference).max()
+            assert error <= gate, f"{name} after {t + 1} steps: {error:.1e}, moved {moved:.1e}, gate {gate:.1e}"
+
+
+CGS = ("steepest", "fr", "pr", "callable")
+TABLE = [((name,), ("armijo", "wolfe")[(i + j) % 2], cg) for i, name in enumerate(ALL) for j, cg in enumerate(CGS)]
+TABLE += [(ALL, "armijo", "pr"), (ALL, "wolfe", "fr")]
+
+
+@pytest.mark.parametrize(("names", "method", "cg"), TABLE)
+def test_step_sizes_and_points_equal_geoopt(names: tuple[str, ...], method: str, cg: str):
+    called = cg == "callable"
+    options = {"line_search_method": method, "line_search_params": {"c2": 0.2} if method == "wolfe" else {"c1": 1e-3}}
+    reference = {**options, "cg_method": hestenes_stiefel_torch if called else cg, "transport_grad": called}
+    want, drift = run_torch(names, **reference), run_torch(names, nudge=True, **reference)
+    have = run_jax(names, **options, cg_method=hestenes_stiefel if called else cg)
+    REPORT.append((names, method, cg, *(np.max(np.abs(run[0] - want[0]) / want[0]) for run in (have, drift))))
+    assert len(np.unique(want[0])) >= 3, "the search was not put to work"
+    compare(names, have, want, drift)
+
+
+CALLS = ({}, {}, {"force_step": True}, {"no_step": True}, {}, {"force_step": True}, {})
+
+
+@pytest.mark.parametrize("method", ["armijo", "wolfe"])
+def test_no_acceptable_step(method: str):
+    """With gradients that point uphill nothing is found: the parameters stay, or take the fallback where forced."""
+    options = {"line_search_method": method, "fallback_stepsize": 1e-3, "cg_method": "steepest"}
+    options |= {"line_search_params": {"amin": 0.05}} if method == "armijo" else {}
+    want, have = (run(("sphere", "flat"), sign=-1.0, calls=CALLS, **options) for run in (run_torch, run_jax))
+    assert not want[0].any()
+    assert not have[0].any()
+    for ours, reference in zip(have[1], want[1], strict=True):
+        for name in reference:
+            np.testing.assert_allclose(ours[name], reference[name], rtol=1e-13)
+    moved = [np.abs(b["flat"] - a["flat"]).max() > 0 for a, b in zip(have[1], have[1][1:], strict=False)]
+    assert moved == ["force_step" in call for call in CALLS[1:]]
+
+
+def test_no_step_leaves_the_parameters_and_tells_the_size():
+    calls = ({}, {"no_step": True}, {}, {}, {"no_step": True}, {})
+    for cg in ("steepest", "fr", "pr"):
+        want, have = (run(("ball", "flat"), calls=calls, cg_method=cg) for run in (run_torch, run_jax))
+        np.testing.assert_allclose(have[0], want[0], rtol=1e-10)
+        assert np.array_equal(have[1][0]["ball"], have[1][1]["ball"])
+        np.testing.assert_allclose(have[1][-1]["ball"], want[1][-1]["ball"], rtol=1e-10)
+    # geoopt's wolfe finds nothing after a step that was not taken; here the search begins anew.
+    assert run_jax(("ball", "flat"), calls=calls, line_search_method="wolfe")[0].all()
+
+
+def test_searches_equal_scipy():
+    """On curves of one variable: the same step sizes, failures and numbers of trials, through all branches."""
+    rng = np.random.default_rng(5)
+    n = 400
+    slope, bend, quartic = -rng.exponential(1, n), rng.normal(0.5, 1, n), rng.exponential(0.1, n)
+    wave, speed = rng.normal(0.5, 1, n), np.exp(rng.normal(1, 2, n))
+    old, has_old = rng.normal(1, 1, n), rng.random(n) < 0.6
+    old[:20], has_old[:20] = 0, True  # phi has not changed: a first trial of 0
+    rows = (slope, bend, wave, speed, quartic, old, has_old)
+
+    def curve(row: Any, a: Any, xp: Any) -> tuple:
+        s, b, w, v, q = row[:5]
+        phi = s * a + b * a**2 + q * a**4 + w * (1 - xp.cos(v * a))
+        return phi, s + 2 * b * a + 4 * q * a**3 + w * v * xp.sin(v * a)
+
+    def ours(search: Any, **params: Any) -> Any:
+        def one(row: Any) -> Any:
+            line = step_sizes.Line(
+                lambda a: curve(row, a, jnp)[0],
+                lambda a: curve(row, a, jnp),
+                *curve(row, jnp.zeros([]), jnp),
+                old_value=row[5],
+                has_old=row[6],
+            )
+            return search(line, **params)
+
+        return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(jax.tree.map(jnp.asarray, rows)))
+
+    backtracking: Any = armijo_backtracking
+    for reference, search, params in (
+        (backtracking, step_sizes.armijo, {}),
+        (backtracking, step_sizes.armijo, {"c1": 0.4, "amin": 0.02, "amax": 3.0}),
+        (strong_wolfe_line_search, step_sizes.strong_wolfe, {}),
+        (strong_wolfe_line_search, step_sizes.strong_wolfe, {"c1": 0.05, "c2": 0.06, "amax": 4.0}),
+    ):
+        result, trials, wrong = ours(search, **params), np.zeros(n, int), []
+        for i, row in enumerate(zip(*rows, strict=True)):
+
+            def phi(a: float, i: int = i, row: Any = row) -> float:
+                trials[i] += 1  # noqa: B023
+                return float(curve(row, a, np)[0])
+
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value, derivative = curve(row, 0.0, np)
+                known = {"phi0": float(value), "derphi0": float(derivative), "old_phi0": row[5] if row[6] else None}
+                a = reference(phi, lambda a, row=row: float(curve(row, a, np)[1]), **known, **params)
+            # The minimum of a cubic near a double root is good to the root of the rounding of its coefficients.
+            if bool(result.found[i]) != (a is not None) or abs(result.step_size[i] - (a or 0)) > 1e-7 * (a or 0):
+                wrong.append(f"curve {i}: {result.step_size[i]}, scipy {a}")
+            if result.trials[i] != trials[i]:
+                wrong.append(f"curve {i}: {result.trials[i]} trials, scipy {trials[i]}")
+        assert not wrong, f"{search.__name__} {params}: {wrong[:3]} ... {len(wrong)} of {n}"
+        assert len(np.unique(trials)) > 5, "not all branches were reached"
+
+
+def test_trials_outside_the_domain_are_shortened():
+    """log(1 - |x|^2) has no value where the first trials fall; in float32, where the state stays float32."""
+
+    def fn(p: Any) -> Any:
+        return -jnp.log(1 - jnp.sum(p["x"] ** 2)) + 3 * jnp.sum((p["x"] - 0.5) ** 2)
+
+    for method in ("armijo", "wolfe"):
+        tx = riemannian_line_search(method, cg_method="pr", manifolds={"x": port.Euclidean(), "y": port.Sphere()})
+        params = {"x": jnp.array([0.9, -0.3], jnp.float32), "y": jnp.array([0.6, 0.8], jnp.float32)}
+
+        def one(params: Any, state: Any, spoil: Any, tx: Any = tx) -> Any:
+            value, grad = jax.value_and_grad(fn)(params)
+            grad = {"x": jnp.where(spoil, jnp.nan, grad["x"]), "y": None}
+            updates, state = tx.update(grad, state, params, value=value, grad=grad, value_fn=fn, force_step=spoil)
+            return optax.apply_updates(params, updates), state, value
+
+        step: Any = jax.jit(one)
+        state, values = tx.init(params), []
+        for t in range(12):
+            before = params
+            params, state, value = step(params, state, jnp.asarray(t == 4))
+            values.append(float(value))
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+            assert all(leaf.dtype != jnp.float64 for leaf in jax.tree.leaves(state))
+            if t == 4:  # a gradient that is not a number: nothing moves, and the next step goes on
+                assert not state.found
+                assert np.array_equal(before["x"], params["x"])
+        assert step._cache_size() == 1
+        assert values[-1] < values[0]
+        assert np.linalg.norm(jax.grad(fn)(params)["x"]) < 1e-2
+        assert np.array_equal(params["y"], np.array([0.6, 0.8], np.float32))
+
+
+def test_keywords_chain_and_own_functions():
+    """value_fn gets its keywords by name; value and grad may be left out; transformations may come before."""
+
+    def fn(p: Any, batch: Any) -> Any:
+        return jnp.sum((p - batch) ** 2)
+
+    def halves(line: step_sizes.Line, times: int) -> step_sizes.StepSize:
+        return step_sizes.StepSize(jnp.asarray(0.5**times), jnp.array(True), jnp.array(0, jnp.int32))
+
+    batch, p = jnp.array([1.0, 2.0]), jnp.array([3.0, -1.0])
+    for tx, want in (
+        (riemannian_line_search(manifolds=port.Euclidean()), batch),
+        (riemannian_line_search("wolfe", {"c2": 0.1}, manifolds=port.Euclidean()), batch),
+        (riemannian_line_search(halves, {"times": 2}, manifolds=port.Euclidean()), (p + batch) / 2),
+        (
+            optax.chain(optax.scale(0.5), riemannian_line_search(halves, {"times": 1}, manifolds=port.Euclidean())),
+            (p + batch) / 2,
+        ),
+    ):
+        grad = jax.grad(fn)(p, batch)
+        updates, _ = tx.update(grad, tx.init(p), p, value_fn=fn, batch=batch, other=3)
+        np.testing.assert_allclose(np.asarray(optax.apply_updates(p, updates)), want, rtol=1e-12)
+
+
+def test_stabilize_brings_points_back():
+    tx = riemannian_line_search(cg_method="fr", stabilize=2, manifolds=port.Sphere())
+    p, fn = jnp.array([0.6, 0.8, 1e-3]), lambda p: p[0] + 2 * p[2]
+    state = tx.init(p)
+    for t in range(2):
+        updates, state = tx.update(jax.grad(fn)(p), state, p, value_fn=fn, no_step=True)
+        p = jnp.asarray(optax.apply_updates(p, updates))
+        assert (abs(jnp.sum(p**2) - 1) < 1e-15) == (t == 1)
+
+
+def test_errors():
+    flat: Any = {"manifolds": port.Euclidean()}
+    with pytest.raises(ValueError, match="line_search_method is 'goldstein'; known are armijo, wolfe"):
+        riemannian_line_search("goldstein", **flat)
+    with pytest.raises(ValueError, match="cg_method is 'dai'; known are steepest, fr, pr"):
+        riemannian_line_search(cg_method="dai", **flat)
+    with pytest.raises(ValueError, match="line_search_params has c2; armijo takes c1, amin, amax"):
+        riemannian_line_search("armijo", {"c2": 0.5}, **flat)
+    with pytest.raises(ValueError, match=r"c2 is 0\.1; it has to lie in"):
+        riemannian_line_search("wolfe", {"c1": 0.2, "c2": 0.1}, **flat)
+    with pytest.raises(ValueError, match="stabilize is 0"):
+        riemannian_line_search(stabilize=0, **flat)
+    tx, p = riemannian_line_search(cg_method="fr", **flat), jnp.ones(2)
+    with pytest.raises(ValueError, match="value_fn="):
+        tx.update(p, tx.init(p), p)
+    with pytest.raises(ValueError, match="transported_direction belongs to other parameters"):
+        tx.update(p, tx.init({"a": p}), p, value_fn=jnp.sum)
+
+
+REPORT: list[tuple] = []
+"""(parameters, method, cg, largest relative error of a step size, the same of geoopt's run from a nudged start)."""
