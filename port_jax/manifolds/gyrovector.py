@@ -96,8 +96,9 @@ def mobius_coadd(x: Vector, y: Vector, k: Curvature) -> Vector:
     cancels = (k < 0) & (dot(x, y) < 0)
     numerator = jnp.where(cancels, b * w + k * dot(x - y, w) * y, b * x + a * y)
     denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * dot(x, x) * dot(y, y))
-    tiny = jnp.abs(denominator) < jnp.finfo(x.dtype).tiny
-    return numerator / jnp.where(tiny, jnp.finfo(x.dtype).tiny, denominator)
+    # On the sphere the point is at infinity where this is 0, which the rounding of the arguments alone keeps eps away.
+    least = jnp.where(k > 0, jnp.finfo(x.dtype).eps / 2, jnp.finfo(x.dtype).tiny).astype(x.dtype)
+    return numerator / jnp.where(jnp.abs(denominator) < least, least, denominator)
 
 
 def mobius_cosub(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -115,10 +116,20 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
     # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
-    # Where x + y is at infinity the numerator is only known to eps; the bound keeps the result as long as z.
-    pole = jnp.maximum(separation(x, y, 1.0, k, far), jnp.finfo(w2.dtype).eps)
-    denominator = jnp.where(far, pole, a * b - k * w2)
-    return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(denominator)
+    plain = 1 - 2 * k * xy + k * k * x2 * y2
+    # x + y is at infinity where t = x - k|x|² y is 0, and both parts of the fraction vanish there. But in the plane of x and y, as
+    # complex numbers, the gyration turns by (1 - k x y*)/(1 - k x* y) = x t*/(x* t), twice the angle from t to x: two reflections.
+    pole = far & (plain < 0.25 * (1 + k * k * x2 * y2))
+    denominator = jnp.where(pole, 1, jnp.where(far, plain, a * b - k * w2))
+    turned = z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(denominator)
+    t = jnp.where(pole, x - k * x2 * y, 1)
+    return jnp.where(pole, _reflection(jnp.where(pole, x, 1), _reflection(t, z)), turned)
+
+
+def _reflection(v: Vector, z: Vector) -> Vector:
+    """z with its part across v negated, 2<v, z> v/|v|² - z; -z for v = 0."""
+    v2 = dot(v, v)
+    return 2 * dot(v, z) / jnp.where(v2 > 0, v2, 1) * v - z
 
 
 def mobius_scalar_mul(r: Float[Array, "..."], x: Vector, k: Curvature) -> Vector:
