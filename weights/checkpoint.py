@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights import convert, geometry, sections
+from weights import convert, geometry, points, sections
 from weights import source as sources
 from weights.architecture import Architecture, Found
 from weights.config import read_config
@@ -97,6 +97,7 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
         variables, constants = convert.to_flax(parts.tensors, entries, leaf)
         variables.setdefault("params", {})
         moved = _manifolds(table, model, parts, entries, variables["params"], manifolds, optimizer)
+        points.check(moved, variables["params"], entries)
         transformation = state = plan = None
         if optimizer and parts.optimizer is not None:
             transformation, state, plan = _optimizer(

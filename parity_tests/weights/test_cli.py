@@ -68,6 +68,7 @@ def bad_files(folder):
     (folder / "text.pth").write_text("hello")
     torch.save({"w": Call(print, "x")}, folder / "calls.pth")
     torch.save({"a": torch.ones(2)}, folder / "other.pth")
+    torch.save({"p": torch.tensor([[0.3, 0.2], [0.9, 0.9]])}, folder / "far.pth")
     torch.save({"a": torch.tensor([1.0, float("nan")])}, folder / "nan.pth")
     data = (folder / "other.pth").read_bytes()
     (folder / "cut.pth").write_bytes(data[: len(data) // 2])
@@ -93,6 +94,8 @@ def bad_files(folder):
         (["other.pth", "--arch", "tree", "--config", "broken.json"], 3, "not JSON"),
         (["other.pth", "--arch", "tree", "--manifold", "a=Banana"], 2, "names no manifold"),
         (["other.pth", "--arch", "tree", "--manifold", "b=Euclidean"], 2, "'b', which no parameter"),
+        (["far.pth", "--arch", "tree", "--manifold", "p=PoincareBall:0.7"], 5, "'p' holds a point off its PoincareBall at (1,)"),
+        (["far.pth", "--arch", "tree", "--manifold", "p=Lorentz:0.7"], 5, "'p' holds a point off its Lorentz at (0,)"),
         (["other.pth", "--arch", "tree", "--curvature", "1"], 2, "has no curvature of its own"),
         (["other.pth", "--arch", "tree", "--out", "absent/out"], 6, "its folder does not exist"),
         (["other.pth", "--no-such-option"], 2, "No such option"),
