@@ -47,7 +47,7 @@ class Level(StrEnum):
     step = "step"
 
 
-@app.command()
+@app.command(epilog="Example: hyperport inspect model.pth")
 def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
             group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
     """Show keys, shapes, types, and what each would become; architecture, curvature, optimizer. Writes nothing."""
@@ -58,7 +58,7 @@ def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Cur
     _print_json(found) if as_json else show(found)
 
 
-@app.command()
+@app.command(epilog="Example: hyperport convert model.pth --config config.json --out converted/")
 def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write: Orbax arrays and JSON.")], config: Config = None,
             arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
             optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
@@ -75,7 +75,7 @@ def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write:
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
 
 
-@app.command()
+@app.command(epilog="Example: hyperport export converted/ back.pth")
 def export(
     folder: Annotated[Path, typer.Argument(help="What convert wrote.")],
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
@@ -87,7 +87,7 @@ def export(
     typer.echo(f"{file}: {file.stat().st_size} bytes")
 
 
-@app.command()
+@app.command(epilog="Example: hyperport verify model.pth --converted converted/ --graph graph.npz")
 def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
            group: Groups = None,
            converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote.")] = None,
@@ -111,7 +111,7 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog="Example: hyperport diff model.pth back.pth")
 def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or converted folder.")],
          b: Annotated[Path, typer.Argument(help="Another one.")], as_json: Json = False) -> None:  # fmt: skip
     """Compare two checkpoints of any kind, tensor by tensor, under torch's keys."""
