@@ -227,6 +227,7 @@ def test_searches_equal_scipy():
     wave, speed = rng.normal(0.5, 1, n), np.exp(rng.normal(1, 2, n))
     old, has_old = rng.normal(1, 1, n), rng.random(n) < 0.6
     old[:20], has_old[:20] = 0, True  # phi has not changed: a first trial of 0
+    bend[20:30], quartic[20:30], wave[20:30] = 0, 0, 0  # falls for ever: ten doublings
     rows = (slope, bend, wave, speed, quartic, old, has_old)
 
     def curve(row: Any, a: Any, xp: Any) -> tuple:
@@ -306,6 +307,17 @@ def test_trials_outside_the_domain_are_shortened():
         assert values[-1] < values[0]
         assert np.linalg.norm(jax.grad(fn)(params)["x"]) < 1e-2
         assert np.array_equal(params["y"], np.array([0.6, 0.8], np.float32))
+
+
+@pytest.mark.parametrize("search", [step_sizes.armijo, step_sizes.strong_wolfe])
+def test_a_value_of_minus_infinity_is_no_descent(search: Any):
+    def both(a: Any) -> tuple:
+        return jnp.where(a > 0.3, -jnp.inf, -a), jnp.where(a > 0.3, jnp.nan, jnp.where(a > 0.1, 0.5, -1.0))
+
+    number = jnp.zeros([])
+    found = search(step_sizes.Line(lambda a: both(a)[0], both, number, number - 1, number, jnp.array(False)))
+    assert found.found
+    assert 0 < found.step_size <= 0.3
 
 
 def test_keywords_chain_and_own_functions():

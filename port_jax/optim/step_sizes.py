@@ -58,9 +58,9 @@ def armijo(line: Line, *, c1: float = 1e-4, amin: float = 0.0, amax: float | Non
     def body(s: _Backtracking) -> _Backtracking:
         value = line.value_at(s.trial)
         found = sufficient(s.trial, value)
-        # A cubic's step that is too short or too near to the last is replaced by half the last, the value kept.
-        uneven = (s.newer - s.trial > s.newer / 2) | (1 - s.trial / s.newer < 0.96)
-        newer = jnp.where((s.trials >= 2) & uneven, s.newer / 2, s.trial)
+        # A cubic's step that is refused is replaced by half the last, its value kept: the reference's safeguards, shorter
+        # than half the last or longer than 0.04 of it, leave out none.
+        newer = jnp.where(s.trials >= 2, s.newer / 2, s.trial)
         # phi(a) - phi(0) - phi'(0) a, over a^2: the curvature that each of the two trials shows.
         bend = (value - line.value - line.slope * newer) / newer / newer
         parabola = -line.slope / 2 / bend
