@@ -191,6 +191,6 @@ def test_expmap_of_zero_is_the_point():
     """To the last bit for points from projx; geoopt takes norms to be at least 1e-4 and moves them by 5e-9 of their coordinates."""
     for k in (0.7, 1.0, 10.0):
         manifold = Lorentz(k)
-        x = manifold.projx(np.random.default_rng(0).standard_normal((5, D + 1)) * 3)
+        x = manifold.projx(jnp.asarray(np.random.default_rng(0).standard_normal((5, D + 1)) * 3))
         for project in (True, False):
             np.testing.assert_array_equal(manifold.expmap(x, jnp.zeros_like(x), project=project), x)
