@@ -41,6 +41,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 CHUNK = 10  # steps of one compiled scan
+LR = 0.01
 
 
 class Problem:
@@ -98,6 +99,22 @@ class TorchSide:
                 losses.append(self.step(number))
                 bar.set_postfix(loss=f"{losses[-1]:.4f}")
         return losses, (time.perf_counter() - start) / count
+
+
+def nudged(problem: Problem, config: dict[str, Any], lr: float, file: Path) -> TorchSide:
+    """A second torch run from the checkpoint, with every number moved by one unit in the last place: how far rounding alone leads."""
+    twin, saved = TorchSide(problem, config, lr), torch.load(file, weights_only=True)
+    twin.model.load_state_dict(saved["model"])
+    twin.optimizer.load_state_dict(saved["optimizer"])
+    with torch.no_grad():
+        for parameter in twin.model.parameters():
+            parameter.copy_(torch.nextafter(parameter, torch.full_like(parameter, float("inf"))))
+    return twin
+
+
+def apart(a: list[float], b: list[float]) -> float:
+    """Largest relative difference of two curves."""
+    return float(np.max(np.abs(np.subtract(a, b)) / np.abs(a)))
 
 
 class JaxSide:
@@ -196,7 +213,7 @@ def main() -> None:
     c = 0.3 if args.manifold == "PoincareBall" else 1 / 0.3  # the same curvature: k is a squared radius
     config = {"in_features": problem.x.shape[1], "features": [16, 2], "heads": 4, "preset": args.preset, "manifold": args.manifold,
               "curvature": c, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
-    theirs = TorchSide(problem, config, lr=0.01)
+    theirs = TorchSide(problem, config, LR)
     before, _ = theirs.run(0, args.steps, "training in torch")
     file = args.out / "hgat.pth"
     stated = {**config, "arch": "hgat", "optimizer": {"name": "RiemannianAdam"}}
@@ -211,18 +228,20 @@ def main() -> None:
     ours = JaxSide(problem, checkpoint)
     losses_jax, seconds_jax, compiling = ours.run(args.steps, args.steps, "going on in JAX")
     losses_torch, seconds_torch = theirs.run(args.steps, args.steps, "going on in torch")
+    losses_twin, _ = nudged(problem, config, LR, file).run(args.steps, args.steps, "torch, moved by one ulp")
 
     variables = {**checkpoint.variables, "params": ours.params}
     h = checkpoint.model.apply(variables, ours.x, problem.graph, method="encode")
     metrics = problem.scores(lambda pairs: checkpoint.model.apply(variables, h, pairs, method="score"),
                              np.asarray(checkpoint.model.apply(variables, h, method="classify")))  # fmt: skip
-    apart = float(np.max(np.abs(np.subtract(losses_torch, losses_jax)) / np.abs(losses_torch)))
+    gap, drift = apart(losses_torch, losses_jax), apart(losses_torch, losses_twin)
     report = {
         "graph": {"name": data.name, "nodes": data.num_nodes, "edges": int(data.edges.shape[1])},
         "config": stated,
         "verify": json.loads((args.out / "verify.json").read_text()),
         "losses": {"torch before": before, "torch after": losses_torch, "JAX after": losses_jax},
-        "largest relative difference of the losses after the conversion": apart,
+        "largest relative difference of the losses after the conversion": gap,
+        "the same, torch against torch from a start moved by one ulp": drift,
         "seconds per step": {"torch": seconds_torch, "JAX": seconds_jax, "ratio": seconds_torch / seconds_jax},
         "seconds to compile": compiling,
         "metrics in JAX": metrics,
@@ -230,7 +249,8 @@ def main() -> None:
     (args.out / "report.json").write_text(json.dumps(report, indent=1))
     draw_losses(args.out / "losses.png", before, losses_torch, losses_jax)
     draw_disk(args.out / "disk.png", problem, checkpoint.model.manifold_at(-1, ours.params), h)
-    print(f"\nlosses after the conversion: torch and JAX at most {apart:.1e} apart (relative), over {args.steps} steps in float32")
+    print(f"\nlosses of the {args.steps} steps after the conversion, float32: torch and JAX at most {gap:.1e} apart (relative);")
+    print(f"torch and torch from a start moved by one unit in the last place: {drift:.1e}")
     ratio = seconds_torch / seconds_jax
     print(f"seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {ratio:.1f} (compiling: {compiling:.0f} s, once)")
     print(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
