@@ -187,6 +187,23 @@ def test_second_derivatives(config: dict, tmp_path: Path):
         assert np.abs(np.asarray(node) - e.layout.forward(second[e.key].numpy())).max() < 1e-9 * scale, e.key
 
 
+def test_second_derivatives_are_finite_at_the_origin_and_between_a_node_and_itself():
+    """With a row of zeros and pairs (i, i), where geoopt's are NaN."""
+    x = 0.3 * np.random.default_rng(0).normal(size=(4, IN))
+    x[3] = 0
+    graph, pairs = Graph.from_edges([0, 1, 2], [1, 2, 3], num_nodes=4), np.array([[0, 0], [1, 2], [3, 3]])
+    model = HGAT(IN, [3], 2, curvature=1.7, learnable_curvature=True, bias=False)
+    variables = model.init(jax.random.key(0), x, graph)
+
+    def loss(v):
+        h = model.apply(v, x, graph, method="encode")
+        return (h**3).sum() + (model.apply(v, h, pairs, method="score") ** 2).sum()
+
+    _, second = jax.jvp(jax.grad(loss), (variables,), (jax.tree.map(jnp.ones_like, variables),))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
+    assert any(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(second))
+
+
 @pytest.mark.parametrize("manifold", ["PoincareBall", "Lorentz"])
 def test_a_node_with_an_empty_blanket_stays_where_it_is(manifold: str):
     """Also with finite derivatives, which geoopt's clamps at a zero tangent do not give on the hyperboloid."""
