@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from weights.bounds import checked_key
 from weights.dtypes import ALIASES, NUMPY, STORAGES
 from weights.errors import Refused, Unreadable
-from weights.standins import DefaultDict, Known, Name, Record, Size
+from weights.standins import Buildable, DefaultDict, Known, Name, Record, Size
 from weights.tensors import Storage, Tensor, checked
-from weights.unpickler import Buildable, checked_key
 
 # Modules that give a pickle power over the machine: no model holds a reference to them.
 DANGEROUS = frozenset(

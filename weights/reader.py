@@ -14,11 +14,12 @@ import numpy as np
 from weights import legacy
 from weights.allowed import find
 from weights.archive import Archive, read_into
+from weights.bounds import checked_tree
 from weights.dtypes import NUMPY, SAFETENSORS, STORAGES
 from weights.errors import ConversionError, Refused, Unreadable
 from weights.standins import Known
 from weights.tensors import Storage, Tensor, buffer, checked, contiguous_stride
-from weights.unpickler import Machine, checked_tree
+from weights.unpickler import Machine
 
 MAX_HEADER = 64 << 20
 

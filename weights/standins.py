@@ -64,6 +64,13 @@ class Record:
         )
 
 
+class Buildable:
+    """A stand-in that takes its state from the pickle by its own rules."""
+
+    def build(self, state: object) -> None:
+        raise NotImplementedError
+
+
 class Size(tuple):
     """A torch.Size."""
 
@@ -111,3 +118,8 @@ def unwrapped(value: object) -> object:
 def state_dict(module: Record) -> OrderedDict[str, Tensor]:
     """A whole module's state_dict."""
     return OrderedDict(named_tensors(module))
+
+
+def kind(value: object) -> str:
+    """The name of an object's type, for messages."""
+    return type(value).__name__
