@@ -20,9 +20,9 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 
 
 class Archive:
-    """An open zip file: `entries` by the name below its single top folder."""
+    """An open zip file: `entries` by name, with `folder` by the name below its single top folder."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, folder: bool = True):
         self.path = path
         self.file = open(path, "rb", buffering=0)  # noqa: SIM115
         self.size = os.fstat(self.file.fileno()).st_size
@@ -39,13 +39,13 @@ class Archive:
             OverflowError,
         ) as error:
             raise Unreadable(f"the zip directory is damaged or cut off ({error})", "Copy the file again") from None
-        self.entries = self._checked(infos)
+        self.entries = self._checked(infos, folder)
 
-    def _checked(self, infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    def _checked(self, infos: list[zipfile.ZipInfo], folder: bool) -> dict[str, zipfile.ZipInfo]:
         entries: dict[str, zipfile.ZipInfo] = {}
         stored = 0
         tops = {info.filename.split("/")[0] for info in infos}
-        if len(tops) != 1:
+        if folder and len(tops) != 1:
             raise Unreadable(
                 f"the zip file holds {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote"
             )
@@ -61,7 +61,7 @@ class Archive:
                 raise Refused(
                     f"the zip entry {info.filename[:100]!r} points outside the file", "Do not trust this file"
                 )
-            name = "/".join(parts[1:])
+            name = "/".join(parts[1:] if folder else parts)
             if name in entries:
                 raise Refused(f"the zip entry {info.filename[:100]!r} occurs twice", "Do not trust this file")
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -58,11 +58,11 @@ class Checkpoint:
     given: Any = field(repr=False, default=None)
     """The manifolds that the caller named."""
 
-    def save(self, directory: str | Path) -> None:
-        """Writes a folder that `weights.restore` reads, atomically."""
+    def save(self, path: str | Path) -> None:
+        """Writes a .safetensors or .npz file if `path` ends so, else a folder; atomically, for `weights.restore`."""
         from weights.store import save
 
-        save(self, directory)
+        save(self, path)
 
     def export(self, path: str | Path) -> None:
         """Writes the torch file back, with the variables and the optimizer state as they are now."""

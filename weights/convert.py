@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from weights.rules import IDENTITY, TRANSPOSE, Layout, Rule, fill, matching
 from weights.tensors import Tensor
 
 Flat = dict[str, np.ndarray]
+BLOCK = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,22 @@ def inverse(entry: Entry, array: np.ndarray, path: str) -> np.ndarray:
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are equal in type, shape and every bit."""
-    return (
-        a.dtype == b.dtype
-        and a.shape == b.shape
-        and np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
-    )
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return all(x.tobytes() == y.tobytes() for x, y in zip(_blocks(a), _blocks(b)))
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in pieces along its first axes, so that what is made of each is small beside it."""
+    if array.nbytes <= BLOCK or array.ndim == 0:
+        yield array
+        return
+    rows = BLOCK * len(array) // array.nbytes
+    if rows:
+        yield from (array[at : at + rows] for at in range(0, len(array), rows))
+    else:
+        for part in array:
+            yield from _blocks(part)
 
 
 def place(tree: dict, path: str, value: object) -> None:
@@ -250,8 +262,8 @@ def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple
 def _finite(entry: Entry, array: np.ndarray) -> None:
     if array.dtype.kind in "iub":
         return
-    good = np.isfinite(array)
-    if not good.all():
+    if not all(np.isfinite(block).all() for block in _blocks(array)):
+        good = np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(~good)[0])
         raise Unmatched(f"the key {entry.key!r} holds {array[where]} at {where}, {int((~good).sum())} of {array.size} values not finite",
                         "Take an earlier checkpoint")  # fmt: skip

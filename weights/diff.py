@@ -69,9 +69,10 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    if path.is_dir():
+    from weights.store import form_of, restore
+
+    if form_of(path):
         from weights.exporter import torch_tree
-        from weights.store import restore
 
         root = torch_tree(restore(path))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from weights import legacy
+from weights import legacy, npz_file, safetensors_file
 from weights.allowed import find
-from weights.archive import Archive, read_into
+from weights.archive import Archive
 from weights.bounds import checked_tree
-from weights.dtypes import NUMPY, SAFETENSORS, STORAGES
-from weights.errors import ConversionError, Refused, Unreadable
+from weights.dtypes import NUMPY, STORAGES
+from weights.errors import ConversionError, Refused, Unreadable, Usage
 from weights.standins import Known
-from weights.tensors import Storage, Tensor, buffer, checked, contiguous_stride
+from weights.tensors import Storage, Tensor
 from weights.unpickler import Machine
 
-MAX_HEADER = 64 << 20
+MAX_INDEX = 64 << 20
+CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to have the torch file back"
 
 
 @dataclass
@@ -60,7 +60,7 @@ def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
         return "legacy", lambda p: legacy.load_legacy(p, _storage)
     if head.lstrip()[:1] == b"{" and path.name.endswith(".json"):
         return "sharded", _sharded
-    if len(head) > 8 and int.from_bytes(head[:8], "little") <= MAX_HEADER and head[8:9] == b"{":
+    if safetensors_file.is_safetensors(head):
         return "safetensors", _safetensors
     if head[:1] == b"\x80":
         raise Unreadable("a pickle that torch.save did not write", "Give the file that torch.save wrote")
@@ -71,6 +71,8 @@ def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
 
 
 def _zip(path: Path) -> object:
+    if "torch.json" in npz_file.names(path):
+        raise Usage(*CONVERTED)
     archive = Archive(path)
     if "data.pkl" not in archive.entries:
         raise Unreadable("a zip file without data.pkl", "Give the file that torch.save wrote")
@@ -138,64 +140,16 @@ def _storage(
 
 
 def _safetensors(path: Path) -> OrderedDict[str, Tensor]:
-    size = os.stat(path).st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(min(length, MAX_HEADER)))
-        except (ValueError, RecursionError):
-            header = None
-    if not isinstance(header, dict) or 8 + length > size:
-        raise Unreadable("the safetensors header is damaged or cut off", "Copy the file again")
-    header.pop("__metadata__", None)
-    tensors: OrderedDict[str, Tensor] = OrderedDict()
-    end = 0
-    for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
-        if (
-            not isinstance(entry, dict)
-            or entry.get("dtype") not in SAFETENSORS
-            or not isinstance(entry.get("shape"), list)
-        ):
-            raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Types that numpy holds are read")
-        dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
-        shape = tuple(entry["shape"])
-        if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape) or begin != end or 8 + length + after > size:
-            raise Unreadable(
-                f"the entry {key!r} has shape {shape} and bytes {begin} to {after} of {size - 8 - length}",
-                "Copy the file again",
-            )
-        numel = int(np.prod(shape, dtype=object)) if shape else 1
-        if after - begin != numel * NUMPY[dtype].itemsize:
-            raise Unreadable(f"the entry {key!r} of shape {shape} has {after - begin} bytes", "Copy the file again")
-        storage = Storage(dtype, numel, _slice(path, 8 + length + begin, numel, NUMPY[dtype]))
-        tensors[key] = checked(storage, 0, shape, contiguous_stride(shape))
-        end = after
-    if 8 + length + end != size:
-        raise Unreadable(f"{size - 8 - length - end} bytes belong to no tensor", "Copy the file again")
+    tensors, metadata = safetensors_file.read(path)
+    if "hyperport" in metadata:
+        raise Usage(*CONVERTED)
     return tensors
-
-
-def _begin(entry: object) -> int:
-    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in offsets):
-        raise Unreadable(f"an entry of the safetensors header is {str(entry)[:60]}", "Copy the file again")
-    return offsets[0]
-
-
-def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], np.ndarray]:
-    def fetch() -> np.ndarray:
-        out = buffer(numel * dtype.itemsize)
-        with open(path, "rb", buffering=0) as file:
-            read_into(file.fileno(), start, out, "a tensor")
-        return out.view(dtype)
-
-    return fetch
 
 
 def _sharded(path: Path) -> OrderedDict[str, Tensor]:
     """The state_dict that an index {"weight_map": {key: file}} spreads over files beside it."""
     try:
-        index = json.loads(path.read_bytes()[:MAX_HEADER])
+        index = json.loads(path.read_bytes()[:MAX_INDEX])
         names = index["weight_map"]
         pairs = list(names.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -1,10 +1,10 @@
-"""A converted checkpoint on disk: Orbax for the arrays, JSON for everything else."""
+"""A converted checkpoint on disk: a folder (Orbax and JSON), a safetensors file, or an .npz file. One content, three forms."""
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,31 +12,96 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights import convert
+from weights import convert, folder, npz_file, safetensors_file
 from weights import source as sources
-from weights.atomic import new_directory
 from weights.checkpoint import TREE, Checkpoint, leaf_of
 from weights.convert import Entry
-from weights.errors import Unreadable
+from weights.dtypes import NUMPY
+from weights.errors import ConversionError, NotWritten, Unreadable
 from weights.geometry import from_json, to_json
 from weights.models import ARCHITECTURES
 from weights.optim import engine as optimizers
 from weights.rules import matching
 
-FORMAT = 1
-IN_FLIGHT = 64 << 20
+FORMAT = 2
+MARK = "hyperport"
+_DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def save(checkpoint: Checkpoint, directory: str | Path) -> None:
-    """Writes `arrays` (Orbax), config.json, report.json and torch.json (the way back) into a folder, atomically."""
+def save(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Writes the checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
+
+    Folder: `arrays` (Orbax), config.json, report.json, torch.json (the way back). In a file the arrays have names, as
+    params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
+    safetensors and strings in .npz. NotWritten for a path that holds something else, and for a type safetensors lacks.
+    """
+    path = Path(path)
+    arrays = _arrays(checkpoint)
+    documents = {"config": checkpoint.config, "report": checkpoint.report, "torch": _description(checkpoint, arrays)}
+    if path.suffix not in (".safetensors", ".npz"):
+        folder.write(path, arrays, documents)
+        return
+    if path.exists() and form_of(path) != path.suffix[1:]:
+        raise NotWritten("exists and is not a converted checkpoint", "Give another --out", path=path)
+    named = {name: value for (name, *_), value in zip(documents["torch"]["arrays"].values(), arrays.values())}
+    texts = {name: json.dumps(value) for name, value in documents.items()}
+    if path.suffix == ".npz":
+        npz_file.write(path, named, {f"{name}.json": text.encode() for name, text in texts.items()})
+    else:
+        safetensors_file.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)})
+
+
+def restore(path: str | Path) -> Checkpoint:
+    """The checkpoint that `save` wrote, bit by bit. Unreadable for what is none or damaged."""
+    path = Path(path)
+    aside = path.parent / f".{path.name}.old"
+    if not path.exists() and aside.exists():  # killed between the two renames of a system without exchange
+        path = aside
+    try:
+        return _restored(path)
+    except ConversionError as error:
+        raise error.at(path) from None
+    except _DAMAGE as error:
+        raise Unreadable(f"its description is damaged ({error!r:.100})", "Convert again", path=path) from None
+
+
+def form_of(path: Path) -> str | None:
+    """"folder", "npz" or "safetensors" for a converted checkpoint, None for anything else."""
+    if path.is_dir():
+        return "folder"
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+        if head.startswith(b"PK"):
+            return "npz" if "torch.json" in npz_file.names(path) else None
+        return "safetensors" if safetensors_file.is_safetensors(head) and MARK in safetensors_file.read(path)[1] else None
+    except (OSError, ConversionError):
+        return None
+
+
+def _arrays(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Every array, by what it is to `_rebuilt`."""
     numpy: dict[str, np.ndarray] = {}
-    tree = sources.encode(checkpoint.source.root, numpy)
+    sources.encode(checkpoint.source.root, numpy)
     arrays: dict[str, Any] = {f"variables/{p}": v for p, v in convert.flatten(checkpoint.variables).items()}
     arrays |= {f"constants/{n}": v for n, v in enumerate(checkpoint.constants.values())}
     arrays |= {f"kept/{n}": v for n, v in checkpoint.source.kept.items()} | {f"numpy/{n}": v for n, v in numpy.items()}
     if checkpoint.opt_state is not None:
         arrays |= {f"opt_state/{n}": v for n, v in enumerate(jax.tree.leaves(checkpoint.opt_state))}
-    description = {
+    return arrays
+
+
+def _description(checkpoint: Checkpoint, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What leads back to torch: keys, settings, the file's object tree; of each array its public name, type and shape."""
+    names = [path.removeprefix("variables/") for path in arrays if path.startswith("variables/")]
+    names += [f"constants/{key}" for key in checkpoint.constants]
+    names += [path for path in arrays if path.startswith(("kept/", "numpy/"))]
+    if checkpoint.opt_state is not None:
+        moments = jax.tree.leaves_with_path(checkpoint.opt_state)
+        names += [f"opt_state/{jax.tree_util.keystr(path, simple=True, separator='/')}" for path, _ in moments]
+    if len(set(names)) != len(names):
+        names = list(arrays)
+    return {
         "format": FORMAT,
         "arch": checkpoint.arch,
         "settings": checkpoint.settings,
@@ -48,41 +113,57 @@ def save(checkpoint: Checkpoint, directory: str | Path) -> None:
         "prefix": checkpoint.source.prefix,
         "model_at": list(checkpoint.source.model_at),
         "optimizer_at": list(checkpoint.source.optimizer_at),
-        "arrays": {name: [str(np.asarray(v).dtype), list(np.shape(v))] for name, v in arrays.items()},
-        "tree": tree,
+        "arrays": {path: [name, str(np.asarray(v).dtype), list(np.shape(v))] for name, (path, v) in zip(names, arrays.items())},
+        "tree": sources.encode(checkpoint.source.root, {}),
     }
-    with new_directory(directory) as folder:
-        _write_arrays(folder / "arrays", arrays)
-        (folder / "config.json").write_text(json.dumps(checkpoint.config, indent=1))
-        (folder / "report.json").write_text(json.dumps(checkpoint.report, indent=1))
-        (folder / "torch.json").write_text(json.dumps(description))
 
 
-def restore(directory: str | Path) -> Checkpoint:
-    """The checkpoint that `save` wrote, bit by bit. Unreadable for a folder that is none or damaged."""
-    folder = Path(directory)
-    aside = folder.parent / f".{folder.name}.old"
-    if not folder.exists() and aside.exists():  # killed between the two renames of a system without exchange
-        folder = aside
-    try:
-        description = json.loads((folder / "torch.json").read_bytes())
-        config = json.loads((folder / "config.json").read_bytes())
-        report = json.loads((folder / "report.json").read_bytes())
-    except OSError:
-        raise Unreadable(
-            "not a converted checkpoint: no torch.json, config.json and report.json",
-            "Give the --out of a conversion",
-            path=directory,
-        ) from None
-    except ValueError as error:
-        raise Unreadable(f"a JSON file of it is damaged ({error})", "Convert again", path=directory) from None
+def _restored(path: Path) -> Checkpoint:
+    form = form_of(path)
+    if form == "npz":
+        found: dict[str, Any] = npz_file.read(path)
+        texts = {name: found.pop(f"{name}.json").item() for name in folder.DOCUMENTS}
+    elif form == "safetensors":
+        tensors, texts = safetensors_file.read(path)
+        if texts.get("crc32") != _sum({name: texts[name] for name in folder.DOCUMENTS}):
+            raise Unreadable("its metadata are damaged: their checksum is another", "Convert again")
+        found = {name: tensor.array() for name, tensor in tensors.items()}
+    else:
+        documents = folder.read_documents(path)
+        expected = _checked_format(documents["torch"])
+        found = folder.read_arrays(path, {name: rest for name, *rest in expected.values()})
+        return _rebuilt(documents["torch"], documents["config"], documents["report"], _typed(found, expected))
+    config, report, description = (json.loads(texts[name]) for name in folder.DOCUMENTS)
+    return _rebuilt(description, config, report, _typed(found, _checked_format(description)))
+
+
+def _checked_format(description: Mapping[str, Any]) -> Mapping[str, list]:
     if description.get("format") != FORMAT:
-        raise Unreadable(
-            f"written as format {description.get('format')}; this version reads {FORMAT}",
-            "Convert again",
-            path=directory,
-        )
-    return _rebuilt(description, config, report, _read_arrays(folder / "arrays", description["arrays"], directory))
+        raise Unreadable(f"written as format {description.get('format')}; this version reads {FORMAT}", "Convert again")
+    return description["arrays"]
+
+
+def _typed(found: dict[str, np.ndarray], expected: Mapping[str, list]) -> dict[str, np.ndarray]:
+    """The arrays by path, with the types and shapes that they were written with; none missing, none more."""
+    arrays = {}
+    for path, (name, dtype, shape) in expected.items():
+        if name not in found:
+            raise Unreadable(f"the array {name!r} is missing", "Convert again")
+        array, want = found.pop(name), NUMPY.get(dtype) or np.dtype(dtype)
+        if 0 in shape:
+            array = np.zeros(shape, want)
+        if array.dtype.kind == "V" and array.dtype != want and array.dtype.itemsize == want.itemsize:
+            array = array.view(want)
+        if array.dtype != want or list(array.shape) != shape:
+            raise Unreadable(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again")
+        arrays[path] = array
+    if found:
+        raise Unreadable(f"the array {next(iter(found))!r} was added to it", "Convert again")
+    return arrays
+
+
+def _sum(texts: Mapping[str, str]) -> str:
+    return f"{zlib.crc32(chr(0).join(texts[name] for name in folder.DOCUMENTS).encode()):08x}"
 
 
 def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: dict[str, np.ndarray]) -> Checkpoint:
@@ -120,57 +201,3 @@ def _entries(rows: list[list[Any]], rules: Any) -> list[Entry]:
         layout = {} if rules is None or path is None else {"layout": matching(rules, key)[0][0].layout}
         entries.append(Entry(key, role, tuple(shape), dtype, path, tied=tied, **layout))
     return entries
-
-
-def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
-    import orbax.checkpoint as ocp
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    tree: dict[str, Any] = {
-        "/".join(("a", str(n))): v if np.size(v) else np.zeros(1) for n, v in enumerate(arrays.values())
-    }
-    with ocp.Checkpointer(_handler(v.nbytes for v in tree.values())) as writer:
-        writer.save(
-            folder.absolute(),
-            {name.partition("/")[2]: v if isinstance(v, jax.Array) else np.asarray(v) for name, v in tree.items()},
-        )
-
-
-def _read_arrays(folder: Path, expected: Mapping[str, Any], directory: str | Path) -> dict[str, np.ndarray]:
-    import orbax.checkpoint as ocp
-
-    from weights.dtypes import NUMPY
-
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    if not folder.is_dir():
-        raise Unreadable("the folder of arrays is missing", "Convert again", path=directory)
-    as_numpy = {str(n): ocp.RestoreArgs(restore_type=np.ndarray) for n in range(len(expected))}
-    try:
-        with ocp.Checkpointer(_handler(int(np.prod(shape)) * 16 for _, shape in expected.values())) as reader:
-            found = reader.restore(folder.absolute(), restore_args=as_numpy)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise Unreadable(
-            f"the arrays are damaged ({str(error).splitlines()[0][:120]})", "Convert again", path=directory
-        ) from None
-    arrays = {}
-    for n, (name, (dtype, shape)) in enumerate(expected.items()):
-        array = np.asarray(found.pop(str(n)))
-        want = NUMPY.get(dtype, np.dtype(dtype) if dtype not in NUMPY else None)
-        if 0 in shape:
-            array = np.zeros(shape, want)
-        if str(array.dtype) != dtype or list(array.shape) != shape:
-            raise Unreadable(
-                f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again", path=directory
-            )
-        arrays[name] = array
-    return arrays
-
-
-def _handler(sizes: Iterable[int]) -> Any:
-    """Orbax's writer and reader of trees, with few bytes in flight: each of them is in memory twice."""
-    import orbax.checkpoint as ocp
-
-    gigabytes: Any = (max(IN_FLIGHT, *sizes) + 4096) / 1e9
-    return ocp.PyTreeCheckpointHandler(
-        save_concurrent_gb=gigabytes, restore_concurrent_gb=gigabytes, save_device_host_concurrent_gb=gigabytes
-    )

@@ -30,27 +30,29 @@ def write(path: str | Path, root: object) -> None:
         raise NotWritten(str(error), "Keep plain data and tensors", path=path) from None
     top = path.stem or "archive"
     with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        _entry(file, f"{top}/data.pkl", pickle)
-        _entry(file, f"{top}/.format_version", b"1")
-        _entry(file, f"{top}/.storage_alignment", b"64")
-        _entry(file, f"{top}/byteorder", b"little")
+        entry(file, f"{top}/data.pkl", pickle)
+        entry(file, f"{top}/.format_version", b"1")
+        entry(file, f"{top}/.storage_alignment", b"64")
+        entry(file, f"{top}/byteorder", b"little")
         for key, storage in enumerate(pickler.storages):
             flat = np.ascontiguousarray(storage.read())
             if flat.dtype.byteorder == ">":
                 flat = flat.byteswap()
-            _entry(file, f"{top}/data/{key}", flat.view(np.uint8).data)
+            entry(file, f"{top}/data/{key}", flat.view(np.uint8).data)
             storage.forget()
-        _entry(file, f"{top}/version", b"3\n")
+        entry(file, f"{top}/version", b"3\n")
 
 
-def _entry(file: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
+def entry(file: zipfile.ZipFile, name: str, *parts: bytes | memoryview) -> None:
+    """Adds an uncompressed entry whose bytes begin at a multiple of 64."""
     info = zipfile.ZipInfo(name)
-    info.file_size = len(data)
-    large = len(data) > _LARGE
+    info.file_size = sum(map(len, parts))
+    large = info.file_size > _LARGE
     assert file.fp is not None
     start = file.fp.tell() + 30 + len(name.encode()) + 4 + (20 if large else 0)
     padding = -start % ALIGNMENT
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    with file.open(info, "w", force_zip64=large) as entry:
-        for at in range(0, len(data), CHUNK):
-            entry.write(data[at : at + CHUNK])
+    with file.open(info, "w", force_zip64=large) as out:
+        for data in parts:
+            for at in range(0, len(data), CHUNK):
+                out.write(data[at : at + CHUNK])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,17 @@ import time
 
 import geoopt
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 import torch
 
 import weights
 from parity_tests.weights.helpers import assert_deep_equal, trained
 from port_jax.manifolds import PoincareBall
-from weights import NotWritten, Unreadable
+from weights import NotWritten, Refused, Unreadable, Usage
 
 
 def tree_file(path, **kwargs):
@@ -47,39 +51,130 @@ def assert_same(a, b):
     )
 
 
+FORMS = ("out", "out.safetensors", "out.npz")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_restore_and_export(tmp_path, dtype):
     ckpt = tree_file(tmp_path / "x.pth", dtype=dtype)
-    ckpt.save(tmp_path / "out")
+    for form in FORMS:
+        out = tmp_path / form
+        ckpt.save(out)
+        restored = weights.restore(out)
+        assert_same(ckpt, restored)
+        assert restored.manifolds["emb"] == ckpt.manifolds["emb"]
+        weights.export(out, tmp_path / "y.pth")
+        assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth", weights_only=True))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "arrays",
         "config.json",
         "report.json",
         "torch.json",
     ]
-    restored = weights.restore(tmp_path / "out")
-    assert_same(ckpt, restored)
-    assert restored.manifolds["emb"] == ckpt.manifolds["emb"]
-    weights.export(tmp_path / "out", tmp_path / "y.pth")
-    assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth", weights_only=True))
 
 
-def test_manifold_parameters_and_odd_types_come_back(tmp_path):
+def odd_file(path):
     net, _ = trained()
     tree = {
         **dict(net.named_parameters()),
         "half": torch.randn(3).half(),
         "b": torch.randn(2, 2).bfloat16().t(),
+        "scalar": torch.tensor(0.5),
+        "empty": torch.zeros(0, 3),
         "n": torch.arange(4),
+        "flags": torch.tensor([True, False]),
     }
-    torch.save(tree, tmp_path / "x.pth")
-    ckpt = weights.load(tmp_path / "x.pth", arch="tree")
+    torch.save(tree, path)
+    return tree, weights.load(path, arch="tree")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_manifold_parameters_and_odd_types_come_back(tmp_path, form):
+    tree, ckpt = odd_file(tmp_path / "x.pth")
     assert ckpt.manifolds["emb"].c == pytest.approx(0.7, rel=1e-6)
-    ckpt.save(tmp_path / "out")
-    weights.export(tmp_path / "out", tmp_path / "y.pth")
+    ckpt.save(tmp_path / form)
+    assert_same(ckpt, weights.restore(tmp_path / form))
+    weights.export(tmp_path / form, tmp_path / "y.pth")
     back = torch.load(tmp_path / "y.pth", weights_only=False)
     assert isinstance(back["emb"], geoopt.ManifoldParameter)
     assert_deep_equal(tree, back)
+
+
+def test_a_file_is_read_by_its_own_library(tmp_path):
+    tree, ckpt = odd_file(tmp_path / "x.pth")
+    for form in FORMS[1:]:
+        ckpt.save(tmp_path / form)
+    whole = tree_file(tmp_path / "z.pth")
+    whole.save(tmp_path / "whole.safetensors")
+    found = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    with np.load(tmp_path / "out.npz") as archive:
+        zipped = dict(archive)
+    assert set(zipped) == {*found, "config.json", "report.json", "torch.json"}
+    assert json.loads(zipped["report.json"].item())["arch"] == "tree"
+    for key, value in {"lin/weight": "lin.weight", "half": "half", "b": "b", "scalar": "scalar", "empty": "empty"}.items():
+        want = np.asarray(ckpt.variables["params"]["lin"]["weight"] if "/" in key else ckpt.variables["params"][key])
+        assert found[f"params/{key}"].dtype == want.dtype
+        assert found[f"params/{key}"].tobytes() == want.tobytes() == zipped[f"params/{key}"].tobytes(), value
+        assert found[f"params/{key}"].shape == want.shape == zipped[f"params/{key}"].shape
+    data = (tmp_path / "out.safetensors").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    for key, entry in json.loads(data[8:start]).items():  # where a map of the file can be used as it is
+        assert key == "__metadata__" or (start + entry["data_offsets"][0]) % found[key].itemsize == 0
+    assert zipped["params/b"].view(ml_dtypes.bfloat16).dtype == found["params/b"].dtype
+    assert found["constants/n"].tolist() == zipped["constants/n"].tolist() == tree["n"].tolist()
+    with safetensors.safe_open(tmp_path / "whole.safetensors", "numpy") as file:
+        assert json.loads(file.metadata()["report"])["optimizer"]["name"] == "RiemannianAdam"
+        assert "opt_state/mu/emb" in file.keys()  # noqa: SIM118
+        assert np.array_equal(file.get_tensor("opt_state/mu/emb"), whole.opt_state.mu["emb"])
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    ckpt = tree_file(tmp_path / "x.pth")
+    safetensors.numpy.save_file({"a": np.ones(2)}, tmp_path / "mine.safetensors")
+    np.savez(tmp_path / "mine.npz", a=np.ones(2))
+    for name in ("mine.safetensors", "mine.npz"):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(NotWritten, match="not a converted checkpoint"):
+            ckpt.save(tmp_path / name)
+        with pytest.raises(Unreadable, match="not a converted checkpoint"):
+            weights.restore(tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+    for form in FORMS[1:]:
+        ckpt.save(tmp_path / form)
+        with pytest.raises(Usage, match=r"converted checkpoint.*weights\.restore"):
+            weights.load(tmp_path / form)
+    torch.save({"z": torch.ones(2, dtype=torch.complex128)}, tmp_path / "z.pth")
+    with pytest.raises(NotWritten, match=r"params/z is complex128.*folder or \.npz"):
+        weights.load(tmp_path / "z.pth", arch="tree").save(tmp_path / "z.safetensors")
+    assert not (tmp_path / "z.safetensors").exists()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_anywhere_is_found(tmp_path, form):
+    """Cut off anywhere, or a bit turned in what describes the arrays (in .npz also in the arrays): Unreadable, with the file's name."""
+    tree_file(tmp_path / "x.pth").save(tmp_path / form)
+    out = tmp_path / form
+    path = max(out.glob("arrays/**/d/*"), key=lambda p: p.stat().st_size) if out.is_dir() else out
+    data = path.read_bytes()
+    for end in [*range(0, len(data), max(1, len(data) // 12)), len(data) - 1]:
+        path.write_bytes(data[:end])
+        with pytest.raises(Unreadable) as caught:
+            weights.restore(out)
+        assert str(out) in str(caught.value)
+    want = weights.load(tmp_path / "x.pth", arch="tree", manifolds={"emb": PoincareBall(0.7)})
+    reach = {"out": len(data), "out.safetensors": 8 + int.from_bytes(data[:8], "little"), "out.npz": len(data)}[form]
+    random = np.random.default_rng(0)
+    messages = []
+    for at in random.integers(8, reach, 16):
+        turned = bytearray(data)
+        turned[at] ^= 1 << int(random.integers(0, 8))
+        path.write_bytes(turned)
+        try:
+            assert_same(weights.restore(out), want)
+        except (Unreadable, Refused) as error:
+            messages.append(str(error))
+    assert len(messages) > 8
+    assert all(str(out) in message for message in messages)
 
 
 def test_saving_again_replaces_whole(tmp_path):
@@ -117,28 +212,34 @@ from port_jax.manifolds import PoincareBall
 ckpt = weights.load(sys.argv[1], arch="tree", manifolds={"emb": PoincareBall(0.7)})
 print("ready", flush=True)
 while True:
-    ckpt.save(sys.argv[2])
-    ckpt.export(sys.argv[3])
+    for path in sys.argv[3:]:
+        ckpt.save(path)
+    ckpt.export(sys.argv[2])
     print("saved", flush=True)
 """
 
 
 def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
-    tree_file(tmp_path / "x.pth")
-    args = [sys.executable, "-c", KILLED, *(str(tmp_path / n) for n in ("x.pth", "out", "back.pth"))]
+    net, opt = trained()
+    heavy = {**net.state_dict(), "heavy": torch.zeros(1_500_000, dtype=torch.int64)}  # so that most of the time is writing
+    torch.save({"model": heavy, "optimizer": opt.state_dict(), "epoch": 3}, tmp_path / "x.pth")
+    args = [sys.executable, "-c", KILLED, *(str(tmp_path / n) for n in ("x.pth", "back.pth", *FORMS))]
     process = subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "ready"
     assert process.stdout.readline().strip() == "saved"
     random = np.random.default_rng(0)
-    for _ in range(8):  # stopped in the middle of things, what stands at the place is whole
+    for _ in range(12):  # stopped in the middle of things, what stands at the place is whole
         time.sleep(float(random.uniform(0.01, 0.15)))
         process.send_signal(signal.SIGSTOP)
-        assert int(weights.restore(tmp_path / "out").opt_state.step) == 3
+        for form in FORMS:
+            assert int(weights.restore(tmp_path / form).opt_state.step) == 3
         torch.load(tmp_path / "back.pth")
         process.send_signal(signal.SIGCONT)
     process.kill()
     process.wait()
-    weights.restore(tmp_path / "out")
-    tree_file(tmp_path / "x.pth").save(tmp_path / "out")
+    for form in FORMS:
+        weights.restore(tmp_path / form)
+    for form in FORMS:
+        tree_file(tmp_path / "x.pth").save(tmp_path / form)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
