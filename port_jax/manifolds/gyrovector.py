@@ -58,8 +58,10 @@ def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: S
     xs, s2 = c * dot(x, s), dot(s, s)
     first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
     second = jnp.where(far, s, w)
-    denominator = jnp.where(far, separation(c * x, s, c * c, k, far), a * b - k * w2)
-    return (first * x + a * c * second) / trig.denominator(denominator)
+    denominator = trig.denominator(jnp.where(far, separation(c * x, s, c * c, k, far), a * b - k * w2))
+    # A short step is added to x: a fraction rounds by the same amount again at every step of a long run.
+    step = a * (c * s - k * s2 * x) / denominator
+    return jnp.where(4 * s2 < c * c * dot(x, x), x + step, (first * x + a * c * second) / denominator)
 
 
 def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Array) -> Scalar:
