@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
+from port_jax.optim.momentum import along_momentum
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
 
@@ -41,6 +42,7 @@ def riemannian_adam(
     *,
     manifolds: trees.Manifolds,
     order: Sequence[str] | None = None,
+    raw_eps: bool = False,
 ) -> optax.GradientTransformation:
     """Adam on manifolds: moments in the tangent space, one second moment a point, the first moment transported.
 
@@ -65,6 +67,8 @@ def riemannian_adam(
             or a callable from the parameters to such a tree, so that a curvature may be a parameter itself.
         order: the parameters' paths, keys joined by "/", in the order of the updates. Points updated after a curvature
             then move on the new manifold, as in geoopt. Without it all move on the manifolds before the step.
+        raw_eps: eps is added to sqrt(v) before the bias correction, the root is (sqrt(v) + eps) / sqrt(1 - b2^t), as in
+            geoopt until 0.3.1.
 
     Gradients may be None: such a parameter and its state stay (unless stabilised), its update is zero. NaN and infinite
     gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32.
@@ -103,17 +107,18 @@ def riemannian_adam(
         nu_max = trees.match_state(state.nu_max, structure, "nu_max") if amsgrad else trees.nothing(points)
         hyper = Hyper(scalars.at_step(learning_rate, state.step), b1, b2, eps, weight_decay)
         moved = list(points)
+        change = [jnp.zeros_like(p) for p in points]
         for i, manifold in trees.in_turn(manifolds, order, params, moved):
             if (grad := gradients[i]) is not None:
                 count[i] = count[i] + 1
                 moments = Moments(mu[i], nu[i], nu_max[i])
-                moved[i], moments = adam_step(manifold, moved[i], grad, moments, count[i], hyper)
+                moved[i], change[i], moments = adam_step(manifold, moved[i], grad, moments, count[i], hyper, raw_eps=raw_eps)
                 mu[i], nu[i], nu_max[i] = moments
         if stabilize is not None:
             found = trees.match_manifolds(manifolds, params if order is None else structure.unflatten(moved))
             due = [n % stabilize == 0 for n, g in zip(count, gradients, strict=True) if g is not None]
             moved, mu = trees.stabilized(jnp.any(jnp.array(due, bool)), found, moved, mu, [n > 0 for n in count])
-        change = [new - old for new, old in zip(moved, points, strict=True)]
+            change = [new - old for new, old in zip(moved, points, strict=True)]
         return structure.unflatten(change), RiemannianAdamState(
             step=state.step + 1,
             count=structure.unflatten(count),
@@ -151,29 +156,35 @@ def adam_step(
     count: Int[Array, ""],
     hyper: Hyper,
     keep_root: bool = False,
-) -> tuple[Array, Moments]:
-    """One step of one parameter: the new point and its moments.
+    raw_eps: bool = False,
+) -> tuple[Array, Array, Moments]:
+    """One step of one parameter: the new point, what was added to the old one to reach it, and the moments.
 
     `count` includes this step. `keep_root` stores the root of the corrected maximum as `nu_max`, as geoopt's sparse form does.
+    `raw_eps`: as in `riemannian_adam`.
     """
     kept, dtype = point.dtype, scalars.working_type(point.dtype)
     point, grad, (m, v, v_max) = jax.tree.map(lambda x: x.astype(_like(x, dtype)), (point, grad, moments))
     rate, b1, b2, eps, decay = (scalars.cast(x, dtype) for x in hyper)
-    # r = grad f(p) + decay p, as a Riemannian gradient
-    r = manifold.egrad2rgrad(point, grad + decay * point)
-    # m = b1 m + (1 - b1) r
-    m = b1 * m + (1 - b1) * r
+    # r = grad f(p) + decay p, as a Riemannian gradient, and m = b1 m + (1 - b1) r
+    if isinstance(decay, jax.Array) or decay != 0:
+        grad = grad + decay * point
+    square, move = along_momentum(manifold, point, grad, m, b1)
     # v = b2 v + (1 - b2) <r, r>_p
-    v = b2 * v + (1 - b2) * manifold.component_inner(point, r)
+    v = b2 * v + (1 - b2) * square
     # AMSGrad takes the maximum before the bias correction
     largest = v if v_max is None else jnp.maximum(v_max, v)
     # u = -rate m_hat / (sqrt(v_hat) + eps)
-    root = jnp.sqrt(largest / scalars.bias_correction(b2, count, dtype))
+    correction = scalars.bias_correction(b2, count, dtype)
+    root = jnp.sqrt(largest / correction)
     if v_max is not None:
         v_max = root if keep_root else largest
-    u = -rate * (m / scalars.bias_correction(b1, count, dtype)) / (root + eps)
-    point, m = manifold.retr_transp(point, u, m)
-    return point.astype(kept), jax.tree.map(lambda new, old: new.astype(old.dtype), Moments(m, v, v_max), moments)
+    eps = eps / jnp.sqrt(correction) if raw_eps else eps
+    moved, change, m = move(-rate / scalars.bias_correction(b1, count, dtype) / (root + eps))
+    new = jax.tree.map(lambda new, old: new.astype(old.dtype), Moments(m, v, v_max), moments)
+    if kept == dtype:
+        return moved, change, new
+    return moved.astype(kept), moved.astype(kept) - point.astype(kept), new
 
 
 def second_moment(manifold: Manifold, point: Array) -> Array:

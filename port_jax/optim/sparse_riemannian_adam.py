@@ -19,6 +19,7 @@ def sparse_riemannian_adam(
     b2: Scalar = 0.999,
     eps: Scalar = 1e-8,
     amsgrad: bool = False,
+    stabilize: int | None = None,
     *,
     manifolds: trees.Manifolds,
 ) -> SparseTransformation:
@@ -32,7 +33,8 @@ def sparse_riemannian_adam(
         table, state = step(table, state, RowGradients(indices, values))
 
     With `amsgrad` the state keeps, as geoopt's sparse form does, the denominator sqrt(max / (1 - b2^t)) where the dense
-    form keeps the maximum, so that the two differ. There is no weight decay and no stabilisation.
+    form keeps the maximum, so that the two differ. `stabilize` is that of `riemannian_adam`: it projects the whole tables,
+    whose cost is theirs and not the batch's. There is no weight decay.
 
     Errors: those of `riemannian_adam`; also TypeError for dense gradients, ValueError for parameters that are not
     matrices, IndexError for an index outside the table where its value is known (under jit it is left alone).
@@ -41,6 +43,8 @@ def sparse_riemannian_adam(
     scalars.check_range("b1", b1, 0, 1)
     scalars.check_range("b2", b2, 0, 1)
     scalars.check_range("eps", eps, 0)
+    if stabilize is not None:
+        scalars.check_range("stabilize", stabilize, 1)
 
     def init(params: Any) -> RiemannianAdamState:
         found = trees.match_manifolds(manifolds, params)
@@ -61,14 +65,18 @@ def sparse_riemannian_adam(
         count, mu, nu = (trees.match_state(getattr(state, name), structure, name) for name in ("count", "mu", "nu"))
         nu_max = trees.match_state(state.nu_max, structure, "nu_max") if amsgrad else trees.nothing(tables)
         hyper = Hyper(scalars.at_step(learning_rate, state.step), b1, b2, eps, 0.0)
+        due = []
         for i, rows in enumerate(sparse_rows.match_rows(grads, params)):
             if rows is not None:
                 count[i] = count[i] + 1
                 whole = Moments(mu[i], nu[i], nu_max[i])
                 at = rows.indices
                 point, moments = sparse_rows.read((tables[i], whole), at)
-                point, moments = adam_step(found[i], point, rows.values, moments, count[i], hyper, keep_root=True)
+                point, _, moments = adam_step(found[i], point, rows.values, moments, count[i], hyper, keep_root=True)
                 tables[i], (mu[i], nu[i], nu_max[i]) = sparse_rows.write((tables[i], whole), at, (point, moments))
+                due.append(count[i] % (stabilize or 1) == 0)
+        if stabilize is not None:
+            tables, mu = trees.stabilized(jnp.any(jnp.array(due, bool)), found, tables, mu, [n > 0 for n in count])
         return structure.unflatten(tables), RiemannianAdamState(
             step=state.step + 1,
             count=structure.unflatten(count),

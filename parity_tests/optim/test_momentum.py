@@ -1,0 +1,167 @@
+"""The row forms of `along_momentum` on ball and hyperboloid against the general form, which any other manifold takes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.optim import riemannian_adam
+from port_jax.optim.momentum import along_momentum, inner_products
+
+B1 = 0.9
+NAMES = ("square", "point", "momentum")
+
+
+class GeneralBall(PoincareBall):
+    """A ball that takes the general form."""
+
+
+class GeneralLorentz(Lorentz):
+    """A hyperboloid that takes the general form."""
+
+
+BALL, HYPERBOLOID = (PoincareBall, GeneralBall, (0.1, 0.7, 10.0)), (Lorentz, GeneralLorentz, (0.1, 1.7, 10.0))
+PAIRS = pytest.mark.parametrize(("rows", "general", "curvatures"), [BALL, HYPERBOLOID], ids=["ball", "hyperboloid"])
+
+
+def _case(manifold, distance, seed, n=400, d=6):
+    """Points at about `distance` from the origin, gradients, momenta, and the sizes of steps of very different lengths."""
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((n, d)) * distance / d**0.5
+    if isinstance(manifold, Lorentz):
+        u[:, 0] = 0
+    x = manifold.projx(manifold.expmap0(jnp.asarray(u)))
+    grad = jnp.asarray(rng.standard_normal(x.shape))
+    m = manifold.egrad2rgrad(x, jnp.asarray(rng.standard_normal(x.shape)))
+    return x, grad, m, jnp.asarray(rng.choice([1e-3, 0.1, 2.0], (n, 1)))
+
+
+def _step(manifold, x, grad, m, size):
+    """<r, r>, the new point, its change and the momentum, for a step of geodesic length `size` or so."""
+    square, move = along_momentum(manifold, x, grad, m, jnp.asarray(B1, x.dtype))
+    r = manifold.component_inner(x, B1 * m + (1 - B1) * manifold.egrad2rgrad(x, grad))
+    y, change, momentum = move(-size / jnp.sqrt(r + jnp.finfo(x.dtype).tiny))
+    return square, y, momentum, change
+
+
+def _step_on(manifold, x, grad, m, size):
+    """`_step` as a function on the manifold: coordinates that leave it do not count."""
+    x = manifold.projx(x)
+    return _step(manifold, x, grad, manifold.proju(x, m), size)
+
+
+def _nudged(manifold, x, grad, m, size):
+    """The case with each coordinate moved by up to an ulp."""
+    rng = np.random.default_rng(5)
+    x, grad, m = (a * (1 + 2.2e-16 * jnp.asarray(rng.uniform(-1, 1, a.shape))) for a in (x, grad, m))
+    return _tangent(manifold, x, grad, m, size)
+
+
+def _tangent(manifold, x, grad, m, size):
+    """The case on its manifold: on the hyperboloid with the time coordinates that belong to the space parts."""
+    if isinstance(manifold, Lorentz):
+        x = manifold.projx(x)
+        m = m.at[..., 0].set(jnp.sum(x[..., 1:] * m[..., 1:], -1) / x[..., 0])
+    return x, grad, m, size
+
+
+def _worst(found, true):
+    """Largest error of the rows, relative to the largest entry of each."""
+    found, true = np.asarray(found, np.float64), np.asarray(true, np.float64)
+    return (np.abs(found - true).max(-1) / np.maximum(np.abs(true).max(-1), 1e-300)).max()
+
+
+def _jitted(manifold):
+    return jax.jit(lambda *case: _step(manifold, *case))
+
+
+@PAIRS
+@pytest.mark.parametrize("distance", [0.0, 0.01, 1.0, 3.0])
+def test_equals_the_general_form(rows, general, curvatures, distance):
+    """float64 within what one rounding of the arguments does; float32 no farther from float64 than the general form."""
+    for i, curvature in enumerate(curvatures):
+        manifold, plain = rows(curvature), general(curvature)
+        scale = curvature**0.5 if rows is Lorentz else curvature**-0.5
+        case = _case(manifold, distance * scale, i)
+        true, moved, found = _jitted(plain)(*case), _jitted(plain)(*_nudged(manifold, *case)), _jitted(manifold)(*case)
+        for name, a, b, c in zip(NAMES, found, true, moved, strict=False):
+            mine, drift = _worst(a, b), _worst(c, b)
+            assert mine <= 8 * drift + 1e-14, (name, curvature, mine, drift)
+        single = tuple(a.astype(jnp.float32) for a in case)
+        ours, theirs = _jitted(manifold)(*single), _jitted(plain)(*single)
+        truth = _jitted(plain)(*_tangent(manifold, *(a.astype(jnp.float64) for a in single)))
+        for name, a, b, t in zip(NAMES, ours, theirs, truth, strict=False):
+            mine, plainly = _worst(a, t), _worst(b, t)
+            # two formulas with other roundings, and a few roundings where the general form happens to be exact
+            assert mine <= 4 * plainly + 4e-6, (name, curvature, mine, plainly)
+        for x, (_, y, _, change) in ((case[0], found), (single[0], ours)):
+            size = float(jnp.maximum(jnp.abs(x), jnp.abs(y)).max())
+            np.testing.assert_allclose(x + change, y, rtol=0, atol=2 * float(jnp.finfo(y.dtype).eps) * size)
+
+
+@PAIRS
+def test_derivatives_equal_those_of_the_general_form(rows, general, curvatures):
+    manifold, plain = rows(curvatures[1]), general(curvatures[1])
+    case = _case(manifold, 1.0, 7, n=20)
+    rng = np.random.default_rng(8)
+    cotangents = [jnp.asarray(rng.standard_normal(a.shape)) for a in _step(manifold, *case)]
+
+    def pulled(M):
+        return jax.jit(lambda *a: jax.vjp(lambda *b: _step_on(M, *b), *a)[1](tuple(cotangents)))(*case)
+
+    def second(M):
+        def loss(x):
+            return sum(jnp.vdot(c, o) for c, o in zip(cotangents, _step_on(M, x, *case[1:]), strict=True))
+
+        return jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (case[1],))[1])(case[0])
+
+    for a, b in zip(pulled(manifold), pulled(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * float(jnp.abs(b).max()))
+    b = second(plain)
+    np.testing.assert_allclose(second(manifold), b, rtol=1e-8, atol=1e-8 * float(jnp.abs(b).max()))
+
+
+@PAIRS
+def test_rows_that_do_not_move(rows, general, curvatures):
+    """Zero gradient and zero momentum, also at the origin: the point stays bit by bit, the momentum is zero."""
+    manifold = rows(curvatures[1])
+    x = manifold.projx(manifold.expmap0(jnp.zeros((3, 4)).at[1:, 1].set(0.4)))
+    square, move = along_momentum(manifold, x, jnp.zeros_like(x), jnp.zeros_like(x), jnp.asarray(B1))
+    y, change, m = move(jnp.full((3, 1), -0.1))
+    np.testing.assert_array_equal(np.asarray(square), 0)
+    np.testing.assert_array_equal(np.asarray(m), 0)
+    np.testing.assert_allclose(y, x, rtol=3e-16)
+    np.testing.assert_allclose(change, 0, atol=3e-16)
+
+
+@PAIRS
+def test_a_step_allocates_nothing_of_the_size_of_the_table(rows, general, curvatures):
+    """With donated buffers the table and its momentum are overwritten; what is left are numbers a row."""
+    n, d = 4096, 64
+    manifold = rows(curvatures[1])
+    transform = riemannian_adam(1e-3, manifolds=manifold)
+
+    def step(table, state, grads):
+        updates, state = transform.update(grads, state, table)
+        return optax.apply_updates(table, updates), state
+
+    table = jax.ShapeDtypeStruct((n, d), jnp.float32)
+    state = jax.eval_shape(transform.init, table)
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(table, state, table).compile()
+    memory = compiled.memory_analysis()
+    tables = memory.temp_size_in_bytes / (4 * n * d)
+    assert tables < (0.5 if rows is PoincareBall else 2.5), tables
+
+
+def test_inner_products_are_those_of_the_rows():
+    rng = np.random.default_rng(0)
+    a, b, c, d = jnp.asarray(rng.standard_normal((4, 3, 5, 7)))
+    for found, (x, y) in zip(inner_products(a, b, c, d), [(a, b), (c, d)], strict=True):
+        np.testing.assert_allclose(found, np.sum(np.asarray(x) * np.asarray(y), -1, keepdims=True), rtol=1e-13)
+    grads = jax.grad(lambda a, c: jnp.sum(inner_products(a, b, c, d)[1] ** 2), argnums=(0, 1))(a, c)
+    np.testing.assert_array_equal(np.asarray(grads[0]), 0)
+    np.testing.assert_allclose(grads[1], 2 * jnp.sum(c * d, -1, keepdims=True) * d, rtol=1e-13)
