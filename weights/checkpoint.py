@@ -26,6 +26,10 @@ from weights.settings import Settings
 from weights.source import Source
 
 TREE = "tree"
+CODE = dict.fromkeys(("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "gil"), "hgcn") | {
+    "hybonet": "hybonet", "hybonet_kg": "hybonet", "murp": "murp",
+}  # fmt: skip
+"""Whose code an architecture is, and so whose optimizer may have written its files."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +76,15 @@ class Checkpoint:
 
 
 def load(path: str | Path, config: Any = None, arch: str | None = None, curvature: Any = None,
-         manifolds: Mapping[str, Any] | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool = True,
-         progress: Callable[[str, int, int], None] | None = None) -> Checkpoint:  # fmt: skip
+         manifolds: Mapping[str, Any] | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
+         updates_per_step: int | None = None, progress: Callable[[str, int, int], None] | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
     config: a path to a JSON file, or a mapping. arch: a name where the keys do not tell; "tree" for any module.
     curvature: where neither file nor configuration has it. manifolds: for "tree", by key or beginning of keys.
     groups: keys (or patterns) of each of the optimizer's groups, where several have no names. optimizer=False leaves
-    its state out. progress(key, done, total) is called for each tensor.
+    its state out; a name ("hgcn.RiemannianAdam") says whose it is. updates_per_step: updates between two steps of the
+    file's scheduler, where its counters do not tell. progress(key, done, total) is called for each tensor.
 
     Raises a ConversionError (Usage, Unreadable, Refused, Unmatched) that names file, key, what was found, and a remedy.
     """
@@ -96,14 +101,15 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
         leaf = _counting(progress, entries)
         variables, constants = convert.to_flax(parts.tensors, entries, leaf)
         variables.setdefault("params", {})
-        moved = _manifolds(table, model, parts, entries, variables["params"], manifolds, optimizer)
+        moved = _manifolds(table, model, parts, entries, variables["params"], manifolds, bool(optimizer))
         points.check(moved, variables["params"], entries)
         transformation = state = plan = None
         if optimizer and parts.optimizer is not None:
+            given = (groups, optimizer if isinstance(optimizer, str) else None, updates_per_step)
             transformation, state, plan = _optimizer(
-                table, parts, settings, stated or {}, variables["params"], entries, moved, groups
+                table, parts, settings, stated or {}, variables["params"], entries, moved, given
             )
-        kept = _kept(file.root, parts, plan is not None)
+        kept = _kept(file.root, parts, plan, state, entries)
         origin = Source(file.root, parts.prefix, parts.model_at, parts.optimizer_at, kept)
         report = _report(path, file.format, table, parts, settings, entries, plan, total)
     except ConversionError as error:
@@ -201,15 +207,24 @@ def _manifolds(table: Architecture | None, model: Any, parts: Sections, entries:
 
 def _optimizer(table: Architecture | None, parts: Sections, settings: Settings, config: Mapping[str, Any], params: dict,
                entries: Sequence[Entry], moved: Any,
-               groups: Sequence[Sequence[str]] | None) -> tuple[Any, Any, optimizers.Plan]:  # fmt: skip
-    raw = parts.optimizer
+               given: tuple[Sequence[Sequence[str]] | None, str | None, int | None]) -> tuple[Any, Any, optimizers.Plan]:  # fmt: skip
+    raw, (groups, name, updates_per_step) = parts.optimizer, given
     assert raw is not None
-    chosen = optimizers.choose(raw, table.optimizer(config) if table else None)
+    said = (table.optimizer(config) if table else None) or _said(config)
+    chosen = optimizers.choose(raw, said, CODE.get(table.name) if table else None, name)
     keys = [e.key for e in entries if e.role != "tied"]
     listed = table.groups(settings.values, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
     return optimizers.load(
-        raw, chosen, params, entries, parts.tensors, parts.prefix, _callable(moved), listed, groups, leaf_of
-    )
+        raw, chosen, params, entries, parts.tensors, parts.prefix, _callable(moved), listed, groups, parts.scheduler, updates_per_step,
+        parts.updates,
+    )  # fmt: skip
+
+
+def _said(config: Mapping[str, Any]) -> str | None:
+    """What a configuration calls the optimizer, as a name or as {"name": ...}."""
+    entry = config.get("optimizer")
+    entry = entry.get("name") if isinstance(entry, Mapping) else entry
+    return entry if isinstance(entry, str) else None
 
 
 def _callable(moved: Any) -> Callable[[Any], Any] | None:
@@ -218,12 +233,12 @@ def _callable(moved: Any) -> Callable[[Any], Any] | None:
     return moved if callable(moved) else lambda params: moved
 
 
-def _kept(root: object, parts: Sections, converted: bool) -> dict[int, np.ndarray]:
+def _kept(root: object, parts: Sections, plan: optimizers.Plan | None, state: Any, entries: Sequence[Entry]) -> dict[int, np.ndarray]:
     """The tensors that neither the model's keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
-    if parts.optimizer is not None and converted:
+    if parts.optimizer is not None and plan is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
-        accounted -= {id(t) for t in optimizers.uneven(parts.optimizer)}
+        accounted -= {id(t) for t in optimizers.uneven(parts.optimizer, plan, state, entries)}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     return {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
@@ -275,6 +290,8 @@ def _report(path: Path, form: str, table: Architecture | None, parts: Sections, 
             "indices_by": plan.source,
             "without_state": plan.still,
         }
+        if plan.timing is not None:
+            report["optimizer"]["scheduler"] = plan.timing
     return report
 
 

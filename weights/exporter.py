@@ -51,8 +51,10 @@ def torch_tree(checkpoint: Checkpoint) -> Any:
             return kept[id(tensor)]
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
-    section = None
+    replaced: list[tuple[object, object]] = []
     if checkpoint.plan is not None and origin.optimizer_at:
         raw = sources.at(origin.root, origin.optimizer_at)
-        section = optimizers.save(raw, checkpoint.plan, checkpoint.opt_state, checkpoint.entries, kept)
-    return sources.filled(origin, values, section)
+        timing = None if checkpoint.plan.scheduler is None else parts.scheduler
+        section, timed = optimizers.save(raw, checkpoint.plan, checkpoint.opt_state, checkpoint.entries, kept, timing)
+        replaced = [(raw, section)] + ([(timing, timed)] if timed is not timing else [])
+    return sources.filled(origin, values, replaced)

@@ -12,6 +12,7 @@ from weights.tensors import Tensor
 
 MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state", "optimizer_states")
+SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "lr_scheduler_state_dict", "sched")
 CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf")
 EPOCHS = ("epoch", "iteration", "global_step", "step")
 PREFIXES = ("module.", "_orig_mod.")
@@ -30,6 +31,11 @@ class Sections:
     epoch: int | None
     extras: tuple[str, ...]
     """Names at the top of the file that are carried along and not interpreted."""
+    scheduler: object = None
+    """The state of the learning rates' scheduler."""
+    scheduler_at: tuple = ()
+    updates: int | None = None
+    """Optimizer steps, where the file counts them apart."""
 
 
 def split(root: object) -> Sections:
@@ -46,12 +52,14 @@ def split(root: object) -> Sections:
     optimizer_at, optimizer = _optimizer(top)
     config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
     epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
-    used = {*model_at[:1], *optimizer_at[:1], *CONFIGS, *EPOCHS}
+    scheduler_at, scheduler = _scheduler(top)
+    updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
+    used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
     extras = tuple(
         str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor))
     )
     stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras)
+    return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras, scheduler, scheduler_at, updates)
 
 
 def without_first(sections: Sections) -> Sections | None:
@@ -106,6 +114,17 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
             and isinstance(value.get("state"), dict)
         ):
             return at, value
+    return (), None
+
+
+def _scheduler(top: Mapping) -> tuple[tuple, object]:
+    """One scheduler's state; of several (Lightning keeps a list) none, said by a list in its place."""
+    for name in SCHEDULERS:
+        value = top.get(name)
+        if isinstance(value, list) and len(value) == 1:
+            return (name, 0), value[0]
+        if value is not None and value != []:
+            return (name,), value
     return (), None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,17 +43,13 @@ def at(root: Any, path: tuple) -> Any:
     return root
 
 
-def filled(source: Source, values: Values, optimizer: object | None) -> object:
-    """The tree with new elements in its tensors, ties kept, and with another optimizer section if one is given."""
-    old = at(source.root, source.optimizer_at) if source.optimizer_at else None
-    stores = _storages(
-        [t for t in _walk(source.root, skip=old if optimizer is not None else None) if isinstance(t, Tensor)], values
-    )
+def filled(source: Source, values: Values, replaced: Sequence[tuple[object, object]] = ()) -> object:
+    """The tree with new elements in its tensors, ties kept, and with other sections (old, new) where they are given."""
+    new = {id(old): section for old, section in replaced}
+    stores = _storages([t for t in _walk(source.root, skip=frozenset(new)) if isinstance(t, Tensor)], values)
 
     def change(node: object) -> object:
-        if node is old and optimizer is not None:
-            return optimizer
-        return stores.get(id(node), node)
+        return new[id(node)] if id(node) in new else stores.get(id(node), node)
 
     return _copied(source.root, change, {})
 
@@ -116,12 +112,12 @@ def _children(node: object) -> list[object]:
     return [node.manifold] if isinstance(node, Tensor) else []
 
 
-def _walk(root: object, skip: object = None) -> Iterator[object]:
+def _walk(root: object, skip: frozenset[int] = frozenset()) -> Iterator[object]:
     seen: set[int] = set()
     stack = [root]
     while stack:
         node = stack.pop()
-        if id(node) in seen or (skip is not None and node is skip):
+        if id(node) in seen or id(node) in skip:
             continue
         children = _children(node)
         if children or isinstance(node, Tensor):

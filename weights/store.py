@@ -186,9 +186,8 @@ def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays:
     if description["plan"] is not None:
         stored = description["plan"]
         plan = optimizers.Plan(**{**stored, "keys": {int(i): key for i, key in stored["keys"].items()}})
-        groups = sources.at(root, origin.optimizer_at)["param_groups"]
         beside = manifolds if callable(manifolds) or manifolds is None else lambda params: manifolds
-        transformation, shapes = optimizers.build(plan, groups, variables["params"], beside)
+        transformation, shapes = optimizers.build(plan, variables["params"], beside)
         leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in range(len(jax.tree.leaves(shapes)))]
         state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Checkpoint(arch, model, variables, transformation, state, constants, manifolds, config, description["epoch"], report,

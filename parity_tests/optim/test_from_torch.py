@@ -330,7 +330,7 @@ def adam_state(**changes):
         (lambda s: s["state"][0].update(exp_avg_sq=np.arange(15.0).reshape(5, 3)), {}, "points differs along a point"),
         (lambda s: s["state"][0].update(square_avg=np.zeros(3)), {}, "points holds square_avg"),
         (lambda s: s["state"][0].pop("step"), {}, "points has no step"),
-        (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "counted twice"),
+        (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "12 steps in param_groups\\[0\\] and 2 beside"),
         (lambda s: s["param_groups"][0].update(lr=0.5), {}, "'lr'\\] is 0.5, its scheduler's after 2 steps"),
         (lambda s: None, {"scheduler_state": {"name": "CyclicLR"}}, "'CyclicLR' is not translated"),
         (lambda s: None, {"scheduler_state": {"gamma": 0.5, "step": 3}}, "has no setting step; it has gamma"),
@@ -347,7 +347,7 @@ def test_what_cannot_be_continued_is_refused(change, given, message):
 
 
 def test_settings_of_adam_in_older_files_do_not_tell_adam_from_adamw():
-    run = Reference(lambda p: torch.optim.Adam(p, 0.03), ball=False)
+    run = Reference(lambda p: torch.optim.Adam(p, 0.03, weight_decay=0.1), ball=False)
     saved = plain(run.optimizer.state_dict())
     del saved["param_groups"][0]["decoupled_weight_decay"]
     with pytest.raises(ValueError, match="say optimizer='Adam' or 'AdamW'"):

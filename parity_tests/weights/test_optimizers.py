@@ -290,14 +290,14 @@ def test_what_does_not_fit(tmp_path):
     cases = {
         "the optimizer has 3 parameters; the model has 3|state for index": drop,
         "indices, 3 of them different": lambda s: s["param_groups"][0].update(params=[0, 1, 2, 2]),
-        "exp_avg_sq of 'emb' is missing": lambda s: s["state"][0].pop("exp_avg_sq"),
+        "emb has exp_avg, step but no exp_avg_sq": lambda s: s["state"][0].pop("exp_avg_sq"),
         "exp_avg at index 2 has shape": lambda s: s["state"][2].update(exp_avg=torch.zeros(5)),
         "not finite": lambda s: s["state"][2]["exp_avg"].fill_(float("inf")),
         "is -1, no count": lambda s: s["state"][2].update(step=-1),
-        "keeps \\['surprise'\\]": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
-        "of none of": lambda s: s["param_groups"][0].pop("betas"),
+        "state of lin/weight holds surprise": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
+        "is not recognised; known are": lambda s: s["param_groups"][0].pop("betas"),
         "out of range|betas|b1|do not fit": lambda s: s["param_groups"][0].update(betas=(1.5, 0.9)),
-        "max_exp_avg_sq of 'emb' is missing": lambda s: s["param_groups"][0].update(amsgrad=True),
+        "emb has exp_avg, exp_avg_sq, step but no max_exp_avg_sq": lambda s: s["param_groups"][0].update(amsgrad=True),
     }
     for message, change in cases.items():
         with pytest.raises(Unmatched, match=message):

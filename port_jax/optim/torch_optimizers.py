@@ -1,223 +1,213 @@
-"""What a parameter group of a torch or geoopt optimizer means: its class, its transformation, its buffers."""
+"""The table of torch's, geoopt's and repositories' optimizers: settings, buffers, counts, and the transformation of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array
 
 from port_jax.manifolds.euclidean import Euclidean
-from port_jax.optim import torch_rules, trees
+from port_jax.optim import torch_counts, torch_dialects, torch_rules, trees
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
+from port_jax.optim.riemannian_line_search import riemannian_line_search
 from port_jax.optim.riemannian_sgd import riemannian_sgd
-from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.optim.sparse_riemannian_adam import sparse_riemannian_adam
+from port_jax.optim.sparse_riemannian_sgd import sparse_riemannian_sgd
+
+Settings = Mapping[str, Any]
+Make = Callable[[Settings, Any, Any, Any], Any]
+"""(settings, rate, manifolds, order) -> the transformation of one group."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """An optimizer's class: the settings that matter with torch's defaults, and its buffers by the state's fields."""
+    """An optimizer's class.
 
-    defaults: Mapping[str, Any]
-    buffers: Mapping[str, str] = field(default_factory=dict)
-    riemannian: bool = False
-
-
-_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
-_SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False}
-_MOMENTS = {"mu": "exp_avg", "nu": "exp_avg_sq", "nu_max": "max_exp_avg_sq"}
-KINDS = {
-    "RiemannianAdam": Kind({**_ADAM, "stabilize": None}, _MOMENTS, riemannian=True),
-    "RiemannianSGD": Kind({**_SGD, "stabilize": None}, {"momentum": "momentum_buffer"}, riemannian=True),
-    "Adam": Kind(_ADAM, _MOMENTS),
-    "AdamW": Kind({**_ADAM, "weight_decay": 1e-2}, _MOMENTS),
-    "SGD": Kind(_SGD),
-    "RMSprop": Kind(
-        {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False},
-    ),
-    "Adagrad": Kind(
-        {"lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10},
-    ),
-}
-# settings that change how torch computes, not what
-_INDIFFERENT = {"params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name"}
-
-
-def recognised(groups: Sequence[Mapping[str, Any]], name: str | None = None) -> str:
-    """The optimizer's class: `name`, or what the groups' settings tell."""
-    known = f"known are {', '.join(KINDS)}"
-    if name is not None:
-        if name not in KINDS:
-            raise ValueError(
-                f"optimizer {name!r} is not translated; {known}; for another, build an optax transformation"
-            )
-        return name
-    keys = set(groups[0])
-    geoopt = "stabilize" in keys
-    if {"betas", "eps", "amsgrad", "weight_decay"} <= keys:
-        if geoopt:
-            return "RiemannianAdam"
-        if "decoupled_weight_decay" in keys:
-            return "AdamW" if groups[0]["decoupled_weight_decay"] else "Adam"
-        raise ValueError(
-            "these settings are those of Adam and of AdamW in files of older torch: say optimizer='Adam' or 'AdamW'"
-        )
-    if {"momentum", "dampening", "nesterov"} <= keys:
-        return "RiemannianSGD" if geoopt else "SGD"
-    if {"alpha", "centered"} <= keys:
-        return "RMSprop"
-    if {"lr_decay", "initial_accumulator_value"} <= keys:
-        return "Adagrad"
-    raise ValueError(
-        f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; {known}: say optimizer="
-    )
-
-
-def settled(name: str, group: Mapping[str, Any], strict: bool) -> dict[str, Any]:
-    """The settings of a group, torch's defaults where absent; `strict` refuses what the class does not have."""
-    defaults = KINDS[name].defaults
-    ours = {"maximize": False, **defaults}
-    if strict and (unknown := group.keys() - ours.keys() - _INDIFFERENT):
-        raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(ours)}")
-    if name in ("Adam", "AdamW") and group.get("decoupled_weight_decay", name == "AdamW") != (name == "AdamW"):
-        raise ValueError(
-            f"decoupled_weight_decay is {group['decoupled_weight_decay']} in a group of {name}; give the other class"
-        )
-    return {key: _plain(group.get(key, default)) for key, default in ours.items()}
-
-
-def build(
-    name: str,
-    settings: Mapping[str, Any],
-    rate: ScalarOrSchedule,
-    momentum: Scalar | None,
-    manifolds: trees.Manifolds,
-    order: Sequence[str] | None,
-) -> optax.GradientTransformation:
-    """The transformation of a group. `momentum`, where given, is the one of this step (OneCycleLR)."""
-    s = dict(settings)
-    if "betas" in s:
-        b1, b2 = s["betas"]
-        s["b1"], s["b2"] = b1 if momentum is None else momentum, b2
-    elif "momentum" in s and momentum is not None:
-        s["momentum"] = momentum
-    adam = ("b1", "b2", "eps", "weight_decay", "amsgrad")
-    given = {
-        "RiemannianAdam": (*adam, "stabilize"),
-        "RiemannianSGD": ("momentum", "dampening", "weight_decay", "nesterov", "stabilize"),
-        "Adam": adam,
-        "AdamW": adam,
-    }.get(name, tuple(KINDS[name].defaults))
-    arguments = {key: s[key] for key in given if key != "lr"}
-    if name == "RiemannianAdam":
-        return riemannian_adam(rate, **arguments, manifolds=manifolds, order=order)
-    if name == "RiemannianSGD":
-        return riemannian_sgd(rate, **arguments, manifolds=manifolds, order=order)
-    make = {
-        "Adam": lambda *a, **k: riemannian_adam(*a, **k, manifolds=Euclidean()),
-        "AdamW": lambda *a, **k: riemannian_adamw(*a, **k, manifolds=Euclidean()),
-        "SGD": torch_rules.sgd,
-        "RMSprop": torch_rules.rmsprop,
-        "Adagrad": torch_rules.adagrad,
-    }[name]
-    inner = make(rate, **arguments)
-    return _ascending(inner) if s["maximize"] else inner
-
-
-def resumed(
-    name: str, blank: Any, group: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], paths: Sequence[str]
-) -> Any:
-    """The state of a group: `blank`, as its transformation begins, with the numbers of the group's entries.
-
-    entries, paths: torch's state of each parameter, {} where there is none, and the parameter's path, in the order of
-    the flattened parameters. Raises ValueError for a buffer that does not fit, one that is missing, one left over.
+    defaults: the settings that matter, with torch's defaults. buffers: torch's names of the tensors beside a parameter and
+    the state's fields that hold them. counts: the dialect of its step count. make: its transformation. riemannian: whether it
+    moves points on manifolds. sparse: whether it takes row gradients, and is a `SparseTransformation`. ignored: entries of
+    torch's state that the next step does not read. ours: settings that no torch optimizer has.
     """
-    kept = (
-        blank.buffers
-        if isinstance(blank, torch_rules.TorchState)
-        else {key: getattr(blank, key) for key in KINDS[name].buffers if getattr(blank, key) is not None}
-    )
-    names = {key: KINDS[name].buffers.get(key, key) for key in kept}
-    for entry, path in zip(entries, paths, strict=True):
-        odd = [key for key in entry if key not in (*names.values(), "step") and entry[key] is not None]
-        if odd:
-            raise ValueError(f"the state of {path} holds {', '.join(odd)}, which {name} with these settings has not")
-    filled = {}
-    for key, tree in kept.items():
-        leaves, structure = jax.tree.flatten(tree)
-        filled[key] = structure.unflatten(
-            [_fitted(e, names[key], leaf, p) for e, leaf, p in zip(entries, leaves, paths, strict=True)]
-        )
-    counts = [_count(name, entry, group, path, bool(kept)) for entry, path in zip(entries, paths, strict=True)]
-    structure = jax.tree.structure(blank.count)
-    step = int(_plain(group.get("step", 0))) or max(counts, default=0)
-    state = blank._replace(
-        count=structure.unflatten([jnp.asarray(n, jnp.int32) for n in counts]), step=jnp.asarray(step, jnp.int32)
-    )
-    return state._replace(buffers=filled) if isinstance(blank, torch_rules.TorchState) else state._replace(**filled)
+
+    defaults: Settings
+    buffers: Mapping[str, str]
+    counts: str
+    make: Make
+    riemannian: bool = False
+    sparse: bool = False
+    ignored: frozenset[str] = frozenset()
+    ours: Settings = field(default_factory=dict)
 
 
-def _count(name: str, entry: Mapping[str, Any], group: Mapping[str, Any], path: str, buffered: bool) -> int:
-    """The gradients a parameter has seen: its own step; else its group's, as in geoopt before 0.5.1 and its SGD."""
-    own = int(_plain(entry.get("step", 0)))
-    if own or not (entry or name == "RiemannianSGD"):
-        return own
-    if name == "SGD":
-        return 1  # torch's SGD counts nothing; what matters is that the momentum has begun
-    if name == "RiemannianSGD" and buffered and not entry:
-        return 0
-    if "step" in entry and int(_plain(group.get("step", 0))):
-        raise ValueError(
-            f"the state of {path} counts 0 steps and its group {group['step']}: geoopt until 0.3.1 counted twice a "
-            "parameter; weights.load converts such files"
-        )
-    if "step" in entry:
-        return own
-    if "step" not in group:
-        raise ValueError(f"the state of {path} has no step, and neither has its group: no bias correction follows")
-    return int(_plain(group["step"]))
+def _adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    arguments = (*s["betas"], s["eps"], s["weight_decay"], s["amsgrad"], s.get("stabilize"))
+    return riemannian_adam(rate, *arguments, manifolds=manifolds, order=order, raw_eps=s.get("raw_eps", False))
 
 
-def _fitted(entry: Mapping[str, Any], name: str, leaf: Array, path: str) -> Array:
-    """A buffer in the shape and type of `leaf`; a second moment that repeats one number a point is that number."""
-    value = entry.get(name)
-    if value is None:
-        if entry.keys() - {"step"}:
-            raise ValueError(f"the state of {path} has {', '.join(sorted(entry))} but no {name}")
-        return leaf
-    value = np.asarray(value)
-    if name.endswith("exp_avg_sq") and value.ndim == leaf.ndim and value.shape != leaf.shape:
-        first = value[tuple(slice(0, 1) if n == 1 else slice(None) for n in leaf.shape)]
-        # torch's vector and scalar lanes round differently, and the moment remembers some ten steps
-        if not np.allclose(first, value, rtol=100 * np.finfo(value.dtype).eps, atol=0, equal_nan=True):
-            raise ValueError(
-                f"{name} of {path} differs along a point, where geoopt keeps one number: another optimizer's state, or "
-                "the parameter is on Euclidean()"
-            )
-        value = first
-    if value.shape != leaf.shape:
-        raise ValueError(
-            f"{name} of {path} has shape {value.shape}, the parameter needs {leaf.shape}: wrong names, or a layout to "
-            "change before (the converter does)"
-        )
-    return jnp.asarray(value, leaf.dtype)
+def _flat_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    return _ascending(s, _adam(s, rate, Euclidean(), None))
 
 
-def _ascending(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+def _adamw(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    arguments = (*s["betas"], s["eps"], s["weight_decay"], s["amsgrad"])
+    return _ascending(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
+
+
+def _hgcn_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    moved = torch_dialects.swapped(manifolds, torch_dialects.hgcn(s.get("axes", {})))
+    return _adam({**s, "raw_eps": True}, rate, moved, order)
+
+
+def _hybonet_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    inner = _adam({**s, "weight_decay": 0.0}, rate, manifolds, order)
+    return torch_dialects.split_decay(inner, rate, s["weight_decay"], manifolds)
+
+
+def _rsgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    arguments = (s["momentum"], s["dampening"], s["weight_decay"], s["nesterov"], s["stabilize"])
+    return riemannian_sgd(rate, *arguments, manifolds=manifolds, order=order)
+
+
+def _murp_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    return riemannian_sgd(rate, manifolds=torch_dialects.swapped(manifolds, torch_dialects.murp), order=order)
+
+
+def _embedding_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    moved = torch_dialects.swapped(manifolds, torch_dialects.poincare_embeddings(s["sparse"]))
+    return riemannian_sgd(rate, manifolds=moved, order=order)
+
+
+def _line_search(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    chosen = (s["line_search_method"], s["line_search_params"], s["cg_method"], s["fallback_stepsize"], s["stabilize"])
+    return riemannian_line_search(*chosen, manifolds=manifolds)
+
+
+def _sparse_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    return sparse_riemannian_adam(rate, *s["betas"], s["eps"], s["amsgrad"], s["stabilize"], manifolds=manifolds)
+
+
+def _sparse_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+    return sparse_riemannian_sgd(rate, s["momentum"], s["dampening"], s["nesterov"], s["stabilize"], manifolds=manifolds)
+
+
+def _of(rule: Callable[..., Any], *names: str) -> Make:
+    return lambda s, rate, manifolds, order: _ascending(s, rule(rate, **{name: s[name] for name in names}))
+
+
+def _ascending(settings: Settings, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """torch's maximize: the negative gradients."""
+    if not settings["maximize"]:
+        return inner
+
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return inner.update(jax.tree.map(jnp.negative, updates), state, params)
+        return inner.update(jax.tree.map(lambda g: -g, updates), state, params)
 
     return optax.GradientTransformation(inner.init, update)
 
 
-def _plain(value: Any) -> Any:
+_ROWS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
+_ADAM = {**_ROWS, "weight_decay": 0.0}
+_BALLS = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "stabilize": None}
+_SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
+_RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False, "maximize": False}
+_ADAGRAD = {
+    "lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "maximize": False,
+}  # fmt: skip
+_SEARCH = {
+    "line_search_method": "armijo", "line_search_params": None, "cg_method": "steepest", "cg_kwargs": None,
+    "fallback_stepsize": 1.0, "stabilize": None,
+}  # fmt: skip
+_MOMENTS = {"exp_avg": "mu", "exp_avg_sq": "nu", "max_exp_avg_sq": "nu_max"}
+_MOMENTUM = {"momentum_buffer": "momentum"}
+_FLAT_MOMENTUM = {"momentum_buffer": "momentum_buffer"}
+_CARRIED = {"grad": "grad", "grad_transported": "transported_grad", "search_transported": "transported_direction"}
+_TRIALS = frozenset({
+    "grad", "grad_transported", "search_transported", "search_direction", "new_point", "new_grad", "der_phi", "prev_grad",
+    "prev_grad_norm_squared",
+})  # fmt: skip
+_BY, _IN, _NO = torch_counts.PARAMETER, torch_counts.GROUP, torch_counts.NONE
+
+KINDS = {
+    "RiemannianAdam": Kind({**_ADAM, "stabilize": None}, _MOMENTS, _BY, _adam, True),
+    "hgcn.RiemannianAdam": Kind(_ADAM, _MOMENTS, torch_counts.DOUBLE, _hgcn_adam, True, ours={"axes": {}}),
+    "hybonet.RiemannianAdam": Kind({**_ADAM, "stabilize": None}, _MOMENTS, _IN, _hybonet_adam, True),
+    "RiemannianSGD": Kind({**_BALLS, "weight_decay": 0.0}, _MOMENTUM, _IN, _rsgd, True),
+    "murp.RiemannianSGD": Kind({"lr": 1e-3}, {}, _NO, _murp_sgd, True),
+    "poincare_embeddings.RiemannianSGD": Kind({"lr": 1e-3}, {}, _NO, _embedding_sgd, True, ours={"sparse": False}),
+    "SparseRiemannianAdam": Kind({**_ROWS, "stabilize": None}, _MOMENTS, _BY, _sparse_adam, True, True),
+    "SparseRiemannianSGD": Kind(_BALLS, _MOMENTUM, _IN, _sparse_sgd, True, True),
+    "RiemannianLineSearch": Kind(_SEARCH, _CARRIED, _IN, _line_search, True, ignored=_TRIALS),
+    "Adam": Kind({**_ADAM, "maximize": False}, _MOMENTS, _BY, _flat_adam),
+    "AdamW": Kind({**_ADAM, "weight_decay": 1e-2, "maximize": False}, _MOMENTS, _BY, _adamw),
+    "SGD": Kind(_SGD, _FLAT_MOMENTUM, _NO, _of(torch_rules.sgd, "momentum", "dampening", "weight_decay", "nesterov")),
+    "RMSprop": Kind(
+        _RMSPROP,
+        {"square_avg": "square_avg", "grad_avg": "grad_avg", **_FLAT_MOMENTUM},
+        _BY,
+        _of(torch_rules.rmsprop, "alpha", "eps", "weight_decay", "momentum", "centered"),
+    ),
+    "Adagrad": Kind(
+        _ADAGRAD,
+        {"sum": "sum"},
+        _BY,
+        _of(torch_rules.adagrad, "lr_decay", "weight_decay", "initial_accumulator_value", "eps"),
+    ),
+}
+# settings that change how torch computes, or what it keeps for itself, and not the steps
+_INDIFFERENT = {
+    "params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name", "step",
+    "decoupled_weight_decay", "compute_derphi", "transport_grad", "transport_search_direction", "rgrad", "expm",
+}  # fmt: skip
+
+
+def settled(
+    name: str, group: Settings, strict: bool = False, dialect: str | None = None, axes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """The settings of a group, torch's defaults where absent; `strict` refuses what the class does not have.
+
+    dialect: of the step count, which tells geoopt's versions apart. axes: see `torch_dialects.hgcn`.
+
+    Raises ValueError for a setting that the class has not, and for one that has no counterpart.
+    """
+    kind = KINDS[name]
+    ours = {**kind.defaults, **kind.ours}
+    if strict and (unknown := group.keys() - ours.keys() - _INDIFFERENT):
+        raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(ours)}")
+    if name in ("Adam", "AdamW") and group.get("decoupled_weight_decay", name == "AdamW") != (name == "AdamW"):
+        raise ValueError(f"decoupled_weight_decay is {group['decoupled_weight_decay']} in a group of {name}; give the other class")
+    if group.get("maximize") and "maximize" not in ours:
+        raise ValueError(f"maximize=True in a group of {name}, whose step takes no notice of it: set it to False")
+    if group.get("cg_kwargs"):
+        raise ValueError(f"cg_kwargs is {group['cg_kwargs']!r}; build riemannian_line_search with a function as cg_method")
+    for key in ("line_search_method", "cg_method"):
+        if key in ours and not isinstance(group.get(key, ""), str):
+            raise ValueError(f"{key} is a function, which no file holds; build riemannian_line_search with it")
+    settings = {key: plain(group.get(key, default)) for key, default in ours.items()}
+    settings |= {"raw_eps": True} if dialect == torch_counts.DOUBLE else {}
+    return settings | ({"axes": dict(axes or {})} if "axes" in settings else {})
+
+
+def build(name: str, settings: Settings, rate: Any, momentum: Any, manifolds: trees.Manifolds, order: Sequence[str] | None) -> Any:
+    """The transformation of a group. `momentum`, where given, is the one of this step (OneCycleLR, CyclicLR)."""
+    s = dict(settings)
+    if momentum is not None:
+        s |= {"betas": (momentum, s["betas"][1])} if "betas" in s else {"momentum": momentum}
+    return KINDS[name].make(s, rate, manifolds, order)
+
+
+def keeps_buffers(name: str, settings: Settings) -> bool:
+    """Whether parameters that move with these settings leave a state behind."""
+    kind = KINDS[name]
+    return bool(kind.buffers) and not (set(kind.buffers) == {"momentum_buffer"} and not settings["momentum"])
+
+
+def plain(value: Any) -> Any:
     """A zero-dimensional array as a Python number, so that it promotes nothing."""
     if isinstance(value, tuple | list):
-        return tuple(_plain(x) for x in value)
+        return tuple(plain(x) for x in value)
     return value.item() if isinstance(value, np.ndarray | np.generic | jax.Array) else value

@@ -53,7 +53,7 @@ class Planned(NamedTuple):
 
 
 def plan(
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Any] | None,
     group: Mapping[str, Any],
     index: int = 0,
     lr_lambda: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
@@ -61,12 +61,14 @@ def plan(
 ) -> Planned:
     """The schedule that the scheduler's settings give to one parameter group.
 
-    settings: `scheduler.state_dict()`, or torch's arguments with the class's "name". group: the group's settings.
+    settings: `scheduler.state_dict()`, or torch's arguments with the class's "name"; None: the rate stays. group: the group's settings.
     index: the group's number. lr_lambda: LambdaLR's function, or one a group; a state_dict does not hold functions.
     num_steps: the scheduler steps of the whole run, where `schedules` asks for it.
 
     Errors: ValueError for an unknown scheduler, a setting it does not have, and what `schedules` refuses.
     """
+    if settings is None:
+        return Planned(None)
     name = recognised(settings)
     base = settings["base_lrs"][index] if "base_lrs" in settings else group.get("initial_lr", group["lr"])
     base = float(np.asarray(base))
@@ -77,7 +79,7 @@ def plan(
     if name == "MultiStepLR":
         given = _taken(name, settings, ("milestones", "gamma"))
         marks = given["milestones"]
-        given["milestones"] = [m for m, n in marks.items() for _ in range(n)] if isinstance(marks, Mapping) else marks
+        given["milestones"] = [int(m) for m, n in marks.items() for _ in range(n)] if isinstance(marks, Mapping) else marks
         return Planned(schedules.multi_step_lr(base, **given), done=done)
     if name == "LambdaLR":
         chosen = lr_lambda[index] if isinstance(lr_lambda, Sequence) else lr_lambda
@@ -116,13 +118,9 @@ def recognised(settings: Mapping[str, Any]) -> str:
     raise ValueError(f"a scheduler with the settings {shown} is not one of {known}; add its class as 'name' if it is")
 
 
-def _taken(
-    name: str, settings: Mapping[str, Any], arguments: Sequence[str], beside: set[str] | None = None
-) -> dict[str, Any]:
+def _taken(name: str, settings: Mapping[str, Any], arguments: Sequence[str], beside: set[str] | None = None) -> dict[str, Any]:
     """The arguments among the settings; what is neither one of them nor kept by torch for itself is an error."""
-    unknown = {
-        key for key in settings if not key.startswith("_") and key not in _COMMON | set(arguments) | (beside or set())
-    }
+    unknown = {key for key in settings if not key.startswith("_") and key not in _COMMON | set(arguments) | (beside or set())}
     if unknown:
         raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(arguments)}")
     return {key: settings[key] for key in arguments if key in settings}

@@ -16,9 +16,7 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
     for number, group in enumerate(groups):
         listed = group.get("params") if isinstance(group, dict) else None
         if not isinstance(listed, list) or not all(type(i) is int for i in listed):
-            raise Unmatched(
-                f"param_groups[{number}] of the optimizer has no list of indices", "Save optimizer.state_dict()"
-            )
+            raise Unmatched(f"param_groups[{number}] of the optimizer has no list of indices", "Save optimizer.state_dict()")
         found.append(listed)
     flat = [i for listed in found for i in listed]
     if not flat or len(set(flat)) != len(flat):
@@ -54,9 +52,7 @@ def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence
     known = {entry.key for entry in entries}
     result: dict[int, str] = {}
     if len(lists) != len(listed):
-        raise Unmatched(
-            f"{source} gives {len(lists)} groups; the optimizer has {len(listed)}", "Give groups=[[...], ...]"
-        )
+        raise Unmatched(f"{source} gives {len(lists)} groups; the optimizer has {len(listed)}", "Give groups=[[...], ...]")
     for number, (indexes, keys) in enumerate(zip(listed, lists)):
         if len(indexes) != len(keys):
             raise Unmatched(
@@ -102,9 +98,7 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
         for pattern in patterns:
             found = [key for key in keys if fnmatch.fnmatchcase(key, pattern) and key not in chosen]
             if not found:
-                raise Usage(
-                    f"groups names {pattern!r}, which fits no key of the model", f"Keys are {', '.join(keys[:6])}, ..."
-                )
+                raise Usage(f"groups names {pattern!r}, which fits no key of the model", f"Keys are {', '.join(keys[:6])}, ...")
             chosen += found
         lists.append(chosen)
     return lists

@@ -1,0 +1,97 @@
+"""The numbers beside parameters: between torch's entries by parameter and the states of the port's transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from port_jax.optim import trees
+from port_jax.optim.riemannian_line_search import RiemannianLineSearchState
+from port_jax.optim.torch_optimizers import KINDS
+from port_jax.optim.torch_rules import TorchState
+
+UNEVEN = 1024
+"""Units in the last place by which torch's copies of one number drift apart: its vector lanes and the rest round differently."""
+
+
+def unpacked(name: str, state: Any) -> tuple[Any, dict[str, Any]]:
+    """The tree of counts (a line search has one count) and the trees of buffers by torch's names, without those not kept."""
+    held = state.buffers if isinstance(state, TorchState) else state._asdict()
+    buffers = {torch: held.get(ours) for torch, ours in KINDS[name].buffers.items()}
+    return state.count, {torch: tree for torch, tree in buffers.items() if tree is not None}
+
+
+def packed(name: str, blank: Any, step: int, counts: Any, buffers: Mapping[str, Any]) -> Any:
+    """The state from what `unpacked` gives; `blank` says which fields there are."""
+    fields = {KINDS[name].buffers[torch]: tree for torch, tree in buffers.items()}
+    if isinstance(blank, RiemannianLineSearchState):
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), blank)
+        return zeros._replace(count=jnp.asarray(step, jnp.int32), **fields)
+    fields = {"buffers": fields} if isinstance(blank, TorchState) else fields
+    return blank._replace(step=jnp.asarray(step, jnp.int32), count=counts, **fields)
+
+
+def resumed(name: str, blank: Any, step: int, counts: Mapping[str, int], entries: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The state of a group: shapes as in `blank`, numbers from torch's entries by path; zeros where there is no entry.
+
+    Buffers keep their type, as numpy arrays where jax without x64 has not got it. Raises ValueError for a buffer that does not
+    fit, one that is missing, one left over.
+    """
+    _, buffers = unpacked(name, blank)
+    known = {*buffers, *KINDS[name].ignored, "step"}
+    for path, entry in entries.items():
+        if odd := sorted(map(str, entry.keys() - known)):
+            raise ValueError(
+                f"the state of {path} holds {', '.join(odd)}, which {name} with these settings has not: say optimizer=, or correct "
+                "the settings"
+            )
+    filled = {
+        torch: jax.tree_util.tree_map_with_path(
+            lambda at, like, torch=torch: _fitted(entries.get(joined(at)) or {}, torch, like, joined(at)), tree
+        )
+        for torch, tree in buffers.items()
+    }
+    tally = jax.tree_util.tree_map_with_path(lambda at, _: jnp.asarray(counts.get(joined(at), step), jnp.int32), blank.count)
+    return packed(name, blank, step, tally, filled)
+
+
+def joined(at: Sequence[Any]) -> str:
+    """A key path as the project writes it: keys joined by slashes."""
+    return trees.show(tuple(jax.tree_util.keystr((key,), simple=True) for key in at))
+
+
+def _fitted(entry: Mapping[str, Any], name: str, like: Any, path: str) -> Any:
+    """A buffer in the shape of `like`; a second moment that repeats one number a point is that number."""
+    value = entry.get(name)
+    if value is None:
+        if entry.keys() - {"step"} and name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
+            raise ValueError(f"the state of {path} has {', '.join(sorted(entry))} but no {name}: save optimizer.state_dict()")
+        return _kept(np.zeros(like.shape, like.dtype))
+    value = np.asarray(value)
+    if not np.isfinite(value).all():
+        raise ValueError(f"{name} of {path} is not finite: take an earlier checkpoint")
+    if value.shape == like.shape:
+        return _kept(value)
+    if value.ndim == len(like.shape) and all(n in (1, m) for n, m in zip(like.shape, value.shape, strict=True)):
+        once = value[tuple(slice(0, 1) if n == 1 else slice(None) for n in like.shape)]
+        if np.all(np.abs(value - once) <= UNEVEN * np.finfo(value.dtype).eps * np.abs(once)):
+            return _kept(once)
+        raise ValueError(
+            f"{name} of {path} differs along a point's axes, where one number is kept: check the manifolds (the parameter was trained as "
+            "a flat one), or say optimizer="
+        )
+    raise ValueError(
+        f"{name} of {path} has shape {value.shape}, the parameter needs {tuple(like.shape)}: wrong names, or a layout to change before "
+        "(the converter does)"
+    )
+
+
+def _kept(value: np.ndarray) -> Any:
+    """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
+    if jax.dtypes.canonicalize_dtype(value.dtype) == value.dtype:
+        return jnp.asarray(value)
+    return np.array(value)
