@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weights.checkpoint import Checkpoint, load
+    from weights.embed import Embeddings, embeddings
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
     from weights.exporter import export
     from weights.reader import read
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Checkpoint": "checkpoint",
     "load": "checkpoint",
+    "Embeddings": "embed",
+    "embeddings": "embed",
     "export": "exporter",
     "restore": "store",
     "read": "reader",
@@ -23,8 +26,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Checkpoint", "ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "export", "load", "read", "restore",
-    "write",
+    "Checkpoint", "ConversionError", "Embeddings", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "embeddings", "export",
+    "load", "read", "restore", "write",
 ]  # fmt: skip
 
 

@@ -35,11 +35,15 @@ def new_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_directory(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling folder that takes `path`'s place, in one exchange, when the block ends without an error."""
+def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
+    """A temporary sibling folder that takes `path`'s place, in one exchange, when the block ends without an error.
+
+    A folder that is there is replaced if it is empty or holds the file `mark`, by which ours are known; else NotWritten.
+    """
     path = Path(path)
-    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / "torch.json").exists())):
-        raise NotWritten("exists and is not a converted checkpoint", "Give another --out", path=path)
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).exists())):
+        ours = "a converted checkpoint" if mark == "torch.json" else f"a folder with {mark}"
+        raise NotWritten(f"exists and is not {ours}", "Give another --out", path=path)
     temporary = _sibling(path)
     try:
         temporary.mkdir()

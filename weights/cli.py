@@ -1,4 +1,4 @@
-"""The shell: hyperport inspect, convert, export, verify, diff. Heavy imports wait inside the commands, so that --help is quick."""
+"""The shell: one function for each command of hyperport. Heavy imports wait inside them, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ Groups = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
+Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: torch file, .safetensors, index of shards, or what convert wrote.")]
+Graph = Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F], for a model that computes embeddings.")]
+Key = Annotated[str | None, typer.Option(help="The parameter to take, by torch's key, instead of the model's own table.")]
+Names = Annotated[Path | None, typer.Option(help="Text file, one name a line; else the checkpoint's objects, the graph's names, numbers.")]
+
+
+class Format(StrEnum):
+    """What `embed` writes."""
+
+    csv = "csv"
+    npy = "npy"
+    word2vec = "word2vec"
+    tensorboard = "tensorboard"
+
+
+class Space(StrEnum):
+    """Points on the manifold, or their log_0 in the tangent space at the origin."""
+
+    manifold = "manifold"
+    tangent = "tangent"
+
+
 class Level(StrEnum):
     """How far `verify` goes; each level includes those before it."""
 
@@ -59,11 +81,12 @@ def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Cur
 
 
 @app.command(epilog="Example: hyperport convert model.pth --config config.json --out converted/")
-def convert(file: File, out: Annotated[Path, typer.Option(help="Folder to write: Orbax arrays and JSON.")], config: Config = None,
-            arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
+def convert(file: File,
+            out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
+            config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
             optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
             as_json: Json = False) -> None:  # fmt: skip
-    """Convert a torch checkpoint, optimizer state included, to a folder that weights.restore reads."""
+    """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
     from weights.inspect import show_converted
 
@@ -90,7 +113,7 @@ def export(
 @app.command(epilog="Example: hyperport verify model.pth --converted converted/ --graph graph.npz")
 def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
            group: Groups = None,
-           converted: Annotated[Path | None, typer.Option(help="Check this folder, which convert wrote.")] = None,
+           converted: Annotated[Path | None, typer.Option(help="Check this, which convert wrote.")] = None,
            graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; a random graph without.")] = None,
            level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
            seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0,
@@ -112,7 +135,7 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
 
 
 @app.command(epilog="Example: hyperport diff model.pth back.pth")
-def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or converted folder.")],
+def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or what convert wrote.")],
          b: Annotated[Path, typer.Argument(help="Another one.")], as_json: Json = False) -> None:  # fmt: skip
     """Compare two checkpoints of any kind, tensor by tensor, under torch's keys."""
     from weights.diff import compare, show
@@ -121,6 +144,54 @@ def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safet
     _print_json([row._asdict() for row in rows]) if as_json else show(rows)
     if any(not row.equal for row in rows):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hyperport embed nouns.pth --config config.json --format tensorboard --out projector/")
+def embed(file: Checkpoint, out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
+          form: Annotated[Format, typer.Option("--format", help="csv: name,x0,x1,... npy: an array, and <out>.names.txt. word2vec: its "
+                                               "text. tensorboard: vectors.tsv, metadata.tsv, projector_config.pbtxt.")] = Format.csv,
+          space: Annotated[Space, typer.Option(help="Points on their manifold, or log_0 of them in d coordinates.")] = Space.manifold,
+          graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None,
+          curvature: Curvature = None, manifold: Manifolds = None, as_json: Json = False) -> None:  # fmt: skip
+    """Write node embeddings with their names: the trained table, or what the encoder makes of --graph."""
+    from weights.embed import described, embeddings
+    from weights.embed_formats import write
+
+    checkpoint = _checkpoint(file, config, arch, curvature, manifold)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
+    facts = {"files": [str(path) for path in write(found, form.value, out)], **described(found)}
+    _print_json(facts) if as_json else _print_facts(facts)
+
+
+@app.command(epilog="Example: hyperport plot model.pth --config config.json --graph airport.npz --out disk.png")
+def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
+         graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None, curvature: Curvature = None,
+         manifold: Manifolds = None, count: Annotated[int, typer.Option("--label", help="How many names to draw.", min=0)] = 12,
+         as_json: Json = False) -> None:  # fmt: skip
+    """Draw node embeddings on the Poincare disk; edges and label colours with --graph.
+
+    More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
+    """
+    from weights.disk import plot as draw
+    from weights.embed import described, embeddings
+
+    checkpoint = _checkpoint(file, config, arch, curvature, manifold)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names)
+    facts = {"files": [str(out)], "drawn": draw(found, out, names=count).how, **described(found)}
+    _print_json(facts) if as_json else _print_facts(facts)
+
+
+def _checkpoint(file: Path, config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None) -> Any:
+    """A checkpoint without its optimizer, from a torch file or from what convert wrote."""
+    from weights.checkpoint import load
+    from weights.errors import Usage
+    from weights.store import form_of, restore
+
+    if form_of(file) is None:
+        return load(file, optimizer=False, **_options(config, arch, curvature, manifold, None))
+    if any(value for value in (config, arch, curvature, manifold)):
+        raise Usage("a converted checkpoint has its settings", "Leave --config, --arch, --curvature and --manifold out", path=file)
+    return restore(file)
 
 
 def _options(
@@ -182,6 +253,12 @@ class _progress:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    for name, value in facts.items():
+        if value:
+            typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
 
 
 def _print_json(value: object) -> None:
