@@ -152,6 +152,8 @@ SCHEDULES = {
     "warm restarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3, 2, 1e-3),
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 0.05, 25, three_phase=True),
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
+    "multiplicative": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 1.1 - n / 50),
+    "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.05, 3, 5, "exp_range", 0.95, base_momentum=0.6),
     "plateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1, factor=0.5, cooldown=1),
     "sequence": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8)], [5]
@@ -172,11 +174,11 @@ def test_the_schedule_goes_on_too(name):
         params=as_params(start),
         names=dict(enumerate(PATHS)),
         manifolds=MANIFOLDS,
-        scheduler_state=plain(run.scheduler.state_dict()),
-        lr_lambda=lambda n: 1 / (1 + n),
+        scheduler_state=plain(run.scheduler.state_dict()) | ({"name": "MultiplicativeLR"} if name == "multiplicative" else {}),
+        lr_lambda=(lambda n: 1.1 - n / 50) if name == "multiplicative" else lambda n: 1 / (1 + n),
         num_steps=40,
     )
-    assert isinstance(state, GroupsState if name in ("plateau", "one cycle") else RiemannianAdamState)
+    assert isinstance(state, GroupsState if name in ("plateau", "one cycle", "cyclic") else RiemannianAdamState)
     found, _ = go_on(tx, state, start, BEFORE, AFTER, metric)
     assert_same_path(found, run.run(AFTER), start)
 
@@ -332,7 +334,8 @@ def adam_state(**changes):
         (lambda s: s["state"][0].pop("step"), {}, "points has no step"),
         (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "12 steps in param_groups\\[0\\] and 2 beside"),
         (lambda s: s["param_groups"][0].update(lr=0.5), {}, "'lr'\\] is 0.5, its scheduler's after 2 steps"),
-        (lambda s: None, {"scheduler_state": {"name": "CyclicLR"}}, "'CyclicLR' is not translated"),
+        (lambda s: None, {"scheduler_state": {"name": "SWALR"}}, "'SWALR' is not translated"),
+        (lambda s: None, {"scheduler_state": {"name": "MultiplicativeLR"}}, "give lr_lambda= and num_steps="),
         (lambda s: None, {"scheduler_state": {"gamma": 0.5, "step": 3}}, "has no setting step; it has gamma"),
         (lambda s: None, {"scheduler_state": {"anneal_epochs": 5, "gamma": 1}}, "add its class as 'name'"),
         (lambda s: None, {"scheduler_state": {"name": "LambdaLR"}}, "give lr_lambda="),

@@ -66,6 +66,19 @@ CASES = {
         lambda o: lr_scheduler.OneCycleLR(o, LR, 95, None, None, 0.23, "linear", div_factor=7.0, three_phase=True),
         lambda: schedules.one_cycle_lr(LR, 95, 0.23, "linear", 7.0, three_phase=True),
     ),
+    "multiplicative": (
+        lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 0.9 + 0.05 * (n % 3)),
+        lambda: schedules.multiplicative_lr(LR, lambda n: 0.9 + 0.05 * (n % 3), STEPS),
+    ),
+    "cyclic": (lambda o: lr_scheduler.CyclicLR(o, 0.1, LR, 12, 18), lambda: schedules.cyclic_lr(0.1, LR, 12, 18)),
+    "cyclic, halved": (
+        lambda o: lr_scheduler.CyclicLR(o, 0.1, LR, 7, mode="triangular2"),
+        lambda: schedules.cyclic_lr(0.1, LR, 7, mode="triangular2"),
+    ),
+    "cyclic, fading": (
+        lambda o: lr_scheduler.CyclicLR(o, 0.1, LR, 9, 4, mode="exp_range", gamma=0.97),
+        lambda: schedules.cyclic_lr(0.1, LR, 9, 4, "exp_range", 0.97),
+    ),
     "sequence": (
         lambda o: lr_scheduler.SequentialLR(
             o,
@@ -161,6 +174,15 @@ def test_one_cycle_momentum_is_that_of_torch(strategy, three_phase):
     np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(STEPS)), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
+def test_cyclic_momentum_is_that_of_torch(mode):
+    expected = torch_rates(
+        lambda o: lr_scheduler.CyclicLR(o, 0.1, LR, 9, 14, mode, 0.98, base_momentum=0.6, max_momentum=0.95), momentum=True
+    )
+    schedule = schedules.cyclic_momentum(0.6, 0.95, 9, 14, mode, 0.98)
+    np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(STEPS)), expected, rtol=1e-13)
+
+
 def test_one_cycle_keeps_its_last_rate_past_the_end():
     schedule = schedules.one_cycle_lr(LR, 40)
     assert float(schedule(1000)) == pytest.approx(LR / 25 / 1e4, rel=1e-12)
@@ -187,6 +209,9 @@ def test_every_steps_once_an_epoch():
         (lambda: schedules.exponential_lr(LR, -1.0)(3), "gamma is -1.0"),
         (lambda: schedules.one_cycle_lr(LR, 10, anneal_strategy="step"), "anneal_strategy is 'step'"),
         (lambda: schedules.one_cycle_lr(LR, 10, pct_start=0.1), "phase of no length"),
+        (lambda: schedules.cyclic_lr(0.1, LR, 2.5), "step_size_up is 2.5"),
+        (lambda: schedules.cyclic_lr(0.1, LR, 3, mode="saw"), "mode is 'saw'"),
+        (lambda: schedules.multiplicative_lr(LR, lambda n: 0.9, 0), "num_steps is 0"),
         (lambda: schedules.sequential_lr([schedules.step_lr(LR, 3)], [4]), "one fewer than schedules"),
         (lambda: schedules.chained_scheduler([schedules.cosine_annealing_lr(LR, 3)]), "takes num_steps"),
         (

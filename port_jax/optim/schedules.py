@@ -9,74 +9,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
-Count = Int[Array, "..."]
-Rate = Float[Array, "..."]
-Moves = tuple[np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A rate by the number of scheduler steps, and how it acts on a rate that others have changed.
-
-    at: the rate, in closed form. moves: arrays (a, b) for an array of step numbers, the chainable form of the schedule:
-    the step n takes the rate to a rate + b (step 0 is the construction). base: the rate that all of it is relative to.
-    proportional: whether b is 0 throughout, so that schedules chain as a product.
-    """
-
-    base: float
-    at: Callable[[Count], Rate]
-    moves: Callable[[np.ndarray], Moves]
-    proportional: bool = False
-
-    def __call__(self, count: Any) -> Rate:
-        return self.at(jnp.asarray(count))
-
-    def exactly(self, count: int) -> float:
-        """The rate in float64, whatever the session's precision."""
-        return float(_exactly(self.at, np.asarray([count]))[0])
+from port_jax.optim.cyclic_schedules import cyclic_lr, cyclic_momentum, one_cycle_lr, one_cycle_momentum
+from port_jax.optim.schedule import (
+    Count,
+    Moves,
+    Rate,
+    Schedule,
+    absolute,
+    exactly,
+    half_cosine,
+    positive,
+    power,
+    proportional,
+    real,
+    tabulated,
+)
 
 
 def step_lr(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
     """StepLR: lr gamma^floor(n / step_size)."""
-    _positive("step_size", step_size)
-    return _proportional(lr, lambda n: _power(gamma, n // step_size))
+    positive("step_size", step_size)
+    return proportional(lr, lambda n: power(gamma, n // step_size))
 
 
 def multi_step_lr(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """MultiStepLR: lr gamma^(milestones at or before n); a milestone named twice counts twice."""
     marks = np.sort(np.asarray(milestones, np.int32))
-    return _proportional(lr, lambda n: _power(gamma, jnp.searchsorted(marks, n, side="right")))
+    return proportional(lr, lambda n: power(gamma, jnp.searchsorted(marks, n, side="right")))
 
 
 def exponential_lr(lr: float, gamma: float) -> Schedule:
     """ExponentialLR: lr gamma^n."""
-    return _proportional(lr, lambda n: _power(gamma, n))
+    return proportional(lr, lambda n: power(gamma, n))
 
 
 def linear_lr(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
     """LinearLR: lr times a factor that goes from start_factor to end_factor in total_iters steps, then stays."""
-    _positive("total_iters", total_iters)
+    positive("total_iters", total_iters)
     gain = end_factor - start_factor
-    return _proportional(lr, lambda n: start_factor + gain * (_real(jnp.minimum(n, total_iters)) / total_iters))
+    return proportional(lr, lambda n: start_factor + gain * (real(jnp.minimum(n, total_iters)) / total_iters))
 
 
 def constant_lr(lr: float, factor: float = 1 / 3, total_iters: int = 5) -> Schedule:
     """ConstantLR: lr factor for total_iters steps, then lr."""
-    return _proportional(lr, lambda n: jnp.where(n < total_iters, _real(factor), 1))
+    return proportional(lr, lambda n: jnp.where(n < total_iters, real(factor), 1))
 
 
 def polynomial_lr(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedule:
     """PolynomialLR: lr (1 - min(n, total_iters) / total_iters)^power."""
-    _positive("total_iters", total_iters)
-    return _proportional(lr, lambda n: (_real(total_iters - jnp.minimum(n, total_iters)) / total_iters) ** power)
+    positive("total_iters", total_iters)
+    return proportional(lr, lambda n: (real(total_iters - jnp.minimum(n, total_iters)) / total_iters) ** power)
 
 
 def lambda_lr(lr: float, lr_lambda: Callable[[Any], Any], num_steps: int | None = None) -> Schedule:
@@ -86,14 +73,28 @@ def lambda_lr(lr: float, lr_lambda: Callable[[Any], Any], num_steps: int | None 
     the whole run: it is then called with 0, ..., num_steps - 1 at once, and later steps keep the last rate.
     """
     if num_steps is not None:
-        _positive("num_steps", num_steps)
-        return _absolute(lr, _tabulated(np.array([lr * float(lr_lambda(n)) for n in range(num_steps)])))
-    return _absolute(lr, lambda n: lr * lr_lambda(n))
+        positive("num_steps", num_steps)
+        return absolute(lr, tabulated(np.array([lr * float(lr_lambda(n)) for n in range(num_steps)])))
+    return absolute(lr, lambda n: lr * lr_lambda(n))
+
+
+def multiplicative_lr(lr: float, lr_lambda: Callable[[int], float], num_steps: int) -> Schedule:
+    """MultiplicativeLR: lr lr_lambda(1) ... lr_lambda(n).
+
+    The function is called with 1, ..., num_steps - 1 at once, the scheduler steps of the whole run; later steps keep the last rate.
+    """
+    positive("num_steps", num_steps)
+    factors = np.array([1.0, *(float(lr_lambda(n)) for n in range(1, num_steps))])
+
+    def moves(n: np.ndarray) -> Moves:
+        return factors[np.minimum(n, num_steps - 1)], np.zeros(n.shape)
+
+    return Schedule(lr, tabulated(lr * np.cumprod(factors)), moves)
 
 
 def cosine_annealing_lr(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     """CosineAnnealingLR: eta_min + (lr - eta_min) (1 + cos(pi n / T_max)) / 2, which rises again past T_max."""
-    _positive("T_max", T_max)
+    positive("T_max", T_max)
 
     def moves(n: np.ndarray) -> Moves:
         # (1 + cos(pi n / T)) / (1 + cos(pi (n - 1) / T)), and a rise from eta_min where the denominator is zero
@@ -104,13 +105,13 @@ def cosine_annealing_lr(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule
         return a, np.where(n == 0, 0, np.where(lowest, rise, eta_min * (1 - a)))
 
     # (1 + cos(pi n / T)) / 2 = sin(pi (T - n) / (2 T))^2, which keeps its digits near 0
-    return Schedule(lr, lambda n: eta_min + (lr - eta_min) * _half_cosine(n % (2 * T_max), T_max), moves)
+    return Schedule(lr, lambda n: eta_min + (lr - eta_min) * half_cosine(n % (2 * T_max), T_max), moves)
 
 
 def cosine_annealing_warm_restarts(lr: float, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> Schedule:
     """CosineAnnealingWarmRestarts: from lr to eta_min by a half cosine in T_0 steps, then again in T_0 T_mult, ..."""
-    _positive("T_0", T_0)
-    _positive("T_mult", T_mult)
+    positive("T_0", T_0)
+    positive("T_mult", T_mult)
     lengths = [T_0]
     while T_mult > 1 and sum(lengths) < 2**30:
         lengths.append(lengths[-1] * T_mult)
@@ -120,40 +121,9 @@ def cosine_annealing_warm_restarts(lr: float, T_0: int, T_mult: int = 1, eta_min
     def at(n: Count) -> Rate:
         cycle = jnp.searchsorted(starts, n, side="right") - 1
         since = n % T_0 if T_mult == 1 else n - jnp.asarray(starts)[cycle]
-        return eta_min + (lr - eta_min) * _half_cosine(since, jnp.asarray(periods)[cycle])
+        return eta_min + (lr - eta_min) * half_cosine(since, jnp.asarray(periods)[cycle])
 
-    return _absolute(lr, at)
-
-
-def one_cycle_lr(
-    max_lr: float,
-    total_steps: int,
-    pct_start: float = 0.3,
-    anneal_strategy: Literal["cos", "linear"] = "cos",
-    div_factor: float = 25.0,
-    final_div_factor: float = 1e4,
-    three_phase: bool = False,
-) -> Schedule:
-    """OneCycleLR's rate: from max_lr / div_factor up to max_lr, then down to that start / final_div_factor.
-
-    torch raises past total_steps; here the last rate stays. `one_cycle_momentum` is the momentum that goes with it.
-    """
-    low = max_lr / div_factor
-    levels = [low, max_lr, low, low / final_div_factor] if three_phase else [low, max_lr, low / final_div_factor]
-    return _absolute(low, _one_cycle(levels, total_steps, pct_start, anneal_strategy, three_phase))
-
-
-def one_cycle_momentum(
-    total_steps: int,
-    pct_start: float = 0.3,
-    anneal_strategy: Literal["cos", "linear"] = "cos",
-    base_momentum: float = 0.85,
-    max_momentum: float = 0.95,
-    three_phase: bool = False,
-) -> Schedule:
-    """OneCycleLR's momentum (b1 of Adam): from max_momentum down to base_momentum while the rate rises, then back."""
-    levels = [max_momentum, base_momentum, max_momentum, max_momentum][: 4 if three_phase else 3]
-    return _absolute(max_momentum, _one_cycle(levels, total_steps, pct_start, anneal_strategy, three_phase))
+    return absolute(lr, at)
 
 
 def sequential_lr(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
@@ -177,7 +147,7 @@ def sequential_lr(schedules: Sequence[Schedule], milestones: Sequence[int]) -> S
             since = np.maximum(n - start, 0)
             own = (n > start) | (start == 0)
             gain, shift = schedule.moves(since)
-            level = _exactly(schedule.at, since)
+            level = exactly(schedule.at, since)
             a, b = (np.where(n >= start, np.where(own, x, y), z) for x, y, z in ((gain, 0, a), (shift, level, b)))
         return a, b
 
@@ -206,84 +176,37 @@ def chained_scheduler(schedules: Sequence[Schedule], num_steps: int | None = Non
 
     if num_steps is None:
         scale = 1 / base ** (len(schedules) - 1) if base else 0.0
-        return Schedule(base, lambda n: _real(scale) * math.prod(s(n) for s in schedules), moves, proportional=True)
+        return Schedule(base, lambda n: real(scale) * math.prod(s(n) for s in schedules), moves, proportional=True)
     rates, rate = [], base
     for a, b in zip(*moves(np.arange(num_steps)), strict=True):
         rate = a * rate + b
         rates.append(rate)
-    return Schedule(base, _tabulated(np.array(rates)), moves)
+    return Schedule(base, tabulated(np.array(rates)), moves)
 
 
 def every(schedule: Callable[[Any], Any], updates: int) -> Callable[[Count], Any]:
     """`schedule` stepped once in so many updates, as in a loop that steps its scheduler after each epoch."""
-    _positive("updates", updates)
+    positive("updates", updates)
     return lambda count: schedule(count // updates)
 
 
-def _proportional(lr: float, factor: Callable[[Count], Rate]) -> Schedule:
-    def moves(n: np.ndarray) -> Moves:
-        now, before = _exactly(factor, n), _exactly(factor, np.maximum(n - 1, 0))
-        # a rate that has reached zero stays there
-        return np.where(n == 0, now, now / np.where(before == 0, 1, before)), np.zeros(n.shape)
-
-    return Schedule(lr, lambda n: lr * factor(n), moves, proportional=True)
-
-
-def _absolute(lr: float, at: Callable[[Count], Rate]) -> Schedule:
-    return Schedule(lr, at, lambda n: (np.zeros(n.shape), _exactly(at, n)))
-
-
-def _one_cycle(
-    levels: Sequence[float], total_steps: int, pct_start: float, strategy: str, three_phase: bool
-) -> Callable[[Count], Rate]:
-    _positive("total_steps", total_steps)
-    if strategy not in ("cos", "linear"):
-        raise ValueError(f"anneal_strategy is {strategy!r}; it has to be 'cos' or 'linear'")
-    ends = [pct_start * total_steps - 1] + ([2 * pct_start * total_steps - 2] if three_phase else [])
-    starts, ends = [0.0, *ends], [*ends, total_steps - 1.0]
-    if any(start == end for start, end in zip(starts, ends, strict=True)):
-        raise ValueError(f"a phase of no length: total_steps {total_steps}, pct_start {pct_start}; torch divides by 0")
-
-    def at(n: Count) -> Rate:
-        n = jnp.minimum(n, total_steps - 1)
-        phases = []
-        for start, end, here, there in zip(starts, ends, levels[:-1], levels[1:], strict=True):
-            part = (_real(n) - start) / (end - start)
-            part = jnp.sin(jnp.pi * part / 2) ** 2 if strategy == "cos" else part
-            phases.append(here + (there - here) * part)
-        return jnp.select([_real(n) <= end for end in ends[:-1]], phases[:-1], phases[-1])
-
-    return at
-
-
-def _tabulated(rates: np.ndarray) -> Callable[[Count], Rate]:
-    return lambda n: jnp.asarray(rates, _real(0).dtype)[jnp.clip(n, 0, len(rates) - 1)]
-
-
-def _half_cosine(n: Count, period: Any) -> Rate:
-    """(1 + cos(pi n / period)) / 2 for n in [0, 2 period]."""
-    return jnp.sin(jnp.pi / 2 * (_real(period - n) / period)) ** 2
-
-
-def _power(gamma: float, n: Count) -> Rate:
-    """gamma^n with the logarithm taken in float64: gamma itself in float32 would put gamma^1000 6e-5 off."""
-    if gamma < 0:
-        raise ValueError(f"gamma is {gamma}; it has to be 0 or more")
-    if gamma == 0:
-        return _real(n == 0)
-    return jnp.exp(_real(n) * math.log(gamma))
-
-
-def _real(x: Any) -> Rate:
-    return jnp.asarray(x, jnp.result_type(float))
-
-
-def _exactly(at: Callable[[Count], Rate], n: np.ndarray) -> np.ndarray:
-    """The closed form in float64, whatever the session's precision."""
-    with jax.enable_x64(True):
-        return np.asarray(jax.vmap(at)(jnp.asarray(n)), np.float64)
-
-
-def _positive(name: str, value: int) -> None:
-    if value != int(value) or value < 1:
-        raise ValueError(f"{name} is {value}; it has to be a whole number of 1 or more")
+__all__ = [
+    "Schedule",
+    "chained_scheduler",
+    "constant_lr",
+    "cosine_annealing_lr",
+    "cosine_annealing_warm_restarts",
+    "cyclic_lr",
+    "cyclic_momentum",
+    "every",
+    "exponential_lr",
+    "lambda_lr",
+    "linear_lr",
+    "multi_step_lr",
+    "multiplicative_lr",
+    "one_cycle_lr",
+    "one_cycle_momentum",
+    "polynomial_lr",
+    "sequential_lr",
+    "step_lr",
+]

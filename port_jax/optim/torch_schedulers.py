@@ -19,7 +19,9 @@ _TELLING = {
     "OneCycleLR": {"total_steps", "_schedule_phases"},
     "SequentialLR": {"_schedulers", "_milestones"},
     "ChainedScheduler": {"_schedulers"},
+    "CyclicLR": {"total_size", "step_ratio"},
     "LambdaLR": {"lr_lambdas"},
+    "MultiplicativeLR": {"lr_lambdas"},
     "CosineAnnealingWarmRestarts": {"T_0", "T_mult"},
     "CosineAnnealingLR": {"T_max"},
     "StepLR": {"step_size", "gamma"},
@@ -29,7 +31,7 @@ _TELLING = {
     "ConstantLR": {"factor", "total_iters"},
     "ExponentialLR": {"gamma"},
 }
-_FOREIGN = {"CyclicLR": {"base_lrs", "max_lrs"}, "SWALR": {"anneal_epochs"}}
+_FOREIGN = {"SWALR": {"anneal_epochs"}}
 _COMMON = {"name", "base_lrs", "last_epoch", "verbose"}
 _PLAIN: dict[str, tuple[Callable[..., Schedule], tuple[str, ...]]] = {
     "StepLR": (schedules.step_lr, ("step_size", "gamma")),
@@ -86,6 +88,13 @@ def plan(
         if chosen is None:
             raise ValueError("a LambdaLR's function is not in its state: give lr_lambda=")
         return Planned(schedules.lambda_lr(base, chosen, num_steps), done=done)
+    if name == "MultiplicativeLR":
+        chosen = lr_lambda[index] if isinstance(lr_lambda, Sequence) else lr_lambda
+        if chosen is None or num_steps is None:
+            raise ValueError("a MultiplicativeLR's function is not in its state, nor how long it runs: give lr_lambda= and num_steps=")
+        return Planned(schedules.multiplicative_lr(base, chosen, num_steps), done=done)
+    if name == "CyclicLR":
+        return _cyclic(settings, index, done)
     if name == "OneCycleLR":
         return _one_cycle(settings, group, index, done)
     if name == "ReduceLROnPlateau":
@@ -152,6 +161,37 @@ def _one_cycle(settings: Mapping[str, Any], group: Mapping[str, Any], index: int
     return Planned(rate, schedules.one_cycle_momentum(total, **shape, **momenta) if cycled else None, done)
 
 
+def _cyclic(settings: Mapping[str, Any], index: int, done: int) -> Planned:
+    def of_group(name: str, default: float | None = None) -> Any:
+        value = settings.get(f"{name}s", settings.get(name, default))
+        return value[index] if isinstance(value, Sequence) else value
+
+    if settings.get("scale_fn") or settings.get("_scale_fn_custom"):
+        raise ValueError("a CyclicLR with a scale_fn, which no state holds, is not translated: write it as a LambdaLR and give lr_lambda=")
+    if "total_size" in settings:
+        up = settings["total_size"] * settings["step_ratio"]
+        lengths = {"step_size_up": round(up, 6), "step_size_down": round(settings["total_size"] - up, 6)}
+    else:
+        arguments = (
+            "base_lr",
+            "max_lr",
+            "step_size_up",
+            "step_size_down",
+            "mode",
+            "gamma",
+            "cycle_momentum",
+            "base_momentum",
+            "max_momentum",
+        )
+        given = _taken("CyclicLR", settings, arguments)
+        lengths = {key: given[key] for key in ("step_size_up", "step_size_down") if key in given}
+    shape = {**lengths, **{key: settings[key] for key in ("mode", "gamma") if key in settings}}
+    rate = schedules.cyclic_lr(of_group("base_lr"), of_group("max_lr"), **shape)
+    if not settings.get("cycle_momentum", True):
+        return Planned(rate, done=done)
+    return Planned(rate, schedules.cyclic_momentum(of_group("base_momentum", 0.8), of_group("max_momentum", 0.9), **shape), done)
+
+
 def _plateau(settings: Mapping[str, Any], group: Mapping[str, Any], index: int) -> Planned:
     arguments = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
     kept = {"min_lrs", "default_min_lr", "mode_worse", "best", "cooldown_counter", "num_bad_epochs"}
@@ -172,5 +212,6 @@ def check_rate(planned: Planned, group: Mapping[str, Any], index: int) -> None:
         if not math.isclose(lr, expected, rel_tol=1e-6, abs_tol=1e-9 * abs(planned.rate.base)):
             raise ValueError(
                 f"param_groups[{index}]['lr'] is {lr:.9g}, its scheduler's after {planned.done} steps is "
-                f"{expected:.9g}: changed by hand, or another scheduler's state; set it, or leave scheduler_state out"
+                f"{expected:.9g}: changed by hand, or another scheduler's state (with a function: MultiplicativeLR's, say it by "
+                "'name' in scheduler_state); set it, or leave scheduler_state out"
             )
