@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from weights.probes import Probe
 from weights.rules import Rule
 from weights.settings import Settings
 from weights.tensors import Tensor
@@ -58,6 +59,7 @@ class Architecture:
     optimizer: the name of the optimizer by the configuration, if it says so.
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
+    probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
     """
 
     name: str
@@ -69,3 +71,4 @@ class Architecture:
     groups: Callable[[Mapping[str, Any], Sequence[str]], list[list[str]]] | None = None
     optimizer: Callable[[Mapping[str, Any]], str | None] = lambda config: None
     reference: Callable[[Mapping[str, Any]], Any] | None = None
+    probe: Probe | None = None

@@ -1,113 +1,175 @@
-"""What `verify` runs a model on: the same inputs, named outputs, and the same optimizer on both sides."""
+"""What `verify` runs a model on: inputs drawn once for both sides, and the outputs that are compared."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from weights.checkpoint import Checkpoint
-from weights.errors import Unmatched, Unreadable
+from weights.errors import Unmatched, Unreadable, Usage
 
-NODES, EDGES, PAIRS = 64, 256, 32
+NODES, EDGES, ROWS = 64, 256, 32
+Settings = Mapping[str, Any]
+Inputs = Mapping[str, Any]
+Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A graph, features and pairs of nodes. `torch` and `jax` give the outputs by name, in float64 or float32."""
+    """What an architecture is compared on.
+
+    draw: its inputs by name, from the settings: numpy arrays, `Edges`, dicts of them, or None.
+    outputs: its outputs by name, from the settings, the inputs and `call`: call("encode", x, graph) runs that method of the
+    torch module or of the flax one, so that one function serves both sides.
+    """
+
+    draw: Callable[[Settings, Draw], dict[str, Any]]
+    outputs: Callable[[Settings, Call, Inputs], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Edges:
+    """A graph that belongs to neither side: `receivers` aggregate from `senders`."""
 
     senders: np.ndarray
     receivers: np.ndarray
     num_nodes: int
-    features: np.ndarray | None
-    node_features: np.ndarray | None
-    edge_features: np.ndarray | None
-    pairs: np.ndarray
-    seed: int
-
-    def torch(self, module: Any, dtype: Any) -> dict[str, Any]:
-        """Embeddings, class logits (where they differ from these) and link scores of the torch module."""
-        import torch
-
-        from reference_torch.graphs.graph import Graph
-
-        def floats(array: np.ndarray | None) -> Any:
-            return None if array is None else torch.as_tensor(array, dtype=dtype)
-
-        graph = Graph(
-            torch.as_tensor(self.senders),
-            torch.as_tensor(self.receivers),
-            self.num_nodes,
-            None,
-            floats(self.edge_features),
-        )
-        x, extra = floats(self.features), floats(self.node_features)
-        h = module.encode(x, graph, extra)
-        outputs = {"embeddings": h, "scores": module.score(h, torch.as_tensor(self.pairs))}
-        return outputs if module.decoder is None else {**outputs, "logits": module.classify(h)}
-
-    def inputs(self, dtype: str) -> tuple[Any, Any, Any]:
-        """The graph, features and node features as JAX takes them; arguments of `jax`, so that they are not compiled in."""
-        import jax.numpy as jnp
-
-        from port_jax.graphs import Graph
-
-        def floats(array: np.ndarray | None) -> Any:
-            return None if array is None else jnp.asarray(array, dtype)
-
-        graph = Graph.from_edges(
-            self.senders, self.receivers, num_nodes=self.num_nodes, edge_features=floats(self.edge_features)
-        )
-        return graph, floats(self.features), floats(self.node_features)
-
-    def jax(self, model: Any, variables: Any, inputs: tuple[Any, Any, Any]) -> dict[str, Any]:
-        """The same of the flax module."""
-        graph, x, extra = inputs
-        h = model.apply(variables, x, graph, extra, method="encode")
-        outputs = {"embeddings": h, "scores": model.apply(variables, h, self.pairs, method="score")}
-        return outputs if model.num_classes is None else {**outputs, "logits": model.apply(variables, h, method="classify")}
+    weights: np.ndarray | None = None
+    features: np.ndarray | None = None
 
 
-def probe_of(checkpoint: Checkpoint, graph: str | Path | None, seed: int) -> Probe:
-    """Inputs that fit the model: the user's graph, or a random one whose features have norm about 1."""
-    random = np.random.default_rng(seed)
-    settings = checkpoint.settings
-    width, trained = settings["in_features"], settings.get("num_nodes")
-    features = None
-    if graph is not None:
-        senders, receivers, features = _read(Path(graph))
-        nodes = trained or len(features)
-        if features.shape[1] < width and trained is None:
+class Draw:
+    """Random inputs by a seed, on a random graph or the user's."""
+
+    def __init__(self, seed: int, graph: str | Path | None = None):
+        self.random = np.random.default_rng(seed)
+        self.path = None if graph is None else Path(graph)
+        self.asked = False
+
+    def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
+        """Rows of length about `scale`."""
+        return scale * self.random.standard_normal(shape) / np.sqrt(shape[-1])
+
+    def indices(self, below: int, *shape: int) -> np.ndarray:
+        """Integers from 0 to below - 1."""
+        return self.random.integers(0, below, shape)
+
+    def distinct(self, below: int, rows: int, columns: int) -> np.ndarray:
+        """Rows of indices, different within a row where there are enough."""
+        return np.stack([self.random.permutation(np.arange(max(below, columns)) % below)[:columns] for _ in range(rows)])
+
+    def pairs(self, nodes: int) -> np.ndarray:
+        """Pairs of nodes, of two nodes each: torch's gradient of a distance is NaN between a point and itself."""
+        first = self.random.integers(0, nodes, ROWS)
+        return np.stack([first, (first + self.random.integers(1, max(nodes, 2), ROWS)) % nodes], 1)
+
+    def graph(self, width: int, nodes: int | None = None, *, weighted: bool = False, edge_features: int = 0) -> tuple[Edges, np.ndarray]:
+        """Edges and features of `width` columns; the user's, cut to that width, or random ones.
+
+        `nodes` is the number that the model was trained for, if it has one. `weighted`: rows of the adjacency with self loops,
+        each divided by its sum, unless the user's file has weights.
+        """
+        self.asked = True
+        if self.path is None:
+            count, weights = nodes or NODES, None
+            senders, receivers = self.random.integers(0, count, (2, max(EDGES, 4 * count)))
+            features = self.normal(count, width)
+        else:
+            senders, receivers, weights, features = _read(self.path)
+            count = nodes or len(features)
+            if features.shape[1] < width or len(features) != count:
+                raise Unmatched(
+                    f"features have shape {features.shape}; the model takes {(count, width)}",
+                    "Give the graph it was trained on",
+                    path=self.path,
+                )
+            features = features[:, :width]
+        if len(senders) and max(senders.max(), receivers.max()) >= count:
             raise Unmatched(
-                f"features have width {features.shape[1]}; the model takes {width}",
+                f"an edge names node {max(senders.max(), receivers.max())}; there are {count}",
                 "Give the graph it was trained on",
-                path=graph,
+                path=self.path,
             )
-        features = features[:, :width]
-    else:
-        nodes = trained or NODES
-        senders, receivers = random.integers(0, nodes, (2, max(EDGES, 4 * nodes)))
-        features = random.standard_normal((nodes, width)) / np.sqrt(width)
-    if len(senders) and max(senders.max(), receivers.max()) >= nodes:
-        raise Unmatched(
-            f"an edge names node {max(senders.max(), receivers.max())}; there are {nodes}",
-            "Give the graph it was trained on",
-            path=graph,
-        )
-
-    def draw(count: int, name: str) -> np.ndarray | None:
-        return random.standard_normal((count, settings[name])) if settings.get(name) else None
-
-    return Probe(senders, receivers, nodes, None if trained else features, draw(nodes, "node_features"),
-                 draw(len(senders), "edge_features"), random.integers(0, nodes, (PAIRS, 2)), seed)  # fmt: skip
+        if not weighted:
+            weights = None
+        elif weights is None:
+            loops = np.arange(count)
+            senders, receivers = np.concatenate([senders, loops]), np.concatenate([receivers, loops])
+            weights = 1 / np.bincount(receivers, minlength=count)[receivers]
+        extra = self.random.standard_normal((len(senders), edge_features)) if edge_features else None
+        return Edges(senders, receivers, count, weights, extra), features
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(probe: Probe, settings: Settings, seed: int, graph: str | Path | None) -> dict[str, Any]:
+    """The inputs; Usage where a graph is given to a model that takes none."""
+    draw = Draw(seed, graph)
+    inputs = probe.draw(settings, draw)
+    if graph is not None and not draw.asked:
+        raise Usage("the model takes no graph", "Leave --graph out")
+    return inputs
+
+
+def on_nodes(width: Callable[[Settings], int], classified: Callable[[Settings], bool], *, nodes: str = "", weighted: bool = False,
+             scored: Callable[[Settings], bool] = lambda settings: True) -> Probe:  # fmt: skip
+    """The probe of a model over a graph: embeddings, link scores and class logits, each where the model gives them."""
+
+    def draw(settings: Settings, draw: Draw) -> dict[str, Any]:
+        graph, x = draw.graph(width(settings), settings.get(nodes), weighted=weighted)
+        return {"x": x, "graph": graph, "pairs": draw.pairs(graph.num_nodes)}
+
+    def outputs(settings: Settings, call: Call, given: Inputs) -> dict[str, Any]:
+        h = call("encode", given["x"], given["graph"])
+        found = {"embeddings": h}
+        if scored(settings):
+            found["scores"] = call("score", h, given["pairs"])
+        if classified(settings):
+            found["logits"] = call("__call__", given["x"], given["graph"])
+        return found
+
+    return Probe(draw, outputs)
+
+
+def for_jax(value: Any, dtype: str) -> Any:
+    """Inputs as JAX takes them, floating numbers in the precision compared."""
+    import jax.numpy as jnp
+
+    from port_jax.graphs import Graph
+
+    if isinstance(value, Edges):
+        weights, features = (for_jax(part, dtype) for part in (value.weights, value.features))
+        return Graph.from_edges(value.senders, value.receivers, num_nodes=value.num_nodes, weights=weights, edge_features=features)
+    if isinstance(value, Mapping):
+        return {name: for_jax(part, dtype) for name, part in value.items()}
+    return value if value is None else jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
+
+
+def for_torch(value: Any, dtype: Any) -> Any:
+    """The same for torch."""
+    import torch
+
+    from reference_torch.graphs.graph import Graph
+
+    if isinstance(value, Edges):
+        ends = (torch.as_tensor(part).long() for part in (value.senders, value.receivers))
+        return Graph(*ends, value.num_nodes, for_torch(value.weights, dtype), for_torch(value.features, dtype))
+    if isinstance(value, Mapping):
+        return {name: for_torch(part, dtype) for name, part in value.items()}
+    return value if value is None else torch.as_tensor(value, dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Senders, receivers, weights and features: undirected `edges` [2, E], or `adj_row` (receivers), `adj_col` and `adj_val`."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            edges = data["edges"].astype(np.int64)
+            if "adj_row" in data:
+                receivers, senders = data["adj_row"].astype(np.int64), data["adj_col"].astype(np.int64)
+                weights = data["adj_val"].astype(np.float64)
+            else:
+                edges = data["edges"].astype(np.int64)
+                (senders, receivers), weights = np.concatenate([edges, edges[::-1]], 1), None
             if "features" in data:
                 features = data["features"]
             else:
@@ -118,51 +180,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 features = csr_matrix((values, indices, indptr), shape=tuple(data["features_shape"])).toarray()
     except (OSError, ValueError, KeyError) as error:
         raise Unreadable(f"not a graph ({error})", "An .npz with edges [2, E] and features [N, F]", path=path) from None
-    both = np.concatenate([edges, edges[::-1]], 1)
-    return both[0], both[1], features
+    return senders, receivers, weights, features.astype(np.float64)
 
 
-def torch_optimizer(checkpoint: Checkpoint, module: Any, dtype: Any) -> Any:
-    """The torch optimizer over the module's parameters, in the file's groups, with the file's state."""
-    import geoopt
-    import torch
-
-    from weights.exporter import torch_tree
-    from weights.optim.counts import GROUP, integer
-    from weights.source import at
-    from weights.tensors import Tensor
-
-    plan = checkpoint.plan
-    assert plan is not None
-    classes: dict[str, Any] = {"RiemannianAdam": geoopt.optim.RiemannianAdam, "RiemannianSGD": geoopt.optim.RiemannianSGD,
-                               "Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}  # fmt: skip
-    found = dict(module.named_parameters())
-    groups = [{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed]
-    optimizer = classes[plan.table](groups, lr=1.0)
-    raw = at(torch_tree(checkpoint), checkpoint.source.optimizer_at)
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return torch.from_numpy(np.array(value.array()))
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(v) for v in value] if isinstance(value, list) else value
-
-    fresh = optimizer.state_dict()
-    groups = [{**new, **plain(old)} for new, old in zip(fresh["param_groups"], raw["param_groups"])]
-    states = plain(raw["state"])
-    if plan.table == "RiemannianAdam":  # 0.5.1 counts beside the parameter
-        for group, kind in zip(groups, plan.dialects):
-            for index in group["params"]:
-                if kind == GROUP and states.get(index):
-                    states[index]["step"] = integer(group["step"], "step")
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
-    for state in optimizer.state.values():
-        for name, value in state.items():
-            if name != "step":
-                state[name] = value.to(dtype) if torch.is_tensor(value) else value
-            elif (
-                plan.table == "RiemannianAdam"
-            ):  # torch makes a float32 tensor of the count, and 0.999 ** t then has 24 bits
-                state[name] = int(value)
-    return optimizer
+__all__ = ["ROWS", "Draw", "Edges", "Probe", "drawn", "for_jax", "for_torch", "on_nodes"]

@@ -155,10 +155,10 @@ class DualDecoder(nn.Module):
         super().__init__()
         self.cls_e = Convolution(False, dim, num_classes, heads, concat=concat, act="none", **shared)
         self.cls_h = Convolution(True, dim, dim, heads, concat=concat, act=act, atten=atten, dist=dist, **shared)
-        ball, sphere = geoopt.PoincareBall(1.0), geoopt.Sphere()
         self.scale = nn.Parameter(torch.zeros(num_classes))
-        self.point = geoopt.ManifoldParameter(ball.expmap0(torch.randn(num_classes, dim) / 4), manifold=ball)  # pyright: ignore[reportCallIssue]
-        self.tangent = geoopt.ManifoldParameter(sphere.projx(torch.randn(num_classes, dim)), manifold=sphere)  # pyright: ignore[reportCallIssue]
+        # A point of the ball and one of the sphere; the original's optimizers know another ManifoldParameter, and take them for Euclidean.
+        self.point = nn.Parameter(geoopt.PoincareBall(1.0).expmap0(torch.randn(num_classes, dim) / 4).detach())
+        self.tangent = nn.Parameter(geoopt.Sphere().projx(torch.randn(num_classes, dim)))
         self.ball = nn.Module()  # old geoopt keeps the curvature as this buffer; the forward pass is given the ball
         self.ball.register_buffer("c", torch.tensor([float(c)], dtype=torch.float64))
         self.w_e, self.w_h = nn.Linear(num_classes, 1, bias=False), nn.Linear(dim, 1, bias=False)

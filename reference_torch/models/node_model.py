@@ -36,7 +36,7 @@ class NodeModel(nn.Module):
         self.act: Activation = ACTIVATIONS[act or "none"]
         self.own, self.dim = own, dim
         self.depth = num_layers if task == "lp" else num_layers - 1
-        self.learn_c = c is None
+        self.learn_c, self.exact_c = c is None, c
         self.c = self.curvature(c)
         self.encoder = nn.Module()
         self.encoder.c = self.c
@@ -57,8 +57,8 @@ class NodeModel(nn.Module):
         super()._apply(fn, recurse)
         for module in self.modules():
             for name in ("c", "c_in", "c_out"):
-                if isinstance(vars(module).get(name), Tensor):
-                    setattr(module, name, fn(vars(module)[name]))
+                if isinstance(vars(module).get(name), Tensor):  # from the number, not from its last rounding
+                    setattr(module, name, fn(torch.tensor([self.exact_c], dtype=torch.float64)))
         return self
 
     def build(self, widths: list[int]) -> list[nn.Module]:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor, nn
 
 from reference_torch.layers.gcn import Dense
 from reference_torch.models.node_model import NodeModel
+from reference_torch.models.tree import made
+
+
+class _Following(geoopt.PoincareBallExact):
+    """The ball of a curvature that is trained beside the points."""
+
+    def __init__(self, c: Tensor):
+        super().__init__()
+        self.trained = [c]
+
+    @property
+    def c(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.trained[0].detach()[0]
 
 
 class Shallow(NodeModel):
@@ -20,11 +35,20 @@ class Shallow(NodeModel):
 
     def build(self, widths: list[int]) -> list[nn.Module]:
         width, given = self.own.get("pretrained") or self.dim, bool(self.own.get("pretrained"))
-        self.encoder.lt = nn.Parameter(1e-5 * torch.randn(self.own["n_nodes"], width), requires_grad=not given)
+        start: Any = 1e-5 * torch.randn(self.own["n_nodes"], width)
         if not given:
+            self.encoder.lt = geoopt.ManifoldParameter(start, manifold=self.geometry())  # pyright: ignore[reportCallIssue]
             return []
+        self.encoder.lt = nn.Parameter(start, requires_grad=False)
         widths = [width + (widths[0] if self.own.get("use_feats") else 0), *widths[1:]]
         return [Dense(a, b, self.dropout, self.act, self.bias) for a, b in pairwise(widths)]
+
+    def geometry(self) -> Any:
+        """geoopt's manifold of the table, which the optimizer follows by the exponential map. A trained curvature does not move it."""
+        c = float(self.c)
+        if self.space_name == "PoincareBall":
+            return _Following(self.c) if self.learn_c else made("PoincareBallExact", c)
+        return made("Lorentz", 1 / c) if self.space_name == "Hyperboloid" else geoopt.Euclidean(1)
 
     def start(self, x: Tensor) -> Tensor:
         return torch.cat([self.encoder.lt, x], 1) if self.own.get("use_feats") else self.encoder.lt  # pyright: ignore[reportReturnType, reportArgumentType, reportCallIssue]

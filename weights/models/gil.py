@@ -10,6 +10,7 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
+from weights.probes import on_nodes
 from weights.rules import Rule, constant, linear, param, tied
 from weights.settings import Settings, same_numbers
 
@@ -198,4 +199,9 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-GIL = Architecture("gil", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference)
+PROBE = on_nodes(
+    lambda settings: settings["in_features"],
+    lambda settings: settings["n_classes"] is not None,
+    scored=lambda settings: settings["n_classes"] is None or settings["model"] == "HGAT",
+)
+GIL = Architecture("gil", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=PROBE)

@@ -9,6 +9,7 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
+from weights.probes import Draw, Probe
 from weights.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.settings import Settings, same_numbers
 
@@ -138,4 +139,18 @@ def reference(settings: Mapping[str, Any]) -> Any:
     return Module(**settings)
 
 
-HGAT = Architecture("hgat", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Features, or the trained table instead; features of nodes and edges where the model takes them."""
+    graph, x = draw.graph(settings["in_features"], settings["num_nodes"], edge_features=settings["edge_features"])
+    extra = draw.normal(graph.num_nodes, settings["node_features"]) if settings["node_features"] else None
+    return {"x": None if settings["num_nodes"] else x, "graph": graph, "extra": extra, "pairs": draw.pairs(graph.num_nodes)}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Embeddings, link scores, and class logits where there are classes."""
+    h = call("encode", given["x"], given["graph"], given["extra"])
+    found = {"embeddings": h, "scores": call("score", h, given["pairs"])}
+    return found if settings["num_classes"] is None else {**found, "logits": call("classify", h)}
+
+
+HGAT = Architecture("hgat", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=Probe(draw, outputs))

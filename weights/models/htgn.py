@@ -11,9 +11,12 @@ import numpy as np
 from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Usage
+from weights.probes import Draw, Probe
 from weights.rules import TRANSPOSE, Rule, constant, linear, param
 from weights.settings import Settings, same_numbers
 
+WINDOW = 3
+"""Hidden states that `verify` runs the model on."""
 LAYER = r"(.*?\D)?(\d+)\.agg\.(att_i|mlp\.0\.weight)"
 
 
@@ -162,4 +165,33 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-HTGN = Architecture("htgn", recognise, settle, rules, build, inputs, optimizer=lambda config: "RiemannianAdam", reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Features, or the trained ones instead, and the hidden states of three steps before, inside of the last ball."""
+    graph, x = draw.graph(settings["in_features"], settings["num_nodes"])
+    size = 0.3 / settings["curvature"][-1] ** 0.5
+    hiddens = draw.normal(WINDOW, graph.num_nodes, settings["features"][-1], scale=size)
+    hiddens /= np.maximum(1, np.linalg.norm(hiddens, axis=-1, keepdims=True) / (2 * size))
+    trained = settings["recurrent"] and settings["trainable_feat"]
+    return {"x": None if trained else x, "graph": graph, "hiddens": hiddens, "pairs": draw.pairs(graph.num_nodes)}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Embeddings, link scores and the temporal consistency."""
+    if not settings["recurrent"]:
+        h = call("encode", given["x"], given["graph"])
+        return {"embeddings": h, "scores": call("score", h, given["pairs"])}
+    h = call("encode", given["x"], given["graph"], given["hiddens"])
+    return {"embeddings": h, "scores": call("score", h, given["pairs"]), "htc": call("htc", h, given["hiddens"][-1])}
+
+
+HTGN = Architecture(
+    "htgn",
+    recognise,
+    settle,
+    rules,
+    build,
+    inputs,
+    optimizer=lambda config: "RiemannianAdam",
+    reference=reference,
+    probe=Probe(draw, outputs),
+)

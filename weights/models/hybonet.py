@@ -10,6 +10,7 @@ import numpy as np
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
 from weights.models.node_model import same_flag
+from weights.probes import on_nodes
 from weights.rules import TRANSPOSE, Rule, constant, param
 from weights.settings import Settings
 
@@ -110,4 +111,5 @@ def optimizer(config: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-HyboNet = Architecture("hybonet", recognise, settle, rules, build, inputs, groups, optimizer, reference)
+PROBE = on_nodes(lambda settings: settings["feat_dim"] - 1, lambda settings: settings["task"] == "nc", weighted=True)
+HyboNet = Architecture("hybonet", recognise, settle, rules, build, inputs, groups, optimizer, reference, PROBE)

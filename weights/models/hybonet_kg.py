@@ -10,6 +10,7 @@ import numpy as np
 
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
+from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, constant, param
 from weights.settings import Settings
 
@@ -78,4 +79,17 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-HYBONET_KG = Architecture("hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Heads, relations, and three tails for each."""
+    heads, tails = draw.indices(settings["entities"], ROWS), draw.indices(settings["entities"], ROWS, 3)
+    return {"heads": heads, "relations": draw.indices(settings["relations"], ROWS), "tails": tails}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores, and the entities themselves, so that every one of them has a gradient."""
+    return {"scores": call("__call__", given["heads"], given["relations"], given["tails"]), "entities": call("encode")}
+
+
+HYBONET_KG = Architecture(
+    "hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=Probe(draw, outputs)
+)

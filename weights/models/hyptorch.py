@@ -12,6 +12,7 @@ import numpy as np
 from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Usage
+from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, constant, param
 from weights.settings import Settings, same_numbers
 
@@ -82,17 +83,23 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
 
 
 def reference(settings: Mapping[str, Any]) -> Any:
-    """The torch module of the heads, for a file that holds nothing else."""
+    """The torch module of the heads; the backbone is carried, and neither side runs it."""
     from reference_torch.models.hyptorch import HypTorch as Module
 
-    if settings["backbone"]:
-        raise Usage(
-            f"the file holds a backbone ({settings['backbone'][0]}, ...), which the reference does not build",
-            "Verify at the level of bits",
-        )
     start = settings.get("start_c") or settings["curvature"][0]
     flags = {name: bool(settings[name]) for name in ("train_c", "train_x")}
     return Module(settings["dim"], settings["num_classes"], start, **flags)
 
 
-HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs, reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Features as a backbone would give them."""
+    return {"x": draw.normal(ROWS, settings["dim"])}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Points of the ball, and class logits where there is a softmax."""
+    found = {"points": call("encode", given["x"])}
+    return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
+
+
+HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from weights.architecture import Architecture, Found
+from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, constant, param
 from weights.settings import Settings
 
@@ -75,6 +76,17 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Triples (head, relation, tail)."""
+    counts = (settings["entities"], settings["relations"], settings["entities"])
+    return {"triples": np.stack([draw.indices(count, ROWS) for count in counts], 1)}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of the triples, and of every entity as the tail of the first ones."""
+    return {"scores": call("__call__", given["triples"]), "tails": call("score_tails", given["triples"][:4])}
+
+
 KGEMB = Architecture(
     "kgemb",
     recognise,
@@ -84,4 +96,5 @@ KGEMB = Architecture(
     inputs,
     optimizer=lambda config: config.get("optimizer"),
     reference=reference,
+    probe=Probe(draw, outputs),
 )

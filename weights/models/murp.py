@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from weights.architecture import Architecture, Found
+from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, param
 from weights.settings import Settings
 
@@ -56,4 +57,15 @@ def reference(settings: Mapping[str, Any]) -> Any:
     return kind(settings["entities"], settings["relations"], settings["dim"])
 
 
-MURP = Architecture("murp", recognise, settle, rules, build, inputs, reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Triples."""
+    counts = {"subjects": settings["entities"], "relations": settings["relations"], "objects": settings["entities"]}
+    return {name: draw.indices(count, ROWS) for name, count in counts.items()}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores, and the entities themselves, so that every one of them has a gradient."""
+    return {"scores": call("__call__", given["subjects"], given["relations"], given["objects"]), "entities": call("encode")}
+
+
+MURP = Architecture("murp", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs))

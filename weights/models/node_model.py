@@ -11,6 +11,7 @@ import numpy as np
 from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
+from weights.probes import on_nodes
 from weights.rules import Rule, linear, param, tied
 from weights.settings import Settings
 
@@ -157,6 +158,14 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return x, Graph.from_edges(loops, loops, num_nodes=nodes, weights=np.ones(1, np.float32))
 
 
+PROBE = on_nodes(
+    lambda settings: settings["feat_dim"] - (settings["manifold"] == "Hyperboloid"),
+    lambda settings: settings["task"] == "nc",
+    nodes="n_nodes",
+    weighted=True,
+)
+
+
 def optimizer(config: Mapping[str, Any]) -> str | None:
     """Adam or RiemannianAdam, by the configuration."""
     name = config.get("optimizer")
@@ -171,7 +180,7 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
         return keys(found) and found.config.get("model", name) == name
 
     return Architecture(
-        name.lower(), recognise, settle, rules, build(name), inputs, optimizer=optimizer, reference=reference(name)
+        name.lower(), recognise, settle, rules, build(name), inputs, optimizer=optimizer, reference=reference(name), probe=PROBE
     )
 
 

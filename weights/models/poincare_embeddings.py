@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from weights.architecture import Architecture, Found
+from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, param
 from weights.settings import Settings
 
@@ -51,4 +52,16 @@ def reference(settings: Mapping[str, Any]) -> Any:
     return Module(settings["size"], settings["dim"], manifold=settings["manifold"], energy=settings["model"])
 
 
-POINCARE_EMBEDDINGS = Architecture("poincare_embeddings", recognise, settle, rules, build, inputs, reference=reference)
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """A point and four others in each row."""
+    return {"rows": draw.distinct(settings["size"], ROWS, 5)}
+
+
+def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Energies, and the points themselves, so that every one of them has a gradient."""
+    return {"energies": call("__call__", given["rows"]), "points": call("encode")}
+
+
+POINCARE_EMBEDDINGS = Architecture(
+    "poincare_embeddings", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs)
+)
