@@ -1,0 +1,209 @@
+"""The optimizers of repositories and of older versions of geoopt: stopped after some steps of their loops, gone on with here."""
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from parity_tests.optim import dialects
+from parity_tests.optim.test_from_torch import plain
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.optim import from_torch, torch_dialects
+from port_jax.optim.torch_recognition import recognised
+
+SHAPES = ((4, 2), (2,), ())
+PATHS = ["points", "layer/kernel", "layer/bias", "layer/scale"]
+BEFORE, AFTER = 7, 40
+
+
+def ball(c):
+    return geoopt.PoincareBall(torch.tensor(c, dtype=torch.float64)), PoincareBall(c)
+
+
+def hyperboloid(k):
+    return geoopt.Lorentz(torch.tensor(k, dtype=torch.float64)), Lorentz(k)
+
+
+class Sparse(dialects.PoincareEmbeddings):
+    sparse = True
+
+
+# name: loop, manifold, its settings, what has to be said, the class recognised
+CASES = {
+    "geoopt 0.3.1": (dialects.OldGeoopt, ball(0.7), {}, "RiemannianAdam", "RiemannianAdam"),
+    "geoopt 0.3.1, stabilized": (dialects.OldGeoopt, ball(0.7), {"amsgrad": True, "stabilize": 12}, "RiemannianAdam", "RiemannianAdam"),
+    "geoopt 0.3.1 on the hyperboloid": (dialects.OldGeoopt, hyperboloid(1.3), {"stabilize": 20}, "RiemannianAdam", "RiemannianAdam"),
+    "geoopt 0.5.0": (dialects.MiddleGeoopt, ball(0.7), {"stabilize": 3}, None, "RiemannianAdam"),
+    "geoopt 0.5.0, amsgrad": (dialects.MiddleGeoopt, hyperboloid(1.3), {"amsgrad": True}, None, "RiemannianAdam"),
+    "hybonet": (dialects.Hybonet, hyperboloid(1.3), {"stabilize": 10}, None, "hybonet.RiemannianAdam"),
+    "hybonet, amsgrad": (dialects.Hybonet, ball(0.7), {"amsgrad": True}, None, "hybonet.RiemannianAdam"),
+    "hgcn": (dialects.HGCN, ball(0.7), {}, None, "hgcn.RiemannianAdam"),
+    "hgcn, amsgrad": (dialects.HGCN, ball(1.9), {"amsgrad": True}, None, "hgcn.RiemannianAdam"),
+    "murp": (dialects.MuRP, ball(1.0), {}, "murp.RiemannianSGD", "murp.RiemannianSGD"),
+    "poincare embeddings": (dialects.PoincareEmbeddings, ball(1.0), {}, None, "poincare_embeddings.RiemannianSGD"),
+    "lorentz embeddings": (dialects.PoincareEmbeddings, hyperboloid(1.0), {"lr": 0.1}, None, "poincare_embeddings.RiemannianSGD"),
+}
+
+
+def gradients(values, step):
+    """Of quartics, with noise by step so that no two are alike; by any framework's arrays."""
+    rng = np.random.default_rng(100 + step)
+    return [4 * (p - 0.2) ** 3 + 0.4 * rng.normal(size=np.shape(p)) for p in values]
+
+
+def run(loop, start, steps):
+    for step in range(start, start + steps):
+        loop.step([torch.as_tensor(g) for g in gradients([p.numpy().copy() for p in loop.params], step)])
+    return [p.numpy().copy() for p in loop.params]
+
+
+def tree(values, cast=jnp.asarray):
+    values = [cast(np.asarray(v)) for v in values]
+    return {"points": values[0], "layer": dict(zip(("kernel", "bias", "scale"), values[1:]))}
+
+
+def follow(tx, state, values, start, steps):
+    params, move = tree(values), jax.jit(tx.update)
+    for step in range(start, start + steps):
+        updates, state = move(tree(gradients(leaves(params), step)), state, params)
+        params = optax.apply_updates(params, updates)
+    return leaves(params), state
+
+
+def leaves(params):
+    return [np.asarray(x) for x in (params["points"], *(params["layer"][name] for name in ("kernel", "bias", "scale")))]
+
+
+def assert_same_path(found, expected, start):
+    for name, x, y, p in zip(PATHS, found, expected, start):
+        way = np.abs(y - p).max()
+        assert way > 1e-3
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-10 * way, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("before", [BEFORE, 0])
+def test_goes_on_as_its_loop_does(name, before):
+    make, (theirs, ours), settings, said, kind = CASES[name]
+    loop = make(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
+    start = run(loop, 0, before)
+    saved = plain(loop.state_dict())
+    manifolds = {"points": ours, "layer": Euclidean()}
+    if before and said is None:
+        entries = [dict(zip(PATHS, (saved["state"].get(i, {}) for i in range(4))))]
+        assert recognised(saved["param_groups"], entries, PATHS[1:]) == kind
+    tx, state = from_torch(saved, params=tree(start), names=PATHS, manifolds=manifolds, optimizer=said if before else kind)
+    if not before and make is dialects.OldGeoopt:
+        return  # a fresh state has no dialect: geoopt 0.5.1's is meant
+    found, _ = follow(tx, state, start, before, AFTER)
+    assert_same_path(found, run(loop, before, AFTER), start)
+
+
+def test_sparse_gradients_are_shortened():
+    """Whether they were sparse is not in a state but in the configuration."""
+    theirs, ours = ball(1.0)
+    loop = Sparse(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01)
+    large = [np.random.default_rng(n).normal(size=p.shape) * 40 for n, p in enumerate(loop.params)]
+    start = [p.numpy().copy() for p in loop.params]
+    configuration = {"name": "poincare_embeddings.RiemannianSGD", "lr": 0.01, "sparse": True}
+    tx, state = from_torch(configuration, params=tree(start), manifolds={"points": ours, "layer": Euclidean()})
+    updates, _ = tx.update(tree(large), state, tree(start))
+    loop.step([torch.as_tensor(g) for g in large])
+    lengths = np.linalg.norm(large[0] / dialects.factor(torch.tensor(start[0]), 1.0).numpy() ** 2, axis=-1)
+    assert lengths.min() < 5 < lengths.max()
+    np.testing.assert_allclose(updates["points"], loop.params[0].numpy() - start[0], rtol=0, atol=1e-15)
+
+
+def test_rows_of_a_transposed_parameter_are_its_columns():
+    theirs, ours = ball(0.7)
+    loop = dialects.HGCN(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None])
+    start = run(loop, 0, BEFORE)
+    saved = plain(loop.state_dict())
+    for name in ("exp_avg", "exp_avg_sq"):
+        saved["state"][1][name] = saved["state"][1][name].T
+    params = tree(start)
+    params["layer"]["kernel"] = params["layer"]["kernel"].T
+    tx, state = from_torch(
+        saved, params=params, names=PATHS, manifolds={"points": ours, "layer": Euclidean()}, last_axes={"layer/kernel": 0}
+    )
+    grads = tree(gradients(start, BEFORE))
+    grads["layer"]["kernel"] = grads["layer"]["kernel"].T
+    updates, _ = tx.update(grads, state, params)
+    end = run(loop, BEFORE, 1)
+    np.testing.assert_allclose(updates["layer"]["kernel"].T, end[1] - start[1], rtol=0, atol=1e-14)
+    with pytest.raises(ValueError, match="layer/kernel differs along a point's axes"):
+        from_torch(saved, params=params, names=PATHS, manifolds={"points": ours, "layer": Euclidean()})
+
+
+def saved_by(make, manifold=None, steps=6, shapes=SHAPES, **settings):
+    theirs = manifold or ball(0.7)[0]
+    loop = make(dialects.tensors(np.random.default_rng(3), theirs, shapes), [theirs, *([None] * len(shapes))], **settings)
+    return loop, plain((run(loop, 0, steps), loop.state_dict())[1])
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        # 48 of four parameters: 48 steps of one, 6 of the other
+        (
+            dialects.OldGeoopt,
+            lambda s: None,
+            "is 48 steps of fully-hyperbolic-nn's RiemannianAdam or 6 of geoopt's until 0.3.1.*say optimizer=",
+        ),
+        (dialects.HGCN, lambda s: [e["exp_avg_sq"].fill(0) for e in s["state"].values()], "say optimizer='RiemannianAdam' or 'hgcn.Riem"),
+        (dialects.OldGeoopt, lambda s: s["param_groups"][0].update(step=47), "hybonet"),
+        (dialects.MuRP, lambda s: None, "'murp.RiemannianSGD' has no other setting than lr"),
+        (dialects.HGCN, lambda s: s["param_groups"][0].update(step=47), "47, not a multiple of 8 .twice its 4 parameters"),
+        (dialects.HGCN, lambda s: s["state"].pop(2), "layer/bias has no state in param_groups.0., whose count goes up twice"),
+        (dialects.HGCN, lambda s: s["state"][0].update(exp_avg=np.full((5, 3), np.nan)), "exp_avg of points is not finite"),
+    ],
+)
+def test_what_the_numbers_leave_open_is_asked(make, change, message):
+    _, saved = saved_by(make)
+    change(saved)
+    params = tree(dialects.tensors(np.random.default_rng(3), ball(0.7)[0], SHAPES))
+    manifolds = {"points": PoincareBall(0.7), "layer": Euclidean()}
+    if message == "hybonet":
+        from_torch(saved, params=params, names=PATHS, manifolds=manifolds)  # no multiple of twice four
+        return
+    with pytest.raises(ValueError, match=message):
+        from_torch(saved, params=params, names=PATHS, manifolds=manifolds)
+
+
+def test_groups_tell_the_dialects_of_a_count_apart():
+    _, one = saved_by(dialects.Hybonet)
+    two = {"state": one["state"], "param_groups": [{**one["param_groups"][0], "params": p} for p in ([0], [1, 2, 3])]}
+    entries = [{PATHS[i]: two["state"][i] for i in g["params"]} for g in two["param_groups"]]
+    two["param_groups"][0]["step"] = two["param_groups"][1]["step"] = 6
+    assert recognised(two["param_groups"], entries, PATHS[1:]) == "hybonet.RiemannianAdam"
+    two["param_groups"][0]["step"], two["param_groups"][1]["step"] = 12, 36
+    assert recognised(two["param_groups"], entries, PATHS[1:]) == "RiemannianAdam"
+    two["param_groups"][1]["step"] = 30
+    with pytest.raises(ValueError, match="which no known optimizer does"):
+        recognised(two["param_groups"], entries, PATHS[1:])
+
+
+def test_a_configuration_may_not_contradict_the_state():
+    _, saved = saved_by(dialects.MiddleGeoopt)
+    entries = [dict(zip(PATHS, saved["state"].values()))]
+    with pytest.raises(ValueError, match="configuration's optimizer is rsgd, the file's settings are those of RiemannianAdam"):
+        recognised(saved["param_groups"], entries, PATHS[1:], said="rsgd")
+    assert recognised(saved["param_groups"], entries, PATHS[1:], said="radam") == "RiemannianAdam"
+    with pytest.raises(ValueError, match=r"optimizer is Adagrad, and param_groups\[0\] has no initial_accumulator_value, lr_decay"):
+        recognised(saved["param_groups"], entries, PATHS[1:], "Adagrad")
+
+
+def test_hgcn_moves_no_points_of_the_hyperboloid():
+    _, saved = saved_by(dialects.HGCN)
+    params = {"points": jnp.ones((5, 3)), "layer": tree(saved["state"][i]["exp_avg"] for i in range(4))["layer"]}
+    with pytest.raises(ValueError, match=r"parameter points is on Lorentz; hgcn\.RiemannianAdam moves points of balls"):
+        from_torch(saved, params=params, names=PATHS, manifolds={"points": Lorentz(1.3), "layer": Euclidean()})
+
+
+def test_rowwise_second_moments_keep_their_axis():
+    x, u = jnp.zeros((3, 4)), jnp.arange(12.0).reshape(3, 4)
+    np.testing.assert_array_equal(torch_dialects.RowwiseEuclidean(axis=0).component_inner(x, u), (u * u).sum(0, keepdims=True))
+    assert torch_dialects.RowwiseEuclidean().component_inner(jnp.zeros(()), jnp.asarray(3.0)) == 9
