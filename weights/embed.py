@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -179,7 +181,8 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
     own_table = checkpoint.settings.get("num_nodes") and (arch == "hgat" or checkpoint.settings.get("trainable_feat"))
     graph = _prepared(checkpoint, data)
     try:
-        found = model.apply(variables, *([x] if arch == "hyptorch" else [None if own_table else x, graph]), method="encode")
+        inputs = [x] if arch == "hyptorch" else [None if own_table else x, graph]
+        found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
         raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
     points = np.asarray(found[0] if isinstance(found, tuple) else found)
@@ -188,11 +191,12 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
 
 def _prepared(checkpoint: Checkpoint, data: GraphData) -> Graph:
     """The graph as the model was trained on it: normalised with loops, or plain edges, to which layers add their loops."""
-    plain = Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if checkpoint.arch not in NORMALIZED:
-        return plain
+        return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if data.graph.weights is not None:
         return data.graph
+    ones = np.ones(data.edges.shape[1], np.float32)
+    plain = Graph.from_edge_index(data.edges, num_nodes=data.num_nodes, weights=ones).undirected()
     return plain if checkpoint.config.get("normalize_adj") in (0, False) else plain.normalized()
 
 
