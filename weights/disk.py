@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.manifolds.models import hyperboloid_to_ball
@@ -42,14 +43,20 @@ def disk(found: Embeddings) -> Disk:
         dim = points.shape[1]
         if dim <= 2:
             return Disk(_inside(np.pad(points, ((0, 0), (0, 2 - dim))), c), c, how)
-        ball, x = PoincareBall(c), jnp.asarray(points)
-        middle = ball.weighted_midpoint(x, reducedim=[0])
-        v = np.asarray(ball.logmap0(ball.mobius_add(-middle, x)))
-        _, sizes, axes = np.linalg.svd(v, full_matrices=False)
-        share = float((sizes[:2] ** 2).sum() / max((sizes**2).sum(), np.finfo(float).tiny))
-        flat = np.asarray(ball.expmap0(jnp.asarray(v @ axes[:2].T)))
+        flat, share = (np.asarray(value) for value in _principal(jnp.asarray(points), jnp.asarray(c)))
     how += f"; {dim} dimensions: two principal directions of the tangent space at the gyro-midpoint, {share:.0%} of the squares"
     return Disk(_inside(flat, c), c, how)
+
+
+@jax.jit
+def _principal(x: Float[Array, "n d"], c: Float[Array, ""]) -> tuple[Float[Array, "n 2"], Float[Array, ""]]:
+    """exp_0(E log_0((-m) (+) x)), and the share of the squares of log_0 that E keeps."""
+    ball = PoincareBall(c)
+    middle = ball.weighted_midpoint(x, reducedim=[0])
+    v = ball.logmap0(ball.mobius_add(-middle, x))
+    squares, axes = jnp.linalg.eigh(v.T @ v)
+    kept = squares[-2:].sum() / jnp.maximum(squares.sum(), jnp.finfo(x.dtype).tiny)
+    return ball.expmap0(v @ axes[:, :-3:-1]), kept
 
 
 def _inside(points: np.ndarray, c: float) -> np.ndarray:
@@ -75,7 +82,7 @@ def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
     figure = Figure(figsize=(INCHES, INCHES))
     axes = figure.add_axes((0.02, 0.05, 0.96, 0.93))
     size = float(np.clip(4000 / max(len(drawn.points), 1), 3, 30))
-    one = {"c": "tab:blue", "cmap": None} if found.labels is None else {}
+    one = {"color": "tab:blue", "cmap": None} if found.labels is None else {}
     plot_disk(drawn.points, found.edges, found.labels, axes, c=drawn.c, s=size, linewidths=0, **one)
     if found.edges is not None:
         axes.collections[0].set_alpha(float(np.clip(3000 / max(found.edges.shape[1], 1), 0.05, 1)))
