@@ -1,4 +1,4 @@
-"""riemannian_adamw: torch's AdamW on flat space, the exact contraction on a ball, and where L2 decay fails."""
+"""riemannian_adamw: its definition by geoopt's operations, torch's AdamW on flat space, and where L2 decay fails."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,18 @@ import optax
 import pytest
 import torch
 
+from parity_tests.optim.option_table import Row, rows_of
+from parity_tests.optim.trajectories import compare, part
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
+
+
+@pytest.mark.parametrize("row", rows_of("AdamW"), ids=str)
+def test_trajectories_equal_the_definition_by_geoopts_operations(row: Row):
+    _, wrong = compare(row, *part(row))
+    assert not wrong, "\n".join(wrong)
 
 
 def test_flat_is_adamw_of_torch():
