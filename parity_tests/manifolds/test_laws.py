@@ -1,0 +1,180 @@
+"""The laws of Riemannian geometry on every manifold, at points, tangents, curvatures and lengths that Hypothesis draws."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+import port_jax.manifolds as pm
+from parity_tests.manifolds import laws
+from parity_tests.manifolds.subjects import SUBJECTS, Subject
+from port_jax.manifolds.base import pytree
+
+LANES = 4
+EXAMPLES = 25
+
+_PROJECTION = "transport is the projection onto the tangent space at the end, as in geoopt; vector_transport holds"
+_NO_LOG = "has no logarithm and no distance, as in geoopt"
+_SIEGEL = {
+    "inverse": "has no exponential and no logarithm, as in geoopt",
+    "length": "has no exponential and no logarithm; test_curvature.py measures integrated geodesics",
+    "geodesic": "has no exponential, as in geoopt",
+    "transport": "transport is the identity, as in geoopt; vector_transport holds",
+}
+_STIEFEL = {"inverse": _NO_LOG, "length": _NO_LOG, "distance": _NO_LOG}
+_SCALED = "the base's, as in geoopt: scale times the gradient in scaled lengths"
+EXCEPTIONS: dict[str, dict[str, str]] = {
+    "Sphere": {"transport": _PROJECTION},
+    "Sphere, intersection": {"transport": _PROJECTION},
+    "Scaled Sphere": {"transport": _PROJECTION, "gradient: along v": _SCALED},
+    "Scaled PoincareBall": {"gradient: along v": _SCALED},
+    "CanonicalStiefel": _STIEFEL
+    | {"retraction: velocity": "geoopt's Cayley transform starts along u + x xᵀu"},
+    "EuclideanStiefel": _STIEFEL | {"transport": _PROJECTION},
+    "BirkhoffPolytope": {
+        "inverse": _NO_LOG,
+        "length": _NO_LOG,
+        "distance": _NO_LOG,
+        "geodesic": "expmap is the retraction, as in geoopt; the metric's exponential has no closed form",
+        "transport": _PROJECTION,
+        "gradient: along v": "as in geoopt without the factor n that the mean in inner asks for",
+    },
+    "UpperHalf riem": _SIEGEL,
+    "BoundedDomain riem": _SIEGEL,
+    "SymmetricPositiveDefinite SM": {"distance: triangle": "a divergence, whose square root is the metric"},
+}
+"""Laws, or equations of one ("law: equation"), that a manifold is not subject to, and why. Each is seen to fail or to be refused."""
+EXACT = ("Euclidean", "Euclidean of numbers", "Lorentz", *(name for name in SUBJECTS if "Exact" in name))
+"""Manifolds whose retraction is documented as the exponential."""
+
+
+def laws_of(name: str) -> tuple[str, ...]:
+    """The laws to evaluate: all that are not refused outright; the two conditional ones where they are due."""
+    subject = SUBJECTS[name]
+    projected = any(law == "transport" for law in EXCEPTIONS.get(name, ()))
+    chosen = subject.laws or tuple(
+        law for law in laws.LAWS if (law != "exact" or name in EXACT) and (law != "vector_transport" or projected)
+    )
+    return tuple(law for law in chosen if not refused(name, law))
+
+
+@functools.cache
+def refused(name: str, law: str) -> bool:
+    """Whether the manifold lacks an operation of the law."""
+    try:
+        jax.eval_shape(functools.partial(laws.errors, SUBJECTS[name], (law,)), *(a[0] for a in arguments(SUBJECTS[name], 0, [0.0], 1, 1)))
+    except NotImplementedError:
+        return True
+    return False
+
+
+@functools.cache
+def compiled(subject: Subject, chosen: tuple[str, ...]):
+    """The chosen laws, mapped over lanes."""
+    return jax.jit(jax.vmap(functools.partial(laws.errors, subject, chosen)))
+
+
+def arguments(subject: Subject, seed: int, exponents: list[float], spread: float, length: float) -> tuple:
+    """Lanes of one draw: a curvature each, and normal numbers."""
+    rng = np.random.default_rng(seed)
+    lanes = len(exponents)
+    noise = rng.standard_normal((2, lanes, 7, *subject.shape))
+    noise = noise[0] + 1j * noise[1] if subject.dtype is complex else noise[0]
+    parameters = np.asarray(subject.signs[:lanes]) * 10.0 ** np.asarray(exponents)
+    return parameters, noise, rng.standard_normal((lanes, 6, 6)), np.full(lanes, float(spread)), np.full(lanes, float(length))
+
+
+def violations(subject: Subject, chosen: tuple[str, ...], draw: tuple) -> dict[str, str]:
+    """The equations that do not hold, each with the worst lane's point."""
+    found, where = compiled(subject, chosen)(*draw)
+    broken = {}
+    for equation, pair in found.items():
+        error, bound = np.asarray(pair).T
+        wrong = ~(error <= bound)
+        if wrong.any():
+            lane = int(np.argmax(np.where(wrong, error / bound, 0)))
+            point = "".join(f"\n    {name} = {np.asarray(a[lane]).tolist()}" for name, a in where.items())
+            broken[equation] = f"{equation}: {error[lane]:.2e} > {bound[lane]:.2e} at parameter {draw[0][lane]:.6g}{point}"
+    return broken
+
+
+def excepted(name: str, equation: str) -> str | None:
+    """The key of the exception that covers an equation."""
+    known = EXCEPTIONS.get(name, {})
+    return next((key for key in (equation, equation.split(":")[0]) if key in known), None)
+
+
+DRAWS = {
+    "seed": st.integers(0, 2**32 - 1),
+    # Curvature, squared radius or scale from 1e-3 to 1e3, another one in each lane.
+    "exponents": st.lists(st.floats(-3, 3), min_size=LANES, max_size=LANES),
+    "spread": st.floats(1e-6, 1.2),
+    "length": st.floats(0, 1),
+}
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_laws(name: str):
+    """Every equation of every law, but for the exceptions, which are seen to be some."""
+    chosen = laws_of(name)
+    lacking = {law for law in SUBJECTS[name].laws or laws.LAWS if refused(name, law)} - {"exact", "vector_transport"}
+    assert lacking <= set(EXCEPTIONS.get(name, {})), f"{name} refuses {lacking}"
+    needed = set(lacking)
+
+    # A failure names its point itself: no search for a smaller one.
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+    @given(**DRAWS)
+    def holds(seed: int, exponents: list[float], spread: float, length: float) -> None:
+        broken = violations(SUBJECTS[name], chosen, arguments(SUBJECTS[name], seed, exponents, spread, length))
+        keys = {equation: excepted(name, equation) for equation in broken}
+        needed.update(key for key in keys.values() if key)
+        wrong = [text for equation, text in broken.items() if keys[equation] is None]
+        assert not wrong, f"{name}: " + "\n".join(wrong)
+
+    holds()
+    assert needed == set(EXCEPTIONS.get(name, {})), f"exceptions without need: {set(EXCEPTIONS[name]) - needed}"
+
+
+def broken(base: type, **methods) -> type:
+    """A manifold with one operation replaced."""
+    return pytree(type("Broken", (base,), methods))
+
+
+def _sphere(**methods):
+    return "Sphere", broken(pm.Sphere, __init__=pm.Sphere.__init__, **methods)
+
+
+def _ball(**methods):
+    return "PoincareBall", broken(pm.PoincareBall, **methods)
+
+
+PLANTED = {
+    "inner": _sphere(inner=lambda m, x, u, v=None, *, keepdim=False: jnp.sum(u * jnp.roll(u if v is None else v, 1), -1, keepdims=keepdim)),
+    "projection": _sphere(proju=lambda m, x, u: u - 2 * jnp.sum(x * u) * x),
+    "inverse": _sphere(logmap=lambda m, x, y: pm.Sphere.projx(m, pm.Sphere.logmap(m, x, y))),
+    "length": _ball(dist=lambda m, x, y, *, keepdim=False: pm.PoincareBall(1.0).dist(x, y, keepdim=keepdim)),
+    "geodesic": _sphere(expmap=lambda m, x, u: m.retr(x, u)),
+    "retraction": _sphere(retr=lambda m, x, u: m.projx(x + u + jnp.sum(x) * u)),
+    "exact": _sphere(),
+    "transport": _ball(transp=lambda m, x, y, v: v * m.lambda_x(x, keepdim=True) / m.lambda_x(y, keepdim=True)),
+    "vector_transport": _sphere(transp=lambda m, x, y, v: m.proju(x, v)),
+    "gradient": _sphere(egrad2rgrad=lambda m, x, u: 2 * m.proju(x, u)),
+    "distance": _ball(dist=lambda m, x, y, *, keepdim=False: pm.PoincareBall.dist2(m, x, y, keepdim=keepdim)),
+    "symmetry": _sphere(dist=lambda m, x, y, *, keepdim=False: jnp.max(jnp.abs(x - y))),
+}
+
+
+@pytest.mark.parametrize("law", laws.LAWS)
+def test_a_planted_error_is_seen(law: str):
+    """A law that its planted error does not break tests nothing; the sound manifold is tested above."""
+    name, manifold = PLANTED[law]
+    parameters = {"PoincareBall": manifold, "Sphere": lambda p: manifold()}
+    subject = replace(SUBJECTS[name], build=parameters[name])
+    assert violations(subject, (law,), arguments(subject, 3, [-0.5, 0.3, 1.0, -1.0], 0.8, 0.6))
