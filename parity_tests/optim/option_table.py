@@ -26,6 +26,9 @@ class Row(NamedTuple):
     optimizer: str
     options: Mapping[str, Any]
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.options.items())
+
 
 class Kind(NamedTuple):
     """theirs(parameters, options), ours(options, manifolds); moments: torch's key -> the field of our state.

@@ -214,14 +214,13 @@ def main(optimizers: Iterable[str]) -> int:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         results, wrong = compare(row, max(SNAPSHOTS))
-        missed += [f"{row}: {line}" for line in wrong]
+        missed += [f"{row.optimizer}, {row}: {line}" for line in wrong]
         for t in SNAPSHOTS:
             these = [r for r in results if r.steps == t]
             first, second = max(these, key=lambda r: r.error), max(these, key=lambda r: r.error32 / r.gate32)
             beyond = [r for r in these if r.error32 > r.gate32]
-            options = ", ".join(f"{k} {v}" for k, v in row.options.items())
             print(
-                f"| {row.optimizer} | {options} | {t} | {len(these)} | {first.error:.0e} | {first.space} "
+                f"| {row.optimizer} | {row} | {t} | {len(these)} | {first.error:.0e} | {first.space} "
                 f"| {second.error32 / second.gate32:.2f} | {second.space} | {len(beyond)} "
                 f"| {max((r.ours / r.theirs for r in beyond), default=0):.2f} |",
                 flush=True,

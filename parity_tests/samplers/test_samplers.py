@@ -9,7 +9,15 @@ import scipy.integrate
 import scipy.stats
 import torch
 
-from port_jax.manifolds import Euclidean, PoincareBall, PoincareBallExact, SphereProjectionExact
+from port_jax.manifolds import (
+    Euclidean,
+    PoincareBall,
+    PoincareBallExact,
+    ProductManifold,
+    Scaled,
+    SphereProjectionExact,
+    StereographicExact,
+)
 from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.samplers import rhmc, rsgld, sample, sgrhmc
 
@@ -90,6 +98,28 @@ def test_law_on_a_curved_plane(name, manifold):
     mean, error = square.mean(), square.mean(1).std(ddof=1) / np.sqrt(CHAINS)
     assert abs(mean - expected) < 4 * error + room, (mean, expected, error)
     assert error < 0.03 * expected
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_law_on_products_and_scaled_manifolds(name):
+    """A ball and a plane side by side, each with its own law; a ball seen from 1.5 times as far has 1/1.5^2 of the curvature."""
+    pair = ProductManifold((StereographicExact(-1.7), 2), (Euclidean(1), 2))
+    far = Scaled(PoincareBallExact(1.7), 1.5)
+    start = {"pair": jnp.array([0.1, -0.2, 0.3, 0.0]), "far": jnp.array([0.1, -0.2])}
+
+    def squares(p):
+        ball, flat = pair.unpack_tensor(p["pair"])
+        origin = jnp.zeros(2)
+        return jnp.stack([BALL.dist2(origin, ball), jnp.sum(flat**2), far.dist2(origin, p["far"])])
+
+    sampler = MAKE[name](lambda p: -jnp.sum(squares(p)) / (2 * SIGMA**2), {"pair": pair, "far": far})
+    found = chains(sampler, start, 50, 20, {"rsgld": 10}.get(name, 1))
+    square = np.asarray(jax.vmap(jax.vmap(squares))(found.params)).mean(1)
+    expected = np.array([radial(-1.7), 2 * SIGMA**2, radial(-1.7 / 1.5**2)])
+    mean, error = square.mean(0), square.std(0, ddof=1) / np.sqrt(CHAINS)
+    room = 0.0 if name == "rhmc" else 0.04 * expected
+    assert np.all(np.abs(mean - expected) < 4 * error + room), (mean, expected, error)
+    assert np.all(error < 0.03 * expected)
 
 
 def test_geoopt_on_the_ball_has_another_law():

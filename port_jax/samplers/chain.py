@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from port_jax.manifolds.base import Manifold
+from port_jax.manifolds.product import ProductManifold
+from port_jax.manifolds.scaled import Scaled
 from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.optim import trees
 
@@ -63,7 +65,8 @@ def found_reversible(manifolds: trees.Manifolds, params: PyTree[Array]) -> list[
         if not manifold.reversible:
             raise ValueError(
                 f"parameter {trees.show(path)} is on {type(manifold).__name__}, whose retraction is not reversible; "
-                "samplers take Euclidean, CanonicalStiefel and the Exact forms, for instance PoincareBallExact"
+                "samplers take Euclidean, CanonicalStiefel, the Exact forms, for instance PoincareBallExact, and Scaled and "
+                "products of these"
             )
     return found
 
@@ -82,8 +85,13 @@ def velocity(manifold: Manifold, point: Array, noise: Array) -> Array:
 
     On a conformal metric A is a multiple a of the tangent projection, and its root is A / sqrt(a) with
     a = <A n, A n> / <n, A n> in ambient products. On the canonical Stiefel metric A has the eigenvalues 0, 1, 2, and
-    the root is the polynomial through their roots.
+    the root is the polynomial through their roots. On products it is taken part by part; `Scaled` measures tangent vectors
+    as its base does.
     """
+    if isinstance(manifold, Scaled):
+        return velocity(manifold.base, point, noise)
+    if isinstance(manifold, ProductManifold):
+        return manifold.pack_point(*map(velocity, manifold.manifolds, *map(manifold.unpack_tensor, (point, noise))))
     mapped = manifold.egrad2rgrad(point, noise)
     if isinstance(manifold, CanonicalStiefel):
         twice = manifold.egrad2rgrad(point, mapped)
@@ -95,13 +103,25 @@ def velocity(manifold: Manifold, point: Array, noise: Array) -> Array:
     return mapped * jnp.where(some, jnp.sqrt(along / jnp.where(some, length, 1)), 0)
 
 
+def gradient(manifold: Manifold, point: Array, grad: Array) -> Array:
+    """The Riemannian gradient r: <r, u> is the derivative along exp_point(t u).
+
+    On `Scaled` that curve is as many times slower as lengths are longer, which its egrad2rgrad, the base's, does not know.
+    """
+    if isinstance(manifold, Scaled):
+        return gradient(manifold.base, point, grad) / jnp.asarray(manifold.scale, point.dtype)
+    if isinstance(manifold, ProductManifold):
+        return manifold.pack_point(*map(gradient, manifold.manifolds, *map(manifold.unpack_tensor, (point, grad))))
+    return manifold.egrad2rgrad(point, grad)
+
+
 def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: Any) -> Callable[..., Any]:
     """From points to the logarithm of the density and its Riemannian gradients."""
     value_and_grad = jax.value_and_grad(lambda points: log_prob(structure.unflatten(points)))
 
     def evaluated(points: Sequence[Array]) -> tuple[Float[Array, ""], list[Array]]:
         value, grads = value_and_grad(list(points))
-        return value, [m.egrad2rgrad(p, g) for m, p, g in zip(manifolds, points, grads, strict=True)]
+        return value, [gradient(m, p, g) for m, p, g in zip(manifolds, points, grads, strict=True)]
 
     return evaluated
 
