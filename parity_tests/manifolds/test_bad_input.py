@@ -32,7 +32,7 @@ CONSTRUCTORS = {
     "UpperHalf, weights": (lambda: pm.UpperHalf("wsum", 2, np.ones(3)), "weights have shape (3,); rank=2 needs (2,)"),
     "ProductManifold, none": (lambda: pm.ProductManifold(), "no factor is given; pass pairs (manifold, shape of a point)"),
     "ProductManifold, shape": (lambda: pm.ProductManifold((pm.Stiefel(), (2, 3))), "as many rows as columns"),
-    "StereographicProductManifold": (lambda: pm.StereographicProductManifold((pm.Lorentz(), 3)), "factor 0 is Lorentz; every factor has to be"),
+    "StereographicProductManifold": (lambda: pm.StereographicProductManifold((pm.Lorentz(), 3)), "factor 0 is Lorentz; every factor has"),
     "Scaled, sign": (lambda: pm.Scaled(pm.Sphere(), -2.0), "Scaled(scale=-2.0): scale must be finite and positive"),
     "Scaled, zero": (lambda: pm.Scaled(pm.Sphere(), 0), "it multiplies distances"),
 }

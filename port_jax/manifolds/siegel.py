@@ -38,6 +38,9 @@ class SiegelManifold(Manifold):
 
         riem  √Σ vᵢ²     fone  Σ vᵢ     finf  vₙ     fmin  Σ 2 (i - 1) vᵢ     wsum  Σ max(wᵢ, 0) vᵢ
 
+    riem and fone are analytic where singular values coincide. finf, fmin and wsum with unequal weights have a kink there: their
+    gradients are subgradients, and second derivatives do not exist, and are not finite.
+
     fmin and wsum need `rank` n ≥ 2; wsum's `weights` are a leaf, all 1 at first. fmin has geoopt's weights 0, 2, …, 2n - 2.
     There is no exponential and no logarithm, and transport is the identity, as in geoopt.
 
@@ -92,10 +95,15 @@ class SiegelManifold(Manifold):
             gram = jnp.conj(transpose(half_sinh)) @ half_sinh
             result = jnp.sum(jnp.real(extract_diag(sym_funcm(gram, _four_arsinh_squared))), -1)
             result = result if squared else trig.sqrt_or_zero(result)
+        elif self.metric is SiegelMetricType.FINSLER_ONE:
+            # A function of [[0, A], [Aᴴ, 0]], whose eigenvalues are ±σ: differentiable where σ coincide, and without squares.
+            adjoint = jnp.conj(transpose(half_sinh))
+            dilation = block_matrix([[jnp.zeros_like(adjoint), half_sinh], [adjoint, jnp.zeros_like(adjoint)]])
+            result = jnp.sum(jnp.real(extract_diag(sym_funcm(dilation, _arsinh_of_size))), -1)
+            result = result**2 if squared else result
         else:
             v = 2 * jnp.arcsinh(_singular_values(half_sinh)[..., ::-1])
             result = {
-                SiegelMetricType.FINSLER_ONE: lambda: jnp.sum(v, -1),
                 SiegelMetricType.FINSLER_INFINITY: lambda: v[..., -1],
                 SiegelMetricType.FINSLER_MINIMUM: lambda: jnp.sum(2.0 * jnp.arange(v.shape[-1], dtype=v.dtype) * v, -1),
                 SiegelMetricType.WEIGHTED_SUM: lambda: jnp.sum(jax.nn.relu(jnp.asarray(self.weights, v.dtype)) * v, -1),
@@ -187,6 +195,11 @@ def _four_arsinh_squared(s: Number) -> Number:
     return jnp.where(
         near, 4 * small * trig.arsin_ratio(-small) ** 2, 4 * jnp.arcsinh(jnp.sqrt(jnp.where(near, 1, s))) ** 2
     )
+
+
+def _arsinh_of_size(t: Number) -> Number:
+    """arsinh |t|, with derivative 0 at t = 0."""
+    return jnp.arcsinh(t * jnp.sign(t))
 
 
 def _singular_values(a: Matrix) -> Float[Array, "*batch n"]:
