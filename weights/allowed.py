@@ -11,7 +11,7 @@ import numpy as np
 from weights.bounds import checked_key
 from weights.dtypes import ALIASES, NUMPY, STORAGES
 from weights.errors import Refused, Unreadable
-from weights.standins import Buildable, DefaultDict, Known, Name, Record, Size
+from weights.standins import Buildable, Counts, DefaultDict, Known, Name, Record, Size
 from weights.tensors import Storage, Tensor, checked
 
 # Modules that give a pickle power over the machine: no model holds a reference to them.
@@ -227,7 +227,7 @@ def _table() -> dict[str, Known]:
     put("_codecs.encode", _encode)
     put("collections.OrderedDict", _ordered, OrderedDict)
     put("collections.defaultdict", DefaultDict)
-    put("collections.Counter", lambda items=(): dict(items), dict)
+    put("collections.Counter", Counts, Counts)
     put("argparse.Namespace", None, _record("argparse", "Namespace"))
     for name in ("Namespace", "SimpleNamespace"):
         put(f"types.{name}", _record("types", name), _record("types", name))

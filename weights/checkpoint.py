@@ -24,6 +24,7 @@ from weights.reader import read
 from weights.sections import Sections
 from weights.settings import Settings
 from weights.source import Source
+from weights.tensors import buffer
 
 TREE = "tree"
 CODE = dict.fromkeys(("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "gil"), "hgcn") | {
@@ -121,7 +122,10 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
 def leaf_of(array: np.ndarray) -> Any:
     """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
     if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
-        # Without a copy where the bytes are aligned; else done before the next one, so that few are in memory twice.
+        if not array.flags.c_contiguous or array.ctypes.data % 64:  # which jax would copy, and keep the original for a while
+            aligned = buffer(array.nbytes).view(array.dtype).reshape(array.shape)
+            aligned[...] = array
+            array = aligned
         return jax.device_put(array).block_until_ready()
     return np.array(array)
 
@@ -165,6 +169,8 @@ def _matched(table: Architecture | None, parts: Sections, settings: Settings) ->
             )
         return None, convert.tie_repeats(parts.tensors, tree_model.entries(parts.tensors, _moved(parts)))
     table.settle(Found(parts.tensors, settings.config), settings)
+    if settings.given.get("curvature") is not None and "curvature" not in settings.values:
+        raise Usage(f"the curvatures of {table.name} are in the file", "Leave --curvature out (curvature=...)")
     rules = table.rules(settings.values)
     try:
         model = table.build(settings.values)
@@ -186,7 +192,7 @@ def _moved(parts: Sections) -> set[str]:
         keys, _ = names.keys_by_index(raw["param_groups"], listed, every, parts.tensors, parts.prefix, None, None)
     except ConversionError:
         return set()
-    return {key for index, key in keys.items() if raw["state"].get(index)}
+    return {key for index, key in keys.items() if optimizers.begun(raw["state"].get(index))}
 
 
 def _manifolds(table: Architecture | None, model: Any, parts: Sections, entries: Sequence[Entry], params: dict,

@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 from weights.dtypes import STORAGE_OF
-from weights.standins import DefaultDict, Known, Name, Record, Size
+from weights.standins import Counts, DefaultDict, Known, Name, Record, Size
 from weights.tensors import Storage, Tensor
 
 # numpy's own module path, which old and new numpy both find.
@@ -116,6 +116,10 @@ class Pickler:
             self.remember(value)
 
     def dict_(self, value: dict) -> None:
+        if isinstance(value, Counts):
+            self.call("collections", "Counter", (dict(value),))
+            self.remember(value)
+            return
         if isinstance(value, OrderedDict):
             self.global_("collections", "OrderedDict")
             self.out += b")R"

@@ -13,7 +13,7 @@ import numpy as np
 from weights.convert import same_bits
 from weights.dtypes import NUMPY
 from weights.errors import Unmatched, Unreadable
-from weights.standins import DefaultDict, Known, Name, Record, Size
+from weights.standins import Counts, DefaultDict, Known, Name, Record, Size
 from weights.tensors import Storage, Tensor, contiguous_stride, window
 
 Values = Callable[[Tensor], np.ndarray]
@@ -188,7 +188,7 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         if isinstance(value, DefaultDict):
             return ["default", [[node(k), node(v)] for k, v in value.items()], node(value.factory)]
         if isinstance(value, dict):
-            return ["dict", [[node(k), node(v)] for k, v in value.items()]]
+            return ["counts" if isinstance(value, Counts) else "dict", [[node(k), node(v)] for k, v in value.items()]]
         for kind in _SEQUENCES:
             if type(value) is _SEQUENCES[kind]:
                 return [kind, [node(v) for v in (sorted(value, key=repr) if "set" in kind else value)]]
@@ -240,8 +240,8 @@ def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
             store, dtype, shape, stride, offset, grad, role, cls, manifold = rest
             made[number] = Tensor(storages[store], dtype, tuple(shape), tuple(stride), offset, grad, role, None, cls)
             made[number].manifold = value(manifold)
-        elif kind in ("ordered", "default", "dict"):
-            made[number] = {"ordered": OrderedDict, "default": DefaultDict, "dict": dict}[kind]()
+        elif kind in ("ordered", "default", "dict", "counts"):
+            made[number] = {"ordered": OrderedDict, "default": DefaultDict, "dict": dict, "counts": Counts}[kind]()
             made[number].update((value(k), value(v)) for k, v in rest[0])
             if kind == "ordered":
                 vars(made[number]).update(value(rest[1]))

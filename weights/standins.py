@@ -75,6 +75,10 @@ class Size(tuple):
     """A torch.Size."""
 
 
+class Counts(dict):
+    """A collections.Counter."""
+
+
 class DefaultDict(dict):
     """A collections.defaultdict, its factory kept for writing."""
 

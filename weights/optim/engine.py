@@ -11,7 +11,7 @@ import numpy as np
 from weights.convert import Entry
 from weights.errors import ConversionError, Unmatched
 from weights.optim import names, schedule
-from weights.optim.plan import REMEDY, Choice, Manifolds, Plan, build, choose, last_axis, path_of, plain
+from weights.optim.plan import REMEDY, Choice, Manifolds, Plan, begun, build, choose, last_axis, path_of, plain
 from weights.optim.saving import save, uneven
 from weights.tensors import Tensor
 
@@ -56,12 +56,12 @@ def _translated(choice: Choice, params: dict, manifolds: Manifolds, listed: list
     kind = recognised(settings, trained, torch_side.flat_paths(params, manifolds), choice.name, choice.said, choice.code)
     if KINDS[kind].riemannian and manifolds is None:
         raise ValueError(f"{kind} moves points, and no manifolds are known: give manifolds=")
-    fresh = not any(numbers.values())
+    fresh = not any(begun(entry) for entry in numbers.values())
     members, still = [], []
     for group, own in zip(settings, trained, strict=True):
         kept = keeps_buffers(kind, settled(kind, group, strict=False)) and not fresh
-        members.append([path for path, entry in own.items() if entry or not kept])
-        still += [path for path, entry in own.items() if not entry and kept]
+        members.append([path for path, entry in own.items() if begun(entry) or not kept])
+        still += [path for path, entry in own.items() if kept and not begun(entry)]
     axes = {path_of(e): axis for e in found.values() if e.path and (axis := _axis(kind, e)) is not None}
     own = [{path: all_[path] for path in paths} for all_, paths in zip(trained, members, strict=True)]
     made = torch_side.translated(kind, settings, members, own, last_axes=axes)
@@ -90,7 +90,9 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
     from port_jax.optim.torch_optimizers import KINDS
 
     known = {name for kind in KINDS.values() for name in (*kind.buffers, *kind.ignored)}
-    if state and entry.role != "parameter":
+    if entry.role != "parameter":
+        if not begun(state):
+            return {}
         raise Unmatched(
             f"the optimizer has state for {entry.key!r}, which is fixed",
             "Set learnable_curvature in the configuration, if it was trained",
@@ -115,4 +117,4 @@ def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Plan", "build", "choose", "load", "save", "uneven"]
+__all__ = ["Choice", "Plan", "begun", "build", "choose", "load", "save", "uneven"]

@@ -118,6 +118,11 @@ def last_axis(entry: Entry) -> int | None:
     raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axis for the last one of torch, along which its optimizer sums", REMEDY)
 
 
+def begun(state: Mapping[str, Any] | None) -> bool:
+    """Whether a parameter has been trained: torch's Adagrad keeps a state of every one from the start."""
+    return bool(state) and not ("sum" in state and plain(state.get("step", 0)) == 0)
+
+
 def plain(value: Any) -> Any:
     """A setting as JSON has it; tensors of one number as that number."""
     if isinstance(value, Tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: M
             old = raw["state"].get(index, {})
             path = path_of(entry) if entry.path else ""
             if path not in plan.parts[held]:
-                written[index] = dict(old)
+                written[index] = {name: from_array(kept[id(value)]) if id(value) in kept else value for name, value in old.items()}
                 continue
             own[index] = int(np.asarray(count)) if searched else tally.get(path, 0)
             untouched = not old and not own[index] and not any(np.any(np.asarray(v[path])) for v in values.values())
@@ -48,17 +49,20 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: M
 
 
 def uneven(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry]) -> list[Tensor]:
-    """The tensors of which the state holds one number for several, and which are not equal bit by bit along them: they are kept,
-    for a lossless return."""
+    """The tensors that the state does not hold, which are kept for a lossless return: of parameters that stand still, and those
+    of which it holds one number for several that are not equal bit by bit."""
     by_key = {entry.key: entry for entry in entries}
     found = []
     for number, indexes in enumerate(plan.listed[: len(plan.parts)]):
         _, values = _held(plan, state, number)
         for index in indexes:
             entry = by_key[plan.keys[index]]
+            if not entry.path or path_of(entry) not in plan.parts[number]:
+                found += [value for value in raw["state"].get(index, {}).values() if isinstance(value, Tensor)]
+                continue
             for name, tree in values.items():
                 tensor = raw["state"].get(index, {}).get(name)
-                if entry.path and isinstance(tensor, Tensor) and (held := tree.get(path_of(entry))) is not None:
+                if isinstance(tensor, Tensor) and (held := tree.get(path_of(entry))) is not None:
                     shape = forward_shape(entry)
                     if np.shape(held) != shape and not same_bits(
                         np.array(np.broadcast_to(np.asarray(held), shape)), np.array(entry.layout.forward(tensor.array()))
@@ -104,6 +108,8 @@ def _written(old: Mapping, entry: Entry, path: str, values: Mapping[str, Mapping
         if isinstance(before, Tensor) and before.dtype != str(back.dtype):
             raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; the file has {before.dtype}", "Keep the state's types")
         new[name] = from_array(back)
+        if isinstance(before, Tensor):
+            new[name] = replace(new[name], requires_grad=before.requires_grad)
     return new
 
 
