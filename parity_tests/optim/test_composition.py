@@ -14,8 +14,8 @@ import torch
 from flax import linen as nn
 from flax import nnx
 
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
-from port_jax.optim import riemannian_adam, riemannian_sgd
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, UpperHalf
+from port_jax.optim import riemannian_adam, riemannian_line_search, riemannian_sgd
 
 C = 0.7
 BALL = PoincareBall(C)
@@ -157,6 +157,31 @@ def test_schedules_and_injected_hyperparameters_give_the_same_steps():
     assert distance(run_linen(injected(schedule, manifolds=lambda p: MANIFOLDS)), plain) < 1e-9
     momentum = optax.inject_hyperparams(riemannian_sgd)(0.01, momentum=0.9, stabilize=2, manifolds=MANIFOLDS)
     assert distance(run_linen(momentum), run_linen(riemannian_sgd(0.01, 0.9, stabilize=2, manifolds=MANIFOLDS))) < 1e-9
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "armijo", "wolfe"])
+def test_conjugate_gradients_of_jax_descend_in_siegel_space(name: str):
+    """As optax asks of complex parameters: the conjugate of jax.grad is torch's gradient, and goes down."""
+    space = UpperHalf()
+    start, goal = (space.random(jax.random.key(n), 3, 2, 2, dtype=jnp.complex128) for n in (1, 2))
+    tx = {
+        "adam": lambda: riemannian_adam(0.02, manifolds=space),
+        "sgd": lambda: riemannian_sgd(0.02, manifolds=space),
+    }.get(name, lambda: riemannian_line_search(name, {"c2": 0.3} if name == "wolfe" else None, manifolds=space))()
+    update = optax.with_extra_args_support(tx).update
+
+    def loss(z: jax.Array) -> jax.Array:
+        return jnp.sum(space.dist2(z, goal))
+
+    def step(carry: Any, _: None) -> Any:
+        z, state = carry
+        value, grad = jax.value_and_grad(loss)(z)
+        updates, state = update(jnp.conj(grad), state, z, value=value, value_fn=loss)
+        return (z + updates, state), value
+
+    (end, _), values = jax.jit(lambda: jax.lax.scan(step, (start, tx.init(start)), length=200))()
+    assert float(loss(end)) < 1e-2 * float(values[0])
+    assert space.check_point_on_manifold(end)
 
 
 def test_nnx_through_the_bridge_equals_linen():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from parity_tests.optim.option_table import Row, rows_of
 from parity_tests.optim.trajectories import compare, part
-from port_jax.manifolds import PoincareBall
+from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.optim import RowGradients, riemannian_adam, sparse_riemannian_adam, sparse_riemannian_sgd
 
 ROWS, D = 12, 4
@@ -55,16 +56,32 @@ def test_padding_and_unsorted_duplicates_change_nothing():
     assert int((state.nu > 0).sum()) == 2
 
 
-def test_tables_are_updated_in_place_at_the_cost_of_the_rows():
-    """The compiled step aliases each table to its result and holds no second one."""
-    rows, n = 200_000, 8
-    table = jnp.zeros((rows, D), jnp.float32)
-    tx = sparse_riemannian_adam(0.1, manifolds=PoincareBall(K))
-    grads = RowGradients(jnp.arange(n), jnp.ones((n, D), jnp.float32))
-    compiled = jax.jit(tx.step, donate_argnums=(0, 1)).lower(table, tx.init(table), grads).compile()
-    memory = compiled.memory_analysis()
-    assert memory.alias_size_in_bytes >= rows * (2 * D + 1) * 4
-    assert memory.temp_size_in_bytes < rows
+TABLES = {
+    "adam": (lambda: sparse_riemannian_adam(0.1, manifolds=PoincareBall(K)), 2),
+    "adam, amsgrad": (lambda: sparse_riemannian_adam(0.1, amsgrad=True, manifolds=PoincareBall(K)), 2),
+    "sgd": (lambda: sparse_riemannian_sgd(0.1, 0.9, manifolds=Lorentz(K)), 2),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_ten_million_rows_are_updated_in_place_at_the_cost_of_the_batch(name: str):
+    """The step compiled for tables of 10^7 x 16 aliases each to its result, holds nothing of their size, copies none of
+    them, and computes exactly as much as that for 10^4 rows."""
+    make, tables = TABLES[name]
+    tx, n, d = make(), 64, 16
+
+    def compiled(rows: int) -> Any:
+        table = jax.ShapeDtypeStruct((rows, d), jnp.float32)
+        grads = RowGradients(jax.ShapeDtypeStruct((n,), jnp.int32), jax.ShapeDtypeStruct((n, d), jnp.float32))
+        state = jax.eval_shape(tx.init, table)
+        return jax.jit(tx.step, donate_argnums=(0, 1)).lower(table, state, grads).compile()
+
+    large, small = compiled(10**7), compiled(10**4)
+    memory = large.memory_analysis()
+    assert memory.alias_size_in_bytes >= 10**7 * tables * d * 4
+    assert memory.temp_size_in_bytes < 2**20
+    assert not re.search(r"= f32\[10000000,\d+\]\S* (copy|add|multiply|select)\(", large.as_text())
+    assert large.cost_analysis()["flops"] == small.cost_analysis()["flops"]
 
 
 @pytest.mark.parametrize(

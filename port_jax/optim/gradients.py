@@ -17,7 +17,7 @@ from port_jax.optim import trees
 
 def flat(manifold: Manifold, point: Array, tangent: Array) -> Array:
     """The covector v -> <tangent, v>_point: an ambient gradient g with egrad2rgrad(point, g) = tangent."""
-    return jax.grad(lambda v: jnp.sum(jnp.real(manifold.inner(point, tangent, v))))(tangent)
+    return jnp.conj(jax.grad(lambda v: jnp.sum(jnp.real(manifold.inner(point, tangent, v))))(tangent))
 
 
 def carry(manifold: Manifold, start: Array, end: Array, grad: Array) -> Array:

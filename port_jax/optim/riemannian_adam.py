@@ -70,6 +70,7 @@ def riemannian_adam(
         raw_eps: eps is added to sqrt(v) before the bias correction, the root is (sqrt(v) + eps) / sqrt(1 - b2^t), as in
             geoopt until 0.3.1.
 
+    Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as torch has them: the conjugate of jax.grad's.
     Gradients may be None: such a parameter and its state stay (unless stabilised), its update is zero. NaN and infinite
     gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32.
 

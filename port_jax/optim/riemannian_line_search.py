@@ -200,7 +200,8 @@ def riemannian_line_search(
             points = [m.projx(q) for m, (q, _) in zip(ms, ends, strict=True)]
             carried = [m.proju(q, t) for m, q, (_, t) in zip(ms, points, ends, strict=True)]
             phi, grads = jax.value_and_grad(objective)(points)
-            there = [m.egrad2rgrad(q, r) for m, q, r in zip(ms, points, grads, strict=True)]
+            # complex ones as `update` takes them
+            there = [m.egrad2rgrad(q, jnp.conj(r)) for m, q, r in zip(ms, points, grads, strict=True)]
             return phi, inner(there, carried, points)
 
         start = objective(ps) if value is None else jnp.asarray(value).astype(number)
