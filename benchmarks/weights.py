@@ -64,7 +64,7 @@ def measured(work: str, source: Path, target: Path) -> dict[str, float]:
 
 
 def job(work: str, source: str, target: str) -> dict[str, float]:
-    """Does the work in this process. The peak is the kernel's VmHWM, which counts this process alone."""
+    """Does the work in this process."""
     if work == "torch":
         import torch
 
@@ -82,9 +82,12 @@ def job(work: str, source: str, target: str) -> dict[str, float]:
             weights.load(source, arch="tree").save(target)
         else:
             weights.export(source, target)
-    seconds = time.perf_counter() - start
-    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-    return {"seconds": seconds, "peak_mib": peak / 1024}
+    return {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
+
+
+def peak_mib() -> float:
+    """The largest memory of this process so far, libraries included: the kernel's VmHWM, which children do not inherit."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 if __name__ == "__main__":

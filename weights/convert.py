@@ -123,13 +123,13 @@ def to_torch(
             "Export variables of the same model",
         )
 
-    def value(key: str) -> np.ndarray:
+    def value(key: str) -> np.ndarray:  # not by recursion: a function that holds itself keeps the arrays until a collection
         entry = by_key[key]
-        if entry.role == "tied":
+        while entry.role == "tied":
             assert entry.tied is not None
-            return value(entry.tied)
+            entry = by_key[entry.tied]
         if entry.role == "constant":
-            return constants[key]
+            return constants[entry.key]
         array = inverse(entry, np.asarray(flat[str(entry.path)]), str(entry.path))
         return array if array.dtype == _numpy(entry.dtype) else _recast(array, entry)
 

@@ -21,8 +21,8 @@ from weights import ConversionError
 SLOW = 20.0
 
 
-def seeds(folder: Path) -> list[bytes]:
-    """Files of every format, small."""
+def seeds(folder: Path) -> list[tuple[str, bytes]]:
+    """Files of every format, small, with how each is read."""
     net, opt = trained()
     tree = {"model": net.state_dict(), "optimizer": opt.state_dict(), "epoch": 3, "args": {"lr": 0.1}}
     files = []
@@ -31,9 +31,16 @@ def seeds(folder: Path) -> list[bytes]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 torch.save(content, folder / "seed.pth", _use_new_zipfile_serialization=zipped)
-            files.append((folder / "seed.pth").read_bytes())
+            files.append(("load", (folder / "seed.pth").read_bytes()))
     safetensors.numpy.save_file({k: v.numpy() for k, v in net.state_dict().items()}, folder / "seed.safetensors")
-    return [*files, (folder / "seed.safetensors").read_bytes()]
+    files.append(("load", (folder / "seed.safetensors").read_bytes()))
+    torch.save(tree, folder / "seed.pth")
+    for name in ("seed.npz", "converted.safetensors"):
+        weights.load(folder / "seed.pth", arch="tree", manifolds={"emb": PoincareBall(0.7)}).save(folder / name)
+        files.append(("restore", (folder / name).read_bytes()))
+    for path in folder.iterdir():
+        path.unlink()
+    return files
 
 
 def mutated(data: bytes, random: np.random.Generator) -> bytes:
@@ -60,10 +67,11 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
     return bytes(out)
 
 
-def attempt(path: Path) -> str:
-    """What became of a file: "read", or the kind of error; anything else is raised."""
+def attempt(path: Path, way: str = "load") -> str:
+    """What became of a file by `weights.load` or `weights.restore`: "read", or the kind of error; anything else is raised."""
     try:
-        ckpt = weights.load(path, arch="tree", manifolds={"emb": PoincareBall(0.7)})
+        given = {"arch": "tree", "manifolds": {"emb": PoincareBall(0.7)}}
+        ckpt = weights.restore(path) if way == "restore" else weights.load(path, **given)
     except ConversionError as error:
         if not str(error).startswith(str(path)) or not error.remedy:
             raise RuntimeError(f"a message without file or remedy: {error}") from error
@@ -81,11 +89,11 @@ def main(count: int = 10_000, seed: int = 0, quiet: bool = False) -> dict[str, i
         files = seeds(folder)
         path = folder / "fuzzed.pth"
         for number in tqdm(range(count), disable=quiet or not sys.stderr.isatty()):
-            data = mutated(files[int(random.integers(0, len(files)))], random)
-            path.write_bytes(data)
+            way, data = files[int(random.integers(0, len(files)))]
+            path.write_bytes(mutated(data, random))
             start = time.process_time()
             try:
-                kind = attempt(path)
+                kind = attempt(path, way)
             except BaseException:
                 print(f"mutation {number} of seed {seed} crashes the reader", file=sys.stderr)
                 raise
@@ -93,7 +101,7 @@ def main(count: int = 10_000, seed: int = 0, quiet: bool = False) -> dict[str, i
                 f"mutation {number} of seed {seed} takes {time.process_time() - start:.0f} s"
             )
             outcome[kind] = outcome.get(kind, 0) + 1
-        assert {p.name for p in folder.iterdir()} == {"seed.pth", "seed.safetensors", "fuzzed.pth"}
+        assert {p.name for p in folder.iterdir()} == {"fuzzed.pth"}
     return outcome
 
 

@@ -1,0 +1,76 @@
+"""Large files in bounded memory: one copy of the numbers, and what the libraries take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from weights.convert import BLOCK, same_bits
+
+MEBIBYTES = 200
+BASE = 300
+"""What the goal allows above the size of the file, for 2 GiB as for this: jax, flax, Orbax, tensorstore and buffers."""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A table, as node embeddings are, of a size that no power of two divides; and transposed weights, which have to be copied."""
+    path = tmp_path_factory.mktemp("memory") / "x.pth"
+    state = {"table": torch.full((262_147, 100), 0.1)} | {f"w{i}": torch.full((1024, 6401), 0.2).t() for i in range(4)}
+    torch.save(state, path)
+    return path
+
+
+FORMS = """
+import gc, sys
+from pathlib import Path
+import weights
+from benchmarks.weights import peak_mib
+source, folder = sys.argv[1], Path(sys.argv[2])
+forms = [folder / name for name in ("out", "out.safetensors", "out.npz")]
+"""
+CONVERT = """
+ckpt = weights.load(source, arch="tree")
+print("load", peak_mib())
+for form in forms:
+    ckpt.save(form)
+    print("save", form.name, peak_mib())
+"""
+EXPORT = """
+for form in forms[::2]:
+    weights.export(form, folder / "back.pth")
+    gc.collect()  # jax lets go of a host's array when Python next collects
+    print("export", form.name, peak_mib())
+"""
+
+
+def test_one_copy_of_the_numbers(file, tmp_path):
+    size = file.stat().st_size / (1 << 20)
+    assert size > MEBIBYTES
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    for work in (CONVERT, EXPORT):
+        command = [sys.executable, "-c", FORMS + work, str(file), str(tmp_path)]
+        done = subprocess.run(command, env=env, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        *_, peak = done.stdout.split()
+        assert float(peak) < size + BASE, done.stdout
+
+
+def test_blocks_compare_as_the_whole_does():
+    """Arrays above the size of a block, contiguous or not, equal or different in one bit anywhere."""
+    a = np.arange(BLOCK // 4 * 2 + 12, dtype=np.float32).reshape(4, -1)
+    for x in (a, a.T, a[:, ::2], a.reshape(-1)[: a.size // 1031 * 1031].reshape(1031, -1)):
+        assert same_bits(x, x.copy())
+        assert same_bits(x.copy(), x)
+        for at in (0, x.size // 2, x.size - 1):
+            y = x.copy()
+            y[np.unravel_index(at, y.shape)] += 1
+            assert not same_bits(x, y)
+    assert not same_bits(a, a.astype(np.float64))
+    assert not same_bits(a, a.reshape(2, -1))
+    assert not same_bits(np.zeros(2, np.float32), np.array([0.0, -0.0], np.float32))
