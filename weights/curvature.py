@@ -44,7 +44,9 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
         values = [
             from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()
         ]
-        for where, others in [] if learned else stated:
+        for where, others in stated:
+            if learned and where == "config":  # where training began
+                continue
             for key, value, other in zip(raw, values, others):
                 if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
                     raise Unmatched(
@@ -62,6 +64,14 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
     where, values = stated[0]
     settings.values[name], settings.sources[name] = values, where
     return values
+
+
+def unit(settings: Settings, why: str) -> None:
+    """Curvature 1, of code that knows no other; Unmatched where the caller gives another."""
+    given = settings.given.get("curvature")
+    if given is not None and _numbers(given, 1, "option") != [1.0]:
+        raise Unmatched(f"the curvature by option is {given}; {why}", "Leave --curvature out (curvature=...)")
+    settings.values["curvature"], settings.sources["curvature"] = [1.0], why
 
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:

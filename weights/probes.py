@@ -157,7 +157,7 @@ def for_torch(value: Any, dtype: Any) -> Any:
         return Graph(*ends, value.num_nodes, for_torch(value.weights, dtype), for_torch(value.features, dtype))
     if isinstance(value, Mapping):
         return {name: for_torch(part, dtype) for name, part in value.items()}
-    return value if value is None else torch.as_tensor(value, dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
+    return value if value is None else torch.tensor(np.array(value), dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:

@@ -144,6 +144,33 @@ def check_steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, confi
             assert error <= drift, f"{entry.key}: {error:.1e}"
 
 
+def trained(module: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: Path, theirs: Theirs, steps: int = 3) -> Path:
+    """The file of a module and its optimizer after some steps on a random linear loss."""
+    cotangents = [np.random.default_rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        sum((out * torch.as_tensor(c)).sum() for out, c in zip(theirs(module, torch.float64), cotangents, strict=True)).backward()
+        optimizer.step()
+    path = folder / "trained.pth"
+    torch.save({"model": module.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    return path
+
+
+def spoiled(state: Mapping[str, torch.Tensor], key: str) -> dict[str, dict[str, torch.Tensor]]:
+    """A state_dict with one key spoiled, by the way in which."""
+    rest = {name: value for name, value in state.items() if name != key}
+    value = state[key]
+    return {
+        "dropped": rest,
+        "renamed": {**rest, f"{key}s": value},
+        "repeated": {**state, f"{key}_2": value.clone()},
+        "repeated as one tensor": {**state, f"{key}_2": value},
+        "transposed": {**state, key: value.T.contiguous()},
+        "longer": {**state, key: torch.cat([value, value[:1]])},
+        "not finite": {**state, key: torch.where(torch.arange(value.numel()).view_as(value) == 3, torch.nan, value)},
+    }
+
+
 def check_round_trip(ckpt: Checkpoint, folder: Path) -> None:
     """Exported, the file gives the same bits under the same keys."""
     ckpt.export(folder / "back.pth")

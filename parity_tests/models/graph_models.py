@@ -1,8 +1,8 @@
-"""Graphs, outputs and mutations that the tests of node models share."""
+"""What the tests of node models share: a graph, outputs, and the frame of a model's tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
 from port_jax.graphs import Graph
 from reference_torch.graphs.graph import Graph as TorchGraph
 
@@ -52,27 +53,34 @@ def ours(model: Any, variables: Any, dtype: Any) -> tuple[Any, ...]:
     return h, model.apply(variables, h, PAIRS, method="score"), *logits
 
 
-def mutations(state: dict[str, torch.Tensor], key: str) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """The state_dict with one key dropped, renamed, repeated, transposed, and of another shape."""
-    rest = {k: v for k, v in state.items() if k != key}
-    yield "dropped", rest
-    yield "renamed", {**rest, key + "_": state[key]}
-    yield "repeated", {**state, key + ".copy": state[key]}
-    yield "transposed", {**rest, key: state[key].T.contiguous()}
-    yield "another shape", {**rest, key: torch.cat([state[key], state[key][:1]])}
+@dataclass(frozen=True)
+class Frame:
+    """What the tests of one model of HGCN's code base are made of: its settings by the name of each configuration."""
 
+    kind: type[torch.nn.Module]
+    configs: dict[str, dict[str, Any]]
+    scale: float = 1.0
+    """Of the weights, beside noise of 0.15."""
+    base: dict[str, Any] = field(default_factory=lambda: {"dim": 4, "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7, "act": "relu"})
+    carried: tuple[str, ...] = ("model",)
+    """Settings that the training script writes and the model does not take."""
 
-def refusals(
-    state: dict[str, torch.Tensor], key: str, folder: Path, load: Callable[[Path], Any], error: type[Exception]
-) -> list[str]:
-    """The mutations that `load` takes without an error."""
-    taken = []
-    for name, mutated in mutations(dict(state), key):
-        path = folder / f"{name}.pth"
-        torch.save(mutated, path)
-        try:
-            load(path)
-        except error:
-            continue
-        taken.append(name)
-    return taken
+    def config(self, name: str) -> dict[str, Any]:
+        """The configuration as the training script writes it: one more feature on the hyperboloid."""
+        config = {"model": self.kind.__name__, **self.base, **self.configs[name]}
+        return {**config, "feat_dim": FEATURES + (config["manifold"] in ("Hyperboloid", "Lorentz"))}
+
+    def module(self, config: dict[str, Any], **own: Any) -> Any:
+        """A random model."""
+        torch.manual_seed(3)
+        return randomised(self.kind(**{k: v for k, v in config.items() if k not in self.carried}, **own), self.scale)
+
+    def check(self, name: str, folder: Path, module: Any = None, single: bool = True) -> Any:
+        """Converted, compared forward and backward, and sent back."""
+        config = self.config(name)
+        module = self.module(config) if module is None else module
+        ckpt = converted(module, config, folder)
+        assert ckpt.arch == self.kind.__name__.lower()
+        check_parity(module, ckpt, theirs, ours, single=single)
+        check_round_trip(ckpt, folder)
+        return ckpt

@@ -9,12 +9,12 @@ from parity_tests.models.conversion import (
     NODES,
     check_parity,
     check_round_trip,
-    check_steps,
     converted,
     graphs,
     randomised,
 )
 from reference_torch.models.gil import GIL, Pair
+from weights.checkpoint import load
 from weights.errors import ConversionError
 
 FEATURES, WIDTHS, HEADS, CLASSES = 5, [8, 8], 4, 3
@@ -25,6 +25,8 @@ CONFIGS = {
     "links, pubmed, averaged heads": {**BASE, "task": "lp", "concat": 0, "dataset": "pubmed", "act": "elu", "r": 1.5, "t": 0.7},
     "no bias, no attention, c = 0.6": {**BASE, "bias": 0, "atten": 0, "c": 0.6},
     "pubmed classes, no distance": {**BASE, "dataset": "pubmed", "dist": 0},
+    "classes, trained c": {**BASE, "c": None},
+    "HGAT links, trained c": {**BASE, "model": "HGAT", "task": "lp", "c": None},
     "HGAT classes": {**BASE, "model": "HGAT", "dist": 1},
     "HGAT links": {**BASE, "model": "HGAT", "task": "lp"},
 }
@@ -40,10 +42,11 @@ def reference(config: dict) -> GIL:
     flags = {name: bool(config[name]) for name in ("concat", "bias")}
     scores = {"atten": bool(config["atten"]), "dist": bool(config["dist"])} if kind == "GIL" else {"dist": False}
     classes = CLASSES if config["task"] == "nc" else None
-    module = GIL(FEATURES, WIDTHS, HEADS, kind=kind, num_classes=classes, c=config["c"], act=config["act"], alpha=config["alpha"],
-                 pubmed=config["dataset"] == "pubmed", r=config["r"], t=config["t"], **flags, **scores)  # fmt: skip
+    module = GIL(FEATURES, WIDTHS, HEADS, kind=kind, num_classes=classes, c=config["c"] or 1.3, act=config["act"], alpha=config["alpha"],
+                 pubmed=config["dataset"] == "pubmed", r=config["r"], t=config["t"],
+                 learnable_curvature=config["c"] is None, **flags, **scores)  # fmt: skip
     # Sums over neighbours without weights would carry the points to the boundary, where the formulas are ill-conditioned.
-    return randomised(module) if config["atten"] else randomised(module, scale=0.15, shift=0.05)
+    return randomised(module, keep=("c",)) if config["atten"] else randomised(module, scale=0.15, shift=0.05)
 
 
 def parts(h):
@@ -68,13 +71,18 @@ def test_forward_and_gradients(name: str, tmp_path):
     module = reference(CONFIGS[name])
     ckpt = converted(module, CONFIGS[name], tmp_path)
     assert ckpt.arch == "gil"
-    check_parity(module, ckpt, theirs, ours, single=name == "classes")
+    check_parity(module, ckpt, theirs, ours, single=name == "HGAT classes")
     check_round_trip(ckpt, tmp_path)
 
 
-def test_steps(tmp_path):
-    module = reference(BASE)
-    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-3), BASE, tmp_path, theirs, ours)
+def test_a_trained_curvature_beside_a_fixed_one_is_refused(tmp_path):
+    """geoopt from 0.2 on takes a copy of c's start into the classifier's ball; the original's version keeps the parameter."""
+    state = reference(CONFIGS["classes, trained c"]).state_dict()
+    assert state["decoder.ball.c"].data_ptr() == state["c"].data_ptr()
+    state["decoder.ball.isp_c"] = state.pop("decoder.ball.c").clone()
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(ConversionError, match=r"decoder\.ball\.isp_c"):
+        load(tmp_path / "model.pth", config=CONFIGS["classes, trained c"])
 
 
 def test_curvature_comes_from_the_configuration(tmp_path):

@@ -80,13 +80,6 @@ def test_forward_and_gradients(name: str, tmp_path):
     check_round_trip(ckpt, tmp_path)
 
 
-def test_steps(tmp_path):
-    config = CONFIGS["attention, trained rows"]
-    module = reference(config)
-    optimizer = geoopt.optim.RiemannianAdam(module.parameters(), lr=0.01, weight_decay=5e-7)
-    check_steps(module, optimizer, config, tmp_path, theirs, ours)
-
-
 def test_steps_skip_what_the_forward_pass_leaves_out(tmp_path):
     """Unused parameters hold indices in the optimizer and have no state; weight decay does not reach them."""
     config = CONFIGS["degree, trained features"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
+from parity_tests.models.conversion import check_parity, check_round_trip, converted
 from port_jax.models.hyptorch import HypTorch as Ours
 from reference_torch.models.hyptorch import HypTorch
 from weights.errors import ConversionError
@@ -60,11 +60,6 @@ def test_gradient_into_the_features_is_scaled_by_the_metric(tmp_path):
     plain = Ours(DIM, CLASSES, 0.6, riemannian=False)
     other = jax.grad(lambda x: (plain.apply(ckpt.variables, x) * cot).sum())(jnp.asarray(X))
     assert np.abs(np.asarray(other - grad)).max() > 0.1 * np.abs(np.asarray(grad)).max()
-
-
-def test_steps(tmp_path):
-    module = module_of("trained")
-    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01), {"c": 0.6}, tmp_path, theirs, ours)
 
 
 def test_the_backbone_is_carried_verbatim(tmp_path):

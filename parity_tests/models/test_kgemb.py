@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, randomised
+from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
 from port_jax.models.kgemb import tangent_dist2
 from reference_torch.models.kgemb import KGEmb
 from weights.errors import ConversionError
@@ -48,11 +48,6 @@ def test_scores_and_gradients(name: str, tmp_path):
         ours(ckpt.model, ckpt.variables, None)[0],
         rtol=1e-12,
     )
-
-
-def test_steps(tmp_path):
-    module, config = case("AttH")
-    check_steps(module, torch.optim.Adam(module.parameters(), lr=0.01), config, tmp_path, theirs, ours)
 
 
 def test_what_the_file_does_not_say_is_asked_for(tmp_path):

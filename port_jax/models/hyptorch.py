@@ -16,6 +16,27 @@ MARGIN = 1e-3
 """hyptorch keeps points within (1 - 1e-3) of the radius, whatever their type."""
 
 
+EXTRA = 1e-5
+"""What hyptorch adds to the denominator of a Moebius addition: 1e-4 of a sum whose denominator is 0.1, so that no other formula gives
+its numbers."""
+
+
+def add(c: Float[Array, ""], x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """((1 + 2c<x, y> + c|y|^2) x + (1 - c|x|^2) y) / (1 + 2c<x, y> + c^2 |x|^2 |y|^2 + 1e-5)."""
+    xy, xx, yy = ((a * b).sum(-1, keepdims=True) for a, b in ((x, y), (x, x), (y, y)))
+    return ((1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y) / (1 + 2 * c * xy + c * c * xx * yy + EXTRA)
+
+
+def plane_logits(c: Float[Array, ""], x: Float[Array, "n d"], p: Float[Array, "k d"], a: Float[Array, "k d"]) -> Float[Array, "n k"]:
+    """lambda_p |a'| d(x, plane through p with normal a'), a' = (1 - c |p|^2) a, lambda_p |a'| = 2 |a|: with z = -p (+) x it is
+    2 |a| / sqrt(c) arsinh(2 sqrt(c) <z, a> / (|a| (1 - c |z|^2)))."""
+    z = add(c, -p, x[:, None])
+    square = (a * a).sum(-1)
+    norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    below = jnp.where(square > 0, norm, 1) * (1 - c * (z * z).sum(-1))
+    return 2 * norm / jnp.sqrt(c) * jnp.arcsinh(2 * jnp.sqrt(c) * (z * a).sum(-1) / below)
+
+
 def inside(ball: PoincareBall, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """x, or where it lies outside of (1 - 1e-3) / sqrt(c) the point at that radius in its direction."""
     square, most = (x * x).sum(-1, keepdims=True), (1 - MARGIN) / jnp.sqrt(jnp.asarray(ball.c, x.dtype))
@@ -76,7 +97,8 @@ class HypTorch(nn.Module):
         x, ball = jnp.asarray(x), self._ball()
         if self.train_x:
             at = inside(ball, ball.expmap0(self.xp, project=False))
-            h = ball.expmap(at, x, project=False)
+            step = ball.expmap0(x / (1 - jnp.asarray(ball.c, x.dtype) * (at * at).sum()), project=False)  # lambda_p / 2 x
+            h = add(jnp.asarray(ball.c, x.dtype), at, step)
         else:
             h = ball.expmap0(x, project=False)
         h = inside(ball, h)
@@ -89,8 +111,7 @@ class HypTorch(nn.Module):
         if self.num_classes is None:
             return h
         ball = self._ball()
-        p = ball.expmap0(self.p_vals, project=False)
-        return 2 * ball.dist2plane(h[:, None], p, self.a_vals, signed=True, scaled=True)  # lambda_p (1 - c |p|^2) = 2
+        return plane_logits(jnp.asarray(ball.c, h.dtype), h, ball.expmap0(self.p_vals, project=False), self.a_vals)
 
     def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
         """All parameters are Euclidean: points are kept as their tangents at the origin."""

@@ -186,8 +186,8 @@ class LinearDecoder(nn.Module):
 class GIL(nn.Module):
     """`kind` GIL or HGAT; with `num_classes` for node classification, without for link prediction.
 
-    `pubmed` stands for what the authors' code does on that data set: 8 averaged heads in the classifier, and
-    normalised gates.
+    `learnable_curvature` trains c, from `c`. `pubmed` stands for what the authors' code does on that data set: 8 averaged heads
+    in the classifier, and normalised gates.
     """
 
     def __init__(
@@ -208,15 +208,10 @@ class GIL(nn.Module):
         pubmed=False,
         r=2.0,
         t=1.0,
+        learnable_curvature=False,
     ):
         super().__init__()
-        self.kind, self.ball, self.pubmed, self.r, self.t = (
-            kind,
-            Ball(torch.tensor(c, dtype=torch.float64)),
-            pubmed,
-            r,
-            t,
-        )
+        self.kind, self.pubmed, self.r, self.t, self.fixed_c = kind, pubmed, r, t, float(c)
         dims, shared = [in_features, *features], {"bias": bias, "alpha": alpha}
         self.encoder = Encoder(kind, dims, heads=heads, concat=concat, act=act, atten=atten, dist=dist, **shared)
         self.decoder = None
@@ -236,6 +231,15 @@ class GIL(nn.Module):
             )
         else:
             self.decoder = LinearDecoder(dims[-1], num_classes, bias)
+        self.c = None
+        if learnable_curvature:  # one parameter, under the names of all that hold it
+            self.c = nn.Parameter(torch.tensor([float(c)]))
+            fusions = [part for part in self.encoder.modules() if isinstance(part, HFusion | EFusion)]
+            for part in (self.encoder, *fusions, *([] if self.decoder is None else [self.decoder])):
+                part.c = self.c
+            if isinstance(self.decoder, DualDecoder):
+                del self.decoder.ball.c  # the buffer of the fixed one
+                self.decoder.ball.c = self.c
 
     def encode(self, x: Tensor, graph: Graph) -> Tensor | Pair:
         return self.encoder(self._ball(x), x, graph)
@@ -259,4 +263,4 @@ class GIL(nn.Module):
         return torch.sigmoid((gates[0] * probs[0] + gates[1] * probs[1]) / total)
 
     def _ball(self, like: Tensor) -> Ball:
-        return Ball(self.ball.c.to(like))
+        return Ball(like.new_tensor(self.fixed_c) if self.c is None else self.c[0])

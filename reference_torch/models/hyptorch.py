@@ -7,7 +7,13 @@ import geoopt.manifolds.stereographic.math as gmath
 import torch
 from torch import Tensor, nn
 
-MARGIN = 1e-3
+MARGIN, EXTRA = 1e-3, 1e-5
+
+
+def add(x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+    """Moebius addition with 1e-5 more in the denominator, as the authors' code has it."""
+    xy, xx, yy = ((a * b).sum(-1, keepdim=True) for a, b in ((x, y), (x, x), (y, y)))
+    return ((1 + 2 * c * xy + c * yy) * x + (1 - c * xx) * y) / (1 + 2 * c * xy + c * c * xx * yy + EXTRA)
 
 
 class _RiemannianGradient(torch.autograd.Function):
@@ -44,7 +50,9 @@ class ToPoincare(nn.Module):
             return gmath.project(y, k=k, eps=MARGIN)  # pyright: ignore[reportArgumentType]
 
         at = None if self.xp is None else inside(gmath.expmap0(self.xp, k=k))
-        h = inside(gmath.expmap0(x, k=k) if at is None else gmath.expmap(at, x, k=k))
+        u = x if at is None else x / (1 + k * at.pow(2).sum())  # lambda_p / 2 x
+        h = gmath.expmap0(u, k=k)
+        h = inside(h if at is None else add(at, h, -k))
         return _RiemannianGradient.apply(h, self.start) if self.riemannian else h
 
 
@@ -59,8 +67,10 @@ class HyperbolicMLR(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         p = gmath.expmap0(self.p_vals, k=-c)
-        distance = gmath.dist2plane(x[:, None], p, self.a_vals, k=-c, signed=True)
-        return 2 * self.a_vals.norm(dim=-1) * distance
+        z = add(-p, x[:, None], c)
+        norm = self.a_vals.norm(dim=-1)
+        overlap = (z * self.a_vals).sum(-1) / (norm * (1 - c * z.pow(2).sum(-1)))
+        return 2 * norm / c.sqrt() * torch.asinh(2 * c.sqrt() * overlap)
 
 
 class HypTorch(nn.Module):

@@ -37,6 +37,9 @@ class Shallow(NodeModel):
         width, given = self.own.get("pretrained") or self.dim, bool(self.own.get("pretrained"))
         start: Any = 1e-5 * torch.randn(self.own["n_nodes"], width)
         if not given:
+            if self.space.time:
+                start[:, 0] = 0
+            start = self.space.exp0(start, self.c).detach()
             self.encoder.lt = geoopt.ManifoldParameter(start, manifold=self.geometry())  # pyright: ignore[reportCallIssue]
             return []
         self.encoder.lt = nn.Parameter(start, requires_grad=False)
@@ -45,7 +48,7 @@ class Shallow(NodeModel):
 
     def geometry(self) -> Any:
         """geoopt's manifold of the table, which the optimizer follows by the exponential map. A trained curvature does not move it."""
-        c = float(self.c)
+        c = self.exact_c or 1.0
         if self.space_name == "PoincareBall":
             return _Following(self.c) if self.learn_c else made("PoincareBallExact", c)
         return made("Lorentz", 1 / c) if self.space_name == "Hyperboloid" else geoopt.Euclidean(1)

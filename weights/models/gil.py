@@ -10,6 +10,7 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
+from weights.errors import Unmatched
 from weights.probes import on_nodes
 from weights.rules import Rule, constant, linear, param, tied
 from weights.settings import Settings, same_numbers
@@ -48,6 +49,11 @@ def settle(found: Found, settings: Settings) -> None:
     trained = settings.settle("learnable_curvature", "c" in shapes, "keys")
     if trained:
         settings.config.pop("curvature", None)
+        if "decoder.ball.isp_c" in found.tensors:  # geoopt took a copy of c's start, and the classifier computes with that
+            raise Unmatched(
+                "the file holds a trained 'c' and the classifier's own 'decoder.ball.isp_c'; the model here has one curvature",
+                "Save it from the geoopt of the original code (0.1), which keeps one, or convert it as a tree (arch='tree')",
+            )
     curvature.settle(settings, {"c": found.value("c")} if trained else found.raw(BALL), 1)
     for name, value in {
         "act": "relu",
@@ -122,7 +128,8 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
         table += _attention("decoder.cls_h.", f"{here}/cls_h", "hy_linear", settings, scored)
         table += [param(f"decoder.{name}", f"{here}/{name}") for name in ("scale", "point", "tangent")]
         table += [linear(f"decoder.{name}", f"{here}/{name}")[0] for name in ("w_h", "w_e")]
-        table += [constant("decoder.ball.{name:any}"), constant("decoder.sphere.{name:any}")]
+        table += [tied("decoder.ball.c", "c") if settings["learnable_curvature"] else constant("decoder.ball.{name:any}")]
+        table += [constant("decoder.sphere.{name:any}")]
     elif settings["n_classes"]:
         table += linear("decoder.cls.linear", f"{here}/cls")
     elif settings["link_gates"]:
@@ -196,6 +203,7 @@ def reference(settings: Mapping[str, Any]) -> Any:
         pubmed=settings["normalize_gates"],
         r=settings["r"],
         t=settings["t"],
+        learnable_curvature=settings["learnable_curvature"],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
 from weights.models.node_model import same_flag
@@ -42,6 +43,7 @@ def settle(found: Found, settings: Settings) -> None:
     )
     settings.settle("bias", "encoder.layers.0.linear.weight.bias" in shapes, "keys", same=same_flag)
     settings.settle("use_att", "encoder.layers.0.agg.scale" in shapes, "keys", same=same_flag)
+    curvature.unit(settings, "HyboNet's maps hold for k = 1")
     settings.settle("act", default=None)
     settings.settle("dropout", default=0.0)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
 from weights.probes import ROWS, Draw, Probe
@@ -34,7 +35,7 @@ def settle(found: Found, settings: Settings) -> None:
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if float(k) != 1:
             raise Unmatched(f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'")
-    settings.values["curvature"], settings.sources["curvature"] = [1.0], "the unit hyperboloid of the code"
+    curvature.unit(settings, "the code knows the unit hyperboloid")
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, param
@@ -28,6 +29,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("entities", entities, "shape of the entities")
     settings.settle("dim", dim, "shape of the entities")
     settings.settle("relations", found.shapes["Wu"][0], "shape of Wu")
+    curvature.unit(settings, "the code knows the unit ball")
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:

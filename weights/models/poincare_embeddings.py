@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.probes import ROWS, Draw, Probe
 from weights.rules import Rule, param
@@ -25,6 +26,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("size", size, "shape of lt.weight")
     manifold = settings.settle("manifold")
     settings.settle("dim", width - (manifold == "lorentz"), "shape of lt.weight")
+    curvature.unit(settings, "the code knows curvature -1")
     settings.settle("model", default="distance")  # files from before there were two models lack it
 
 

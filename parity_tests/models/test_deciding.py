@@ -1,0 +1,100 @@
+"""Settings are in the file, in the configuration or given: a gap names the option, a conflict both sides, the report the source."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from parity_tests.models.test_spoiled_files import CASES as MODELS
+from weights.checkpoint import load
+from weights.errors import ConversionError, Unmatched, Usage
+from weights.models import ARCHITECTURES
+
+
+@dataclass(frozen=True)
+class Case:
+    """gaps: settings that the file does not have, with the name in the error. conflicts: wrong values of what it does have."""
+
+    gaps: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[str, Any] = field(default_factory=dict)
+
+
+SPACE = {"manifold": "manifold"}
+CASES = {
+    "hgat": Case({}, {"heads": 4, "features": [4, 4], "num_classes": 5, "manifold": "Lorentz", "curvature": 0.9}),
+    "hgcn": Case(SPACE, {"dim": 9, "feat_dim": 9, "num_layers": 3, "task": "nc", "use_att": 0}),
+    "hnn": Case(SPACE, {"dim": 9, "feat_dim": 9, "num_layers": 3, "task": "nc"}),
+    "shallow": Case(SPACE, {"n_nodes": 99, "dim": 9, "n_classes": 9, "use_feats": 0}),
+    "gcn": Case(SPACE, {"dim": 9, "n_classes": 9, "bias": 0}),
+    "gat": Case(SPACE, {"dim": 9, "n_heads": 4, "n_classes": 9}),
+    "mlp": Case(SPACE, {"dim": 9, "n_classes": 9, "bias": 0}),
+    "hybonet": Case({}, {"dim": 9, "feat_dim": 9, "n_classes": 9, "use_att": 0, "bias": 0}),
+    "htgn": Case({}, {"heads": 1, "nhid": 9, "nout": 9, "aggregation": "deg", "fixed_curvature": 1}),
+    "gil": Case({}, {"n_heads": 2, "n_classes": 9, "concat": 0, "bias": 0, "model": "HGAT"}),
+    "poincare_embeddings": Case(SPACE, {"dim": 9, "size": 99}),
+    "hyptorch": Case({"c": "'c'"}, {"dim": 9, "num_classes": 9, "train_c": False, "train_x": False}),
+    "kgemb": Case({"bias": "bias"}, {"rank": 8, "gamma": 1.0, "multi_c": False, "model": "RotH", "entities": 3}),
+    "murp": Case({}, {"dim": 9, "entities": 3, "relations": 3, "hyperbolic": False}),
+    "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
+}
+CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
+    "hgat": "says curvature", "gil": "says curvature",
+    "hgcn": "says curvature", "hnn": "says curvature", "hybonet": "k = 1", "htgn": "c.0.",
+    "kgemb": "in the file", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
+}  # fmt: skip
+
+
+def test_every_architecture_is_here():
+    assert set(CASES) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("arch", CASES)
+def test_gaps_and_conflicts_name_the_option(arch: str, tmp_path: Path):
+    case, (make, _) = CASES[arch], MODELS[arch]
+    module, config = make()
+    path = tmp_path / "model.pth"
+    torch.save(module.state_dict(), path)
+    bare = {name: value for name, value in config.items() if name not in case.conflicts}
+    report = load(path, config=bare, arch=arch).report["settings"]
+    for name in case.conflicts:
+        assert report[name]["from"] not in ("config", "option", "default"), f"{name}: {report[name]}"
+    for name, option in case.gaps.items():
+        assert report.get(name, {"from": "config"})["from"] == "config", name
+        with pytest.raises(Usage, match=option) as error:
+            load(path, config={k: v for k, v in config.items() if k != name}, arch=arch)
+        assert "Give" in error.value.remedy, name
+    for name, value in case.conflicts.items():
+        with pytest.raises(ConversionError) as error:
+            load(path, config={**config, name: value}, arch=arch)
+        assert isinstance(error.value, Unmatched), f"{name}: {error.value}"
+        assert name in str(error.value), f"{name}: {error.value}"
+
+
+@pytest.mark.parametrize("arch", CURVED)
+def test_a_curvature_that_does_not_fit_is_refused(arch: str, tmp_path: Path):
+    module, config = MODELS[arch][0]()
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    with pytest.raises(ConversionError, match=CURVED[arch]):
+        load(tmp_path / "model.pth", config=config, curvature=0.123)
+
+
+FIXED = {"hgcn": "ball, classes", "hnn": "hyperboloid, classes", "shallow": "links on the ball"}
+
+
+@pytest.mark.parametrize("arch", FIXED)
+def test_a_fixed_curvature_is_never_assumed(arch: str, tmp_path: Path):
+    """HGCN's files have none: without a configuration that does, it is asked for, and the report says who gave it."""
+    import importlib
+
+    test = importlib.import_module(f"parity_tests.models.test_{arch}")
+    config = test.FRAME.config(FIXED[arch])
+    torch.save(getattr(test, "reference", test.FRAME.module)(config).state_dict(), tmp_path / "model.pth")
+    bare = {k: v for k, v in config.items() if k != "c"}
+    with pytest.raises(Usage, match="curvature"):
+        load(tmp_path / "model.pth", config=bare)
+    with pytest.raises(Unmatched, match="null"):
+        load(tmp_path / "model.pth", config={**bare, "c": None})
+    found = load(tmp_path / "model.pth", config=bare, curvature=0.37)
+    assert (found.model.c, found.report["settings"]["c"]["from"]) == (0.37, "option")
