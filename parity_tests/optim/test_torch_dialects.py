@@ -11,7 +11,7 @@ import torch
 from parity_tests.optim import dialects
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
-from port_jax.optim import from_torch, torch_dialects
+from port_jax.optim import from_torch, torch_dialects, torch_state
 from port_jax.optim.torch_recognition import recognised
 
 SHAPES = ((4, 2), (2,), ())
@@ -201,6 +201,21 @@ def test_hgcn_moves_no_points_of_the_hyperboloid():
     params = {"points": jnp.ones((5, 3)), "layer": tree(saved["state"][i]["exp_avg"] for i in range(4))["layer"]}
     with pytest.raises(ValueError, match=r"parameter points is on Lorentz; hgcn\.RiemannianAdam moves points of balls"):
         from_torch(saved, params=params, names=PATHS, manifolds={"points": Lorentz(1.3), "layer": Euclidean()})
+
+
+@pytest.mark.parametrize("name", [*CASES])
+def test_a_state_comes_apart_and_together(name):
+    make, (theirs, ours), settings, _, kind = CASES[name]
+    loop = make(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
+    start = run(loop, 0, BEFORE)
+    saved, manifolds = plain(loop.state_dict()), {"points": ours, "layer": Euclidean()}
+    _, state = from_torch(saved, params=tree(start), names=PATHS, manifolds=manifolds, optimizer=kind)
+    inner = state.groups[0] if hasattr(state, "groups") else state
+    count, buffers = torch_state.unpacked(kind, inner)
+    assert set(buffers) == set(saved["state"].get(0, {})) - {"step"}
+    again = torch_state.packed(kind, jax.eval_shape(lambda: inner), int(inner.step), count, buffers)
+    assert jax.tree.structure(again) == jax.tree.structure(inner)
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(inner)))
 
 
 def test_rowwise_second_moments_keep_their_axis():

@@ -91,7 +91,7 @@ def _grouped(
 
         return part.build(rate, momentum, current if callable(manifolds) else manifolds, ordered)
 
-    def init(params: Any) -> GroupsState:
+    def init(params: Any) -> Any:
         begun = []
         for part in parts:
             momentum = None if part.plan.momentum is None else part.plan.momentum(0)

@@ -45,8 +45,9 @@ class Kind:
 
 
 def _adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
-    arguments = (*s["betas"], s["eps"], s["weight_decay"], s["amsgrad"], s.get("stabilize"))
-    return riemannian_adam(rate, *arguments, manifolds=manifolds, order=order, raw_eps=s.get("raw_eps", False))
+    (b1, b2), raw = s["betas"], s.get("raw_eps", False)
+    arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"], s.get("stabilize"))
+    return riemannian_adam(rate, *arguments, manifolds=manifolds, order=order, raw_eps=raw)
 
 
 def _flat_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
@@ -54,7 +55,8 @@ def _flat_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
 
 
 def _adamw(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
-    arguments = (*s["betas"], s["eps"], s["weight_decay"], s["amsgrad"])
+    b1, b2 = s["betas"]
+    arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"])
     return _ascending(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
 
 
@@ -88,7 +90,8 @@ def _line_search(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
 
 
 def _sparse_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
-    return sparse_riemannian_adam(rate, *s["betas"], s["eps"], s["amsgrad"], s["stabilize"], manifolds=manifolds)
+    b1, b2 = s["betas"]
+    return sparse_riemannian_adam(rate, b1, b2, s["eps"], s["amsgrad"], s["stabilize"], manifolds=manifolds)
 
 
 def _sparse_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:

@@ -40,7 +40,7 @@ class Scheduled:
         return told if not self.problem else {**told, "problem": self.problem}
 
 
-def scheduled(raw: Mapping[str, Any], updates: int, given: int | None) -> Scheduled:
+def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     """The scheduler beside an optimizer that has made so many updates; `given` are the updates in one of its steps.
 
     Where it is not given it follows from the counts: updates made over steps made, if that is a whole number.
@@ -74,6 +74,7 @@ def advanced(raw: Mapping[str, Any], plan: Plan, state: Any) -> tuple[Mapping[st
     The section itself, and None, where it has not moved.
     """
     from port_jax.optim import torch_schedulers
+    from port_jax.optim.schedule import Schedule
     from port_jax.optim.torch_groups import GroupsState
 
     if plan.scheduler is None:
@@ -85,7 +86,7 @@ def advanced(raw: Mapping[str, Any], plan: Plan, state: Any) -> tuple[Mapping[st
     done = step // plan.per_step
     if done == plans[0].done:
         return raw, None
-    rates = [each.rate.exactly(done) if each.rate is not None else group["lr"] for each, group in zip(plans, plan.groups)]
+    rates = [each.rate.exactly(done) if isinstance(each.rate, Schedule) else group["lr"] for each, group in zip(plans, plan.groups)]
     changes: list[dict[str, Any]] = []
     for each, group, rate in zip(plans, plan.groups, rates):
         change: dict[str, Any] = {"lr": rate}
