@@ -2,13 +2,16 @@
 
 from port_jax.data.dataset import DataError, GraphData, load_graph
 from port_jax.data.features import degree_features, row_normalized
+from port_jax.data.neighbors import NeighborSampler, Subgraph
 from port_jax.data.splits import EdgeSplit, NodeSplit, sample_negatives, split_edges, split_nodes
 
 __all__ = [
     "DataError",
     "EdgeSplit",
     "GraphData",
+    "NeighborSampler",
     "NodeSplit",
+    "Subgraph",
     "degree_features",
     "load_graph",
     "row_normalized",

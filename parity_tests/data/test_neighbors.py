@@ -1,0 +1,99 @@
+"""The neighbour sampler: its shapes, its edges, and its law."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from port_jax.data import NeighborSampler
+from port_jax.graphs import Graph, segment_sum
+
+
+def _graph(weights=True):
+    """60 nodes with 0 to 12 incoming edges each, self loops among them."""
+    rng = np.random.default_rng(0)
+    receivers = np.repeat(np.arange(60), rng.integers(0, 13, 60))
+    senders = rng.integers(0, 60, len(receivers))
+    pairs = np.unique(np.stack([senders, receivers]), axis=1)
+    w = rng.uniform(0.5, 2, pairs.shape[1]).astype(np.float32) if weights else None
+    return Graph.from_edges(*pairs, num_nodes=60, weights=w)
+
+
+def _edges(batch, sampler):
+    """(sender, receiver) in the whole graph's names, without those that fill up."""
+    s, r = np.asarray(batch.graph.senders), np.asarray(batch.graph.receivers)
+    real = r != sampler.max_nodes - 1
+    return np.stack([batch.nodes[s[real]], batch.nodes[r[real]]], 1), np.flatnonzero(real)
+
+
+def test_batches_have_one_shape_and_only_edges_of_the_graph():
+    graph = _graph()
+    sampler = NeighborSampler(graph, fanouts=(3, 2), batch_size=7, seeds=np.arange(5, 45))
+    known = set(zip(np.asarray(graph.senders).tolist(), np.asarray(graph.receivers).tolist(), strict=True))
+    shapes, seen = set(), []
+    assert sampler.steps_per_epoch == 6
+    for number in range(2 * sampler.steps_per_epoch):
+        batch = sampler(number)
+        shapes.add((jax.tree.structure(batch), tuple(x.shape for x in jax.tree.leaves(batch))))
+        pairs, _ = _edges(batch, sampler)
+        assert set(map(tuple, pairs.tolist())) <= known
+        assert len(np.unique(pairs, axis=0)) == len(pairs)
+        seeds = batch.nodes[: sampler.batch_size][batch.mask]
+        for node in seeds:
+            expected = min(3, int((np.asarray(graph.receivers) == node).sum()))
+            assert (pairs[:, 1] == node).sum() == expected
+        seen.append(seeds)
+    assert len(shapes) == 1
+    for epoch in (seen[:6], seen[6:]):
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(5, 45))
+    assert np.concatenate(seen[:6]).tolist() != np.concatenate(seen[6:]).tolist()
+
+
+def test_a_number_gives_the_same_batch_each_time():
+    sampler = NeighborSampler(_graph(), fanouts=(3, 2), batch_size=7)
+    again = NeighborSampler(_graph(), fanouts=(3, 2), batch_size=7)
+    again(5)
+    jax.tree.map(np.testing.assert_array_equal, sampler(3), again(3))
+
+
+def test_each_subset_of_neighbours_is_equally_likely():
+    """Chi-squared over the subsets of 2 of 5 neighbours: 10 of them, 1,500 draws."""
+    graph = Graph.from_edges(np.arange(1, 6), np.zeros(5, int), num_nodes=6)
+    sampler = NeighborSampler(graph, fanouts=(2,), batch_size=1, seeds=[0])
+    counts: dict[tuple, int] = {}
+    for number in range(1500):
+        pairs, _ = _edges(sampler(number), sampler)
+        chosen = tuple(sorted(pairs[:, 0].tolist()))
+        counts[chosen] = counts.get(chosen, 0) + 1
+    assert len(counts) == 10
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_weighted_sums_have_the_mean_of_the_whole_graph():
+    graph = _graph()
+    x = np.random.default_rng(1).standard_normal(60).astype(np.float32)
+    whole = np.asarray(segment_sum(graph.weights * x[np.asarray(graph.senders)], graph))
+    sampler = NeighborSampler(graph, fanouts=(3,), batch_size=60)
+    sums = np.zeros((400, 60))
+    for number in range(len(sums)):
+        batch = sampler(number)
+        s, r = np.asarray(batch.graph.senders), np.asarray(batch.graph.receivers)
+        np.add.at(sums[number], batch.nodes[r], np.asarray(batch.graph.weights) * x[batch.nodes[s]] * (r != sampler.max_nodes - 1))
+    error = np.abs(sums.mean(0) - whole) / (sums.std(0) / len(sums) ** 0.5 + 1e-6)
+    assert error.max() < 4.5  # 60 nodes: one in a thousand runs would come near
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"fanouts": (), "batch_size": 2}, "fanouts"),
+        ({"fanouts": (0,), "batch_size": 2}, "fanouts"),
+        ({"fanouts": (2,), "batch_size": 2, "seeds": [60]}, r"seeds has shape \(1,\)"),
+        ({"fanouts": (2,), "batch_size": 2, "seeds": [1, 1]}, "each node once"),
+    ],
+)
+def test_bad_arguments(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        NeighborSampler(_graph(), **arguments)

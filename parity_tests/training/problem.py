@@ -1,0 +1,55 @@
+"""A small problem to train on: points of a ball drawn to targets, under Riemannian Adam, with noise from the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from port_jax.manifolds import PoincareBall
+from port_jax.optim import riemannian_adam
+from port_jax.training import fit, gradient_step, train_state
+
+BALL = PoincareBall(0.7)
+
+
+def problem():
+    """Targets on the ball."""
+    return BALL.expmap0(jnp.asarray(np.random.default_rng(0).standard_normal((20, 3)) * 0.5))
+
+
+def loss(params, batch, key):
+    """Mean squared distance to the targets, of points blurred a little."""
+    noise = 1 + 0.01 * jax.random.normal(key, params["points"].shape, params["points"].dtype)
+    return jnp.mean(BALL.dist2(params["points"] * noise, batch))
+
+
+def optimizer():
+    return riemannian_adam(0.02, manifolds={"points": BALL}, stabilize=10)
+
+
+def start():
+    points = BALL.expmap0(jnp.asarray(np.random.default_rng(1).standard_normal((20, 3)) * 0.5))
+    return train_state({"points": points}, optimizer(), jax.random.key(3))
+
+
+def evaluate(params):
+    return {"near": float(jnp.mean(BALL.dist(params["points"], problem())))}
+
+
+step = gradient_step(loss, optimizer())
+
+
+def run(folder: str) -> None:
+    """400 steps with a checkpoint every five; says when there is one. For a test that kills it."""
+    jax.config.update("jax_enable_x64", True)
+    said = []
+
+    def speaking(params):
+        if not said and any(Path(folder).glob("latest/[0-9]*")):
+            said.append(print("begun", flush=True))
+        return evaluate(params)
+
+    fit(step, start(), steps=400, batch=problem(), chunk=5, evaluate=speaking, every=5, monitor="near", mode="min", folder=folder)

@@ -1,0 +1,170 @@
+"""`port_jax.training.fit`: the same steps as a plain loop, whatever the chunks; resume, stop, errors, mini-batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from parity_tests.training.problem import evaluate, optimizer, problem, start, step
+from port_jax.training import History, TrainingError, fit, gradient_step, train_state
+
+
+def _same(a, b):
+    def compare(x, y):
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x, y = jax.random.key_data(x), jax.random.key_data(y)
+        np.testing.assert_array_equal(x, y)
+
+    jax.tree.map(compare, a, b)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """50 steps without a break."""
+    return fit(step, start(), steps=50, batch=problem(), chunk=8, evaluate=evaluate, every=20, monitor="near", mode="min")
+
+
+def test_equals_a_plain_loop(whole):
+    state, losses = start(), []
+    advance = jax.jit(step)
+    for _ in range(50):
+        state, numbers = advance(state, problem())
+        losses.append(float(numbers["loss"]))
+    assert int(whole.state.step) == 50
+    np.testing.assert_allclose(whole.history.steps["loss"], losses, rtol=1e-12)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-14), whole.state.params, state.params)
+    assert losses[-1] < 0.5 * losses[0]
+    assert [row["step"] for row in whole.history.evaluations] == [20, 40, 50]
+    assert whole.best_step == 50
+    assert not whole.stopped
+
+
+def test_compiles_once_and_leaves_the_given_state_alone():
+    state = start()
+    before = jax.tree.map(np.asarray, state.params)
+    done = fit(step, state, steps=23, batch=problem(), chunk=5, every=7)
+    assert done.compilations == 1
+    _same(state.params, before)
+
+
+def test_resumes_to_the_bit(whole, tmp_path):
+    """Stopped after 20 steps and begun anew, with other chunks: parameters, history and best are those of one run."""
+    settings = {"batch": problem(), "evaluate": evaluate, "every": 20, "monitor": "near", "mode": "min", "folder": tmp_path}
+    fit(step, start(), steps=20, chunk=8, **settings)
+    done = fit(step, start(), steps=50, chunk=8, **settings)
+    _same(done.state, whole.state)
+    _same(done.best, whole.best)
+    assert done.history.steps == whole.history.steps
+    assert done.history.evaluations == whole.history.evaluations
+    again = fit(step, start(), steps=50, chunk=8, **settings)
+    _same(again.best, whole.best)
+
+
+def test_a_killed_run_goes_on(whole, tmp_path):
+    """SIGKILL at random moments of a run in another process, each time it is begun again; then it is finished here."""
+    code = "from parity_tests.training.problem import run; import sys; run(sys.argv[1])"
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"  # the first checkpoint is there
+        time.sleep(float(rng.uniform(0, 0.5)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    settings = {"batch": problem(), "evaluate": evaluate, "every": 5, "monitor": "near", "mode": "min", "chunk": 5}
+    done = fit(step, start(), steps=400, folder=tmp_path, **settings)
+    plain = fit(step, start(), steps=400, **settings)
+    _same(done.state, plain.state)
+    _same(done.best, plain.best)
+    assert done.history.steps == plain.history.steps
+
+
+def test_batches_come_ahead_and_by_number():
+    """Each step gets its own batch, drawn off the main thread but for the first chunk."""
+    import threading
+
+    drawn = []
+
+    def batches(number):
+        drawn.append((number, threading.current_thread() is threading.main_thread()))
+        return {"number": np.asarray(number, np.int32)}
+
+    def counted(state, batch):
+        return state._replace(step=state.step + 1), {"loss": jnp.zeros(()), "number": batch["number"]}
+
+    done = fit(counted, start(), steps=11, batches=batches, chunk=4)
+    assert done.history.steps["number"] == list(range(11))
+    assert [n for n, _ in drawn] == list(range(11))
+    assert [main for _, main in drawn] == [True] * 4 + [False] * 7
+    assert done.compilations == 1
+
+
+def test_stops_when_nothing_improves():
+    values = iter([0.5, 0.7, 0.6, 0.7, float("nan"), 0.9])
+    settings = {"every": 10, "evaluate": lambda params: {"auc": next(values)}, "monitor": "auc", "patience": 3}
+    done = fit(step, start(), steps=100, batch=problem(), **settings)
+    assert done.stopped
+    assert int(done.state.step) == 50
+    assert done.best_step == 20
+
+
+def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
+    def broken(params, batch, key):
+        return jnp.sum(params["x"]) / batch
+
+    tx = optax.sgd(0.1)
+    state = train_state({"x": jnp.ones(3)}, tx, jax.random.key(0))
+    with pytest.raises(TrainingError, match=r"step 7 is .*learning rate"):
+        fit(gradient_step(broken, tx), state, steps=20, batches=lambda n: np.float32(n != 6), chunk=4, every=4, folder=tmp_path)
+    kept = fit(gradient_step(broken, tx), state, steps=4, batches=lambda n: np.float32(1), folder=tmp_path)
+    assert int(kept.state.step) == 4
+
+
+def test_another_runs_folder_is_refused(tmp_path):
+    fit(step, start(), steps=2, batch=problem(), folder=tmp_path)
+    other = train_state({"x": jnp.ones(3)}, optimizer(), jax.random.key(0), opt_state=())
+    with pytest.raises(TrainingError, match=r"holds another run: .* missing"):
+        fit(step, other, steps=2, batch=problem(), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"steps": -1, "batch": 0}, "steps is -1"),
+        ({"steps": 1}, "either batch"),
+        ({"steps": 1, "batch": 0, "monitor": "auc"}, "no evaluate"),
+        ({"steps": 1, "batch": 0, "mode": "up"}, "'max' or 'min'"),
+        ({"steps": 1, "batch": 0, "patience": 2}, "patience is 2"),
+        ({"steps": 1, "batch": 0, "chunk": 0}, "chunk is 0"),
+    ],
+)
+def test_bad_arguments(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        fit(step, start(), **arguments)
+
+
+def test_a_monitor_that_is_not_returned():
+    with pytest.raises(ValueError, match="monitor is 'auc'; evaluate returned near"):
+        fit(step, start(), steps=1, batch=problem(), evaluate=evaluate, monitor="auc")
+
+
+def test_history_as_table_file_and_picture(whole, tmp_path):
+    rows = whole.history.rows()
+    np.testing.assert_allclose(rows[1]["train/loss"], np.mean(whole.history.steps["loss"][20:40]))
+    assert whole.history.table().row_count == 3
+    whole.history.save(tmp_path / "history.csv")
+    text = (tmp_path / "history.csv").read_text().splitlines()
+    assert text[0] == "step,train/loss,near"
+    assert len(text) == 4
+    whole.history.plot(tmp_path / "history.png")
+    assert (tmp_path / "history.png").stat().st_size > 5000
+    assert History().rows() == []

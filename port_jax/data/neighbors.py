@@ -1,0 +1,103 @@
+"""Mini-batches of a graph: seed nodes with some of their neighbours, in fixed shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from port_jax.graphs import Graph
+
+
+class Subgraph(NamedTuple):
+    """A pytree of host arrays. The seeds are its first nodes: `h[:len(mask)]` are theirs."""
+
+    graph: Graph
+    nodes: Int32[np.ndarray, " M"]
+    """What each node is called in the whole graph; 0 for those that fill up."""
+    mask: Bool[np.ndarray, " B"]
+    """False for seeds that fill up the last batch of an epoch."""
+
+
+class NeighborSampler:
+    """Hop by hop, up to `fanouts[i]` incoming edges of each node reached by the hop before, drawn without replacement.
+
+    Each subset of that size is equally likely (Hamilton, Ying, Leskovec, "Inductive representation learning on large graphs",
+    2017, section 3.1). Of d incoming edges k are drawn, and an edge weight is multiplied by d/k, so that weighted sums over
+    neighbours have the whole graph's as their mean. A call with the number of a step gives its batch: the same for the same
+    number, as `port_jax.training.fit` needs, in one order of the seeds an epoch.
+
+        batches = NeighborSampler(graph, fanouts=(10, 10), batch_size=256)
+        fit(step, state, steps=10 * batches.steps_per_epoch, batches=batches)
+    """
+
+    def __init__(self, graph: Graph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
+        self.seeds = np.arange(graph.num_nodes) if seeds is None else np.asarray(seeds)
+        if not fanouts or min(fanouts) < 1 or batch_size < 1:
+            raise ValueError(f"fanouts is {tuple(fanouts)} and batch_size {batch_size}; give one or more positive numbers, and one")
+        if self.seeds.ndim != 1 or not len(self.seeds) or self.seeds.min() < 0 or self.seeds.max() >= graph.num_nodes:
+            raise ValueError(f"seeds has shape {self.seeds.shape}; give indices of nodes in [0, {graph.num_nodes})")
+        if len(np.unique(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds has {len(self.seeds)} entries, {len(np.unique(self.seeds))} different ones; give each node once")
+        self.fanouts, self.batch_size, self.seed = tuple(fanouts), batch_size, seed
+        self.senders = np.asarray(graph.senders)
+        self.starts = np.searchsorted(np.asarray(graph.receivers), np.arange(graph.num_nodes + 1))
+        self.weights = None if graph.weights is None else np.asarray(graph.weights)
+        self.features = None if graph.edge_features is None else np.asarray(graph.edge_features)
+        reached = batch_size * np.cumprod([1, *fanouts])
+        self.max_nodes, self.max_edges = int(reached.sum()) + 1, int(reached[1:].sum())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches until every seed was in one."""
+        return -(-len(self.seeds) // self.batch_size)
+
+    def __call__(self, number: int) -> Subgraph:
+        """The batch of step `number`, from 0."""
+        epoch, place = divmod(number, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.seeds)
+        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        mask = np.arange(self.batch_size) < len(chosen)
+        nodes, slots, receivers, scale = self._reach(np.random.default_rng([self.seed, 1, number]), chosen)
+        # Nodes that fill up the seeds stand right behind them, so that the seeds come first in every batch.
+        at = np.where(np.arange(len(nodes)) < len(chosen), np.arange(len(nodes)), np.arange(len(nodes)) + (~mask).sum())
+        names = np.zeros(self.max_nodes, np.int32)
+        names[at] = nodes
+        position = np.zeros(len(self.starts) - 1, np.int64)
+        position[nodes] = at
+        weights = None if self.weights is None else (self.weights[slots] * scale).astype(self.weights.dtype)
+        features = None if self.features is None else self.features[slots]
+        ends = position[self.senders[slots]], position[receivers]
+        part = Graph.from_edges(*ends, num_nodes=self.max_nodes - 1, weights=weights, edge_features=features, layout=False)
+        padded = part.padded(num_nodes=self.max_nodes, num_edges=self.max_edges)
+        return Subgraph(jax.tree.map(np.asarray, padded), names, mask)
+
+    def _reach(self, rng: np.random.Generator, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Nodes, seeds first; the edges drawn, their receivers, and d/k of each."""
+        nodes, known = [seeds], np.zeros(len(self.starts) - 1, bool)
+        known[seeds] = True
+        slots, receivers, scales = [], [], []
+        for fanout in self.fanouts:
+            slot, owner, scale = self._draw(rng, nodes[-1], fanout)
+            slots.append(slot)
+            receivers.append(nodes[-1][owner])
+            scales.append(scale)
+            new = np.unique(self.senders[slot])
+            new = new[~known[new]]
+            known[new] = True
+            nodes.append(new)
+        return tuple(np.concatenate(parts) for parts in (nodes, slots, receivers, scales))
+
+    def _draw(self, rng: np.random.Generator, nodes: np.ndarray, fanout: int) -> tuple[np.ndarray, ...]:
+        """Up to `fanout` of the incoming edges of each node: where they stand, whose they are, d/k."""
+        start, degree = self.starts[nodes], self.starts[nodes + 1] - self.starts[nodes]
+        owner = np.repeat(np.arange(len(nodes)), degree)
+        rank = np.arange(len(owner)) - np.repeat(np.cumsum(degree) - degree, degree)
+        # The edges of each node in a random order; the first ones of it are the sample.
+        shuffled = (start[owner] + rank)[np.lexsort((rng.random(len(owner)), owner))]
+        kept = rank < fanout
+        owner = owner[kept]
+        return shuffled[kept], owner, degree[owner] / np.minimum(degree[owner], fanout)

@@ -1,0 +1,13 @@
+"""A training loop for jitted steps: many steps a call, evaluation, early stopping, checkpoints, resume to the bit.
+
+    step = gradient_step(loss, optimizer)                  # loss(params, batch, key) -> a number, or (a number, more numbers)
+    state = train_state(params, optimizer, jax.random.key(0))
+    result = fit(step, state, steps=500, batch=(x, graph), evaluate=evaluate, monitor="auc", folder="run/")
+    result.best, result.history.plot("losses.png")
+"""
+
+from port_jax.training.fit import Fit, fit
+from port_jax.training.history import History
+from port_jax.training.state import Step, TrainingError, TrainState, gradient_step, train_state
+
+__all__ = ["Fit", "History", "Step", "TrainState", "TrainingError", "fit", "gradient_step", "train_state"]

@@ -1,0 +1,74 @@
+"""What a run has recorded: numbers of every step, numbers of every evaluation; as a table, a file, a picture."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class History:
+    """Columns of numbers. `steps[name][i]` belongs to step i + 1, `evaluations` holds {"step": ..., name: ...} in order."""
+
+    steps: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+
+    def record(self, columns: dict[str, np.ndarray]) -> None:
+        """Appends the numbers of some steps."""
+        for name, values in columns.items():
+            self.steps.setdefault(name, []).extend(float(v) for v in values)
+
+    def rows(self) -> list[dict[str, float]]:
+        """One row an evaluation, with the means of what the steps since the one before recorded, named `train/...`."""
+        rows, before = [], 0
+        for found in self.evaluations:
+            now = int(found["step"])
+            means = {f"train/{name}": float(np.mean(values[before:now])) for name, values in self.steps.items() if now > before}
+            rows.append({"step": now, **means, **{k: v for k, v in found.items() if k != "step"}})
+            before = now
+        return rows
+
+    def table(self) -> Any:
+        """`rows` as a rich table: `rich.print(history.table())`."""
+        from rich.table import Table
+
+        rows, table = self.rows(), Table()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for name in names:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*(f"{row[n]:.6g}" if n in row else "" for n in names))
+        return table
+
+    def save(self, path: str | Path) -> None:
+        """`rows` as a .csv file."""
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Losses above, evaluations below, over the steps; saved where a path is given, else the figure."""
+        import matplotlib.pyplot as plt
+
+        names = [n for n in dict.fromkeys(k for row in self.evaluations for k in row) if n != "step"]
+        fig, axes = plt.subplots(1 + bool(names), squeeze=False, sharex=True, figsize=(7, 3 + 2.5 * bool(names)), layout="constrained")
+        for name, values in self.steps.items():
+            axes[0, 0].plot(np.arange(1, len(values) + 1), values, label=name, lw=1)
+        for name in names:
+            points = [(row["step"], row[name]) for row in self.evaluations if name in row]
+            axes[1, 0].plot(*zip(*points, strict=True), marker=".", label=name)
+        for (ax,) in axes:
+            ax.legend()
+        axes[-1, 0].set_xlabel("step")
+        if path is None:
+            return fig
+        fig.savefig(path, dpi=130)
+        plt.close(fig)
+        return None
