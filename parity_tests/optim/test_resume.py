@@ -8,7 +8,16 @@ import orbax.checkpoint as ocp
 import pytest
 
 from port_jax.manifolds import Euclidean, PoincareBall
-from port_jax.optim import riemannian_adam, riemannian_sgd
+from port_jax.optim import (
+    RowGradients,
+    guard,
+    riemannian_adam,
+    riemannian_line_search,
+    riemannian_ogd,
+    riemannian_sgd,
+    sparse_riemannian_adam,
+    sparse_riemannian_sgd,
+)
 from port_jax.optim.clip import clip_grad_norm
 from port_jax.optim.from_torch import from_torch
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
@@ -62,12 +71,41 @@ def grouped():
     return from_torch(state, params=PARAMS, names=names, manifolds=MANIFOLDS, scheduler_state=plan)[0]
 
 
+def searching():
+    """The line search, on a function of its own; the random gradients are not used."""
+    tx = riemannian_line_search("wolfe", cg_method="pr", manifolds=MANIFOLDS)
+
+    def fn(params):
+        return sum(jnp.sum(jnp.cosh(3 * (p - 0.1))) for p in jax.tree.leaves(params))
+
+    def update(_, state, params, *, value):
+        return tx.update(jax.grad(fn)(params), state, params, value_fn=fn)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def sparse(tx):
+    """Steps of the first two rows of each table, as updates."""
+
+    def update(grads, state, params, *, value):
+        rows = jax.tree.map(lambda g: RowGradients(jnp.array([1, 0]), g[:2]), grads)
+        moved, state = tx.step(params, state, rows)
+        return jax.tree.map(jnp.subtract, moved, params), state
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
 CASES = {
     "adam": lambda: riemannian_adam(cosine_annealing_lr(0.1, 5), amsgrad=True, stabilize=4, manifolds=MANIFOLDS),
     "sgd": lambda: riemannian_sgd(0.05, 0.9, stabilize=3, manifolds=MANIFOLDS),
     "adamw": lambda: riemannian_adamw(0.05, weight_decay=0.2, manifolds=MANIFOLDS),
     "plateau": plateau,
     "groups": grouped,
+    "line search": searching,
+    "sparse adam": lambda: sparse(sparse_riemannian_adam(0.05, amsgrad=True, stabilize=4, manifolds=MANIFOLDS)),
+    "sparse sgd": lambda: sparse(sparse_riemannian_sgd(0.05, 0.9, manifolds=MANIFOLDS)),
+    "optimistic": lambda: riemannian_ogd(0.05, manifolds=MANIFOLDS, ascend={"layer": True, "points": False}),
+    "guarded": lambda: guard(riemannian_adam(0.05, manifolds=MANIFOLDS), "skip"),
     "clipped, accumulated": lambda: optax.MultiSteps(
         optax.chain(clip_grad_norm(0.5), riemannian_adam(0.05, manifolds=MANIFOLDS)), 2
     ),
