@@ -153,8 +153,8 @@ def for_torch(value: Any, dtype: Any) -> Any:
     from reference_torch.graphs.graph import Graph
 
     if isinstance(value, Edges):
-        ends = (torch.as_tensor(part).long() for part in (value.senders, value.receivers))
-        return Graph(*ends, value.num_nodes, for_torch(value.weights, dtype), for_torch(value.features, dtype))
+        senders, receivers = (torch.as_tensor(part).long() for part in (value.senders, value.receivers))
+        return Graph(senders, receivers, value.num_nodes, for_torch(value.weights, dtype), for_torch(value.features, dtype))
     if isinstance(value, Mapping):
         return {name: for_torch(part, dtype) for name, part in value.items()}
     return value if value is None else torch.tensor(np.array(value), dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)

@@ -98,3 +98,25 @@ def test_a_fixed_curvature_is_never_assumed(arch: str, tmp_path: Path):
         load(tmp_path / "model.pth", config={**bare, "c": None})
     found = load(tmp_path / "model.pth", config=bare, curvature=0.37)
     assert (found.model.c, found.report["settings"]["c"]["from"]) == (0.37, "option")
+
+
+# What is no parameter of its own: (architecture, key) -> its role. A fixed curvature of HGCN's code is in no file at all: see above.
+ROLES = {
+    ("hgcn", "encoder.c"): "tied",  # one parameter under several names
+    ("hgcn", "encoder.layers.1.hyp_act.c_in"): "tied",
+    ("hgat", "manifolds.0.isp_c"): "constant",  # a fixed curvature, raw
+    ("hybonet", "encoder.manifold.k"): "constant",  # a buffer, once for each module
+    ("hybonet_kg", "scale"): "constant",  # frozen parameters
+    ("kgemb", "gamma"): "constant",
+    ("htgn", "feat"): "constant",  # a parameter that the forward pass leaves out
+    ("gil", "decoder.ball.c"): "constant",  # a buffer
+    ("shallow", "encoder.lt"): "parameter",  # frozen where pretrained: the model stops its gradient
+}
+
+
+@pytest.mark.parametrize(("arch", "key"), ROLES)
+def test_what_is_no_parameter_has_a_rule(arch: str, key: str, tmp_path: Path):
+    module, config = MODELS[arch][0]()
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    report = load(tmp_path / "model.pth", config=config).report
+    assert next(t["role"] for t in report["tensors"] if t["key"] == key) == ROLES[arch, key]
