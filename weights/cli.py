@@ -85,6 +85,9 @@ def convert(file: File,
             out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
             config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
             optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
+            optimizer_class: Annotated[str | None, typer.Option(help="Whose optimizer it is, where its numbers leave it open: "
+                                                                "hgcn.RiemannianAdam, for instance.")] = None,
+            updates_per_step: Annotated[int | None, typer.Option(help="Updates in a step of the scheduler: 1, or an epoch's.")] = None,
             as_json: Json = False) -> None:  # fmt: skip
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
@@ -92,7 +95,11 @@ def convert(file: File,
 
     with _progress("converting") as advance:
         checkpoint = load(
-            file, optimizer=optimizer, progress=advance, **_options(config, arch, curvature, manifold, group)
+            file,
+            optimizer=(optimizer_class or True) if optimizer else False,
+            updates_per_step=updates_per_step,
+            progress=advance,
+            **_options(config, arch, curvature, manifold, group),
         )
         checkpoint.save(out)
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)

@@ -14,7 +14,7 @@ import torch
 
 import weights
 from parity_tests.optim import dialects
-from parity_tests.weights.helpers import assert_deep_equal, trained
+from parity_tests.weights.helpers import assert_deep_equal, run, trained
 from parity_tests.weights.test_optimizers import BALL, assert_close, load
 from parity_tests.weights.toy import TOY
 from port_jax.manifolds import PoincareBall
@@ -115,6 +115,23 @@ def test_what_a_file_leaves_open_is_asked_for(tmp_path, monkeypatch):
         weights.load(tmp_path / "x.pth")
 
 
+def test_the_options_of_the_shell(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
+    _, _, tree = toy(dialects.Hybonet, steps=8)
+    scheduler = {"step_size": 3, "gamma": 0.5, "base_lrs": [0.03], "last_epoch": 3, "_step_count": 4, "_last_lr": [0.015]}
+    tree["optimizer"]["param_groups"][0]["lr"] = 0.015
+    torch.save({**tree, "scheduler": scheduler}, tmp_path / "x.pth")
+    code, _, errors = run(monkeypatch, capsys, "convert", tmp_path / "x.pth", "--out", tmp_path / "out")
+    assert code == Unmatched.exit_code
+    assert "--optimizer-class" in errors
+    given = ("--optimizer-class", "hybonet.RiemannianAdam", "--updates-per-step", "2")
+    code, _, _ = run(monkeypatch, capsys, "convert", tmp_path / "x.pth", "--out", tmp_path / "out", *given)
+    assert code == 0
+    told = weights.restore(tmp_path / "out").report["optimizer"]
+    assert told["name"] == "hybonet.RiemannianAdam"
+    assert told["scheduler"] == {"name": "StepLR", "steps": 3, "updates_per_step": 2, "rates_follow": True}
+
+
 def test_moments_that_begin_with_zeros_are_written_anew(tmp_path):
     """A column that never has a gradient keeps its moments, and its neighbours do not."""
     net, opt = trained(lambda p: torch.optim.Adam(p, lr=1e-2), steps=0, dtype=torch.float64)
@@ -180,7 +197,7 @@ def test_a_state_of_other_parameters_is_refused(tmp_path):
         load(tmp_path, net, other)
     other = opt.state_dict()
     other["param_groups"][0]["momentum_decay"] = other["param_groups"][0].pop("amsgrad")
-    with pytest.raises(Unmatched, match=r"is not recognised; known are RiemannianAdam.*Convert without it: --no-optimizer"):
+    with pytest.raises(Unmatched, match=r"is not recognised; known are RiemannianAdam.*without the state: --no-optimizer"):
         load(tmp_path, net, other)
 
 

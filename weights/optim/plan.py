@@ -13,7 +13,7 @@ from weights.errors import Unmatched
 from weights.tensors import Tensor
 
 COLLECTION = "params/"
-REMEDY = "Convert without it: --no-optimizer (optimizer=False)"
+REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
 Manifolds = Callable[[Any], Any] | None
 
 
