@@ -41,6 +41,23 @@ def test_convert_export_diff(monkeypatch, capsys, tmp_path, file):
     assert "lin.weight" in out
 
 
+@pytest.mark.parametrize("out", ["out.safetensors", "out.npz"])
+def test_one_file_serves_as_a_folder_does(monkeypatch, capsys, tmp_path, file, out):
+    assert run(monkeypatch, capsys, "convert", file, "--out", tmp_path / out, *OPTIONS)[0] == 0
+    assert (tmp_path / out).is_file()
+    assert run(monkeypatch, capsys, "diff", file, tmp_path / out)[0] == 0
+    assert run(monkeypatch, capsys, "verify", file, "--converted", tmp_path / out, "--level", "bits")[0] == 0
+    assert run(monkeypatch, capsys, "export", tmp_path / out, tmp_path / "y.pth")[0] == 0
+    assert_deep_equal(torch.load(file), torch.load(tmp_path / "y.pth"))
+    code, _, err = run(monkeypatch, capsys, "inspect", tmp_path / out)
+    assert code == 2
+    assert "hyperport export" in err
+    code, _, err = run(monkeypatch, capsys, "export", file, tmp_path / "z.pth")
+    assert code == 3
+    assert "not a converted checkpoint" in err
+    assert not (tmp_path / "z.pth").exists()
+
+
 def test_inspect(monkeypatch, capsys, tmp_path, file):
     code, out, _ = run(monkeypatch, capsys, "inspect", file, *OPTIONS)
     assert code == 0
@@ -112,6 +129,14 @@ def test_errors_are_one_line_and_write_nothing(monkeypatch, capsys, tmp_path, ar
     if code != 2 or err.startswith("error"):
         assert len(err.strip().splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["convert", "embed", "plot"])
+def test_help_of_a_command_has_an_example(command):
+    args = [sys.executable, "-X", "importtime", "-m", "weights.cli", command, "--help"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert f"Example: hyperport {command}" in done.stdout
+    assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"jax", "torch", "numpy", "matplotlib"}
 
 
 def test_help_is_quick_and_documents_the_codes():

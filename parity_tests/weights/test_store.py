@@ -21,7 +21,7 @@ import torch
 import weights
 from parity_tests.weights.helpers import assert_deep_equal, trained
 from port_jax.manifolds import PoincareBall
-from weights import NotWritten, Refused, Unreadable, Usage
+from weights import NotWritten, Refused, Unreadable, Usage, atomic
 
 
 def tree_file(path, **kwargs):
@@ -205,6 +205,28 @@ def test_a_damaged_folder_is_named(tmp_path):
         weights.restore(tmp_path)
 
 
+@pytest.mark.parametrize("form", [*FORMS, "back.pth"])
+def test_what_is_there_stays_until_the_new_is_on_disk(monkeypatch, tmp_path, form):
+    """Stopped when all is written and not yet flushed to disk, the old output stands bit by bit."""
+
+    def written(ckpt):
+        (ckpt.export if form == "back.pth" else ckpt.save)(tmp_path / form)
+        return {p: p.read_bytes() for p in sorted([tmp_path / form, *(tmp_path / form).rglob("*")]) if p.is_file()}
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    old = written(tree_file(tmp_path / "x.pth"))
+    newer = tree_file(tmp_path / "x.pth", steps=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_flush", stop)
+        with pytest.raises(KeyboardInterrupt):
+            written(newer)
+    assert {p: p.read_bytes() for p in old} == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([form, "x.pth"])
+    assert written(newer) != old
+
+
 KILLED = """
 import os, sys, numpy as np
 import weights, torch
@@ -221,7 +243,7 @@ while True:
 
 def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
     net, opt = trained()
-    heavy = {**net.state_dict(), "heavy": torch.zeros(1_500_000, dtype=torch.int64)}  # so that most of the time is writing
+    heavy = {**net.state_dict(), "heavy": torch.zeros(1_000_000, dtype=torch.int64)}  # so that most of the time is writing
     torch.save({"model": heavy, "optimizer": opt.state_dict(), "epoch": 3}, tmp_path / "x.pth")
     args = [sys.executable, "-c", KILLED, *(str(tmp_path / n) for n in ("x.pth", "back.pth", *FORMS))]
     process = subprocess.Popen(args, stdout=subprocess.PIPE, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"})
@@ -229,7 +251,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
     assert process.stdout.readline().strip() == "ready"
     assert process.stdout.readline().strip() == "saved"
     random = np.random.default_rng(0)
-    for _ in range(12):  # stopped in the middle of things, what stands at the place is whole
+    for _ in range(8):  # stopped in the middle of things, what stands at the place is whole
         time.sleep(float(random.uniform(0.01, 0.15)))
         process.send_signal(signal.SIGSTOP)
         for form in FORMS:
