@@ -32,6 +32,7 @@ from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
 from weights.checkpoint import Checkpoint, load
 from weights.convert import flatten, place
+from weights.errors import Usage
 from weights.models import ARCHITECTURES
 from weights.verify import verify
 
@@ -220,6 +221,14 @@ def load_ball(path: Path) -> Any:
 
 def test_every_architecture_is_verified():
     assert set(CASES) == {*ARCHITECTURES, "tree"}
+
+
+def test_a_graph_is_refused_where_none_is_taken(tmp_path: Path):
+    module, config = CASES["hybonet_kg"].make()
+    path = tmp_path / "model.pth"
+    torch.save(module.state_dict(), path)
+    with pytest.raises(Usage, match="takes no graph"):
+        verify(load(path, config=config), path, tmp_path / "graph.npz", level="forward")
 
 
 @pytest.mark.parametrize("file", ["airport_nc_poincare/model.pth", "hybonet_disease_lp_att/full.pth"])

@@ -2,37 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from weights.architecture import Found
 from weights.models import node_model
-from weights.models.node_model import LAYER, dense, found_in, trained_curvature
-from weights.rules import Rule
-from weights.settings import Settings
-
-
-def keys(found: Found) -> bool:
-    """Linear maps alone."""
-    known = r"(encoder\.layers\.\d+|decoder\.cls)\.linear\.(weight|bias)|((encoder|decoder)\.)?c"
-    return found.has(r"(encoder\.layers\.0|decoder\.cls)\.linear\.(weight|bias)") and all(
-        found_in(known, key) for key in found.tensors
-    )
-
-
-def settle(found: Found, settings: Settings) -> None:
-    """As shared; biases are stored only if used."""
-    node_model.settle(found, settings, bias=True)
-
-
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """Weights transposed; a trained curvature is stored though the layers do not use it."""
-    bias = bool(settings["bias"])
-    table = [
-        *dense(f"{LAYER}.linear", "params/layers_{i}/linear", bias),
-        *dense("decoder.cls.linear", "params/decoder/linear", bias),
-    ]
-    return table + (trained_curvature() if settings["c"] is None else [])
-
+from weights.models.gcn import keys, rules, settle
 
 MLP = node_model.architecture("MLP", keys, settle, rules)
+"""A GCN without edges has the same keys: the configuration says which of the two a file is."""
