@@ -124,7 +124,9 @@ def _name(axes, drawn: Disk, found: Embeddings, count: int) -> None:
     if found.names_from == "numbers":
         return
     for i in spread(drawn.points, count):
-        text = axes.annotate(found.names[i], drawn.points[i], xytext=(4, 4), textcoords="offset points", fontsize=8, zorder=4)
+        left = drawn.points[i, 0] * np.sqrt(drawn.c) > 0.5  # towards the middle, where there is room
+        place = {"xytext": (-4 if left else 4, 4), "textcoords": "offset points", "ha": "right" if left else "left"}
+        text = axes.annotate(found.names[i], drawn.points[i], fontsize=8, zorder=4, **place)
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
 
 
