@@ -27,10 +27,6 @@ from weights.source import Source
 from weights.tensors import buffer
 
 TREE = "tree"
-CODE = dict.fromkeys(("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "gil"), "hgcn") | {
-    "hybonet": "hybonet", "hybonet_kg": "hybonet", "murp": "murp",
-}  # fmt: skip
-"""Whose code an architecture is, and so whose optimizer may have written its files."""
 
 
 @dataclass(frozen=True)
@@ -216,21 +212,14 @@ def _optimizer(table: Architecture | None, parts: Sections, settings: Settings, 
                given: tuple[Sequence[Sequence[str]] | None, str | None, int | None]) -> tuple[Any, Any, optimizers.Plan]:  # fmt: skip
     raw, (groups, name, updates_per_step) = parts.optimizer, given
     assert raw is not None
-    said = (table.optimizer(config) if table else None) or _said(config)
-    chosen = optimizers.choose(raw, said, CODE.get(table.name) if table else None, name)
+    said = (table.optimizer(config) if table else None) or config.get("optimizer")
+    chosen = optimizers.choose(raw, said, table.name if table else None, name)
     keys = [e.key for e in entries if e.role != "tied"]
     listed = table.groups(settings.values, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
     return optimizers.load(
         raw, chosen, params, entries, parts.tensors, parts.prefix, _callable(moved), listed, groups, parts.scheduler, updates_per_step,
         parts.updates,
     )  # fmt: skip
-
-
-def _said(config: Mapping[str, Any]) -> str | None:
-    """What a configuration calls the optimizer, as a name or as {"name": ...}."""
-    entry = config.get("optimizer")
-    entry = entry.get("name") if isinstance(entry, Mapping) else entry
-    return entry if isinstance(entry, str) else None
 
 
 def _callable(moved: Any) -> Callable[[Any], Any] | None:

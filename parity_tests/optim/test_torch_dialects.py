@@ -11,6 +11,7 @@ import torch
 from parity_tests.optim import dialects
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds.base import pytree
 from port_jax.optim import from_torch, torch_dialects, torch_state
 from port_jax.optim.torch_recognition import recognised
 
@@ -115,6 +116,42 @@ def test_sparse_gradients_are_shortened():
     lengths = np.linalg.norm(large[0] / dialects.factor(torch.tensor(start[0]), 1.0).numpy() ** 2, axis=-1)
     assert lengths.min() < 5 < lengths.max()
     np.testing.assert_allclose(updates["points"], loop.params[0].numpy() - start[0], rtol=0, atol=1e-15)
+
+
+def test_long_steps_on_the_hyperboloid_have_length_1():
+    theirs, ours = hyperboloid(1.0)
+    loop = dialects.PoincareEmbeddings(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], lr=1.0)
+    draw = [np.random.default_rng(n).normal(size=p.shape) * 0.7 for n, p in enumerate(loop.params)]
+    start = [p.numpy().copy() for p in loop.params]
+    manifolds = {"points": ours, "layer": Euclidean()}
+    tx, state = from_torch(plain(loop.state_dict()), params=tree(start), names=PATHS, manifolds=manifolds)
+    updates, _ = tx.update(tree(draw), state, tree(start))
+    loop.step([torch.as_tensor(g) for g in draw])
+    steps = theirs.dist(torch.tensor(start[0]), loop.params[0]).numpy()
+    assert steps.min() < 0.9
+    assert np.isclose(steps, 1).sum() >= 2
+    np.testing.assert_allclose(updates["points"], loop.params[0].numpy() - start[0], rtol=0, atol=1e-14)
+
+
+@pytree
+class Marked(Euclidean):
+    """A flat space whose projection shows when it is applied."""
+
+    def projx(self, x):
+        return x + 100
+
+
+@pytest.mark.parametrize(("make", "once"), [(dialects.OldGeoopt, 8), (dialects.MiddleGeoopt, 1), (dialects.Hybonet, 1)])
+def test_points_are_stabilized_when_the_groups_count_says_so(make, once):
+    loop = make(dialects.tensors(np.random.default_rng(3), ball(0.7)[0], SHAPES), [None] * 4, stabilize=12 if once > 1 else 3)
+    start = run(loop, 0, 2)
+    kind = "hybonet.RiemannianAdam" if make is dialects.Hybonet else "RiemannianAdam"
+    tx, state = from_torch(plain(loop.state_dict()), params=tree(start), names=PATHS, manifolds=Marked(), optimizer=kind)
+    move, params, jumped = jax.jit(tx.update), tree(start), []
+    for step in range(2, 10):
+        updates, state = move(tree(gradients(start, step)), state, params)
+        jumped.append(bool(np.abs(updates["points"]).min() > 50))
+    assert jumped == [once * n % (12 if once > 1 else 3) == 0 for n in range(3, 11)]
 
 
 def test_rows_of_a_transposed_parameter_are_its_columns():

@@ -14,6 +14,10 @@ from weights.tensors import Tensor
 
 COLLECTION = "params/"
 REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
+CODE = dict.fromkeys(("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "gil"), "hgcn") | {
+    "hybonet": "hybonet", "hybonet_kg": "hybonet", "murp": "murp",
+}  # fmt: skip
+"""Whose code an architecture is, and so whose optimizer may have written its files."""
 Manifolds = Callable[[Any], Any] | None
 
 
@@ -60,13 +64,18 @@ class Choice:
     riemannian: bool
 
 
-def choose(raw: Mapping, said: str | None, code: str | None = None, name: str | None = None) -> Choice:
-    """The choice by a section of a file; Unmatched where its groups are no dictionaries of settings."""
+def choose(raw: Mapping, said: object, arch: str | None = None, name: str | None = None) -> Choice:
+    """The choice by a section of a file and its architecture; said: a configuration's name, or {"name": ...}.
+
+    Unmatched where the section's groups are no dictionaries of settings.
+    """
     from port_jax.optim.torch_optimizers import KINDS
 
     groups = raw["param_groups"]
     if not groups or not all(isinstance(group, dict) for group in groups):
         raise Unmatched("the optimizer has no groups of settings", "Save optimizer.state_dict()")
+    said = said.get("name") if isinstance(said, Mapping) else said
+    said, code = said if isinstance(said, str) else None, CODE.get(arch or "")
     if name is not None and name in KINDS:
         return Choice(said, code, name, KINDS[name].riemannian)
     keys = set(groups[0])
