@@ -22,7 +22,7 @@ BASE = 300
 def file(tmp_path_factory):
     """A table, as node embeddings are, of a size that no power of two divides; and transposed weights, which have to be copied."""
     path = tmp_path_factory.mktemp("memory") / "x.pth"
-    state = {"table": torch.full((262_147, 100), 0.1)} | {f"w{i}": torch.full((1024, 1601), 0.2).t() for i in range(16)}
+    state = {"table": torch.full((131_101, 100), 0.1)} | {f"w{i}": torch.full((1024, 1601), 0.2).t() for i in range(24)}
     torch.save(state, path)
     return path
 
