@@ -8,7 +8,7 @@ import pytest
 import torch
 from jax.test_util import check_grads
 
-from parity_tests.manifolds.witness import Operation, compare
+from parity_tests.manifolds.parity import Operation, compare
 from port_jax import linalg
 
 RNG = np.random.default_rng(61)

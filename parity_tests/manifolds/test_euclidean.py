@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parity_tests.manifolds.witness import Operation, compare
+from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean
 
 METHODS = {

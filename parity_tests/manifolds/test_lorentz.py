@@ -15,7 +15,7 @@ import torch
 from geoopt.manifolds.lorentz import math as lmath
 
 from parity_tests import cases
-from parity_tests.manifolds.parity import Groups, Operation, compare32, compare64
+from parity_tests.manifolds.parity import Operation, by_radius, compare32, compare64
 from parity_tests.oracle import lorentz as oracle
 from port_jax.manifolds import Lorentz, lorentz_to_poincare, poincare_to_lorentz
 
@@ -45,8 +45,7 @@ def groups(curvatures, distances, seed=0, n=5):
                     "ball": cases.ball_points(rng, n, D, 1.0, np.tanh(distance / 2)),
                 }
             )
-    arrays = {name: np.stack([r[name] for r in rows]) for name in rows[0]}
-    return Groups(arrays.pop("k"), arrays.pop("radius"), arrays)
+    return {name: np.stack([r[name] for r in rows]) for name in rows[0]}
 
 
 def tangents(rng, x, k):
@@ -100,7 +99,7 @@ def along(name, *kinds, order=None, orders=2, exact=None, **options):
         a = lifted(jax_join, Lorentz(k), k, kinds, args)
         return getattr(Lorentz(k), name)(*(a[i] for i in pick), **options)
 
-    return Operation(torch_fn, jax_fn, kinds, orders, exact=exact)
+    return Operation(torch_fn, jax_fn, ("k", *kinds), orders, exact=exact)
 
 
 def everywhere(name, *kinds, orders=2, **options):
@@ -109,7 +108,7 @@ def everywhere(name, *kinds, orders=2, **options):
     def torch_fn(k, *args):
         return getattr(theirs(k), name)(*(a.clone() for a in args), **options)
 
-    return Operation(torch_fn, lambda k, *args: getattr(Lorentz(k), name)(*args, **options), kinds, orders)
+    return Operation(torch_fn, lambda k, *args: getattr(Lorentz(k), name)(*args, **options), ("k", *kinds), orders)
 
 
 def projected(x, u, k):
@@ -120,7 +119,8 @@ def projected(x, u, k):
 NORM = Operation(
     lambda k, *a: theirs(k).norm(lifted(torch_join, theirs(k), k, ("x", "u"), a)[1]),
     lambda k, *a: Lorentz(k).norm(*lifted(jax_join, Lorentz(k), k, ("x", "u"), a)),
-    ("x", "u"),
+    ("k", "x", "u"),
+    2,
 )
 # `exact`: near the origin geoopt's derivatives of arcosh(x0) and of differences of nearly equal points lose three digits. At distance
 # 1/2, against the closed form: second derivative of logmap0 off by 6e-14 of 0.04 (port_jax 1e-16), of transp by 3e-13 of 0.4 (2e-16),
@@ -145,7 +145,7 @@ OPERATIONS = {
     "retr": along("retr", "x", "u"),
     "logmap": along("logmap", "x", "y"),
     "logmap0": along("logmap0", "x", exact=lambda k, x: oracle.logmap0(x, k)),
-    "logmap0back": along("logmap0back", "x"),
+    "logmap0back": along("logmap0back", "x", exact=lambda k, x: oracle.logmap0back(x, k)),
     "geodesic_unit": along("geodesic_unit", "x", "unit", "t", order=(2, 0, 1)),
     "transp": along(
         "transp", "x", "v", "y", order=(0, 2, 1), exact=lambda k, x, v, y: oracle.transp(x, y, projected(x, v, k), k)
@@ -155,35 +155,37 @@ OPERATIONS = {
     "transp_follow_retr": along("transp_follow_retr", "x", "u", "v"),
     "transp_follow_expmap": along("transp_follow_expmap", "x", "u", "v"),
     "lorentz_to_poincare": Operation(
-        lambda k, x: lmath.lorentz_to_poincare(x, k), lambda k, x: lorentz_to_poincare(x, k), ("px",)
+        lambda k, x: lmath.lorentz_to_poincare(x, k), lambda k, x: lorentz_to_poincare(x, k), ("k", "px"), 2
     ),
     "poincare_to_lorentz": Operation(
-        lambda k, x: lmath.poincare_to_lorentz(x, k, eps=0.0), lambda k, x: poincare_to_lorentz(x, k), ("ball",)
+        lambda k, x: lmath.poincare_to_lorentz(x, k, eps=0.0), lambda k, x: poincare_to_lorentz(x, k), ("k", "ball"), 2
     ),
 }
 
 
 def with_points(g):
     for name in POINTS:
-        x = g.arrays[name]
-        k = g.k[:, None, None]
-        g.arrays["p" + name] = np.concatenate([np.sqrt(k + np.sum(x * x, -1, keepdims=True)), x], -1)
+        x, k = g[name], g["k"][:, None, None]
+        g["p" + name] = np.concatenate([np.sqrt(k + np.sum(x * x, -1, keepdims=True)), x], -1)
     return g
 
 
 CASES = with_points(groups([0.1, 0.7, 10.0], (0.5, 2.0, 4.0)))
-MANY = with_points(groups([0.7] * 9, (0.5, 4.0), seed=1, n=200))
+# Radii of 0.01, 0.24 and 0.96 on the ball, nine draws of each.
+MANY = with_points(groups([0.1, 0.7, 10.0] * 9, (0.02, 0.5, 4.0), seed=1, n=60))
+# The derivative across the hyperboloid is free. Nearer than this port_jax has none in float32, where it would lose half of the digits.
+FAR = {name: a[MANY["radius"] > 0.1] for name, a in MANY.items()}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_float64(name):
-    found = compare64(OPERATIONS[name], CASES)
+    found = compare64({name: OPERATIONS[name]}, CASES, by_radius(CASES))
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_float32(name):
-    found = compare32(OPERATIONS[name], MANY)
+    found = compare32({name: OPERATIONS[name]}, FAR if name in ("dist everywhere", "dist0 everywhere") else MANY)
     assert not found, "\n".join(found)
 
 

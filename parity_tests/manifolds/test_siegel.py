@@ -9,7 +9,9 @@ import torch
 from geoopt.manifolds.siegel import csym_math
 from geoopt.manifolds.siegel.vvd_metrics import SiegelMetricType as TheirMetric
 
-from parity_tests.manifolds.witness import Operation, compare
+from parity_tests.manifolds.parity import Operation, compare
+from port_jax import linalg
+from port_jax.linalg import sym
 from port_jax.manifolds import siegel
 from port_jax.manifolds.bounded_domain import BoundedDomain
 from port_jax.manifolds.siegel import SiegelMetricType
@@ -41,19 +43,19 @@ def test_parity(kind):
     their_class, my_class = PAIRS[kind]
     theirs, mine = their_class(), my_class()
 
-    def op(name, *names, value=lambda out: out, gradient=True, **kwargs):
+    def op(name, *names, value=lambda out: out, orders=1, **kwargs):
         return Operation(
             lambda *a: value(getattr(theirs, name)(*a, **kwargs)),
             lambda *a: getattr(mine, name)(*a, **kwargs),
             names,
-            gradient=gradient,
+            orders=orders,
             tangent=dict.fromkeys("xyuv", symmetric),
         )
 
     operations = {
-        "projx": op("projx", "w", gradient=kind == "upper_half"),
+        "projx": op("projx", "w", orders=int(kind == "upper_half")),
         "projx inside": op("projx", "x"),
-        "retr": op("retr", "x", "u", gradient=kind == "upper_half"),
+        "retr": op("retr", "x", "u", orders=int(kind == "upper_half")),
         "transp": op("transp", "x", "y", "v"),
     }
     if kind == "upper_half":
@@ -194,6 +196,28 @@ def test_projections_random_and_origin():
         gradient = jax.grad(lambda w: jnp.sum(jnp.abs(mine.projx(w)) ** 2))(jnp.asarray(a["w"]))  # noqa: B023
         assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(UpperHalf().origin(N, N), 1j * np.eye(N))
+
+
+def test_second_derivatives_where_singular_values_coincide():
+    """d(iI, i exp S) is tr S in fone and |S| in riem for S > 0: at S = 0.7 I the Hessians are 0 and (1 - II/n)/(0.7 √n)."""
+    size, at = 0.7, 0.7 * jnp.eye(N)
+    s, t = (jnp.asarray(symmetric(RNG.standard_normal((N, N)))) for _ in range(2))
+    for cls in (UpperHalf, BoundedDomain):
+        place = siegel.inverse_cayley_transform if cls is BoundedDomain else lambda z: z
+
+        def distance(metric, a, cls=cls, place=place):
+            ends = (place(1j * linalg.sym_expm(b).astype(complex)) for b in (jnp.zeros((N, N)), sym(a)))
+            return cls(metric).dist(*ends)
+
+        for metric in ("fone", "riem")[: 1 + (cls is UpperHalf)]:
+            gradient = jax.grad(lambda a, metric=metric, distance=distance: distance(metric, a))
+            first, second = jax.jit(lambda a, gradient=gradient: jax.jvp(gradient, (a,), (s,)))(at)
+            np.testing.assert_allclose(first, np.eye(N) / (1 if metric == "fone" else N**0.5), atol=1e-12)
+            curved = (jnp.sum(s * t) - jnp.trace(s) * jnp.trace(t) / N) / (size * N**0.5)
+            np.testing.assert_allclose(jnp.sum(second * t), 0 if metric == "fone" else curved, atol=1e-10)
+        # finf has a kink: it falls and rises with the largest eigenvalue of the step, whatever its sign.
+        steps = [distance("finf", at + h * jnp.diag(jnp.array([1.0, -1.0, 0.0]))) - size for h in (1e-3, -1e-3)]
+        np.testing.assert_allclose(steps, 1e-3, rtol=1e-9)
 
 
 def test_weights_are_a_leaf():

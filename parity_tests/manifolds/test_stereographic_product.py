@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests.manifolds.witness import Operation, compare
+from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean, PoincareBall, SphereProjection, Stereographic
 from port_jax.manifolds.stereographic_product import StereographicProductManifold
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from jax.test_util import check_grads
 
-from parity_tests.manifolds.witness import Operation, compare
+from parity_tests.manifolds.parity import Operation, compare
 from port_jax.linalg import sym
 from port_jax.manifolds.symmetric_positive_definite import SPDMetric, SymmetricPositiveDefinite
 
