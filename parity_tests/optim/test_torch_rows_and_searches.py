@@ -100,9 +100,10 @@ def value_fn(params):
     return Search.loss(params["points"], params["flat"])
 
 
-@pytest.mark.parametrize("reloaded", [False, True])
-@pytest.mark.parametrize("cg", ["steepest", "fr", "pr"])
-@pytest.mark.parametrize("method", ["armijo", "wolfe"])
+@pytest.mark.parametrize(
+    ("method", "cg", "reloaded"),
+    [("armijo", "steepest", False), ("armijo", "fr", True), ("armijo", "pr", False), ("wolfe", "pr", True), ("wolfe", "fr", False)],
+)
 def test_a_search_goes_on(method, cg, reloaded):
     run = Search(line_search_method=method, cg_method=cg, line_search_params={"c1": 1e-3})
     for _ in range(3):

@@ -27,9 +27,9 @@ SCHEDULERS = {
         o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 6), lr_scheduler.ExponentialLR(o, 0.8)], [6]
     ),
     "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(o, 2, 0.7), lr_scheduler.ExponentialLR(o, 0.9)]),
-    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1, factor=0.5),
+    "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=2, factor=0.5),
 }
-METRIC = np.random.default_rng(3).normal(size=40)
+METRIC = np.arange(40) + np.sin(np.arange(40))
 
 
 class Run:
@@ -80,6 +80,12 @@ def follow(ckpt, gradients, begun, each=1):
     return replace(ckpt, variables={"params": params}, opt_state=state)
 
 
+def counters(state):
+    """What a scheduler counts; a plateau's last_epoch, which it does not use, left out."""
+    names = ("best", "num_bad_epochs", "cooldown_counter", *(() if "best" in state else ("last_epoch", "_step_count")))
+    return [{name: state[name] for name in names if name in state}, *map(counters, state.get("_schedulers", ()))]
+
+
 def _gradient(gradients, at, p):
     found = gradients[".".join(str(jax.tree_util.keystr((k,), simple=True)) for k in at)]
     return jnp.zeros_like(p) if found is None else jnp.asarray(found)
@@ -105,6 +111,7 @@ def test_the_rates_go_on_and_come_back(tmp_path, name):
     group = run.optimizer.param_groups[0]
     np.testing.assert_allclose(back["optimizer"]["param_groups"][0]["lr"], group["lr"], rtol=1e-12)
     np.testing.assert_allclose(back["optimizer"]["param_groups"][0]["betas"], group["betas"], rtol=1e-12)
+    assert counters(back["lr_scheduler"]) == counters(run.scheduler.state_dict())
     again = Run(SCHEDULERS[name])
     again.net.load_state_dict(back["model"])
     again.optimizer.load_state_dict(back["optimizer"])

@@ -122,7 +122,7 @@ def _stepped(raw: Mapping[str, Any], done: int, rates: Sequence[float]) -> dict[
         ]
     if "last_epoch" in raw:
         if "_step_count" in raw:
-            new["_step_count"] = raw["_step_count"] + done - raw["last_epoch"]
+            new["_step_count"] = raw["_step_count"] + done - max(raw["last_epoch"], 0)
         new["last_epoch"] = done
     if "_last_lr" in raw:
         new["_last_lr"] = list(rates)
