@@ -330,6 +330,7 @@ def adam_state(**changes):
         (lambda s: s["state"][1].update(exp_avg=np.zeros((2, 4))), {}, "exp_avg of layer/kernel has shape"),
         (lambda s: s["state"][1].pop("exp_avg_sq"), {}, "layer/kernel has exp_avg, step but no exp_avg_sq"),
         (lambda s: s["state"][0].update(exp_avg_sq=np.arange(15.0).reshape(5, 3)), {}, "points differs along a point"),
+        (lambda s: s["state"].update({9: {"step": 1}}), {}, "state for index 9, which is in no group"),
         (lambda s: s["state"][0].update(square_avg=np.zeros(3)), {}, "points holds square_avg"),
         (lambda s: s["state"][0].pop("step"), {}, "points has no step"),
         (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "12 steps in param_groups\\[0\\] and 2 beside"),
