@@ -1,39 +1,40 @@
 """Error of geoopt and of port_jax against the closed forms, over the grid, for every operation of the constant-curvature manifolds.
 
-    python -m parity_tests.oracle.accuracy [--thin 1] [--out accuracy]
+    python -m parity_tests.oracle.accuracy [--thin 1] [--space ball] [--operation dist] [--out accuracy]
 
-writes table.csv, table.md and one plot a space and dtype. Errors are relative (2-norm over 2-norm) in units of the dtype's eps;
-`conditioned` divides the largest by one plus the condition number of the case.
+writes table.csv, one plot a space, and the summary in MIGRATION.md (not for a thinned grid); a part of the work replaces its lines of
+the table. Errors are relative (2-norm over 2-norm) in units of the dtype's eps; derivatives by k relative to the terms that they are
+sums of, where those are larger. `conditioned` is the largest error over one plus the condition number of its case.
+Mpmath takes gmpy2 where it is installed, and is twice as fast then.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import geoopt
 import jax
-import jax.numpy as jnp
 import numpy as np
-import torch
-from geoopt.manifolds.lorentz import math as lmath
+from tqdm import tqdm
 
-from parity_tests.oracle import grid
-from port_jax.manifolds import Lorentz, Stereographic, lorentz_to_poincare, poincare_to_lorentz
+from parity_tests.oracle import grid, report, sides
+from parity_tests.oracle.formulas import SPACES
+from parity_tests.oracle.truth import Truth, truths
 
-SPACES = {"ball": -1, "sphere": 1, "lorentz": -1}
+DTYPES = (np.float32, np.float64)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of the table: an operation's value, or its gradient in one argument."""
 
     space: str
     operation: str
+    of: str
     dtype: str
     cases: int
     geoopt_p50: float
@@ -46,96 +47,94 @@ class Row:
     port_jax_not_finite: int
     port_jax_conditioned: float
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What the row is about."""
+        return self.space, self.operation, self.of, self.dtype
 
-def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any) -> tuple[Row, np.ndarray, np.ndarray]:
-    """The row of an operation, and the errors of geoopt and port_jax case by case."""
-    formula = (grid.LORENTZ if space == "lorentz" else grid.BALL)[name]
-    exact, condition = zip(*(grid.truth(formula, case, space) for case in cases))
-    # A truth beyond the dtype's range has no right answer in it.
-    kept = [
-        i
-        for i, e in enumerate(exact)
-        if np.abs(e).max() < np.finfo(dtype).max / 8 and np.abs(e).max() > np.finfo(dtype).tiny
-    ]
-    cases, exact, condition = (
-        [cases[i] for i in kept],
-        np.array([exact[i] for i in kept]),
-        np.array([condition[i] for i in kept]),
-    )
+    def above(self) -> dict[str, float]:
+        """The statistics in which port_jax is above geoopt by more than half an eps, one rounding, with the factor."""
+        pairs = {at: (getattr(self, f"port_jax_{at}"), getattr(self, f"geoopt_{at}")) for at in ("p50", "p99", "max")}
+        return {at: mine / theirs if theirs else np.inf for at, (mine, theirs) in pairs.items() if mine > theirs + 0.5}
+
+
+@dataclass(frozen=True)
+class Errors:
+    """A row with the errors of its cases, and the cases."""
+
+    row: Row
+    geoopt: np.ndarray
+    port_jax: np.ndarray
+    condition: np.ndarray
+    cases: Sequence[dict[str, Any]]
+
+
+def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any, gradients: bool = True) -> Iterator[Errors]:
+    """The rows of an operation: its value, then the gradients."""
+    formula = SPACES[space][name]
+    exact = truths(formula, cases, space, gradients)
     k = np.array([case["k"] for case in cases])
-    arguments = [np.array([case[kind] for case in cases]) for kind in formula.kinds]
-    mine = np.asarray(jax.jit(lambda k, *a: run_jax(space, name, formula, k, a))(k[:, None], *arguments))
-    assert mine.dtype == dtype, (name, mine.dtype)
-    theirs = np.full(exact.shape, np.nan)
-    for value in np.unique(k):
-        at = k == value
-        theirs[at] = run_torch(
-            space, name, formula, torch.tensor(value), [torch.tensor(a[at]) for a in arguments]
-        ).numpy()
-    if space == "lorentz" and exact.shape[1] > 1 and name != "lorentz_to_poincare":
-        # far points: the space part carries the result, the time coordinate follows from it
-        exact, mine, theirs = exact[:, 1:], mine[:, 1:], theirs[:, 1:]
-    errors = [_error(have, exact) / np.finfo(dtype).eps for have in (theirs, mine)]
-    row = Row(
-        space, name, np.dtype(dtype).name, len(cases),
-        *_summary(errors[0]), *_summary(errors[1]), float(np.max(errors[1] / (1 + condition))),
-    )  # fmt: skip
-    return row, errors[0], errors[1]
+    k = k.reshape(-1, *[1] * (2 if "xs" in formula.kinds else 1))
+    arrays = [np.stack([case[kind] for case in cases]) for kind in formula.kinds]
+    cotangents = np.stack([case["c"] for case in cases])
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        answers = [side(space, name, formula, k, arrays, cotangents) for side in (sides.geoopt_, sides.port_jax)]
+        assert answers[1][0].dtype == dtype, (name, answers[1][0].dtype)
+        values = [a[0] for a in answers]
+        yield _compare(
+            (space, name, "value"), dtype, cases, *values, [t.value for t in exact], [t.condition for t in exact]
+        )
+        if not gradients:
+            return
+        for argument in (*formula.kinds, "k"):
+            if argument == "k" and space in ("unit_sphere", "euclidean"):
+                continue
+            parts = [a[1][argument].reshape(len(cases), -1) for a in answers]
+            wanted, conditions = [t.gradients[argument] for t in exact], [t.gradient_conditions[argument] for t in exact]
+            least = [_terms(t, case, formula.kinds) / abs(case["k"] or 1) for t, case in zip(exact, cases)] if argument == "k" else 0.0
+            if found := _compare((space, name, f"d/d{argument}"), dtype, cases, *parts, wanted, conditions, least):
+                yield found
 
 
-def run_jax(space: str, name: str, formula: grid.Formula, k: Any, arguments: Sequence[Any]) -> Any:
-    """port_jax's value; k has a trailing axis of length 1."""
-    if space != "lorentz":
-        return getattr(Stereographic(k), name)(*arguments, **formula.options)
-    if name == "poincare_to_lorentz":
-        return poincare_to_lorentz(arguments[0], k)
-    manifold = Lorentz(k)
-    join = lambda a: jnp.concatenate([jnp.zeros_like(a[..., :1]), a], -1)  # noqa: E731
-    x = manifold.projx(join(arguments[0]))
-    if name == "lorentz_to_poincare":
-        return lorentz_to_poincare(x, k)
-    if name in ("expmap0",):
-        return manifold.expmap0(join(arguments[0]))
-    return getattr(manifold, name)(*_lift(formula, arguments, manifold, x, join, k, jnp), **formula.options)
+def _terms(t: Truth, case: dict[str, Any], kinds: Sequence[str]) -> float:
+    """The size of the terms that k df/dk is the sum of: by homogeneity, 2 k df/dk = x df/dx - f and the like."""
+    return max(float(np.linalg.norm(t.gradients[kind] * case[kind].astype(np.float64).ravel())) for kind in kinds)
 
 
-def _lift(formula: grid.Formula, arguments: Sequence[Any], manifold: Any, x: Any, join: Any, k: Any, xp: Any) -> list:
-    lifted = []
-    for kind, a in zip(formula.kinds, arguments):
-        if kind in "xy":
-            lifted.append(manifold.projx(join(a)))
-        elif kind == "u0":
-            lifted.append(join(a))
-        else:
-            time = (x[..., 1:] / x[..., :1] * a).sum(-1, keepdims=True)
-            lifted.append(xp.concatenate([time, a], -1) if xp is jnp else torch.cat([time, a], -1))
-    return lifted
+def _compare(
+    key: tuple[str, str, str],
+    dtype: Any,
+    cases: Any,
+    theirs: np.ndarray,
+    mine: np.ndarray,
+    exact: Any,
+    condition: Any,
+    least: Any = 0.0,
+) -> Errors | None:
+    """Errors are relative to the length of the truth, or to `least` where that is more."""
+    # A truth beyond the dtype's range has no right answer in it.
+    size = np.array([np.abs(e).max() for e in exact])
+    kept = np.flatnonzero((size < np.finfo(dtype).max / 8) & (size > 8 * np.finfo(dtype).tiny))
+    if not len(kept):
+        return None
+    wanted, condition = np.array(exact)[kept], np.array(condition)[kept]
+    length = _length(wanted)
+    scale = np.maximum(length, np.broadcast_to(least, size.shape)[kept])
+    condition = condition * (length / scale)
+    theirs, mine = (_error(a[kept], wanted, scale) / np.finfo(dtype).eps for a in (theirs, mine))
+    conditioned = float(np.max(mine / (1 + condition)))
+    row = Row(*key, np.dtype(dtype).name, len(kept), *_summary(theirs), *_summary(mine), conditioned)
+    return Errors(row, theirs, mine, condition, [cases[i] for i in kept])
 
 
-def run_torch(
-    space: str, name: str, formula: grid.Formula, k: torch.Tensor, arguments: Sequence[torch.Tensor]
-) -> torch.Tensor:
-    """geoopt's value for one curvature."""
-    if space != "lorentz":
-        return getattr(geoopt.Stereographic(k.clone()), name)(*arguments, **formula.options)
-    if name == "poincare_to_lorentz":
-        return lmath.poincare_to_lorentz(arguments[0], k)
-    manifold = geoopt.Lorentz(k.clone())
-    join = lambda a: torch.cat([torch.zeros_like(a[..., :1]), a], -1)  # noqa: E731
-    x = manifold.projx(join(arguments[0]))
-    with torch.no_grad():
-        if name == "lorentz_to_poincare":
-            return lmath.lorentz_to_poincare(x, k)
-        if name == "expmap0":
-            return manifold.expmap0(join(arguments[0]))
-        lifted = _lift(formula, arguments, manifold, x, join, k, torch)
-        return getattr(manifold, name)(*(lifted[1:] if name == "norm" else lifted), **formula.options)
+def _length(a: np.ndarray) -> np.ndarray:
+    largest = np.abs(a).max(-1)
+    return largest * np.linalg.norm(a / largest[:, None], axis=-1)
 
 
-def _error(have: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    have = have.astype(np.float64)
-    scale = np.abs(exact).max(-1, keepdims=True)
-    error = np.linalg.norm(have / scale - exact / scale, axis=-1) / np.linalg.norm(exact / scale, axis=-1)
+def _error(have: np.ndarray, exact: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    error = np.linalg.norm(have.astype(np.float64) / scale[:, None] - exact / scale[:, None], axis=-1)
     return np.where(np.isfinite(error), error, np.inf)
 
 
@@ -145,68 +144,37 @@ def _summary(errors: np.ndarray) -> tuple[float, float, float, int]:
     return at(0.5), at(0.99), at(1.0), int(np.isinf(errors).sum())
 
 
-def operations(space: str) -> dict[str, grid.Formula]:
-    """The formulas of a space; the plain sphere has no sproj here, whose argument would be a point of the ambient space."""
-    chosen = grid.LORENTZ if space == "lorentz" else grid.BALL
-    return {name: f for name, f in chosen.items() if name != "sproj"}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--thin", type=int, default=1, help="use every n-th case of the grid")
+    parser.add_argument("--space", choices=SPACES, action="append", help="this space only; can be repeated")
+    parser.add_argument("--operation", action="append", help="this operation only; can be repeated")
+    parser.add_argument("--no-gradients", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("accuracy"))
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    options.out.mkdir(exist_ok=True)
-    rows = []
-    for space, sign in SPACES.items():
-        for dtype in (np.float32, np.float64):
-            cases = grid.draw(space, dtype, sign, options.thin)
-            errors = {}
-            for name in operations(space):
-                row, *errors[name] = measure(space, name, cases, dtype)
-                rows.append(row)
-                print(*(f"{v:.3g}" if isinstance(v, float) else v for v in asdict(row).values()), flush=True)
-            plot(options.out / f"{space}_{np.dtype(dtype).name}.png", errors)
-    write(options.out, rows)
-
-
-def write(folder: Path, rows: Sequence[Row]) -> None:
-    """table.csv and table.md."""
-    names = [f.name for f in fields(Row)]
-    with open(folder / "table.csv", "w", newline="") as file:
-        csv.writer(file).writerows([names, *(asdict(row).values() for row in rows)])
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    for row in rows:
-        lines.append(
-            "| " + " | ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in asdict(row).values()) + " |"
-        )
-    (folder / "table.md").write_text("Errors in units of the dtype's eps.\n\n" + "\n".join(lines) + "\n")
-
-
-def plot(path: Path, errors: dict[str, Any]) -> None:
-    """Sorted errors of each operation, geoopt beside port_jax."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    columns = 5
-    figure, axes = plt.subplots(
-        -(-len(errors) // columns), columns, figsize=(15, 2.2 * -(-len(errors) // columns)), squeeze=False
-    )
-    for axis in axes.flat[len(errors) :]:
-        axis.set_visible(False)
-    for axis, (name, (theirs, mine)) in zip(axes.flat, errors.items()):
-        for label, e in (("geoopt", theirs), ("port_jax", mine)):
-            axis.semilogy(np.linspace(0, 1, len(e)), np.clip(np.sort(e), 1e-2, 1e18), label=label)
-        axis.set_title(name, fontsize=8)
-    axes.flat[0].legend(fontsize=7)
-    figure.supylabel("relative error / eps")
-    figure.supxlabel("share of the cases")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parents[2] / ".cache" / "accuracy"))
+    whole = options.thin == 1 and not (options.space or options.operation or options.no_gradients)
+    work = [
+        (space, name, dtype)
+        for space in options.space or SPACES
+        for name in SPACES[space]
+        if not options.operation or name in options.operation
+        for dtype in DTYPES
+    ]
+    cases = {(s, d): grid.draw(s, d, options.thin) for s, d in dict.fromkeys((s, d) for s, _, d in work)}
+    found: list[Errors] = []
+    rows = {} if whole or not (options.out / "table.csv").exists() else {r.key: r for r in report.read(options.out / "table.csv", Row)}
+    for space, name, dtype in (bar := tqdm(work, mininterval=5)):
+        bar.set_description(f"{space} {name}")
+        found += measure(space, name, cases[space, dtype], dtype, not options.no_gradients)
+        rows |= {e.row.key: e.row for e in found}
+        report.write(options.out, list(rows.values()))
+    if not options.operation:
+        for space in dict.fromkeys(s for s, _, _ in work):
+            report.plot(options.out / f"{space}.png", [e for e in found if e.row.space == space and e.row.of == "value"])
+    if options.thin == 1:
+        report.into_migration(list(rows.values()))
 
 
 if __name__ == "__main__":

@@ -88,3 +88,28 @@ def lorentz_to_poincare(xs, k):
 def poincare_to_lorentz(x, k):
     x2 = dot(x, x)
     return times(sqrt(k) / (1 - x2), [1 + x2, *times(2, x)])
+
+
+def dist2(xs, ys, k):
+    return dist(xs, ys, k) ** 2
+
+
+def inner_tangent(xs, us, vs, k):
+    x = point(xs, k)
+    return inner(tangent(x, us), tangent(x, vs))
+
+
+def proju(xs, a, k):
+    x = point(xs, k)
+    return plus(a, times(inner(x, a) / k, x))
+
+
+def egrad2rgrad(xs, a, k):
+    return proju(xs, [-a[0], *a[1:]], k)
+
+
+def geodesic_unit(t, xs, us, k):
+    """us need not have length 1: the point moves |us| t."""
+    x = point(xs, k)
+    r = sqrt(k)
+    return plus(times(cosh(t / r), x), times(r * sinh(t / r), tangent(x, us)))

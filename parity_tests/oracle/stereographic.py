@@ -156,6 +156,12 @@ def dist2plane(x, p, a, k):
     return arsin_k(2 * dot(v, a) / ((1 + k * dot(v, v)) * sqrt(dot(a, a))), k)
 
 
+def _angle(x, y, k):
+    """sqrt(k) dist(x, y) on the sphere, at antipodes too."""
+    w = plus(x, times(-1, y))
+    return 2 * asin(min(sqrt(k * dot(w, w) / ((1 + k * dot(x, x)) * (1 + k * dot(y, y)))), mpf(1)))
+
+
 def weighted_midpoint(xs, weights, k):
     """Half along its ray of sum w lambda x / sum w (lambda - 1); for k > 0 it or its antipode, whichever is nearer."""
     top = [mpf(0)] * len(xs[0])
@@ -166,7 +172,7 @@ def weighted_midpoint(xs, weights, k):
     middle = mobius_scalar_mul(mpf(1) / 2, times(1 / bottom, top), k)
     if k > 0:
         other = antipode(middle, k)
-        if sum(dist(other, x, k) for x in xs) < sum(dist(middle, x, k) for x in xs):
+        if sum(_angle(other, x, k) for x in xs) < sum(_angle(middle, x, k) for x in xs):
             return other
     return middle
 
@@ -178,3 +184,17 @@ def inv_sproj(x, k):
 
 def sproj(x, k):
     return times(1 / (1 + sqrt(abs(k)) * x[-1]), x[:-1])
+
+
+def dist2(x, y, k):
+    return dist(x, y, k) ** 2
+
+
+def projx(x, k, float32):
+    limit = (1 - mpf("4e-3" if float32 else "1e-5")) / sqrt(-k) if k < 0 else None
+    length = sqrt(dot(x, x))
+    return times(limit / length, x) if limit is not None and length > limit else x
+
+
+def retr(x, u, k, float32):
+    return projx(plus(x, u), k, float32)

@@ -2,7 +2,8 @@
 
 Moebius addition is usually written ((1 - 2k<x,y> - k|y|²) x + (1 + k|x|²) y) / (1 - 2k<x,y> + k²|x|²|y|²). With w = x + y,
 A = 1 + k|x|², B = 1 + k|y|² the same point is (A w - k|w|² x) / (A B - k|w|²), which for k <= 0 adds positive numbers only and
-keeps full relative precision where x and -y nearly agree. On the sphere, where k|w|² > 1, the usual form is the stable one.
+keeps full relative precision where x and -y nearly agree. Elsewhere, for k < 0 where |w| is not short and on the sphere where k|w|² > 1,
+the usual form is the better one, its derivatives at the boundary above all.
 
 Ungar, "Analytic hyperbolic geometry" (2008), chapters 2 and 3; Bachmann et al. (2020), section 2 for k of any sign.
 """
@@ -28,13 +29,44 @@ def dot(x: Vector, y: Vector) -> Scalar:
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
+@jax.custom_jvp
 def conformal(x: Vector, k: Curvature) -> Scalar:
-    """2/lambda_x = 1 + k|x|², positive also where rounding puts x on the boundary."""
-    return trig.positive_part(1 + k * dot(x, x))
+    """2/lambda_x = 1 + k|x|², right up to the last float before the boundary; half an eps on the boundary and beyond.
+
+    x = h + l with h on a grid so coarse that |h|² is exact in any order of summation, fused with products or not, and
+    |x|² = |h|² + <l, x + h>. So 1 - |x|² is off by eps^(3/2) where the plain sum is off by eps: the table's rows `ball lambda_x`. Those
+    end at the last float inside; the half eps is for points beyond it, which the ball does not have.
+    """
+    k = jnp.asarray(k, x.dtype)
+    info = jnp.finfo(x.dtype)
+    half = (info.nmant + 1) // 2
+    head = lambda a: jax.lax.reduce_precision(a, info.nexp, (info.nmant - 1) // 2)  # noqa: E731
+    # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
+    radius = jnp.sqrt(1 / jnp.where(k < 0, -k, 1))
+    cell = 2 * jax.lax.reduce_precision(radius, info.nexp, 0) * 2.0**-half
+    h = jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
+    # one pass for both sums: two of them cost three times as much on a CPU
+    zero, add = jnp.zeros((), x.dtype), lambda a, b: (a[0] + b[0], a[1] + b[1])
+    sums = jax.lax.reduce((h * h, (x - h) * (x + h)), (zero, zero), add, (h.ndim - 1,))
+    total, rest = (jnp.expand_dims(a, -1) for a in sums)
+    k_head, total_head = head(k), head(total)
+    k_rest, total_rest = k - k_head, total - total_head
+    cross = k_head * total_rest + k_rest * total_head
+    value = ((1 + k_head * total_head) + cross) + (k_rest * total_rest + k * rest)
+    return jnp.where(value > 0, value, info.eps / 2)
+
+
+@conformal.defjvp
+def _(primals: tuple[Vector, Curvature], tangents: tuple[Vector, Curvature]) -> tuple[Scalar, Scalar]:
+    (x, k), (dx, dk) = primals, tangents
+    return conformal(x, k), 2 * k * dot(x, dx) + dk * dot(x, x)
 
 
 def boundary_margin(dtype: Any) -> float:
-    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and what half precision resolves."""
+    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and what half precision resolves.
+
+    The table's rows `ball projx` and `ball retr`; every other row is of results before projection.
+    """
     if dtype == jnp.float64:
         return 1e-5
     return max(4e-3, 4 * float(jnp.finfo(dtype).eps))
@@ -54,14 +86,16 @@ def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: S
     """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
     w = c * x + s
     w2 = dot(w, w)
-    far = k * w2 > c * c
     xs, s2 = c * dot(x, s), dot(s, s)
+    far = jnp.where(k < 0, 4 * w2 > c * c * dot(x, x) + s2, k * w2 > c * c)
     first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
     second = jnp.where(far, s, w)
     denominator = trig.denominator(jnp.where(far, separation(c * x, s, c * c, k, far), a * b - k * w2))
-    # A short step is added to x: a fraction rounds by the same amount again at every step of a long run.
-    step = a * (c * s - k * s2 * x) / denominator
-    return jnp.where(4 * s2 < c * c * dot(x, x), x + step, (first * x + a * c * second) / denominator)
+    fraction = trig.over(first * x + a * c * second, denominator)
+    # A short step is added to x: a fraction rounds by the same amount again at every step of a long run. Derivatives are the fraction's:
+    # at the boundary the derivative of the step cancels against that of x (the table's rows `ball expmap d/dx`).
+    step = x + a * (c * s - k * s2 * x) / denominator
+    return fraction + jax.lax.stop_gradient(jnp.where(4 * s2 < c * c * dot(x, x), step - fraction, 0))
 
 
 def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Array) -> Scalar:
@@ -76,7 +110,7 @@ def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Ar
     x2 = jnp.where(meets, x2, 1)
     t = jnp.where(meets, one * x - k * x2 * y, 1)
     near = dot(t, t) / (one * x2)
-    # The rounding of the arguments alone separates them by eps.
+    # The rounding of the arguments alone separates them by eps: only exact antipodes meet this (rows `sphere gyration`, `sphere logmap`).
     floor = jnp.where(used, (jnp.finfo(x.dtype).eps / 2) ** 2 * (one + product), 0)
     return jnp.maximum(jnp.where(meets, near, jnp.where(used, plain, 1)), floor)
 
@@ -94,13 +128,14 @@ def mobius_sub(x: Vector, y: Vector, k: Curvature) -> Vector:
 def mobius_coadd(x: Vector, y: Vector, k: Curvature) -> Vector:
     """Coaddition x + gyr[x, -y] y = (B x + A y)/(1 - k²|x|²|y|²), the commutative one."""
     a, b, w = conformal(x, k), conformal(y, k), x + y
-    # For k < 0, sums of positive numbers; where x and -y nearly agree, B x + A y = B w + (A - B) y with A - B = k<x - y, w>.
-    cancels = (k < 0) & (dot(x, y) < 0)
+    # For k < 0, sums of positive numbers; where, for any k, x and -y nearly agree, B x + A y = B w + (A - B) y with A - B = k<x - y, w>.
+    cancels = jnp.where(k < 0, dot(x, y) < 0, dot(w, w) < 0.1 * (dot(x, x) + dot(y, y)))
     numerator = jnp.where(cancels, b * w + k * dot(x - y, w) * y, b * x + a * y)
     denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * dot(x, x) * dot(y, y))
-    # On the sphere the point is at infinity where this is 0, which the rounding of the arguments alone keeps eps away.
+    # On the sphere the point is at infinity where this is 0, which the rounding of the arguments alone keeps eps away: the rows
+    # `sphere mobius_coadd` and `sphere mobius_cosub` stay within their conditioning.
     least = jnp.where(k > 0, jnp.finfo(x.dtype).eps / 2, jnp.finfo(x.dtype).tiny).astype(x.dtype)
-    return numerator / jnp.where(jnp.abs(denominator) < least, least, denominator)
+    return trig.over(numerator, jnp.where(jnp.abs(denominator) < least, least, denominator))
 
 
 def mobius_cosub(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -114,7 +149,7 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
     w = x + y
     w2, wz, yz, xz = dot(w, w), dot(w, z), dot(y, z), dot(x, z)
     x2, y2, xy = dot(x, x), dot(y, y), dot(x, y)
-    far = k * w2 > 1
+    far = jnp.where(k < 0, 4 * w2 > x2 + y2, k * w2 > 1)
     # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
@@ -196,5 +231,7 @@ def mobiusify(fn: Callable[..., Vector]) -> Callable[..., Vector]:
 
 def antipode(x: Vector, k: Curvature) -> Vector:
     """The point opposite to x: -x/(k|x|²) on the sphere (0 for x = 0, whose antipode is at infinity), -x for k <= 0."""
-    s = k * dot(x, x)
-    return jnp.where(s > 0, -x / jnp.where(s > 0, s, 1), -x)
+    x2 = dot(x, x)
+    there = k * x2 > 0
+    length = jnp.sqrt(jnp.where(there, x2, 1))  # a division by k|x|² at once has a derivative that overflows
+    return jnp.where(there, -trig.over(trig.over(x, length), jnp.where(there, k, 1) * length), -x)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.gyrovector import conformal
 
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
@@ -69,13 +70,16 @@ def project(x: Vector, k: Curvature) -> Vector:
 def project_u(x: Vector, v: Vector, k: Curvature) -> Vector:
     """Projection v + <x, v> x/k onto the tangent space at x; v itself where <x, v> is 0 to rounding.
 
-    Far from the origin the rounding of <x, v>, multiplied by x, would be longer than v.
+    Far from the origin the rounding of <x, v>, multiplied by x, would be longer than v; and where x0² is beyond k/eps, so would be what
+    it contributes to derivatives, which is 0 along the tangent bundle.
     """
     normal = inner(x, v)
     terms = dot(jnp.abs(x), jnp.abs(v))
+    # the bound on the rounding of a sum of d + 1 products; the rows `lorentz expmap` (far points) and `lorentz proju` (none is noise)
     noise = jnp.abs(normal) <= x.shape[-1] * jnp.finfo(normal.dtype).eps * terms
     normal = normal - jax.lax.stop_gradient(jnp.where(noise, normal, 0))
-    return v + normal / k * x
+    lost = noise & (x[..., :1] * jnp.finfo(normal.dtype).eps > k / x[..., :1])
+    return v + jnp.where(lost, 0, normal / k) * jnp.where(lost, 1, x)
 
 
 def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
@@ -150,6 +154,7 @@ def _ambient(s: Scalar, value: Scalar, resolved: Array) -> Scalar:
 def _sinh2(x: Vector, y: Vector, k: Curvature) -> Scalar:
     """sinh²(d/2), differentiated as (-<x, y>/k - 1)/2 in all coordinates, time included, where that keeps half of the digits."""
     c = chord(x, y, k)
+    # half of the digits: the rows `lorentz dist d/dx` are of both sides
     resolved = c.s > jnp.sqrt(jnp.finfo(c.s.dtype).eps) * c.tx * c.ty
     return _ambient(c.s, (-inner(x, y) / k - 1) / 2, resolved)
 
@@ -172,6 +177,7 @@ def dist0(x: Vector, k: Curvature) -> Scalar:
     space = x[..., 1:] / r
     t, m = _time(space), _scale(space)
     s = m / (1 + t) * m * dot(space / m, space / m) / 2  # (t - 1)/2 = sinh²(d/2)
+    # half of the digits: the rows `lorentz dist0 d/dx` are of both sides
     s = _ambient(s, (x[..., :1] / r - 1) / 2, s > jnp.sqrt(jnp.finfo(s.dtype).eps))
     return r * trig.arcosh1p(2 * s)
 
@@ -185,7 +191,8 @@ def expmap(x: Vector, u: Vector, k: Curvature, norm2: Scalar | None = None) -> V
 def expmap0(u: Vector, k: Curvature) -> Vector:
     """Exponential map at the origin. Where the point is too far for the dtype, the farthest in that direction that it holds."""
     norm2 = inner(u, u) / k
-    limit = float(np.log(jnp.finfo(u.dtype).max)) - 6  # leaves room for radii sqrt(k) up to 400
+    # The row `lorentz expmap0`: with distances to 80 its cases end where float32 does; 6 leaves room for radii sqrt(k) up to 400.
+    limit = float(np.log(jnp.finfo(u.dtype).max)) - 6
     long = norm2 > limit * limit
     u = u * jnp.where(long, limit / jnp.sqrt(jnp.where(long, norm2, 1)), 1)
     s = -jnp.where(long, limit * limit, norm2)
@@ -303,10 +310,9 @@ def project_polar(x: Float[Array, "*batch d+1"], k: Curvature) -> Vector:
 
 def lorentz_to_poincare(x: Vector, k: Curvature) -> Space:
     """The point xs/(x0 + sqrt(k)) of the unit ball; that has curvature -1 whatever k is, so distances shrink by sqrt(k)."""
-    return x[..., 1:] / (x[..., :1] + jnp.sqrt(jnp.asarray(k, x.dtype)))
+    return trig.over(x[..., 1:], x[..., :1] + jnp.sqrt(jnp.asarray(k, x.dtype)))
 
 
 def poincare_to_lorentz(x: Space, k: Curvature) -> Vector:
     """The inverse of `lorentz_to_poincare`: sqrt(k) (1 + |x|², 2x)/(1 - |x|²)."""
-    x2 = dot(x, x)
-    return jnp.sqrt(jnp.asarray(k, x.dtype)) * _join(1 + x2, 2 * x) / trig.positive_part(1 - x2)
+    return jnp.sqrt(jnp.asarray(k, x.dtype)) * _join(1 + dot(x, x), 2 * x) / conformal(x, -1.0)

@@ -55,7 +55,7 @@ def _half_distance_ratio(x: Vector, y: Vector, k: Curvature) -> tuple[Scalar, Sc
     w2, product = dot(w, w), conformal(x, k) * conformal(y, k)
     s = k * w2 / product
     # On the sphere sin(d/2) says nothing near d = pi: there the angle comes from sin and cos together.
-    wide = s > 0.1
+    wide = s > 0.1  # the end of arsin's series: the rows `sphere dist` are of both sides
     kw = jnp.where(wide, k * w2, 1)
     sine = jnp.sqrt(kw)
     angle = jnp.arctan2(sine, jnp.sqrt(_cosine2(x, y, k, wide))) / sine
@@ -82,14 +82,13 @@ def dist2(x: Vector, y: Vector, k: Curvature) -> Scalar:
 
 def dist0(x: Vector, k: Curvature) -> Scalar:
     """Distance to the origin 2 artan_k|x|."""
-    x2 = dot(x, x)
-    return 2 * trig.sqrt_or_zero(x2) * trig.artan_ratio(k * x2)
+    return 2 * trig.artan_k(trig.sqrt_or_zero(dot(x, x)), k)
 
 
 def expmap(x: Vector, u: Vector, k: Curvature) -> Vector:
     """Exponential map x + tan_k(lambda_x |u|/2) u/|u|."""
     a = conformal(x, k)
-    v = u / a
+    v = trig.over(u, a)
     sin, cos, b = trig.tan_homogeneous(k * dot(v, v))
     return mobius_add_fraction(x, sin * v, cos, a, b, k)
 
@@ -113,11 +112,11 @@ def geodesic(t: Float[Array, "..."], x: Vector, y: Vector, k: Curvature) -> Vect
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) -> Vector:
     """The point at arc length t of the geodesic from x in the direction of u (x for u = 0)."""
     u2 = dot(u, u)
-    unit = u / jnp.sqrt(jnp.where(u2 > 0, u2, 1))
-    sin, cos, b = trig.tan_homogeneous(k * t * t / 4)
+    unit = trig.over(u, jnp.sqrt(jnp.where(u2 > 0, u2, 1)))
+    sin, cos, b = trig.tan_fraction(t / 2, k)
     # b belongs to a direction of length 1; without a direction the point stays at x.
     b = jnp.where(u2 > 0, b, cos * cos)
-    return mobius_add_fraction(x, sin * t / 2 * unit, cos, conformal(x, k), b, k)
+    return mobius_add_fraction(x, sin * unit, cos, conformal(x, k), b, k)
 
 
 def parallel_transport(x: Vector, y: Vector, v: Vector, k: Curvature) -> Vector:
@@ -132,7 +131,7 @@ def parallel_transport0(y: Vector, v: Vector, k: Curvature) -> Vector:
 
 def parallel_transport0back(x: Vector, v: Vector, k: Curvature) -> Vector:
     """Transport from x to the origin: v/(1 + k|x|²)."""
-    return v / conformal(x, k)
+    return trig.over(v, conformal(x, k))
 
 
 def dist2plane(x: Vector, p: Vector, a: Vector, k: Curvature, *, signed: bool = False, scaled: bool = False) -> Scalar:
@@ -180,9 +179,9 @@ def weighted_midpoint(
     denominator = jnp.sum((2 - a) / a * w, axes, keepdims=True)
     numerator = jnp.sum(2 / a * w * xs, axes, keepdims=True)
     # m/(1 + sqrt(1 + k|m|²)) with m = numerator/denominator, free of the division by a denominator near 0
-    root = trig.sqrt_or_zero(denominator * denominator + k * dot(numerator, numerator))
+    root = _root(denominator, numerator, a, w, xs, k, axes)
     total = jnp.where(denominator < 0, denominator - root, denominator + root)
-    middle = numerator / jnp.where(total == 0, 1, total)
+    middle = trig.over(numerator, jnp.where(total == 0, 1, total))
     if spherical:
         other = antipode(middle, k)
         here = jnp.sum(dist(middle, xs, k), axes, keepdims=True)
@@ -194,14 +193,39 @@ def weighted_midpoint(
     return middle if keepdim else jnp.squeeze(middle, axes)
 
 
+def _root(denominator: Scalar, numerator: Vector, a: Scalar, w: Array, xs: Vector, k: Curvature, axes: tuple[int, ...]) -> Scalar:
+    """sqrt(denominator² + k|numerator|²), 0 where that is negative.
+
+    On the hyperboloid these are time and space part of M = sum w (t_i, n_i), and where they nearly agree their difference is the sum of
+    w (t_i - <n_i, e>) = w (1 + |n_i across e|²)/(t_i + <n_i, e>), e the unit vector along the space part of M.
+    """
+    square = k * dot(numerator, numerator)
+    plain = denominator * denominator + square
+    cancels = (k < 0) & (plain < -0.5 * square)
+    length = jnp.sqrt(jnp.where(cancels, -square, 1))
+    scale = jnp.sqrt(jnp.where(k < 0, -k, 1))
+    e = jnp.where(cancels, scale * numerator / length, 0)
+    e = e * jnp.where(denominator < 0, -1, 1)
+    t, n = (2 - a) / a, scale * 2 / a * xs
+    along = dot(n, e)
+    across = n - along * e
+    ahead = cancels & (along > 0)
+    gap = jnp.where(ahead, (1 + dot(across, across)) / jnp.where(ahead, t + along, 1), t - along)
+    split = jnp.abs(jnp.sum(w * gap, axes, keepdims=True)) * (jnp.abs(denominator) + length)
+    return trig.sqrt_or_zero(jnp.where(cancels, split, plain))
+
+
 def _inverse_radius(k: Curvature) -> Curvature:
-    """sqrt|k|; at k = 0, which has no sphere to project from, that of 1e-15 as in geoopt, so that sproj and inv_sproj stay inverse."""
+    """sqrt|k|; at k = 0, which has no sphere to project from, that of 1e-15 as in geoopt, so that sproj and inv_sproj stay inverse.
+
+    For every other k nothing is added: the rows `ball sproj`, `sphere sproj`, `ball inv_sproj`, `sphere inv_sproj`.
+    """
     return jnp.sqrt(jnp.where(k == 0, 1e-15, jnp.abs(k)))
 
 
 def sproj(x: Float[Array, "*batch d+1"], k: Curvature) -> Vector:
     """Stereographic projection of the sphere or hyperboloid in R^(d+1), whose last coordinate is the axis, to the model."""
-    return x[..., :-1] / (1 + _inverse_radius(k) * x[..., -1:])
+    return trig.over(x[..., :-1], 1 + _inverse_radius(k) * x[..., -1:])
 
 
 def inv_sproj(x: Vector, k: Curvature) -> Float[Array, "*batch d+1"]:
