@@ -136,7 +136,7 @@ def test_counts_in_the_group(tmp_path):
 
 
 def double_counted(params, states, group, gradients):
-    """geoopt until 0.3.1 on flat parameters: the group's counter goes up before and after each one's bias correction, eps is not corrected."""
+    """geoopt until 0.3.1 on flat parameters: the group's counter goes up before and after each one's correction, eps uncorrected."""
     b1, b2 = group["betas"]
     for step in gradients:
         for i, g in enumerate(step):
