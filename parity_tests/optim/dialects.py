@@ -181,7 +181,7 @@ class PoincareEmbeddings(MuRP):
 
 
 def tensors(rng: np.random.Generator, manifold, shapes):
-    """Points of the manifold in general position, five of three coordinates (time first on the hyperboloid), and flat tensors of these shapes."""
+    """Five points of the manifold of three coordinates (on the hyperboloid time before them), and flat tensors of these shapes."""
     points = torch.tensor(0.5 * rng.normal(size=(5, 3)) / np.sqrt(3))
     if isinstance(manifold, geoopt.PoincareBall):
         points = 0.8 * points / manifold.c**0.5
