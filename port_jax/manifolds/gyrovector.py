@@ -37,8 +37,9 @@ def conformal(x: Vector, k: Curvature) -> Scalar:
     |x|² = |h|² + <l, x + h>. So 1 - |x|² is off by eps^(3/2) where the plain sum is off by eps: the table's rows `ball lambda_x`. Those
     end at the last float inside; the half eps is for points beyond it, which the ball does not have.
     """
-    k = jnp.asarray(k, x.dtype)
-    info = jnp.finfo(x.dtype)
+    dtype = jnp.result_type(x, k)
+    x, k = jnp.asarray(x, dtype), jnp.asarray(k, dtype)
+    info = jnp.finfo(dtype)
     half = (info.nmant + 1) // 2
     head = lambda a: jax.lax.reduce_precision(a, info.nexp, (info.nmant - 1) // 2)  # noqa: E731
     # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
