@@ -51,7 +51,7 @@ def torch_tree(checkpoint: Checkpoint) -> Any:
             return kept[id(tensor)]
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
-    replaced: list[tuple[object, object]] = []
+    replaced: list[tuple[Any, Any]] = []
     if checkpoint.plan is not None and origin.optimizer_at:
         raw = sources.at(origin.root, origin.optimizer_at)
         timing = None if checkpoint.plan.scheduler is None else parts.scheduler

@@ -48,7 +48,8 @@ def conformal(x: Vector, k: Curvature) -> Scalar:
     h = jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
     # one pass for both sums: two of them cost three times as much on a CPU
     zero, add = jnp.zeros((), x.dtype), lambda a, b: (a[0] + b[0], a[1] + b[1])
-    sums = jax.lax.reduce((h * h, (x - h) * (x + h)), (zero, zero), add, (h.ndim - 1,))
+    # 0 x: inside a scan JAX differentiates this reduce itself, and its rule fails where one operand has no tangent, as round has none
+    sums = jax.lax.reduce((h * h + 0 * x, (x - h) * (x + h)), (zero, zero), add, (h.ndim - 1,))
     total, rest = (jnp.expand_dims(a, -1) for a in sums)
     k_head, total_head = head(k), head(total)
     k_rest, total_rest = k - k_head, total - total_head

@@ -1,0 +1,105 @@
+"""Distances between all pairs: against the manifold's own `dist`, geoopt, and mpmath for near points; derivatives; memory."""
+
+from __future__ import annotations
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.oracle import stereographic as oracle
+from port_jax.manifolds import Lorentz, PoincareBall, Sphere, Stereographic
+from port_jax.pairwise import pairwise_dist
+
+CASES = [PoincareBall(0.1), PoincareBall(0.7), PoincareBall(10.0), Lorentz(0.4), Lorentz(1.0), Lorentz(3.0)]
+OTHERS = [Stereographic(0.5), Sphere()]
+
+
+def _points(manifold, n, d, seed=0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    if isinstance(manifold, Sphere):
+        return manifold.projx(jnp.asarray(rng.standard_normal((n, d))))
+    u = rng.standard_normal((n, d)) * scale / d**0.5
+    if isinstance(manifold, Lorentz):
+        u[:, 0] = 0
+    return manifold.projx(manifold.expmap0(jnp.asarray(u)))
+
+
+def _plain(manifold, x, y):
+    return manifold.dist(x[:, None], y[None])
+
+
+@pytest.mark.parametrize("manifold", [*CASES, *OTHERS], ids=str)
+@pytest.mark.parametrize("d", [3, 40])
+def test_equals_dist_with_its_derivatives(manifold, d):
+    x, y = _points(manifold, 17, d), _points(manifold, 9, d, 1)
+    y = y.at[2].set(x[5])
+    g = jnp.asarray(np.random.default_rng(2).standard_normal((17, 9)))
+
+    def pulled(f):
+        # on the hyperboloid only directions along it count
+        value, pull = jax.vjp(lambda x, y: f(manifold, manifold.projx(x), manifold.projx(y)), x, y)
+        return value, *pull(g)
+
+    for a, b in zip(jax.jit(lambda: pulled(pairwise_dist))(), pulled(_plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * float(jnp.abs(b).max()))
+    np.testing.assert_allclose(pairwise_dist(manifold, x), pairwise_dist(manifold, x, x), rtol=0)
+
+
+@pytest.mark.parametrize(("make", "value"), [(PoincareBall, 0.7), (Lorentz, 1.7)], ids=["c", "k"])
+def test_derivative_by_the_curvature(make, value):
+    x, y = _points(make(value), 7, 4), _points(make(value), 6, 4, 1)
+    g = jnp.asarray(np.random.default_rng(2).standard_normal((7, 6)))
+
+    def total(f, c):
+        M = make(c)
+        on = (M.projx(x), M.projx(y)) if make is Lorentz else (x, y)
+        return jnp.vdot(g, f(M, *on))
+
+    found, true = (jax.grad(lambda c, f=f: total(f, c))(jnp.asarray(value)) for f in (pairwise_dist, _plain))
+    np.testing.assert_allclose(found, true, rtol=1e-9)
+
+
+def test_second_derivatives():
+    M = PoincareBall(0.7)
+    x, y, t = _points(M, 5, 3), _points(M, 4, 3, 1), _points(M, 5, 3, 2)
+
+    def bent(f):
+        return jax.jvp(jax.grad(lambda x: jnp.sum(jnp.sin(f(M, x, y)))), (x,), (t,))[1]
+
+    np.testing.assert_allclose(bent(pairwise_dist), bent(_plain), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5])
+def test_near_points_against_fifty_digits(distance):
+    """float32: within a few ulp of the truth of its arguments, where a Gram form and geoopt are off by orders."""
+    c, rng = 0.7, np.random.default_rng(3)
+    x = np.asarray(_points(PoincareBall(c), 40, 16), np.float32)
+    y = (x + distance * rng.standard_normal(x.shape)).astype(np.float32)
+    found = np.diag(pairwise_dist(PoincareBall(c), jnp.asarray(x), jnp.asarray(y))).astype(float)
+    truth = np.array([float(oracle.dist([float(v) for v in a], [float(v) for v in b], -c)) for a, b in zip(x, y, strict=True)])
+    theirs = np.array(geoopt.PoincareBall(c).dist(torch.tensor(x), torch.tensor(y)), float)
+    error, their_error = (np.max(np.abs(f - truth) / truth) for f in (found, theirs))
+    assert error < 16 * np.finfo(np.float32).eps
+    assert error <= their_error
+
+
+def test_no_array_over_pairs_and_coordinates():
+    """2,000 x 2,000 pairs in 16 dimensions, value and gradient: three matrices at most; the array would be 16."""
+    n, d = 2000, 16
+    x = jax.ShapeDtypeStruct((n, d), jnp.float32)
+    g = jax.ShapeDtypeStruct((n, n), jnp.float32)
+
+    def both(x, y, g):
+        value, pull = jax.vjp(lambda x, y: pairwise_dist(PoincareBall(0.7), x, y), x, y)
+        return value, pull(g)
+
+    memory = jax.jit(both).lower(x, x, g).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 3 * 4 * n * n
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ValueError, match=r"y has shape \(4, 3\).*x has \(5, 2\)"):
+        pairwise_dist(PoincareBall(1.0), jnp.zeros((5, 2)), jnp.zeros((4, 3)))
