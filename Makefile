@@ -8,13 +8,14 @@ export PYTORCH_JIT = 0
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help setup demo test lint bench accuracy mutants fuzz clean
+.PHONY: help setup demo test lint bench accuracy trajectories mutants fuzz clean
 
 help:
 	@echo "make demo      train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
 	@echo "make test      the whole suite, with lint and types"
 	@echo "make bench     torch and JAX side by side"
 	@echo "make accuracy  errors of geoopt and port_jax against 50 digits, as tables and plots in accuracy/"
+	@echo "make trajectories  1000 steps of every optimizer, option and manifold beside geoopt"
 	@echo "make mutants   plants known errors one by one and shows which test catches each"
 	@echo "make fuzz      10,000 damaged checkpoints"
 
@@ -43,6 +44,9 @@ bench: $(READY)
 
 accuracy: $(READY)
 	$(BIN)/python -m parity_tests.oracle.accuracy
+
+trajectories: $(READY)
+	$(BIN)/python -m parity_tests.optim.trajectories
 
 mutants: $(READY)
 	$(BIN)/python -m parity_tests.mutants
