@@ -15,7 +15,6 @@ from weights import convert, probes
 from weights import source as sources
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
-from weights.optim import counts
 from weights.probes import Probe
 from weights.reader import read
 from weights.sections import split
@@ -26,8 +25,9 @@ RATE = 1e-2
 """Learning rate of the fresh optimizer where the file has none."""
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
 """A model is run a dozen times here: what takes the time is compiling it."""
-CLASSES = ("RiemannianAdam", "RiemannianSGD", "Adam", "AdamW", "SGD")
-"""Optimizers of torch and geoopt."""
+PLATEAU = "ReduceLROnPlateau"
+METRIC = 1e9
+"""What a scheduler by a metric is told, on both sides: it never improves."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -35,8 +35,8 @@ Arrays = dict[str, np.ndarray]
 class Original:
     """The torch file as it is read for the comparison: tensors by key, and the optimizer's section if its steps are compared.
 
-    They are not where the file has none, where a scheduler changes its rate, or where no installed package has the class: then both
-    sides take the steps of a fresh RiemannianAdam.
+    They are not where the file has none, nor for an optimizer of sparse gradients or line searches, which one gradient a step does
+    not move: then both sides take the steps of a fresh RiemannianAdam.
     """
 
     tensors: Mapping[str, Tensor]
@@ -47,7 +47,9 @@ class Original:
         root, prefix, plan = read(path).root, checkpoint.source.prefix, checkpoint.plan
         parts = split(root)
         tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
-        resumed = plan is not None and plan.table in CLASSES and getattr(plan, "scheduler", None) is None
+        from reference_torch.optim import torch_dialects
+
+        resumed = plan is not None and torch_dialects.of(plan.table, plan.dialects) is not None
         return cls(tensors, sources.at(root, checkpoint.source.optimizer_at) if resumed else None)
 
 
@@ -105,7 +107,8 @@ class Sides:
     def steps(self, targets: Arrays) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
-        advance = jax.jit(optimizer.update, compiler_options=QUICK)
+        metric = {"value": METRIC} if self._scheduler is not None and self._scheduler[0] == PLATEAU else {}
+        advance = jax.jit(partial(optimizer.update, **metric), compiler_options=QUICK)
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
         for _ in range(STEPS):
@@ -139,15 +142,15 @@ class Sides:
     def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
         module = self.module(nudge)
-        (optimizer, extra), found = self._torch_optimizer(module), dict(module.named_parameters())
+        optimizer, found = self._torch_optimizer(module), dict(module.named_parameters())
+        scheduled = self._torch_schedule(optimizer)
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
-        for _ in range(STEPS):
+        for step in range(STEPS):
             optimizer.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
             optimizer.step()
-            for parameter, more in extra.items():
-                optimizer.state[parameter]["step"] += more
+            scheduled(step)
         return start, {key: found[key].detach().numpy() for key in self._trained}
 
     def run_torch(self, module: Any) -> dict[str, Any]:
@@ -231,37 +234,57 @@ class Sides:
         fresh = riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None)
         return fresh, fresh.init(self.checkpoint.variables["params"])
 
-    def _torch_optimizer(self, module: Any) -> tuple[Any, dict[Any, int]]:
-        """The torch optimizer over the module's parameters, in the file's groups and with its state; and by how much more than one
-        the file's dialect counts a step of each parameter."""
+    def _torch_optimizer(self, module: Any) -> Any:
+        """The torch optimizer over the module's parameters, in the file's groups and with its state."""
         import geoopt
-        import torch
+
+        from reference_torch.optim import torch_dialects
 
         found, raw, plan = dict(module.named_parameters()), self.original.optimizer, self.checkpoint.plan
         if raw is None or plan is None:
-            return geoopt.optim.RiemannianAdam([found[key] for key in self._trained], lr=RATE), {}
+            return geoopt.optim.RiemannianAdam([found[key] for key in self._trained], lr=RATE)
         for key, entry in self._trained.items():
             if str(entry.path).removeprefix("params/") in plan.still:
                 found[key].requires_grad_(False)
-        kind: Any = getattr(geoopt.optim if plan.table.startswith("Riemannian") else torch.optim, plan.table)
+        kind = torch_dialects.of(plan.table, plan.dialects)
         optimizer = kind([{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed], lr=1.0)
-        groups, states, extra = [], {}, {}
-        for number, (old, listed) in enumerate(zip(raw["param_groups"], plan.listed, strict=True)):
-            new = optimizer.state_dict()["param_groups"][number]
-            groups.append({**new, **_plain(old), "params": new["params"]})
-            own = {i: raw["state"][i] for i in listed if raw["state"].get(i)}
-            tally, _ = counts.read(plan.dialects[number], old, own, number)
-            for place, index in zip(new["params"], listed, strict=True):
-                if index in own:
-                    states[place] = _plain(own[index])
-                    if plan.table == "RiemannianAdam":  # geoopt 0.5.1 counts beside the parameter, whatever the file's version did
-                        states[place]["step"] = tally[index]
-                        extra[found[plan.keys[index]]] = plan.extras[number]
+        groups, states = [], {}
+        for new, old, listed in zip(optimizer.state_dict()["param_groups"], plan.groups, plan.listed, strict=True):
+            groups.append({**new, **old, "params": new["params"]})
+            states.update({place: _plain(raw["state"][i]) for place, i in zip(new["params"], listed, strict=True) if raw["state"].get(i)})
         optimizer.load_state_dict({"state": states, "param_groups": groups})
-        for state in optimizer.state.values():
-            if plan.table == "RiemannianAdam" and "step" in state:  # torch makes a float32 tensor of it, and 0.999 ** t then has 24 bits
+        if kind is geoopt.optim.RiemannianAdam:
+            for state in optimizer.state.values():  # a float32 tensor after a reload, and 0.999 ** t then has 24 bits
                 state["step"] = int(state["step"])
-        return optimizer, extra
+        return optimizer
+
+    @cached_property
+    def _scheduler(self) -> tuple[str, int] | None:
+        """The class of the file's scheduler, where the rates follow it, and the updates made before the first one here."""
+        from port_jax.optim import torch_schedulers
+        from port_jax.optim.torch_groups import GroupsState
+
+        plan, state = self.checkpoint.plan, self.checkpoint.opt_state
+        if self.original.optimizer is None or plan is None or plan.scheduler is None:
+            return None
+        return torch_schedulers.recognised(plan.scheduler), int(state.step) + (0 if isinstance(state, GroupsState) else plan.ahead)
+
+    def _torch_schedule(self, optimizer: Any) -> Callable[[int], None]:
+        """What is done after each of the steps, numbered from 0."""
+        from port_jax.optim.torch_schedulers import recognised
+        from reference_torch.optim.torch_schedulers import resumed
+
+        plan = self.checkpoint.plan
+        if self._scheduler is None or plan is None or plan.scheduler is None:
+            return lambda step: None
+        name, before = self._scheduler
+        scheduler = resumed(plan.scheduler, optimizer, recognised)
+
+        def after(step: int) -> None:
+            if (before + step + 1) % plan.per_step == 0:
+                scheduler.step(*([METRIC] if name == PLATEAU else []))
+
+        return after
 
 
 def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import geoopt
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 import torch
 
@@ -30,6 +31,7 @@ from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.weights.helpers import Net, run
 from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
+from reference_torch.optim import torch_dialects
 from weights.checkpoint import Checkpoint, load
 from weights.convert import flatten, place
 from weights.errors import Usage
@@ -74,6 +76,17 @@ def another(**fields: Any) -> Plant:
     return lambda ckpt: replace(ckpt, model=ckpt.model.clone(**fields))
 
 
+def hurried(ckpt: Checkpoint) -> Checkpoint:
+    """Updates a hundredth too long."""
+    update = ckpt.optimizer.update
+
+    def longer(*args: Any, **extra: Any) -> Any:
+        updates, state = update(*args, **extra)
+        return jax.tree.map(lambda u: 1.01 * u, updates), state
+
+    return replace(ckpt, optimizer=optax.GradientTransformation(ckpt.optimizer.init, longer))
+
+
 def miscounted(ckpt: Checkpoint) -> Checkpoint:
     """One step more in the optimizer's state."""
     whole = jax.tree.map(lambda n: jnp.issubdtype(jnp.asarray(n).dtype, jnp.integer), ckpt.opt_state)
@@ -88,6 +101,9 @@ class Case:
     run: Callable[[Any, torch.dtype], Any]
     plants: dict[str, Plant]
     optimizer: Any = geoopt.optim.RiemannianAdam
+    misled: Plant = miscounted
+    """What makes the steps wrong."""
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def node_case(name: str, kind: type, plants: dict[str, Plant], optimizer: Any = geoopt.optim.RiemannianAdam, **own: Any) -> Case:
@@ -154,7 +170,8 @@ CASES: dict[str, Case] = {
                      feat_dim=FEATURES + 1, dim=FEATURES + 1),
     "shallow": node_case("Shallow", shallow.Shallow,
                          {"sign": negated("encoder.lt"), "order": rolled("encoder.lt"), "curvature": another(c=0.8)},
-                         manifold="PoincareBall", c=0.7, num_layers=0, n_nodes=ROWS, use_feats=0, pretrained_embeddings=None),
+                         torch_dialects.HGCN, manifold="PoincareBall", c=0.7, num_layers=0,
+                         n_nodes=ROWS, use_feats=0, pretrained_embeddings=None),
     "gcn": node_case("GCN", gcn.GCN, DENSE),
     "gat": node_case("GAT", gat.GAT, {"sign": negated("encoder.layers.0.attention_0.a"),
                                       "transpose": transposed("encoder.layers.0.attention_0.W")}, n_heads=1, alpha=0.3),
@@ -162,7 +179,7 @@ CASES: dict[str, Case] = {
     "hybonet": Case(hybonet_case, theirs, {
         "sign": negated("encoder.layers.0.linear.weight.bias"), "transpose": transposed("encoder.layers.0.linear.weight.weight"),
         "query for key": swapped(*(f"encoder.layers.0.agg.{name}_linear.weight.weight" for name in ("key", "query"))),
-    }),
+    }, partial(torch_dialects.Hybonet, weight_decay=0.1, stabilize=3)),
     "hybonet_kg": Case(lambda: (test_hybonet_kg.module_of(), test_hybonet_kg.CONFIG), test_hybonet_kg.theirs, {
         "sign": negated("relation_bias"), "transpose": transposed("relation_transform"), "swap": swapped("bias_head", "bias_tail"),
     }),
@@ -175,15 +192,17 @@ CASES: dict[str, Case] = {
         "sign": negated("rel.weight"), "curvature": rolled("c"), "order": rolled("entity.weight"),
     }, torch.optim.Adam),
     "murp": Case(lambda: (test_murp.module_of(murp.MuRP), {}), test_murp.theirs,
-                 {"sign": negated("Wu"), "swap": swapped("bs", "bo"), "order": rolled("rvh.weight")}),
+                 {"sign": negated("Wu"), "swap": swapped("bs", "bo"), "order": rolled("rvh.weight")},
+                 torch_dialects.MuRP, hurried),
     "poincare_embeddings": Case(
         lambda: (test_poincare_embeddings.module_of("lorentz", "distance"), {"manifold": "lorentz", "model": "distance"}),
-        test_poincare_embeddings.theirs, {"order": rolled("lt.weight")}),
+        test_poincare_embeddings.theirs, {"order": rolled("lt.weight")}, torch_dialects.PoincareEmbeddings, hurried),
     "hyptorch": Case(lambda: (test_hyptorch.module_of("trained"), {"c": 0.6}), test_hyptorch.theirs,
                      {"sign": negated("tp.xp"), "swap": swapped("mlr.a_vals", "mlr.p_vals"),
                       "curvature": changed(lambda flat, at: {at("tp.c"): flat[at("tp.c")] + 0.1})}, torch.optim.Adam),
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
-                                            "curvature": swapped_curvatures}),
+                                            "curvature": swapped_curvatures},
+                 torch_dialects.OldGeoopt, options={"optimizer": "RiemannianAdam"}),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip
@@ -199,7 +218,7 @@ def test_a_right_conversion_passes_and_wrong_ones_fail(arch: str, tmp_path: Path
     module, config = case.make()
     path = trained(module.eval(), case.optimizer(module.parameters(), lr=0.01), tmp_path, case.run)
     options = {"arch": "tree", "manifolds": {"emb": load_ball(path)}} if arch == "tree" else {"config": config}
-    ckpt = load(path, **options)
+    ckpt = load(path, **options, **case.options)
     assert ckpt.arch == arch
     rows = verify(ckpt, path)
     assert not levels(rows), [row for row in rows if not row.ok]
@@ -208,7 +227,7 @@ def test_a_right_conversion_passes_and_wrong_ones_fail(arch: str, tmp_path: Path
         assert {row.what for row in rows if row.level == level} == keys, "every parameter is compared, in the file's own optimizer"
     for name, plant in case.plants.items():
         assert "forward" in levels(verify(plant(ckpt), path, level="forward")), name
-    assert "step" in levels(verify(miscounted(ckpt), path)), "count"
+    assert "step" in levels(verify(case.misled(ckpt), path)), "steps"
 
 
 def load_ball(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 
@@ -17,6 +18,10 @@ from torch.optim import lr_scheduler
 import weights
 from parity_tests.weights.helpers import Net, assert_deep_equal
 from parity_tests.weights.test_optimizers import BALL, STEPS, assert_close, flat, target
+from port_jax.optim.torch_schedulers import recognised
+from reference_torch.optim.torch_schedulers import resumed
+from weights.optim.plan import plain
+from weights.verify import verify
 
 SCHEDULERS = {
     "StepLR": lambda o: lr_scheduler.StepLR(o, 3, 0.5),
@@ -119,11 +124,34 @@ def test_the_rates_go_on_and_come_back(tmp_path, name):
         state["step"] = int(state["step"])
     again.scheduler.load_state_dict(back["lr_scheduler"])
     again.steps = run.steps
-    start = run.values()
+    start, remade = run.values(), Run(SCHEDULERS[name], optimizer=lambda p: geoopt.optim.RiemannianAdam(p, lr=1e-2))
+    remade.optimizer.load_state_dict(again.optimizer.state_dict())
+    remade.scheduler = resumed(json.loads(json.dumps(plain(back["lr_scheduler"]))), remade.optimizer, recognised)
+    remade.net.load_state_dict(back["model"])
+    remade.steps = run.steps
+    for state in remade.optimizer.state.values():
+        state["step"] = int(state["step"])
     run.go(STEPS)
     again.go(STEPS)
+    remade.go(STEPS)
+    assert_deep_equal(remade.optimizer.state_dict(), again.optimizer.state_dict())
     assert_close(again.values(), run.values(), start, 1e-9)
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(run.optimizer.param_groups[0]["lr"], rel=1e-11)
+
+
+def test_verify_goes_on_with_the_files_scheduler(tmp_path):
+    """In the middle of its two updates a step, and not without it."""
+    run = Run(SCHEDULERS["OneCycleLR"], each=2)
+    run.go(5)
+    run.save(tmp_path / "x.pth")
+    ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL, updates_per_step=2)
+    assert {row.ok for row in verify(ckpt, tmp_path / "x.pth")} == {True}
+    tree = torch.load(tmp_path / "x.pth", weights_only=False)
+    torch.save({key: value for key, value in tree.items() if key != "lr_scheduler"}, tmp_path / "y.pth")
+    other = weights.load(tmp_path / "y.pth", arch="tree", manifolds=BALL)
+    still = replace(ckpt, optimizer=other.optimizer, opt_state=other.opt_state)
+    wrong = {row.level for row in verify(still, tmp_path / "x.pth") if not row.ok}
+    assert wrong == {"step"}
 
 
 @pytest.mark.parametrize("name", ["lr_schedulers", "scheduler"])

@@ -74,7 +74,7 @@ def recognised(
         found = _decay(groups, named)
     elif found == "RiemannianAdam":
         found = _of_hybonet(groups, entries, code)
-    elif found is None and keys - {"initial_lr", "param_names"} == {"lr", "params"} and code == "murp":
+    elif found is None and keys - {"initial_lr", "param_names", "params"} == {"lr"} and code == "murp":
         found = "murp.RiemannianSGD"
     if found is None:
         more = " ('murp.RiemannianSGD' has no other setting than lr)" if "lr" in keys else ""

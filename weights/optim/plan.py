@@ -80,6 +80,7 @@ def choose(raw: Mapping, said: object, arch: str | None = None, name: str | None
         return Choice(said, code, name, KINDS[name].riemannian)
     keys = set(groups[0])
     telling = {"stabilize", "rgrad", "line_search_method"} & keys or ("step" in keys and "betas" in keys)
+    telling = telling or (code == "murp" and not {"betas", "momentum"} & keys)  # its own has no setting but the rate
     return Choice(said, code, name, bool(telling))
 
 
