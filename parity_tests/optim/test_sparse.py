@@ -13,7 +13,7 @@ import pytest
 from parity_tests.optim.option_table import Row, rows_of
 from parity_tests.optim.trajectories import compare, part
 from port_jax.manifolds import Lorentz, PoincareBall
-from port_jax.optim import RowGradients, riemannian_adam, sparse_riemannian_adam, sparse_riemannian_sgd
+from port_jax.optim import RowGradients, riemannian_adam, sparse_riemannian_adam, sparse_riemannian_sgd, sparse_rows
 
 ROWS, D = 12, 4
 K = 0.6
@@ -54,6 +54,25 @@ def test_padding_and_unsorted_duplicates_change_nothing():
     found, state = jax.jit(tx.step)(table, tx.init(table), padded)
     np.testing.assert_allclose(found, plain, rtol=0, atol=1e-15)
     assert int((state.nu > 0).sum()) == 2
+
+
+def test_a_crowded_table_is_summed_whole_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
+    """Up to `CROWDED` rows of the table for each row of the batch it is not sorted: the same bits, padding and repeats included."""
+    rng = np.random.default_rng(5)
+    table = jnp.asarray(0.1 * rng.standard_normal((40, D)))
+    batch = RowGradients(jnp.asarray(rng.integers(0, 41, 25)), jnp.asarray(rng.standard_normal((25, D))))
+    tx = sparse_riemannian_adam(0.1, amsgrad=True, manifolds=PoincareBall(K))
+
+    def after(most: int) -> Any:
+        monkeypatch.setattr(sparse_rows, "CROWDED", most)
+        table_, state = jax.jit(lambda t, s, g: tx.step(t, s, g))(table, tx.init(table), batch)
+        return jax.jit(lambda t, s, g: tx.step(t, s, g))(table_, state, batch._replace(indices=batch.indices[::-1]))
+
+    whole, sorted_ = after(2), after(1)
+    jax.tree.map(np.testing.assert_array_equal, whole, sorted_)
+    untouched = np.setdiff1d(np.arange(40), batch.indices)
+    assert len(untouched) > 5
+    np.testing.assert_array_equal(whole[0][untouched], table[untouched])
 
 
 TABLES = {

@@ -1,5 +1,6 @@
 """Graphs to train on: the one that ships, `.npz` files, and their splits."""
 
+from port_jax.data.closure import ranking_batch, transitive_closure
 from port_jax.data.dataset import DataError, GraphData, load_graph
 from port_jax.data.features import degree_features, row_normalized
 from port_jax.data.neighbors import NeighborSampler, Subgraph
@@ -14,8 +15,10 @@ __all__ = [
     "Subgraph",
     "degree_features",
     "load_graph",
+    "ranking_batch",
     "row_normalized",
     "sample_negatives",
     "split_edges",
     "split_nodes",
+    "transitive_closure",
 ]

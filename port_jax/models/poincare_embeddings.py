@@ -90,7 +90,11 @@ class PoincareEmbeddings(nn.Module):
 
     def __call__(self, inputs: Int[Array, "b k"]) -> Float[Array, "b k-1"]:
         """Energies of inputs[:, 1:] against inputs[:, 0]; low for what belongs together."""
-        points = self._placed(self.embedding[jnp.asarray(inputs)])
+        return self.energies(self.embedding[jnp.asarray(inputs)])
+
+    def energies(self, points: Float[Array, "b k ambient"]) -> Float[Array, "b k-1"]:
+        """The same for rows read from the table already: their derivatives are what sparse optimizers take."""
+        points = self._placed(points)
         return self._energy(points[:, :1], points[:, 1:])
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:

@@ -16,6 +16,9 @@ from port_jax.optim import trees
 
 Table = Float[Array, "rows d"]
 
+CROWDED = 4
+"""A table of at most so many rows for each row of the batch is summed up and walked through whole: that is cheaper than sorting."""
+
 
 class RowGradients(NamedTuple):
     """The gradients of the rows of a table that a batch has touched.
@@ -57,7 +60,7 @@ def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None
 
 
 def _combined(rows: Any, table: Table, name: str) -> RowGradients:
-    """Unique indices in ascending order, filled up with the padding index, and the sums of their gradients."""
+    """Indices that do not repeat, ascending but for the padding index that fills them up, and the sums of their gradients."""
     if not isinstance(rows, RowGradients):
         raise TypeError(f"gradient of {name} is {type(rows).__name__}; sparse optimizers take RowGradients")
     indices, values = rows
@@ -74,6 +77,10 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
         if outside.any():
             raise IndexError(f"index {indices[outside.argmax()]} of {name} is outside [0, {size}]")
     inside = jnp.where((indices < 0) | (indices > size), size, indices)
+    if size <= CROWDED * len(indices):
+        touched = jnp.zeros(size, bool).at[inside].set(True, mode="drop")
+        sums = jnp.zeros((size, table.shape[1]), values.dtype).at[inside].add(values, mode="drop")
+        return RowGradients(jnp.where(touched, jnp.arange(size, dtype=inside.dtype), size), sums)
     order = jnp.argsort(inside)
     ordered = inside[order]
     first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
@@ -85,13 +92,13 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
 
 def read(tables: PyTree[Array], indices: Int[Array, " n"]) -> PyTree[Array]:
     """The rows of all tables at the indices; padding reads the last row."""
-    return jax.tree.map(lambda table: table.at[indices].get(mode="clip", indices_are_sorted=True), tables)
+    return jax.tree.map(lambda table: table.at[indices].get(mode="clip"), tables)
 
 
 def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array]) -> PyTree[Array]:
     """The tables with their rows at the indices replaced; padding writes nowhere."""
     return jax.tree.map(
-        lambda table, new: table.at[indices].set(new, mode="drop", indices_are_sorted=True), tables, rows
+        lambda table, new: table.at[indices].set(new, mode="drop"), tables, rows
     )
 
 

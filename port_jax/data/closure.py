@@ -1,0 +1,43 @@
+"""What embeddings of hierarchies are trained on: all pairs of an element and one above it, and batches with negatives."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Int32, PRNGKeyArray
+
+
+def transitive_closure(edges: Int[np.ndarray, "2 E"], num_nodes: int) -> Int32[np.ndarray, "P 2"]:
+    """All pairs (u, v) with a path from u to v along edges from edges[0] to edges[1], each once, ordered by u, then v. On the host.
+
+    Raises ValueError for an index outside [0, num_nodes) and where a path leads from a node to itself, which it names.
+    """
+    edges = np.asarray(edges)
+    if edges.ndim != 2 or len(edges) != 2:
+        raise ValueError(f"edges has shape {edges.shape}: pass [2, E]")
+    edges = edges.astype(np.int64)
+    if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
+        raise ValueError(f"edges holds {edges.min()} to {edges.max()}: pass indices in [0, {num_nodes})")
+    new = known = np.unique(edges[0] * num_nodes + edges[1])
+    starts, targets = np.searchsorted(known, np.arange(num_nodes + 1) * num_nodes), known % max(num_nodes, 1)
+    while len(new):
+        u, v = new // num_nodes, new % num_nodes
+        if (u == v).any():
+            raise ValueError(f"edges lead from node {u[u == v][0]} back to it: a hierarchy has no cycles; remove an edge of this one")
+        degree = starts[v + 1] - starts[v]
+        rank = np.arange(degree.sum()) - np.repeat(np.cumsum(degree) - degree, degree)
+        reached = np.repeat(u, degree) * num_nodes + targets[np.repeat(starts[v], degree) + rank]
+        new = np.setdiff1d(reached, known)
+        known = np.union1d(known, new)
+    return np.stack([known // max(num_nodes, 1), known % max(num_nodes, 1)], 1).astype(np.int32)
+
+
+def ranking_batch(key: PRNGKeyArray, pairs: Int[Array, "b 2"], num_nodes: int, negatives: int) -> Int32[Array, "b 2+negatives"]:
+    """u, v, and nodes to tell v from, for each pair (u, v): the inputs of `PoincareEmbeddings`, whose first energy is to be the least.
+
+    The negatives are uniform over all nodes, as in arXiv 1705.08039, section 4.1, but for nodes that belong with u: their share,
+    pairs/num_nodes² of a closure, is drawn along. Works under jit.
+    """
+    drawn = jax.random.randint(key, (len(pairs), negatives), 0, num_nodes, jnp.int32)
+    return jnp.concatenate([jnp.asarray(pairs, jnp.int32), drawn], 1)
