@@ -173,15 +173,16 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
     if data is None:
         raise Usage(f"{arch} computes embeddings from features and a graph", "Give --graph data.npz, or the --key of a parameter")
     for name in ("node_features", "edge_features"):
-        if checkpoint.settings.get(name):
-            raise Usage(f"the model takes {name.replace('_', ' ')}, which an .npz graph does not have",
-                        'Call model.apply(variables, ..., method="encode") in Python')  # fmt: skip
+        if checkpoint.settings.get(name) and getattr(data, name) is None:
+            raise Usage(f"the model takes {name.replace('_', ' ')}, and the graph has none", f"Add an array {name} to the .npz")
     dtype = np.result_type(*(np.asarray(leaf).dtype for leaf in flatten(variables["params"]).values()))
     x = jnp.asarray(data.features, dtype)
     own_table = checkpoint.settings.get("num_nodes") and (arch == "hgat" or checkpoint.settings.get("trainable_feat"))
     graph = _prepared(checkpoint, data)
     try:
         inputs = [x] if arch == "hyptorch" else [None if own_table else x, graph]
+        if checkpoint.settings.get("node_features"):
+            inputs.append(jnp.asarray(data.node_features, dtype))
         found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
         raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
@@ -191,6 +192,10 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
 
 def _prepared(checkpoint: Checkpoint, data: GraphData) -> Graph:
     """The graph as the model was trained on it: normalised with loops, or plain edges, to which layers add their loops."""
+    if checkpoint.settings.get("edge_features"):
+        assert data.edge_features is not None
+        ends, beside = np.concatenate([data.edges, data.edges[::-1]], 1), np.concatenate([data.edge_features] * 2)
+        return Graph.from_edges(*ends, num_nodes=data.num_nodes, edge_features=beside)
     if checkpoint.arch not in NORMALIZED:
         return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if data.graph.weights is not None:

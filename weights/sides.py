@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights import convert, probes
+from weights import convert, probes, torch_steps
 from weights import source as sources
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
@@ -25,9 +25,6 @@ RATE = 1e-2
 """Learning rate of the fresh optimizer where the file has none."""
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
 """A model is run a dozen times here: what takes the time is compiling it."""
-PLATEAU = "ReduceLROnPlateau"
-METRIC = 1e9
-"""What a scheduler by a metric is told, on both sides: it never improves."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -47,9 +44,7 @@ class Original:
         root, prefix, plan = read(path).root, checkpoint.source.prefix, checkpoint.plan
         parts = split(root)
         tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
-        from reference_torch.optim import torch_dialects
-
-        resumed = plan is not None and torch_dialects.of(plan.table, plan.dialects) is not None
+        resumed = plan is not None and torch_steps.class_of(plan) is not None
         return cls(tensors, sources.at(root, checkpoint.source.optimizer_at) if resumed else None)
 
 
@@ -107,12 +102,13 @@ class Sides:
     def steps(self, targets: Arrays) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
-        metric = {"value": METRIC} if self._scheduler is not None and self._scheduler[0] == PLATEAU else {}
+        metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
         advance = jax.jit(partial(optimizer.update, **metric), compiler_options=QUICK)
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
         for _ in range(STEPS):
             _, _, slopes = self.pull(variables, zero, targets, 1.0)
+            slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
             updates, state = advance(slopes["params"], state, variables["params"])
             variables = {**variables, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}
         return self.back(variables)
@@ -142,15 +138,20 @@ class Sides:
     def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
         module = self.module(nudge)
-        optimizer, found = self._torch_optimizer(module), dict(module.named_parameters())
-        scheduled = self._torch_schedule(optimizer)
+        found, raw = dict(module.named_parameters()), self.original.optimizer
+        if raw is None:
+            moving = [found[key] for key, entry in self._trained.items() if entry.path not in self._still]
+            optimizer, scheduled = torch_steps.fresh(moving, RATE), None
+        else:
+            optimizer, scheduled = torch_steps.resumed(self.checkpoint, raw, found)
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
         for step in range(STEPS):
             optimizer.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
             optimizer.step()
-            scheduled(step)
+            if scheduled is not None:
+                scheduled(step)
         return start, {key: found[key].detach().numpy() for key in self._trained}
 
     def run_torch(self, module: Any) -> dict[str, Any]:
@@ -167,7 +168,7 @@ class Sides:
         import torch
 
         module = self.reference(self.checkpoint.settings).double()
-        result = module.load_state_dict({k: _torch(t) for k, t in self.original.tensors.items()}, strict=False)
+        result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
         known = {entry.key for entry in self.checkpoint.entries if entry.role == "constant"}
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
@@ -194,7 +195,7 @@ class Sides:
         params = self.checkpoint.variables["params"]
         if self.checkpoint.manifolds is None or not params:
             return {}
-        paths = ["/".join(["params", *(str(getattr(step, "key", step)) for step in path)]) for path, _ in jax.tree.leaves_with_path(params)]
+        paths = [f"params/{_path(path)}" for path, _ in jax.tree.leaves_with_path(params)]
         matched = dict(zip(paths, match_manifolds(self.checkpoint.manifolds, params), strict=True))
         flat = convert.flatten(self.variables)
         return {key: (matched[str(e.path)], flat[str(e.path)]) for key, e in self._trained.items()
@@ -212,6 +213,19 @@ class Sides:
     @cached_property
     def _trained(self) -> dict[str, convert.Entry]:
         return {entry.key: entry for entry in self.checkpoint.entries if entry.role == "parameter"}
+
+    @cached_property
+    def _still(self) -> frozenset[str]:
+        """Paths of the curvatures that a fresh optimizer does not move: those of hyperboloids, off which points would be left."""
+        moved, params = self.checkpoint.manifolds, self.checkpoint.variables["params"]
+        if self.original.optimizer is not None or not callable(moved) or not any(is_lorentz(m) for m, _ in self.curved.values()):
+            return frozenset()
+        now, found = jax.tree.leaves(moved(params)), []
+        for at, leaf in jax.tree.leaves_with_path(params):
+            other = jax.tree_util.tree_map_with_path(lambda here, p, at=at: 2 * p if here == at else p, params)
+            if np.ndim(leaf) < 2 and any(np.any(a != b) for a, b in zip(now, jax.tree.leaves(moved(other)), strict=True)):
+                found.append(f"params/{_path(at)}")
+        return frozenset(found)
 
     @cached_property
     def _for_jax(self) -> Any:
@@ -234,57 +248,16 @@ class Sides:
         fresh = riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None)
         return fresh, fresh.init(self.checkpoint.variables["params"])
 
-    def _torch_optimizer(self, module: Any) -> Any:
-        """The torch optimizer over the module's parameters, in the file's groups and with its state."""
-        import geoopt
 
-        from reference_torch.optim import torch_dialects
+def is_lorentz(manifold: Any) -> bool:
+    """Whether it is a hyperboloid."""
+    from port_jax.manifolds import Lorentz
 
-        found, raw, plan = dict(module.named_parameters()), self.original.optimizer, self.checkpoint.plan
-        if raw is None or plan is None:
-            return geoopt.optim.RiemannianAdam([found[key] for key in self._trained], lr=RATE)
-        for key, entry in self._trained.items():
-            if str(entry.path).removeprefix("params/") in plan.still:
-                found[key].requires_grad_(False)
-        kind = torch_dialects.of(plan.table, plan.dialects)
-        optimizer = kind([{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed], lr=1.0)
-        groups, states = [], {}
-        for new, old, listed in zip(optimizer.state_dict()["param_groups"], plan.groups, plan.listed, strict=True):
-            groups.append({**new, **old, "params": new["params"]})
-            states.update({place: _plain(raw["state"][i]) for place, i in zip(new["params"], listed, strict=True) if raw["state"].get(i)})
-        optimizer.load_state_dict({"state": states, "param_groups": groups})
-        if kind is geoopt.optim.RiemannianAdam:
-            for state in optimizer.state.values():  # a float32 tensor after a reload, and 0.999 ** t then has 24 bits
-                state["step"] = int(state["step"])
-        return optimizer
+    return isinstance(manifold, Lorentz)
 
-    @cached_property
-    def _scheduler(self) -> tuple[str, int] | None:
-        """The class of the file's scheduler, where the rates follow it, and the updates made before the first one here."""
-        from port_jax.optim import torch_schedulers
-        from port_jax.optim.torch_groups import GroupsState
 
-        plan, state = self.checkpoint.plan, self.checkpoint.opt_state
-        if self.original.optimizer is None or plan is None or plan.scheduler is None:
-            return None
-        return torch_schedulers.recognised(plan.scheduler), int(state.step) + (0 if isinstance(state, GroupsState) else plan.ahead)
-
-    def _torch_schedule(self, optimizer: Any) -> Callable[[int], None]:
-        """What is done after each of the steps, numbered from 0."""
-        from port_jax.optim.torch_schedulers import recognised
-        from reference_torch.optim.torch_schedulers import resumed
-
-        plan = self.checkpoint.plan
-        if self._scheduler is None or plan is None or plan.scheduler is None:
-            return lambda step: None
-        name, before = self._scheduler
-        scheduler = resumed(plan.scheduler, optimizer, recognised)
-
-        def after(step: int) -> None:
-            if (before + step + 1) % plan.per_step == 0:
-                scheduler.step(*([METRIC] if name == PLATEAU else []))
-
-        return after
+def _path(at: Any) -> str:
+    return "/".join(str(getattr(step, "key", step)) for step in at)
 
 
 def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,19 +268,4 @@ def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def _torch(tensor: Tensor) -> Any:
-    import torch
-
-    array = np.array(tensor.array())
-    return torch.from_numpy(array.astype(np.float32) if array.dtype.name == "bfloat16" else array)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return _torch(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value
-
-
-__all__ = ["STEPS", "Original", "Sides"]
+__all__ = ["STEPS", "Original", "Sides", "is_lorentz"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from weights.checkpoint import TREE, Checkpoint
 from weights.errors import Usage
 from weights.models import ARCHITECTURES
 from weights.models import tree as tree_model
-from weights.sides import STEPS, Arrays, Original, Sides
+from weights.sides import STEPS, Arrays, Original, Sides, is_lorentz
 
 LEVELS = ("bits", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
@@ -161,14 +161,8 @@ def _step(sides: Sides, seed: int) -> _Results:
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
-    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if _is_lorentz(manifold)}
+    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if is_lorentz(manifold)}
     return _Results(theirs, sides.steps(targets), _gaps(theirs, start), _drift(moved, theirs), slack)
-
-
-def _is_lorentz(manifold: Any) -> bool:
-    from port_jax.manifolds import Lorentz
-
-    return isinstance(manifold, Lorentz)
 
 
 def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:

@@ -16,6 +16,7 @@ from parity_tests.models.conversion import (
 from reference_torch.models.gil import GIL, Pair
 from weights.checkpoint import load
 from weights.errors import ConversionError
+from weights.verify import verify
 
 FEATURES, WIDTHS, HEADS, CLASSES = 5, [8, 8], 4, 3
 BASE = {"model": "GIL", "task": "nc", "c": 1.0, "act": "relu", "n_heads": HEADS, "concat": 1, "alpha": 0.2, "bias": 1, "atten": 1,
@@ -91,3 +92,22 @@ def test_curvature_comes_from_the_configuration(tmp_path):
     with pytest.raises(ConversionError, match="curvature"):
         converted(module, config, tmp_path)
     assert converted(module, config, tmp_path, curvature=0.7).model.curvature == 0.7
+
+
+def test_features_out_of_the_unit_ball_are_refused(tmp_path):
+    """With c below 1, and only there. The original's formula, on float32, is infinite and has no gradient there."""
+    config = {**CONFIGS["HGAT classes"], "c": 0.6}
+    module = reference(config)
+    ckpt = converted(module, config, tmp_path)
+    wide = np.where(np.arange(NODES)[:, None] == 7, 3.0, X)
+    for apply in (lambda: module.encode(torch.as_tensor(wide), TORCH_GRAPH), lambda: ckpt.model.apply(ckpt.variables, wide, GRAPH)):
+        with pytest.raises(ValueError, match="out of the unit ball"):
+            apply()
+    np.savez(tmp_path / "graph.npz", edges=np.zeros((2, 1), int), features=wide)
+    with pytest.raises(ConversionError, match=r"length 6.71; c = 0.6 maps it out of the unit ball"):
+        verify(ckpt, tmp_path / "model.pth", tmp_path / "graph.npz", level="forward")
+    wide[7] /= np.linalg.norm(wide[7])
+    assert np.isfinite(ckpt.model.apply(ckpt.variables, wide, GRAPH)).all()
+    weight = torch.tensor(0.5, requires_grad=True)
+    torch.tanh((weight * torch.atanh(torch.tensor(1.2).clamp(max=1 - 1e-15))).clamp(-15, 15)).backward()
+    assert torch.isnan(torch.as_tensor(weight.grad))

@@ -18,7 +18,7 @@ from parity_tests.weights.helpers import run
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere
 from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
-from weights import Usage
+from weights import Unreadable, Usage
 from weights.embed import Embeddings
 from weights.embed_formats import FORMATS, write
 
@@ -96,6 +96,31 @@ def test_an_encoder_runs_on_a_graph(tmp_path, manifold):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no folder ../shared with the authors' checkpoints")
+def test_features_of_nodes_and_edges(tmp_path):
+    """Edge features hold in both directions; without them in the file the model is refused."""
+    settings = {"in_features": 4, "features": [3], "heads": 1, "curvature": 0.7, "preset": "markov_blanket", "node_features": 2,
+                "edge_features": 3}  # fmt: skip
+    torch.manual_seed(0)
+    model = HGAT(**settings)
+    torch.save({"model": model.state_dict(), "config": {"arch": "hgat", **settings}}, tmp_path / "x.pth")
+    random, ends = np.random.default_rng(0), np.array([[0, 1, 2, 3, 2], [1, 2, 3, 4, 2]])
+    x, nodes, edges = (random.standard_normal(shape).astype(np.float32) for shape in ((5, 4), (5, 2), (5, 3)))
+    np.savez(tmp_path / "g.npz", edges=ends, features=x, node_features=nodes, edge_features=edges)
+    both = torch.as_tensor(np.concatenate([ends[:, :4], ends[::-1, :4]], 1))
+    beside = torch.as_tensor(np.concatenate([edges[:4]] * 2))
+    with torch.no_grad():
+        want = model.encode(torch.as_tensor(x), TorchGraph(both[0], both[1], 5, None, beside), torch.as_tensor(nodes)).numpy()
+    ckpt = weights.load(tmp_path / "x.pth")
+    np.testing.assert_allclose(weights.embeddings(ckpt, graph=tmp_path / "g.npz").points, want, rtol=1e-4, atol=1e-6)
+    np.savez(tmp_path / "h.npz", edges=ends, features=x, node_features=nodes)
+    with pytest.raises(Usage, match=r"takes edge features.*Add an array edge_features to the \.npz"):
+        weights.embeddings(ckpt, graph=tmp_path / "h.npz")
+    for wrong, message in ((edges[:4], r"edge_features has shape \(4, 3\)"), (edges * np.inf, "edge_features is not finite in row 0")):
+        np.savez(tmp_path / "h.npz", edges=ends, features=x, node_features=nodes, edge_features=wrong)
+        with pytest.raises(Unreadable, match=message):
+            weights.embeddings(ckpt, graph=tmp_path / "h.npz")
+
+
 @pytest.mark.parametrize("folder", ["airport_nc_poincare", "hybonet_disease_lp_att"])
 def test_the_authors_embeddings(monkeypatch, capsys, tmp_path, folder):
     here = SHARED / folder

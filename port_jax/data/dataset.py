@@ -38,6 +38,10 @@ class GraphData:
     idx_test: Int32[np.ndarray, " U"] | None = None
     val_edges: Int32[np.ndarray, "P 2"] | None = None
     val_edges_false: Int32[np.ndarray, "Q 2"] | None = None
+    node_features: Float32[np.ndarray, "N f"] | None = None
+    """What attention sees of each node beside its features."""
+    edge_features: Float32[np.ndarray, "E e"] | None = None
+    """Of each column of `edges`, the same in both directions."""
 
     @property
     def num_nodes(self) -> int:
@@ -54,7 +58,8 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
     A file has `edges` int [2, E], or a normalised adjacency `adj_row`, `adj_col`, `adj_val` (row receives from
     column); `features` [N, F], or CSR parts `features_indices`, `features_indptr`, `features_shape` and, unless all
     are 1, `features_data`; and, where it has them, `labels` [N], `names` [N], `label_names`, `idx_train`, `idx_val`,
-    `idx_test`, `val_edges` and `val_edges_false` [P, 2]. For `task="nc"` the fifth feature of `airport.npz` is left
+    `idx_test`, `val_edges` and `val_edges_false` [P, 2], `node_features` [N, f],
+    `edge_features` [E, e] beside `edges`. For `task="nc"` the fifth feature of `airport.npz` is left
     out: its labels were binned from it. Raises `DataError` for a file that is not so.
     """
     path = SHIPPED if path is None else Path(path)
@@ -65,7 +70,7 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
     n = features.shape[0]
     if task == "nc" and path.stem == "airport" and features.shape[1] == 5:
         features = features[:, :4]
-    edges, graph = _edges(arrays, n)
+    edges, graph, beside = _edges(arrays, n)
     labels = arrays.integers("labels", (n,))
     if labels is not None and len(labels) and labels.min() < 0:
         raise arrays.error("labels", f"has the value {labels.min()}", "number the classes from 0")
@@ -82,6 +87,8 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
         idx_test=arrays.nodes("idx_test", (None,), n),
         val_edges=arrays.nodes("val_edges", (None, 2), n),
         val_edges_false=arrays.nodes("val_edges_false", (None, 2), n),
+        node_features=arrays.rows("node_features", n),
+        edge_features=beside,
     )
 
 
@@ -136,6 +143,17 @@ class _Arrays:
             raise self.error(key, f"has the node {bad}", f"number the nodes from 0 to {num_nodes - 1}")
         return array
 
+    def rows(self, key: str, count: int) -> np.ndarray | None:
+        """Finite numbers [count, *]."""
+        array = self.arrays.get(key)
+        if array is None:
+            return None
+        if array.ndim != 2 or len(array) != count or array.dtype.kind not in "fiub":
+            raise self.error(key, f"has shape {array.shape}, dtype {array.dtype}", f"save numbers, shape [{count}, *]")
+        if not np.isfinite(array).all():
+            raise self.error(key, f"is not finite in row {int(np.argwhere(~np.isfinite(array))[0, 0])}", "replace it with numbers")
+        return array.astype(np.float32)
+
     def strings(self, key: str, count: int | None) -> tuple[str, ...] | None:
         array = self.arrays.get(key)
         if array is not None and (array.dtype.kind != "U" or array.ndim != 1 or count not in (None, len(array))):
@@ -172,7 +190,7 @@ def _features(arrays: _Arrays) -> np.ndarray:
     return features.astype(np.float32)
 
 
-def _edges(arrays: _Arrays, n: int) -> tuple[np.ndarray, Graph]:
+def _edges(arrays: _Arrays, n: int) -> tuple[np.ndarray, Graph, np.ndarray | None]:
     weights = None
     if "adj_row" in arrays.arrays:
         row, column = arrays.nodes("adj_row", (None,), n), arrays.needed("adj_col", "save the sender of each entry")
@@ -185,5 +203,8 @@ def _edges(arrays: _Arrays, n: int) -> tuple[np.ndarray, Graph]:
     except GraphError as error:
         raise DataError(f"{arrays.path}: {name}: {error}") from error
     keep = pairs[0] < pairs[1] if weights is not None else pairs[0] != pairs[1]
+    if weights is not None and "edge_features" in arrays.arrays:
+        raise arrays.error("edge_features", "stand beside a matrix", "save the edges as int32 [2, E], and their features in that order")
+    beside = arrays.rows("edge_features", pairs.shape[1])
     edges = pairs[:, keep].astype(np.int32)
-    return edges, graph if weights is not None else graph.undirected()
+    return edges, graph if weights is not None else graph.undirected(), None if beside is None else beside[keep]

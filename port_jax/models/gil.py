@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice, require_finite, require_shape
@@ -71,6 +72,22 @@ class GILayer(nn.Module):
         return Pair(h, e + nn.Dropout(self.drop_h)(step * u, deterministic=deterministic))
 
 
+def require_inside(h: Float[Array, "n d"]) -> None:
+    """Raises ValueError at the first point of a concrete array that is not inside the unit ball.
+
+    There the original takes artanh(1), infinite in float32, and the gradients of its weights are NaN.
+    """
+    if isinstance(h, Tracer):
+        return
+    lengths = jnp.sqrt((h * h).sum(-1))
+    if (lengths >= 1).any():
+        worst = int(jnp.argmax(lengths))
+        raise ValueError(
+            f"x: row {worst} is mapped to length {float(lengths[worst]):.3g}, out of the unit ball, on which the attention lives; "
+            "with c below 1 give features shorter than 1 (--normalize-feats in the original)"
+        )
+
+
 def attention_layer(features: int, attention: dict[str, Any], *, distance: bool, attend: bool, name: str) -> OriginAttention:
     """The preset `gil` for `features` channels in all where heads are concatenated, else as many a head."""
     channels = features // attention["heads"] if attention["concat"] else features
@@ -119,7 +136,10 @@ class GIL(nn.Module):
     ball; `curvature` (c) is that of
     the maps from and to the origin and of the classifier's hyperplanes, as in the original, which is used with c = 1;
     trained, it is
-    the parameter `c` [1]. Features are mapped to the ball by exp_0, unless `hyperbolic_input` says that they are
+    the parameter `c` [1]. With c below 1 a feature of length 1 or more may be mapped out of the unit ball, where the
+    attention is not
+    defined: an error outside of jit (`require_inside`).
+    Features are mapped to the ball by exp_0, unless `hyperbolic_input` says that they are
     points.
     `classifier_heads` and `classifier_concat` are those of the classifier's attention; `normalize_gates` divides a
     link's gates
@@ -186,6 +206,7 @@ class GIL(nn.Module):
         x = jnp.asarray(x)
         ball = self._ball()
         pair = Pair(x if self.hyperbolic_input else from_tangent0(ball, x), x)
+        require_inside(pair.hyperbolic)
         for layer in self.layers:
             pair = layer(ball, pair, graph, deterministic)
         return pair if self.kind == "GIL" else pair.hyperbolic

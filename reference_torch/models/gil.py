@@ -126,6 +126,8 @@ class Encoder(nn.Module):
 
     def forward(self, ball: Ball, x: Tensor, graph: Graph) -> Tensor | Pair:
         h, e = ball.expmap0(x), x
+        if (h.norm(dim=-1) >= 1).any():  # with c below 1: the original's attention takes artanh(1) there, and its gradients are NaN
+            raise ValueError("x: features are mapped out of the unit ball, on which the attention lives")
         for layer in self.layers:
             h = layer.conv(h, graph)
             if self.kind == "GIL":

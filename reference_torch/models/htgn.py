@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -114,3 +116,40 @@ class HTGN(nn.Module):
     def htc(self, h: Tensor, hidden: Tensor) -> Tensor:
         """Mean squared distance to the hidden state before: the temporal consistency that training adds to its loss."""
         return self.balls()[-1].dist2(h, hidden).mean()
+
+
+class Convolutions(nn.Module):
+    """The graph convolutions of HTGN alone, under any names: features in the tangent space at the origin -> points of the last ball.
+
+    `names` are the keys of the layers without their last dot. `curvature` [L + 1] are those of the balls before, between and after.
+    """
+
+    def __init__(self, names: Sequence[str], in_features: int, features: Sequence[int], *, heads: int, aggregation: str,
+                 concat_last: bool, curvature: Sequence[float], fixed_curvature: bool):  # fmt: skip
+        super().__init__()
+        c = torch.tensor(curvature, dtype=torch.float64)[:, None]
+        if fixed_curvature:
+            self.register_buffer("c", c)
+        else:
+            self.c = nn.Parameter(c)
+        self.names, width = list(names), in_features
+        for name, channels in zip(names, features, strict=True):
+            *parents, last = name.split(".")
+            owner: nn.Module = self
+            for parent in parents:
+                if parent not in dict(owner.named_children()):
+                    owner.add_module(parent, nn.Module())
+                owner = owner.get_submodule(parent)
+            concat = concat_last or name != names[-1]
+            owner.add_module(last, Convolution(width, channels, heads, aggregation, concat))
+            width = channels * (heads if concat and aggregation == "att" else 1)
+
+    def encode(self, x: Tensor, graph: Graph) -> Tensor:
+        balls = [Ball(c) for c in self.c]
+        h = balls[0].expmap0(x)
+        for name, ball, ball_out in zip(self.names, balls, balls[1:], strict=False):
+            h = self.get_submodule(name)(ball, ball_out, h, graph)
+        return h
+
+    forward = encode
+    score = HTGN.score

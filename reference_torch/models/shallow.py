@@ -14,7 +14,7 @@ from reference_torch.models.node_model import NodeModel
 from reference_torch.models.tree import made
 
 
-class _Following(geoopt.PoincareBallExact):
+class _FollowingBall(geoopt.PoincareBallExact):
     """The ball of a curvature that is trained beside the points."""
 
     def __init__(self, c: Tensor):
@@ -24,6 +24,19 @@ class _Following(geoopt.PoincareBallExact):
     @property
     def c(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.trained[0].detach()[0]
+
+
+class _FollowingHyperboloid(geoopt.Lorentz):
+    """The hyperboloid <x, x> = -1/c of a curvature that is trained beside the points."""
+
+    def __init__(self, c: Tensor):
+        super().__init__()
+        del self._parameters["k"]
+        self.trained = [c]
+
+    @property
+    def k(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1 / self.trained[0].detach()[0]
 
 
 class Shallow(NodeModel):
@@ -47,11 +60,13 @@ class Shallow(NodeModel):
         return [Dense(a, b, self.dropout, self.act, self.bias) for a, b in pairwise(widths)]
 
     def geometry(self) -> Any:
-        """geoopt's manifold of the table, which the optimizer follows by the exponential map. A trained curvature does not move it."""
+        """geoopt's manifold of the table, which the optimizer follows by the exponential map; a trained curvature moves it."""
         c = self.exact_c or 1.0
         if self.space_name == "PoincareBall":
-            return _Following(self.c) if self.learn_c else made("PoincareBallExact", c)
-        return made("Lorentz", 1 / c) if self.space_name == "Hyperboloid" else geoopt.Euclidean(1)
+            return _FollowingBall(self.c) if self.learn_c else made("PoincareBallExact", c)
+        if self.space_name == "Hyperboloid":
+            return _FollowingHyperboloid(self.c) if self.learn_c else made("Lorentz", 1 / c)
+        return geoopt.Euclidean(1)
 
     def start(self, x: Tensor) -> Tensor:
         return torch.cat([self.encoder.lt, x], 1) if self.own.get("use_feats") else self.encoder.lt  # pyright: ignore[reportReturnType, reportArgumentType, reportCallIssue]

@@ -11,7 +11,7 @@ import numpy as np
 from weights import curvature
 from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
-from weights.probes import on_nodes
+from weights.probes import Draw, Probe, on_nodes
 from weights.rules import Rule, constant, linear, param, tied
 from weights.settings import Settings, same_numbers
 
@@ -207,9 +207,30 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-PROBE = on_nodes(
+NODES = on_nodes(
     lambda settings: settings["in_features"],
     lambda settings: settings["n_classes"] is not None,
     scored=lambda settings: settings["n_classes"] is None or settings["model"] == "HGAT",
 )
+
+
+def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+    """Features that stay inside the unit ball, on which the attention lives: with c below 1 those of length 1 or more may leave it."""
+    given = NODES.draw(settings, draw)
+    root = settings["curvature"][0] ** 0.5
+    lengths = np.linalg.norm(given["x"], axis=-1, keepdims=True)
+    if draw.path is None:
+        if root < 1:
+            given["x"] = given["x"] / np.maximum(1, lengths / 0.9)
+    elif (np.tanh(root * lengths) >= root).any():
+        raise Unmatched(
+            f"a row of features has length {lengths.max():.3g}; c = {root**2:.3g} maps it out of the unit ball, where the original's "
+            "attention is infinite and its gradients are NaN",
+            "Give features as they were trained on (normalised to rows shorter than 1)",
+            path=draw.path,
+        )
+    return given
+
+
+PROBE = Probe(draw, NODES.outputs)
 GIL = Architecture("gil", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=PROBE)

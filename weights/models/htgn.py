@@ -10,7 +10,6 @@ import numpy as np
 
 from weights import curvature
 from weights.architecture import Architecture, Found
-from weights.errors import Usage
 from weights.probes import Draw, Probe
 from weights.rules import TRANSPOSE, Rule, constant, linear, param
 from weights.settings import Settings, same_numbers
@@ -148,9 +147,19 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
 def reference(settings: Mapping[str, Any]) -> Any:
     """The torch module."""
     from reference_torch.models.htgn import HTGN as Module
+    from reference_torch.models.htgn import Convolutions
 
     if not settings["recurrent"]:
-        raise Usage("the file holds HTGN's layers alone, which the reference has no model for", "Verify at the level of bits")
+        return Convolutions(
+            [key.removesuffix(".") for key in settings["layer_keys"]],
+            settings["in_features"],
+            settings["features"],
+            heads=settings["heads"],
+            aggregation=settings["aggregation"],
+            concat_last=bool(settings["concat_last"]),
+            curvature=settings["curvature"],
+            fixed_curvature=bool(settings["fixed_curvature"]),
+        )
     return Module(
         settings["num_nodes"],
         settings["in_features"],
