@@ -83,6 +83,15 @@ def test_laws():
     np.testing.assert_array_equal(mine.origin(3), np.zeros(3))
 
 
+def test_gradient_in_scaled_lengths():
+    """The derivative of f along the geodesics of v is ⟨g, v⟩ with g = egrad2rgrad(df) / scale: geoopt's is the base's, and off by the scale."""
+    mine, theirs = Scaled(PoincareBall(0.7), S), reference("ball", torch.float64)
+    x, v, w = 0.3 * RNG.standard_normal((3, 4, 3))
+    along = jax.jvp(lambda t: jnp.sum(w * mine.expmap(x, t * v), -1), (0.0,), (1.0,))[1]
+    np.testing.assert_allclose(mine.inner(x, mine.egrad2rgrad(x, w) / S, v), along, rtol=1e-12)
+    np.testing.assert_allclose(mine.inner(x, theirs.egrad2rgrad(*map(torch.tensor, (x, w))).numpy(), v) / along, S, rtol=1e-12)
+
+
 def test_random_deviation_is_that_of_the_scaled_lengths():
     mine, key = Scaled(PoincareBall(0.7), S), jax.random.key(0)
     np.testing.assert_allclose(

@@ -74,6 +74,7 @@ class Scaled(Manifold):
         return self.base.projx(x)
 
     def egrad2rgrad(self, x: Point, u: Tangent) -> Tangent:
+        """The base's, as in geoopt, so that optimizers take its steps: `scale` times the gradient in scaled lengths."""
         return self.base.egrad2rgrad(x, u)
 
     def transp(self, x: Point, y: Point, v: Tangent) -> Tangent:
