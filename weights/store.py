@@ -38,6 +38,8 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     path = Path(path)
     arrays = _arrays(checkpoint)
     documents = {"config": checkpoint.config, "report": checkpoint.report, "torch": _description(checkpoint, arrays)}
+    if path.suffix != ".npz":  # a zip file has checksums of its own, which are verified; Orbax's arrays have none
+        documents["torch"]["crc32"] = {name: _crc(value) for name, value in arrays.items()}
     if path.suffix not in (".safetensors", ".npz"):
         folder.write(path, arrays, documents)
         return
@@ -132,9 +134,10 @@ def _restored(path: Path) -> Checkpoint:
         documents = folder.read_documents(path)
         expected = _checked_format(documents["torch"])
         found = folder.read_arrays(path, {name: rest for name, *rest in expected.values()})
-        return _rebuilt(documents["torch"], documents["config"], documents["report"], _typed(found, expected))
+        arrays = _typed(found, expected, documents["torch"].get("crc32"))
+        return _rebuilt(documents["torch"], documents["config"], documents["report"], arrays)
     config, report, description = (json.loads(texts[name]) for name in folder.DOCUMENTS)
-    return _rebuilt(description, config, report, _typed(found, _checked_format(description)))
+    return _rebuilt(description, config, report, _typed(found, _checked_format(description), description.get("crc32")))
 
 
 def _checked_format(description: Mapping[str, Any]) -> Mapping[str, list]:
@@ -143,8 +146,8 @@ def _checked_format(description: Mapping[str, Any]) -> Mapping[str, list]:
     return description["arrays"]
 
 
-def _typed(found: dict[str, np.ndarray], expected: Mapping[str, list]) -> dict[str, np.ndarray]:
-    """The arrays by path, with the types and shapes that they were written with; none missing, none more."""
+def _typed(found: dict[str, np.ndarray], expected: Mapping[str, list], sums: Mapping[str, int] | None) -> dict[str, np.ndarray]:
+    """The arrays by path, with the types, shapes and checksums that they were written with; none missing, none more."""
     arrays = {}
     for path, (name, dtype, shape) in expected.items():
         if name not in found:
@@ -156,10 +159,17 @@ def _typed(found: dict[str, np.ndarray], expected: Mapping[str, list]) -> dict[s
             array = array.view(want)
         if array.dtype != want or list(array.shape) != shape:
             raise Unreadable(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again")
+        if sums is not None and sums.get(path) != _crc(array):
+            raise Unreadable(f"the numbers of {name!r} are damaged: their checksum is another", "Convert again")
         arrays[path] = array
     if found:
         raise Unreadable(f"the array {next(iter(found))!r} was added to it", "Convert again")
     return arrays
+
+
+def _crc(value: Any) -> int:
+    """CRC-32 of an array's elements in C order."""
+    return zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
 def _sum(texts: Mapping[str, str]) -> str:

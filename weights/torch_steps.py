@@ -1,4 +1,4 @@
-"""The torch optimizer and scheduler that `verify` takes steps with: the file's own at its state, or a fresh one. Needs torch when called."""
+"""The torch optimizer and scheduler that `verify` steps with: the file's own at its state, or a fresh one. Needs torch when called."""
 
 from __future__ import annotations
 
