@@ -1,0 +1,276 @@
+"""HGCN, HGAT and HyboNet on airport, cora, disease_lp, trained in JAX and in torch: `python -m benchmarks.accuracy --data ../shared/data`.
+
+Both sides see the same splits, features, training pairs and settings (those of the models' own repositories) and start from their own
+initial values; one run a seed. Reported are the test scores at the best validation score, as mean and 95 % interval over the seeds,
+whether the means agree (the interval of their difference holds 0, Welch), and seconds per run. Links: ROC AUC. Classes: accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from geoopt.optim import RiemannianAdam
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import port_jax.models as ours
+from port_jax.data import degree_features, load_graph, row_normalized, sample_negatives, split_edges
+from port_jax.graphs import Graph
+from port_jax.losses import binary_cross_entropy, cross_entropy
+from port_jax.metrics import accuracy, roc_auc
+from port_jax.optim import riemannian_adam
+from port_jax.training import fit, gradient_step, train_state
+from reference_torch.graphs.graph import Graph as TorchGraph
+from reference_torch.models.hgat import HGAT
+from reference_torch.models.hgcn import HGCN
+from reference_torch.models.hybonet import HyboNet
+
+RESULTS = Path(__file__).with_name("accuracy.json")
+POOL = 8
+"""Draws of false pairs that the steps take in turn."""
+THEIRS: dict[str, Any] = {"HGCN": HGCN, "HGAT": HGAT, "HyboNet": HyboNet}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a repository trains one model with."""
+
+    lr: float = 0.01
+    weight_decay: float = 0.0
+    clip: float | None = None
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+COMMON = {
+    "HGCN": Settings(config={"manifold": "PoincareBall", "c": None, "act": "relu", "num_layers": 2, "dim": 16}),
+    "HGAT": Settings(config={"features": (16, 16), "heads": 4, "preset": "htgn", "learnable_curvature": True}),
+    "HyboNet": Settings(lr=0.005, weight_decay=1e-3, clip=0.5, config={"num_layers": 2, "dim": 16, "act": None}),
+}
+
+
+def _with(model: str, changes: Mapping[str, Any], **config: Any) -> Settings:
+    return dataclasses.replace(COMMON[model], **changes, config={**COMMON[model].config, **config})
+
+
+CORA = {
+    "HGCN": _with("HGCN", {"weight_decay": 1e-3}, dropout=0.5),
+    "HGAT": _with("HGAT", {"weight_decay": 1e-3}, dropout=0.5),
+    "HyboNet": _with("HyboNet", {"lr": 0.02, "weight_decay": 1e-2}, num_layers=3, dropout=0.9),
+}
+CASES = [("airport", "lp", COMMON), ("cora", "nc", CORA), ("disease_lp", "lp", COMMON)]
+
+
+class Problem(NamedTuple):
+    """One graph, task and split, as host arrays."""
+
+    task: str
+    graph: Graph
+    x: np.ndarray
+    labels: np.ndarray | None
+    train: np.ndarray
+    """Pairs of nodes, or nodes."""
+    false: np.ndarray | None
+    """[POOL, P, 2]."""
+    val: tuple[np.ndarray, np.ndarray]
+    """For links true and false pairs, for classes nodes and labels."""
+    test: tuple[np.ndarray, np.ndarray]
+
+
+def problem(folder: Path, name: str, task: str, weighted: bool, seed: int) -> Problem:
+    """The graph as the model takes it (normalised with loops where `weighted`), split by the seed; cora's split is its own."""
+    data = load_graph(folder / f"{name}.npz", task="lp" if task == "lp" else "nc")
+    if task == "nc":
+        assert data.labels is not None
+        assert data.idx_train is not None
+        assert data.idx_val is not None
+        assert data.idx_test is not None
+        graph = data.graph.normalized() if weighted else data.graph
+        parts = [(i, data.labels[i]) for i in (data.idx_val, data.idx_test)]
+        return Problem(task, graph, row_normalized(data.features), data.labels, data.idx_train, None, *parts)
+    split = split_edges(data.edges, data.num_nodes, seed=seed)
+    graph = Graph.from_edges(split.train[:, 0], split.train[:, 1], num_nodes=data.num_nodes).undirected()
+    x = degree_features(data.features, graph) if name == "airport" else data.features
+    false = sample_negatives(data.edges, data.num_nodes, POOL * len(split.train), seed=seed + 1).reshape(POOL, -1, 2)
+    pairs = (split.val, split.val_false), (split.test, split.test_false)
+    return Problem(task, graph.normalized() if weighted else graph, row_normalized(x), None, split.train, false, *pairs)
+
+
+def config(model: str, given: Problem, settings: Settings) -> dict[str, Any]:
+    """The keyword arguments that both sides' models take."""
+    width, classes = given.x.shape[1], None if given.labels is None else int(given.labels.max()) + 1
+    if model == "HGAT":
+        return {**settings.config, "in_features": width, "num_classes": classes}
+    return {**settings.config, "feat_dim": width + (model == "HyboNet"), "task": given.task, "n_classes": classes}
+
+
+def metric(given: Problem, part: str, score: Any, logits: Any) -> float:
+    """ROC AUC of the pairs of a part, or accuracy on its nodes."""
+    first, second = getattr(given, part)
+    if given.task == "nc":
+        return accuracy(second, np.argmax(logits[first], 1))
+    pairs = np.concatenate([first, second])
+    return roc_auc(np.arange(len(pairs)) < len(first), np.asarray(score(pairs)))
+
+
+def train_jax(model_name: str, given: Problem, settings: Settings, seed: int, steps: int, every: int, patience: int) -> float:
+    """One run; the test score at the best validation score."""
+    model: Any = getattr(ours, model_name)(**config(model_name, given, settings))
+    x, graph, labels = jnp.asarray(given.x), given.graph, None if given.labels is None else jnp.asarray(given.labels)
+    false, train = None if given.false is None else jnp.asarray(given.false), jnp.asarray(given.train)
+    params = jax.jit(lambda key: model.init(key, x, graph)["params"])(jax.random.key(seed))
+
+    def loss(params: Any, batch: Any, key: Any) -> jax.Array:
+        x, graph, far = batch
+        apply = partial(model.apply, {"params": params})
+        keys = {"dropout": jax.random.fold_in(key, 0)}
+        if labels is not None:
+            logits = apply(x, graph, deterministic=False, rngs=keys)
+            return cross_entropy(logits[train], labels[train])
+        h = apply(x, graph, method="encode", deterministic=False, rngs=keys)
+        near, other = apply(h, train, method="score"), apply(h, far, method="score")
+        if model_name == "HyboNet":
+            return -jnp.mean(jax.nn.log_sigmoid(near)) - jnp.mean(jax.nn.log_sigmoid(-other))
+        return binary_cross_entropy(near, 1.0) + binary_cross_entropy(other, 0.0)
+
+    tx = riemannian_adam(settings.lr, weight_decay=settings.weight_decay, stabilize=10, manifolds=model.manifolds)
+    if settings.clip:
+        tx = optax.chain(optax.clip_by_global_norm(settings.clip), tx)
+    advance = gradient_step(loss, tx)
+
+    def step(state: Any, batch: Any) -> Any:
+        x, graph, false = batch
+        return advance(state, (x, graph, None if false is None else false[state.step % POOL]))
+
+    encode = jax.jit(lambda params, x, graph: model.apply({"params": params}, x, graph, method="encode"))
+    score = jax.jit(lambda params, h, pairs: model.apply({"params": params}, h, pairs, method="score"))
+    predict = jax.jit(lambda params, x, graph: model.apply({"params": params}, x, graph))
+
+    def evaluate(params: Any, part: str = "val") -> float:
+        if given.task == "nc":
+            return metric(given, part, None, np.asarray(predict(params, x, graph)))
+        h = encode(params, x, graph)
+        return metric(given, part, lambda pairs: score(params, h, jnp.asarray(pairs)), None)
+
+    done = fit(step, train_state(params, tx, jax.random.key(seed + 1000)), steps=steps, batch=(x, graph, false), chunk=every, every=every,
+               evaluate=lambda params: {"val": evaluate(params)}, monitor="val", patience=patience, progress=False)  # fmt: skip
+    return evaluate(done.best, "test")
+
+
+def train_torch(model_name: str, given: Problem, settings: Settings, seed: int, steps: int, every: int, patience: int) -> float:
+    """The same on torch and geoopt."""
+    torch.manual_seed(seed)
+    model = THEIRS[model_name](**config(model_name, given, settings))
+    x, graph, train = torch.as_tensor(given.x), TorchGraph.from_arrays(given.graph), torch.as_tensor(given.train).long()
+    false = None if given.false is None else torch.as_tensor(given.false).long()
+    labels = None if given.labels is None else torch.as_tensor(given.labels).long()
+    optimizer = RiemannianAdam(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, stabilize=10)
+    best, test, waited = -np.inf, np.nan, 0
+    for number in range(steps):
+        model.train()
+        optimizer.zero_grad()
+        if given.task == "nc":
+            assert labels is not None
+            loss = F.cross_entropy(model(x, graph)[train], labels[train])
+        else:
+            assert false is not None
+            h = model.encode(x, graph)
+            near, other = model.score(h, train), model.score(h, false[number % POOL])
+            if model_name == "HyboNet":
+                loss = -F.logsigmoid(near).mean() - F.logsigmoid(-other).mean()
+            else:
+                loss = F.binary_cross_entropy(near, torch.ones_like(near)) + F.binary_cross_entropy(other, torch.zeros_like(other))
+        loss.backward()
+        if settings.clip:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        if (number + 1) % every == 0:
+            found = _torch_metric(model, given, x, graph, "val")
+            waited = 0 if found > best else waited + 1
+            if found > best:
+                best, test = found, _torch_metric(model, given, x, graph, "test")
+            if waited >= patience:
+                break
+    return test
+
+
+def _torch_metric(model: Any, given: Problem, x: torch.Tensor, graph: TorchGraph, part: str) -> float:
+    model.eval()
+    with torch.no_grad():
+        if given.task == "nc":
+            return metric(given, part, None, model(x, graph).numpy())
+        h = model.encode(x, graph)
+        return metric(given, part, lambda pairs: model.score(h, torch.as_tensor(pairs).long()).numpy(), None)
+
+
+def interval(scores: list[float]) -> float:
+    """Half the width of the 95 % interval of the mean."""
+    return float(stats.t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else float("nan")
+
+
+def agree(a: list[float], b: list[float]) -> bool:
+    """Whether Welch's 95 % interval of the difference of the means holds 0."""
+    if len(a) < 2 or np.std(a) == np.std(b) == 0:
+        return bool(np.mean(a) == np.mean(b))
+    _, p = stats.ttest_ind(a, b, equal_var=False)
+    return bool(p > 0.05)  # pyright: ignore[reportOperatorIssue]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description="test scores of JAX and torch over seeds")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of airport.npz, cora.npz, disease_lp.npz")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500, help="steps of a run at most (default: 500)")
+    parser.add_argument("--every", type=int, default=5, help="steps between evaluations (default: 5)")
+    parser.add_argument("--patience", type=int, default=20, help="evaluations without a better one that end a run (default: 20)")
+    parser.add_argument("--only", help="cases whose name holds this, as HGCN or airport")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    jobs = [(m, n, t, s[m]) for n, t, s in CASES for m in THEIRS if args.only is None or args.only in f"{m} {n} {t}"]
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=2 * args.seeds * len(jobs), unit="run") as bar:
+        for model, name, task, settings in jobs:
+            row: dict[str, Any] = {"model": model, "graph": name, "task": task, "steps": args.steps}
+            for side, train in (("torch", train_torch), ("jax", train_jax)):
+                scores, seconds = [], []
+                for seed in range(args.seeds):
+                    bar.set_postfix_str(f"{model} {name} {side}")
+                    given = problem(args.data, name, task, model != "HGAT", seed)
+                    start = time.perf_counter()
+                    scores.append(train(model, given, settings, seed, args.steps, args.every, args.patience))
+                    seconds.append(time.perf_counter() - start)
+                    bar.update()
+                row |= {f"{side}_scores": scores, f"{side}_seconds": float(np.median(seconds))}
+            rows.append({**row, "agree": agree(row["torch_scores"], row["jax_scores"])})
+            args.out.write_text(json.dumps(rows, indent=1))
+    Console().print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """One line a case: mean and interval of each side, seconds of each."""
+    out = Table("model", "graph", "score", "torch", "JAX", "agree", "torch s", "JAX s")
+    for row in rows:
+        means = [f"{100 * np.mean(s):.1f} ± {100 * interval(s):.1f}" for s in (row["torch_scores"], row["jax_scores"])]
+        score, same = "ROC AUC" if row["task"] == "lp" else "accuracy", "yes" if row["agree"] else "no"
+        seconds = [f"{row[f'{side}_seconds']:.0f}" for side in ("torch", "jax")]
+        out.add_row(row["model"], row["graph"], score, *means, same, *seconds)
+    return out
+
+
+if __name__ == "__main__":
+    main()
