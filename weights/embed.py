@@ -178,7 +178,7 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
     dtype = np.result_type(*(np.asarray(leaf).dtype for leaf in flatten(variables["params"]).values()))
     x = jnp.asarray(data.features, dtype)
     own_table = checkpoint.settings.get("num_nodes") and (arch == "hgat" or checkpoint.settings.get("trainable_feat"))
-    graph = _prepared(checkpoint, data)
+    graph = _prepared(checkpoint, data, dtype)
     try:
         inputs = [x] if arch == "hyptorch" else [None if own_table else x, graph]
         if checkpoint.settings.get("node_features"):
@@ -190,8 +190,8 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
     return points, _output_manifold(checkpoint)
 
 
-def _prepared(checkpoint: Checkpoint, data: GraphData) -> Graph:
-    """The graph as the model was trained on it: normalised with loops, or plain edges, to which layers add their loops."""
+def _prepared(checkpoint: Checkpoint, data: GraphData, dtype: np.dtype) -> Graph:
+    """The graph as the model was trained on it: normalised with loops in this type, or plain edges, to which layers add their loops."""
     if checkpoint.settings.get("edge_features"):
         assert data.edge_features is not None
         ends, beside = np.concatenate([data.edges, data.edges[::-1]], 1), np.concatenate([data.edge_features] * 2)
@@ -200,7 +200,7 @@ def _prepared(checkpoint: Checkpoint, data: GraphData) -> Graph:
         return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if data.graph.weights is not None:
         return data.graph
-    ones = np.ones(data.edges.shape[1], np.float32)
+    ones = np.ones(data.edges.shape[1], dtype)
     plain = Graph.from_edge_index(data.edges, num_nodes=data.num_nodes, weights=ones).undirected()
     return plain if checkpoint.config.get("normalize_adj") in (0, False) else plain.normalized()
 
