@@ -84,7 +84,7 @@ def test_laws():
 
 
 def test_gradient_in_scaled_lengths():
-    """The derivative of f along the geodesics of v is ⟨g, v⟩ with g = egrad2rgrad(df) / scale: geoopt's is the base's, and off by the scale."""
+    """The derivative along the geodesic of v is ⟨g, v⟩ with g = egrad2rgrad(df) / scale: geoopt's is the base's, `scale` times it."""
     mine, theirs = Scaled(PoincareBall(0.7), S), reference("ball", torch.float64)
     x, v, w = 0.3 * RNG.standard_normal((3, 4, 3))
     along = jax.jvp(lambda t: jnp.sum(w * mine.expmap(x, t * v), -1), (0.0,), (1.0,))[1]
