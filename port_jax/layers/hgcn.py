@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
@@ -18,6 +19,7 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
 from port_jax.layers.tangent import Space, drop_time, pad_time, to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, trig
+from port_jax.manifolds.gyrovector import boundary_margin
 
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
@@ -37,11 +39,20 @@ def exp0(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch a
     if isinstance(manifold, Euclidean):
         return u
     assert isinstance(manifold, Lorentz | PoincareBall)
+    return manifold.expmap0(pad_time(manifold, u * reach(manifold, u) if isinstance(manifold, Lorentz) else u))
+
+
+def reach(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
+    """The r <= 1 with log_0(exp_0(u)) = r u: exp_0(u) stays below a farthest distance. Without the points between, nothing is rounded."""
+    if isinstance(manifold, Euclidean):
+        return jnp.ones((*u.shape[:-1], 1), u.dtype)
+    assert isinstance(manifold, Lorentz | PoincareBall)
     if isinstance(manifold, Lorentz):
-        square = (u * u).sum(-1, keepdims=True)
         most = jnp.asarray(LONGEST**2 * manifold.k, u.dtype)
-        u = u * jnp.where(square > most, jnp.sqrt(most / jnp.where(square > most, square, 1)), 1)
-    return manifold.expmap0(pad_time(manifold, u))
+    else:
+        most = float(np.arctanh(1 - boundary_margin(u.dtype))) ** 2 / jnp.asarray(manifold.c, u.dtype)
+    square = (u * u).sum(-1, keepdims=True)
+    return jnp.where(square > most, jnp.sqrt(most / jnp.where(square > most, square, 1)), 1)
 
 
 def add(manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
@@ -75,15 +86,20 @@ class HgcnLinear(nn.Module):
 
     @nn.compact
     def __call__(
-        self, manifold: Space, x: Float[Array, "n in"], deterministic: bool = True
-    ) -> Float[Array, "n out"]:
+        self, manifold: Space, x: Float[Array, "n in"], deterministic: bool = True,
+        reach: Float[Array, "n 1"] | None = None,
+    ) -> Float[Array, "n out"]:  # fmt: skip
+        """With `reach`, the log_0 of the points is reach x in d coordinates."""
+        u = to_tangent0(manifold, x) if reach is None else x
+        skip = 1 if isinstance(manifold, Lorentz) else 0
         kernel = self.param(
-            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (x.shape[-1], self.features)
+            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features)
         )
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
-        u = pad_time(manifold, to_tangent0(manifold, x)) @ kernel
-        z = exp0(manifold, drop_time(manifold, u))
+        # the time parts of u and W u are 0 and ignored: W without its time row and column, and no copy of u with a column more
+        u = u @ kernel[skip:, skip:]
+        z = exp0(manifold, u if reach is None else reach * u)
         return add(manifold, z, drop_time(manifold, bias)) if self.use_bias else z
 
 
@@ -152,8 +168,9 @@ class HgcnLayer(nn.Module):
 
     @nn.compact
     def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n in"], graph: Graph,
-                 deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
-        h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, x, deterministic)
+                 deterministic: bool = True, reach: Float[Array, "n 1"] | None = None) -> Float[Array, "n out"]:  # fmt: skip
+        """With `reach`, the log_0 of the points is reach x in d coordinates."""
+        h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, x, deterministic, reach)
         if self.aggregate:
             h = HgcnAggregation(self.use_att, self.local_agg, name="agg")(manifold, h, graph)
         return exp0(manifold_out, ACTIVATIONS[self.act](to_tangent0(manifold, h)))

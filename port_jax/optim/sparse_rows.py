@@ -91,15 +91,19 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
 
 
 def read(tables: PyTree[Array], indices: Int[Array, " n"]) -> PyTree[Array]:
-    """The rows of all tables at the indices; padding reads the last row."""
-    return jax.tree.map(lambda table: table.at[indices].get(mode="clip"), tables)
+    """The rows of all tables at the indices; what padding reads is anything. As many indices as rows are those of a crowded table."""
+    return jax.tree.map(lambda table: table if len(table) == len(indices) else table.at[indices].get(mode="clip"), tables)
 
 
 def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array]) -> PyTree[Array]:
     """The tables with their rows at the indices replaced; padding writes nowhere."""
-    return jax.tree.map(
-        lambda table, new: table.at[indices].set(new, mode="drop"), tables, rows
-    )
+
+    def one(table: Table, new: Table) -> Table:
+        if len(table) == len(indices):
+            return jnp.where((indices < len(table))[:, None], new, table)
+        return table.at[indices].set(new, mode="drop")
+
+    return jax.tree.map(one, tables, rows)
 
 
 def check_tables(found: list[Manifold], params: PyTree[Array]) -> None:
