@@ -85,8 +85,8 @@ MUTATIONS = (
         "port_jax/manifolds/stereographic_math.py",
         (
             (
-                "return gyration(y, -x, v, k) * (conformal(y, k) / conformal(x, k))",
-                "return gyration(y, -x, v, k) * (conformal(x, k) / conformal(y, k))",
+                "return gyration(y, -x, v, k, spherical=spherical) * (conformal(y, k) / conformal(x, k))",
+                "return gyration(y, -x, v, k, spherical=spherical) * (conformal(x, k) / conformal(y, k))",
             ),
         ),
         (ADAM_GENERAL,),

@@ -14,7 +14,7 @@ import torch
 from geoopt.manifolds.lorentz import math as lmath
 
 from parity_tests.oracle.formulas import Formula
-from port_jax.manifolds import Euclidean, Lorentz, Sphere, Stereographic, lorentz_to_poincare, poincare_to_lorentz
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic, lorentz_to_poincare, poincare_to_lorentz
 
 Arrays = Sequence[np.ndarray]
 Answer = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -148,7 +148,7 @@ def _geoopt_stereographic(k: torch.Tensor) -> Any:
 
 
 _JAX: dict[str, Callable[..., Any]] = {
-    "ball": Stereographic,
+    "ball": lambda k: PoincareBall(-k),
     "flat": Stereographic,
     "sphere": Stereographic,
     "lorentz": _JaxLorentz,

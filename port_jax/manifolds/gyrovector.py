@@ -2,8 +2,10 @@
 
 Moebius addition is usually written ((1 - 2k<x,y> - k|y|²) x + (1 + k|x|²) y) / (1 - 2k<x,y> + k²|x|²|y|²). With w = x + y,
 A = 1 + k|x|², B = 1 + k|y|² the same point is (A w - k|w|² x) / (A B - k|w|²), which for k <= 0 adds positive numbers only and
-keeps full relative precision where x and -y nearly agree. Elsewhere, for k < 0 where |w| is not short and on the sphere where k|w|² > 1,
-the usual form is the better one, its derivatives at the boundary above all.
+keeps full relative precision where x and -y nearly agree. Elsewhere, where |w| is not short against x and y, the usual form is the
+better one, its derivatives at the boundary above all.
+
+`spherical=False` promises k <= 0, as `PoincareBall` does, and leaves what is for k > 0 out: the results are the same.
 
 Ungar, "Analytic hyperbolic geometry" (2008), chapters 2 and 3; Bachmann et al. (2020), section 2 for k of any sign.
 """
@@ -78,26 +80,29 @@ def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
     """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) where it is longer."""
     x = jnp.asarray(x)
     eps = boundary_margin(x.dtype) if eps is None else eps
-    limit = jnp.where(k < 0, (1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1)), 1e15).astype(x.dtype)
+    limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
     square = dot(x, x)
-    outside = square > limit * limit
+    outside = (k < 0) & (square > limit * limit)
     return jnp.where(outside, x * (limit / jnp.sqrt(jnp.where(outside, square, 1))), x)
 
 
-def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature) -> Vector:
+def mobius_add_fraction(
+    x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature, *, spherical: bool = True
+) -> Vector:
     """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
     w = c * x + s
     w2 = dot(w, w)
-    xs, s2 = c * dot(x, s), dot(s, s)
-    far = jnp.where(k < 0, 4 * w2 > c * c * dot(x, x) + s2, k * w2 > c * c)
+    x2, xs, s2 = c * c * dot(x, x), c * dot(x, s), dot(s, s)
+    far = 4 * w2 > x2 + s2
     first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
     second = jnp.where(far, s, w)
-    denominator = trig.denominator(jnp.where(far, separation(c * x, s, c * c, k, far), a * b - k * w2))
+    usual = separation(c * x, s, c * c, k, far) if spherical else 1 - 2 * k * xs + (k * x2) * (k * s2)
+    denominator = trig.denominator(jnp.where(far, usual, a * b - k * w2))
     fraction = trig.over(first * x + a * c * second, denominator)
     # A short step is added to x: a fraction rounds by the same amount again at every step of a long run. Derivatives are the fraction's:
     # at the boundary the derivative of the step cancels against that of x (the table's rows `ball expmap d/dx`).
     step = x + a * (c * s - k * s2 * x) / denominator
-    return fraction + jax.lax.stop_gradient(jnp.where(4 * s2 < c * c * dot(x, x), step - fraction, 0))
+    return fraction + jax.lax.stop_gradient(jnp.where(4 * s2 < x2, step - fraction, 0))
 
 
 def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Array) -> Scalar:
@@ -117,14 +122,14 @@ def separation(x: Vector, y: Vector, one: Scalar | float, k: Curvature, used: Ar
     return jnp.maximum(jnp.where(meets, near, jnp.where(used, plain, 1)), floor)
 
 
-def mobius_add(x: Vector, y: Vector, k: Curvature) -> Vector:
+def mobius_add(x: Vector, y: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """x + y in the gyrogroup."""
-    return mobius_add_fraction(x, y, 1.0, conformal(x, k), conformal(y, k), k)
+    return mobius_add_fraction(x, y, 1.0, conformal(x, k), conformal(y, k), k, spherical=spherical)
 
 
-def mobius_sub(x: Vector, y: Vector, k: Curvature) -> Vector:
+def mobius_sub(x: Vector, y: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """x + (-y)."""
-    return mobius_add(x, -y, k)
+    return mobius_add(x, -y, k, spherical=spherical)
 
 
 def mobius_coadd(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -145,17 +150,19 @@ def mobius_cosub(x: Vector, y: Vector, k: Curvature) -> Vector:
     return mobius_coadd(x, -y, k)
 
 
-def gyration(x: Vector, y: Vector, z: Vector, k: Curvature) -> Vector:
+def gyration(x: Vector, y: Vector, z: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """gyr[x, y] z, the rotation that makes up for the missing associativity: x + (y + z) = (x + y) + gyr[x, y] z."""
     a, b = conformal(x, k), conformal(y, k)
     w = x + y
     w2, wz, yz, xz = dot(w, w), dot(w, z), dot(y, z), dot(x, z)
     x2, y2, xy = dot(x, x), dot(y, y), dot(x, y)
-    far = jnp.where(k < 0, 4 * w2 > x2 + y2, k * w2 > 1)
+    far = 4 * w2 > x2 + y2
     # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
-    plain = 1 - 2 * k * xy + k * k * x2 * y2
+    plain = 1 - 2 * k * xy + (k * x2) * (k * y2)
+    if not spherical:
+        return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(jnp.where(far, plain, a * b - k * w2))
     # x + y is at infinity where t = x - k|x|² y is 0, and both parts of the fraction vanish there. But in the plane of x and y, as
     # complex numbers, the gyration turns by (1 - k x y*)/(1 - k x* y) = x t*/(x* t), twice the angle from t to x: two reflections.
     pole = far & (plain < 0.25 * (1 + k * k * x2 * y2))
@@ -171,40 +178,42 @@ def _reflection(v: Vector, z: Vector) -> Vector:
     return 2 * dot(v, z) / jnp.where(v2 > 0, v2, 1) * v - z
 
 
-def mobius_scalar_mul(r: Float[Array, "..."], x: Vector, k: Curvature) -> Vector:
+def mobius_scalar_mul(r: Float[Array, "..."], x: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """r times x along its ray: tan_k(r artan_k|x|) x/|x|."""
     s = k * dot(x, x)
-    q = r * trig.artan_ratio(s)
-    return q * trig.tan_ratio(s * q * q) * x
+    q = r * trig.artan_ratio(s, spherical=spherical)
+    return q * trig.tan_ratio(s * q * q, spherical=spherical) * x
 
 
-def _stretched(x: Vector, fx: Vector, k: Curvature) -> Vector:
+def _stretched(x: Vector, fx: Vector, k: Curvature, spherical: bool) -> Vector:
     """expmap0(f(logmap0(x))) for linear f, given f(x): the ratio of artan_k commutes with f."""
-    q = trig.artan_ratio(k * dot(x, x))
-    return q * fx * trig.tan_ratio(k * q * q * dot(fx, fx))
+    q = trig.artan_ratio(k * dot(x, x), spherical=spherical)
+    return q * fx * trig.tan_ratio(k * q * q * dot(fx, fx), spherical=spherical)
 
 
-def mobius_matvec(m: Float[Array, "*batch e d"], x: Vector, k: Curvature) -> Float[Array, "*batch e"]:
+def mobius_matvec(
+    m: Float[Array, "*batch e d"], x: Vector, k: Curvature, *, spherical: bool = True
+) -> Float[Array, "*batch e"]:
     """The matrix m applied in the tangent space of the origin."""
     high = jax.lax.Precision.HIGHEST
     if m.ndim == 2:
-        return _stretched(x, jnp.matmul(x, m.T, precision=high), k)
-    return _stretched(x, jnp.matmul(m, x[..., None], precision=high)[..., 0], k)
+        return _stretched(x, jnp.matmul(x, m.T, precision=high), k, spherical)
+    return _stretched(x, jnp.matmul(m, x[..., None], precision=high)[..., 0], k, spherical)
 
 
-def mobius_pointwise_mul(w: Float[Array, "..."], x: Vector, k: Curvature) -> Vector:
+def mobius_pointwise_mul(w: Float[Array, "..."], x: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """The diagonal matrix of w applied in the tangent space of the origin."""
-    return _stretched(x, w * x, k)
+    return _stretched(x, w * x, k, spherical)
 
 
-def expmap0(u: Vector, k: Curvature) -> Vector:
+def expmap0(u: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """Exponential map at the origin: tan_k|u| u/|u|."""
-    return u * trig.tan_ratio(k * dot(u, u))
+    return u * trig.tan_ratio(k * dot(u, u), spherical=spherical)
 
 
-def logmap0(y: Vector, k: Curvature) -> Vector:
+def logmap0(y: Vector, k: Curvature, *, spherical: bool = True) -> Vector:
     """Logarithm at the origin: artan_k|y| y/|y|."""
-    return y * trig.artan_ratio(k * dot(y, y))
+    return y * trig.artan_ratio(k * dot(y, y), spherical=spherical)
 
 
 def mobius_fn_apply_chain(x: Vector, *fns: Callable[[Vector], Vector], k: Curvature) -> Vector:
@@ -233,7 +242,8 @@ def mobiusify(fn: Callable[..., Vector]) -> Callable[..., Vector]:
 
 def antipode(x: Vector, k: Curvature) -> Vector:
     """The point opposite to x: -x/(k|x|²) on the sphere (0 for x = 0, whose antipode is at infinity), -x for k <= 0."""
-    x2 = dot(x, x)
-    there = k * x2 > 0
-    length = jnp.sqrt(jnp.where(there, x2, 1))  # a division by k|x|² at once has a derivative that overflows
-    return jnp.where(there, -trig.over(trig.over(x, length), jnp.where(there, k, 1) * length), -x)
+    size = trig.binary_scale(x)
+    p = x / size  # powers of |x| and of k one after another: the derivative holds their product, and no larger number
+    p2 = dot(p, p)
+    there = (k > 0) & (p2 > 0)
+    return jnp.where(there, -trig.over(trig.over(p, jnp.where(there, p2, 1)) / size, jnp.where(there, k, 1)), -x)

@@ -48,23 +48,16 @@ def _join(time: Scalar, space: Space) -> Vector:
     )
 
 
-def _scale(*arrays: Array) -> Array:
-    """The largest entry by absolute value along the last axis, 1 where all are 0; a constant for differentiation."""
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(a), -1, keepdims=True) for a in jnp.broadcast_arrays(*arrays)]), 0)
-    return jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
-
-
-def _time(space: Space) -> Scalar:
-    """sqrt(1 + |xs|²), without overflow of the square."""
-    m = jnp.maximum(_scale(space), 1)
+def _time(space: Space, k: Curvature | float = 1.0) -> Scalar:
+    """sqrt(k + |xs|²), without overflow of the square."""
+    m = jnp.maximum(trig.binary_scale(space), 1)
     scaled = space / m
-    return m * jnp.sqrt(1 / (m * m) + dot(scaled, scaled))
+    return m * jnp.sqrt(k / m / m + dot(scaled, scaled))
 
 
 def project(x: Vector, k: Curvature) -> Vector:
     """The point with the space part of x."""
-    r = jnp.sqrt(k)
-    return _join(r * _time(x[..., 1:] / r), x[..., 1:])
+    return _join(_time(x[..., 1:], k), x[..., 1:])
 
 
 def project_u(x: Vector, v: Vector, k: Curvature) -> Vector:
@@ -88,7 +81,7 @@ def tangent_norm2(x: Vector, u: Vector, k: Curvature) -> Scalar:
     Near the origin the second term is at most half of the first, while a radial part would have derivatives as large as 1/|xs|.
     """
     px, us = x[..., 1:] / jnp.sqrt(k), u[..., 1:]
-    m = jnp.maximum(_scale(px), 1)
+    m = jnp.maximum(trig.binary_scale(px), 1)
     px = px / m
     t = _time(px * m) / m
     p2, along = dot(px, px), dot(px, us)
@@ -133,7 +126,7 @@ def chord(x: Vector, y: Vector, k: Curvature) -> Chord:
     p = jnp.where(tx < ty, px, py)
     w_long = dot(w, w) > dot(p, p)
     longer, shorter = jnp.where(w_long, w, p), jnp.where(w_long, p, w)
-    m = _scale(longer)
+    m = trig.binary_scale(longer)
     unit = longer / m
     unit2 = dot(unit, unit)
     rest = shorter - dot(shorter, unit) / jnp.where(unit2 > 0, unit2, 1) * unit
@@ -175,7 +168,7 @@ def dist0(x: Vector, k: Curvature) -> Scalar:
     """Distance to the origin sqrt(k) arcosh(x0/sqrt(k)), from the space part; differentiated in x0 where that keeps half of the digits."""
     r = jnp.sqrt(k)
     space = x[..., 1:] / r
-    t, m = _time(space), _scale(space)
+    t, m = _time(space), trig.binary_scale(space)
     s = m / (1 + t) * m * dot(space / m, space / m) / 2  # (t - 1)/2 = sinh²(d/2)
     # half of the digits: the rows `lorentz dist0 d/dx` are of both sides
     s = _ambient(s, (x[..., :1] / r - 1) / 2, s > jnp.sqrt(jnp.finfo(s.dtype).eps))
@@ -202,7 +195,8 @@ def expmap0(u: Vector, k: Curvature) -> Vector:
 
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) -> Vector:
     """The point at arc length t from x in the direction of the unit tangent u; t broadcasts against points, last axis included."""
-    s = -t * t / k
+    r = t / jnp.sqrt(k)  # the root of its square is r again, where that of t²/k has another rounding, times r in the result
+    s = -r * r
     return trig.cos_k(s) * x + t * trig.sin_ratio(s) * u
 
 

@@ -70,7 +70,7 @@ class Sphere(Manifold):
 
     def projx(self, x: Vector) -> Vector:
         x = self._subspace(x)
-        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+        return trig.over(x, jnp.linalg.norm(x, axis=-1, keepdims=True))
 
     def proju(self, x: Vector, u: Vector) -> Vector:
         return self._subspace(u - jnp.sum(x * u, -1, keepdims=True) * x)
@@ -159,11 +159,13 @@ class SphereExact(Sphere):
 def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Number, Number]:
     """1 - ⟨x, y⟩ and 1 + ⟨x, y⟩ for unit vectors, from the chords: (‖x ∓ y‖² + 2 - ‖x‖² - ‖y‖²)/2.
 
-    The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of
-    ⟨x, y⟩, as in geoopt.
+    The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of ⟨x, y⟩, as
+    in geoopt. That is normal to the sphere but for a part as long as the chord: where it would lose half of the digits (the rows
+    `unit_sphere dist d/dx`), near x = y and antipodes, the derivative is the chord's, which differs from it along the normal only.
     """
+    below = 0.5 * jnp.sum((x - y) ** 2, -1, keepdims=keepdim)
+    above = 0.5 * jnp.sum((x + y) ** 2, -1, keepdims=keepdim)
     excess = 1 - 0.5 * (jnp.sum(x * x, -1, keepdims=keepdim) + jnp.sum(y * y, -1, keepdims=keepdim))
+    excess = jnp.where(jnp.minimum(below, above) > jnp.finfo(below.dtype).eps ** 0.5, excess, 0)
     excess = excess - jax.lax.stop_gradient(excess)
-    below = 0.5 * jnp.sum((x - y) ** 2, -1, keepdims=keepdim) + excess
-    above = 0.5 * jnp.sum((x + y) ** 2, -1, keepdims=keepdim) + excess
-    return below, above
+    return below + excess, above + excess

@@ -70,15 +70,15 @@ class StereographicModel(Manifold):
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Geodesic distance, with gradient 0 at x = y."""
-        return _drop(math.dist(x, y, self._k(x, y)), keepdim)
+        return _drop(math.dist(x, y, self._k(x, y), spherical=self.spherical), keepdim)
 
     def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Squared distance, smooth at x = y."""
-        return _drop(math.dist2(x, y, self._k(x, y)), keepdim)
+        return _drop(math.dist2(x, y, self._k(x, y), spherical=self.spherical), keepdim)
 
     def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
         """Distance to the origin."""
-        return _drop(math.dist0(x, self._k(x)), keepdim)
+        return _drop(math.dist0(x, self._k(x), spherical=self.spherical), keepdim)
 
     # Maps between points and tangents.
 
@@ -88,33 +88,34 @@ class StereographicModel(Manifold):
 
     def expmap(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map."""
-        return self._projected(math.expmap(x, u, self._k(x, u)), project)
+        return self._projected(math.expmap(x, u, self._k(x, u), spherical=self.spherical), project)
 
     def expmap0(self, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map at the origin."""
-        return self._projected(gyro.expmap0(u, self._k(u)), project)
+        return self._projected(gyro.expmap0(u, self._k(u), spherical=self.spherical), project)
 
     def logmap(self, x: Vector, y: Vector) -> Tangent:
         """Logarithm."""
-        return math.logmap(x, y, self._k(x, y))
+        return math.logmap(x, y, self._k(x, y), spherical=self.spherical)
 
     def logmap0(self, x: Vector) -> Tangent:
         """Logarithm at the origin."""
-        return gyro.logmap0(x, self._k(x))
+        return gyro.logmap0(x, self._k(x), spherical=self.spherical)
 
     def geodesic(self, t: Number, x: Vector, y: Vector) -> Vector:
         """The point at time t from x (0) to y (1), not projected; t broadcasts against points, last axis included."""
-        return math.geodesic(jnp.asarray(t), x, y, self._k(x, y))
+        return math.geodesic(jnp.asarray(t), x, y, self._k(x, y), spherical=self.spherical)
 
     def geodesic_unit(self, t: Number, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """The point at arc length t from x in the direction of u; t broadcasts against points, last axis included."""
-        return self._projected(math.geodesic_unit(jnp.asarray(t, jnp.result_type(x, u)), x, u, self._k(x, u)), project)
+        t = jnp.asarray(t, jnp.result_type(x, u))
+        return self._projected(math.geodesic_unit(t, x, u, self._k(x, u), spherical=self.spherical), project)
 
     # Transports.
 
     def transp(self, x: Vector, y: Vector, v: Tangent) -> Tangent:
         """Parallel transport of v from x to y along the geodesic."""
-        return math.parallel_transport(x, y, v, self._k(x, y, v))
+        return math.parallel_transport(x, y, v, self._k(x, y, v), spherical=self.spherical)
 
     def transp0(self, y: Vector, u: Tangent) -> Tangent:
         """Parallel transport from the origin to y."""
@@ -137,11 +138,11 @@ class StereographicModel(Manifold):
 
     def mobius_add(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius addition."""
-        return self._projected(gyro.mobius_add(x, y, self._k(x, y)), project)
+        return self._projected(gyro.mobius_add(x, y, self._k(x, y), spherical=self.spherical), project)
 
     def mobius_sub(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius addition of -y."""
-        return self._projected(gyro.mobius_sub(x, y, self._k(x, y)), project)
+        return self._projected(gyro.mobius_sub(x, y, self._k(x, y), spherical=self.spherical), project)
 
     def mobius_coadd(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius coaddition."""
@@ -153,17 +154,18 @@ class StereographicModel(Manifold):
 
     def mobius_scalar_mul(self, r: Number, x: Vector, *, project: bool = True) -> Vector:
         """r times x along its ray; r broadcasts against points, last axis included."""
-        return self._projected(gyro.mobius_scalar_mul(jnp.asarray(r, jnp.result_type(x)), x, self._k(x)), project)
+        r = jnp.asarray(r, jnp.result_type(x))
+        return self._projected(gyro.mobius_scalar_mul(r, x, self._k(x), spherical=self.spherical), project)
 
     def mobius_pointwise_mul(self, w: Number, x: Vector, *, project: bool = True) -> Vector:
         """Coordinates multiplied by w in the tangent space of the origin."""
-        return self._projected(gyro.mobius_pointwise_mul(w, x, self._k(w, x)), project)
+        return self._projected(gyro.mobius_pointwise_mul(w, x, self._k(w, x), spherical=self.spherical), project)
 
     def mobius_matvec(
         self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True
     ) -> Float[Array, "*batch e"]:
         """The matrix m applied in the tangent space of the origin."""
-        return self._projected(gyro.mobius_matvec(m, x, self._k(m, x)), project)
+        return self._projected(gyro.mobius_matvec(m, x, self._k(m, x), spherical=self.spherical), project)
 
     def mobius_fn_apply(
         self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any
@@ -177,7 +179,7 @@ class StereographicModel(Manifold):
 
     def gyration(self, x: Vector, y: Vector, z: Vector) -> Vector:
         """gyr[x, y] z."""
-        return gyro.gyration(x, y, z, self._k(x, y, z))
+        return gyro.gyration(x, y, z, self._k(x, y, z), spherical=self.spherical)
 
     def antipode(self, x: Vector) -> Vector:
         """The opposite point; -x for k <= 0."""
@@ -189,7 +191,7 @@ class StereographicModel(Manifold):
         self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False
     ) -> Number:
         """Distance from x to the hyperplane through p with normal a; `scaled` multiplies by |a|."""
-        return _drop(math.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled), keepdim)
+        return _drop(math.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled, spherical=self.spherical), keepdim)
 
     def weighted_midpoint(
         self,

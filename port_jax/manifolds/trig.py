@@ -3,6 +3,7 @@
 tan_k(x) is tan(sqrt(k) x)/sqrt(k) for k > 0, tanh(sqrt(-k) x)/sqrt(-k) for k < 0 and x for k = 0: one analytic function, x T(k x²).
 Each *ratio* below is such a T: a Taylor series near s = 0, where the closed forms lose the derivative with respect to k, and the
 closed form elsewhere. A vector map needs only the ratio, u T(k |u|²), so it has no norm and no division that could fail at u = 0.
+`spherical=False` promises k <= 0 and leaves the branches for k > 0 out.
 
 Bachmann, Bécigneul, Ganea, "Constant curvature graph convolutional networks" (2020), section 2.
 """
@@ -96,14 +97,17 @@ def _piecewise(
     radius: float,
     coefficients: Sequence[Fraction],
     negative: Callable[[Number], Number],
-    positive: Callable[[Number], Number],
+    positive: Callable[[Number], Number] | None,
 ) -> Number:
-    """The series where |s| < radius; else `negative` or `positive` of sqrt|s|, by the sign of s."""
+    """The series where |s| < radius; else `negative` or `positive` of sqrt|s|, by the sign of s, or `negative` where that is all."""
     near = jnp.abs(s) < radius
     # Both sides get an argument that is harmless to them, so that a dead branch has finite derivatives.
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
-    r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
-    far = jnp.where(s < 0, negative(r_negative), positive(r_positive))
+    if positive is None:
+        far = negative(r)
+    else:
+        r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
+        far = jnp.where(s < 0, negative(r_negative), positive(r_positive))
     return jnp.where(near, _series(coefficients, jnp.where(near, s, 0)), far)
 
 
@@ -149,14 +153,21 @@ def _arcsin(r: Number) -> Number:
     return jnp.arctan2(r, jnp.sqrt(positive_part((1 - r) * (1 + r))))
 
 
-def tan_ratio(s: Number) -> Number:
+def _sine(r: Number) -> Number:
+    """r, or 1 where rounding made a sine longer: the row `sphere dist2plane`, at the points farthest from the plane."""
+    return jnp.minimum(r, 1)
+
+
+def tan_ratio(s: Number, *, spherical: bool = True) -> Number:
     """T(s) = tan_k(x)/x at s = k x²."""
-    return _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, lambda r: jnp.tan(r) / r)
+    positive = (lambda r: jnp.tan(r) / r) if spherical else None
+    return _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, positive)
 
 
-def artan_ratio(s: Number) -> Number:
+def artan_ratio(s: Number, *, spherical: bool = True) -> Number:
     """artan_k(x)/x at s = k x²."""
-    return _piecewise(s, _RADIUS_ARC, _ARTAN, lambda r: _artanh(r) / r, lambda r: jnp.arctan(r) / r)
+    positive = (lambda r: jnp.arctan(r) / r) if spherical else None
+    return _piecewise(s, _RADIUS_ARC, _ARTAN, lambda r: _artanh(r) / r, positive)
 
 
 def sin_ratio(s: Number) -> Number:
@@ -166,12 +177,12 @@ def sin_ratio(s: Number) -> Number:
 
 def arsin_ratio(s: Number) -> Number:
     """arsin_k(x)/x at s = k x²; beyond s = 1 the value at 1."""
-    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, lambda r: _arcsin(jnp.minimum(r, 1)) / r)
+    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, lambda r: _arcsin(_sine(r)) / r)
 
 
 def arsinh_ratio(s: Number) -> Number:
     """`arsin_ratio` for s <= 0: arsinh(sqrt(-s))/sqrt(-s); meaningless for larger s."""
-    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, jnp.ones_like)
+    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, None)
 
 
 def cos_k(s: Number) -> Number:
@@ -179,15 +190,18 @@ def cos_k(s: Number) -> Number:
     return _piecewise(s, _RADIUS_SIN, _COS, _cosh, jnp.cos)
 
 
-def tan_homogeneous(s: Number) -> tuple[Number, Number, Number]:
+def tan_homogeneous(s: Number, *, spherical: bool = True) -> tuple[Number, Number | float, Number]:
     """tan_k(x)/x = S/C as a pair that stays finite at s = pi²/4, with C² + s S² free of cancellation.
 
     (S, C, C² + s S²) is (tanh(r)/r, 1, sech²(r)) for s < 0 and (sin(r)/r, cos(r), 1) for s > 0, with r = sqrt|s|.
     """
-    tan = _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, lambda r: jnp.sin(r) / r)
+    positive = (lambda r: jnp.sin(r) / r) if spherical else None
+    tan = _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, positive)
     near = jnp.abs(s) < _RADIUS_TAN
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
     e = jnp.exp(-2 * r)
+    if not spherical:
+        return tan, 1.0, jnp.where(near, 1 + s * tan * tan, 4 * e / ((1 + e) * (1 + e)))
     cos = jnp.where(near | (s < 0), 1, jnp.cos(r))
     square = jnp.where(s < 0, 4 * e / ((1 + e) * (1 + e)), 1)
     return tan, cos, jnp.where(near, 1 + s * tan * tan, square)
@@ -199,7 +213,7 @@ def _number(
     radius: float,
     coefficients: Sequence[Fraction],
     negative: Callable[[Number], Number],
-    positive: Callable[[Number], Number],
+    positive: Callable[[Number], Number] | None,
 ) -> Number:
     """`_piecewise` times x. Far out it is f(r)/sqrt|k| itself, whose derivative the product of x and a ratio would cancel to."""
     x = jnp.asarray(x)
@@ -208,8 +222,12 @@ def _number(
     near = jnp.abs(s) < radius
     far_k = jnp.where(near, 1, jnp.abs(k))
     r = jnp.where(near, 1, jnp.abs(x)) * jnp.sqrt(far_k)
-    r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
-    far = jnp.sign(x) * jnp.where(s < 0, negative(r_negative), positive(r_positive)) / jnp.sqrt(far_k)
+    if positive is None:
+        far = negative(r)
+    else:
+        r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
+        far = jnp.where(s < 0, negative(r_negative), positive(r_positive))
+    far = jnp.sign(x) * far / jnp.sqrt(far_k)
     return jnp.where(near, x * _series(coefficients, jnp.where(near, s, 0)), far)
 
 
@@ -218,9 +236,9 @@ def tan_k(x: Number, k: Number) -> Number:
     return _number(x, k, _RADIUS_TAN, _TAN, tanh, jnp.tan)
 
 
-def artan_k(x: Number, k: Number) -> Number:
+def artan_k(x: Number, k: Number, *, spherical: bool = True) -> Number:
     """The inverse of tan_k."""
-    return _number(x, k, _RADIUS_ARC, _ARTAN, _artanh, jnp.arctan)
+    return _number(x, k, _RADIUS_ARC, _ARTAN, _artanh, jnp.arctan if spherical else None)
 
 
 def sin_k(x: Number, k: Number) -> Number:
@@ -228,16 +246,27 @@ def sin_k(x: Number, k: Number) -> Number:
     return _number(x, k, _RADIUS_SIN, _SIN, _sinh, jnp.sin)
 
 
-def arsin_k(x: Number, k: Number) -> Number:
+def arsin_k(x: Number, k: Number, *, spherical: bool = True) -> Number:
     """The inverse of sin_k."""
-    return _number(x, k, _RADIUS_ARC, _ARSIN, _arsinh, lambda r: _arcsin(jnp.minimum(r, 1)))
+    positive = (lambda r: _arcsin(_sine(r))) if spherical else None
+    return _number(x, k, _RADIUS_ARC, _ARSIN, _arsinh, positive)
 
 
-def tan_fraction(x: Number, k: Number) -> tuple[Number, Number, Number]:
+def tan_fraction(x: Number, k: Number, *, spherical: bool = True) -> tuple[Number, Number | float, Number]:
     """tan_k(x) = S/C as `tan_homogeneous`, of the number x itself, with S the whole numerator."""
     k = jnp.asarray(k, x.dtype)
-    _, cos, square = tan_homogeneous(k * x * x)
-    return _number(x, k, _RADIUS_TAN, _TAN, tanh, jnp.sin), cos, square
+    _, cos, square = tan_homogeneous(k * x * x, spherical=spherical)
+    return _number(x, k, _RADIUS_TAN, _TAN, tanh, jnp.sin if spherical else None), cos, square
+
+
+def binary_scale(*arrays: Array) -> Array:
+    """The power of two nearest to half the largest entry by absolute value along the last axis, 1 where all are 0.
+
+    A constant for differentiation. Division by it rounds nothing, and squares of what is left neither overflow nor underflow.
+    """
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(a), -1, keepdims=True) for a in jnp.broadcast_arrays(*arrays)]), 0)
+    largest = jnp.where(largest > 0, largest, 2)
+    return jax.lax.stop_gradient(jax.lax.reduce_precision(largest / 2, jnp.finfo(largest.dtype).nexp, 0))
 
 
 def softplus_inverse(c: float | Number) -> Number:
