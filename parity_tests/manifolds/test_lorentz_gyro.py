@@ -54,22 +54,30 @@ def test_the_ball_sees_the_same():
 
 def test_laws():
     lorentz = Lorentz(1.4)
-    x, y = (
-        lorentz.expmap0(lorentz.proju(lorentz.origin(5, 4), jnp.asarray(RNG.standard_normal((5, 4))))) for _ in range(2)
-    )
-    o = lorentz.origin(4)
-    carried = lorentz.expmap(x, lorentz.transp0(x, lorentz.logmap0(y)))
-    np.testing.assert_allclose(lorentz_mobius_add(lorentz, x, y), carried, rtol=1e-10)
-    np.testing.assert_allclose(lorentz_mobius_add(lorentz, o, y), y, rtol=1e-13)
-    # Left translations are isometries.
-    z = lorentz_mobius_add(lorentz, lorentz_mobius_neg(x), y)
-    np.testing.assert_allclose(lorentz.dist0(z), lorentz.dist(x, y), rtol=1e-9)
-    # The distance to a plane through p along its normal is the way gone.
-    a = lorentz.proju(x, y)
-    a = 0.8 * a / lorentz.norm(x, a, keepdim=True)
-    end = lorentz.expmap(x, a)
-    np.testing.assert_allclose(lorentz_dist2plane(lorentz, end, x, a, signed=True), 0.8, rtol=1e-9)
-    np.testing.assert_allclose(lorentz_dist2plane(lorentz, end, x, a, scaled=True), 0.64, rtol=1e-9)
-    for f in (lambda p: lorentz_dist2plane(lorentz, p, x, a), lambda p: lorentz_mobius_scalar_mul(lorentz, 0.5, p)):
-        assert np.isfinite(jax.grad(lambda p: jnp.sum(f(p)))(x)).all()  # noqa: B023
-    assert np.isfinite(jax.grad(lambda p: jnp.sum(lorentz_centroid(lorentz, p)))(jnp.stack([o, o]))).all()
+    noise, o = jnp.asarray(RNG.standard_normal((2, 5, 4))), lorentz.origin(4)
+
+    @jax.jit
+    def sides(noise):
+        """Pairs that agree, and gradients."""
+        x, y = lorentz.expmap0(lorentz.proju(o, noise))
+        z = lorentz_mobius_add(lorentz, lorentz_mobius_neg(x), y)
+        a = lorentz.proju(x, y)
+        a = 0.8 * a / lorentz.norm(x, a, keepdim=True)
+        end = lorentz.expmap(x, a)
+        maps = (lambda p: lorentz_dist2plane(lorentz, p, x, a), lambda p: lorentz_mobius_scalar_mul(lorentz, 0.5, p))
+        gradients = [jax.grad(lambda p: jnp.sum(f(p)))(x) for f in maps]  # noqa: B023
+        gradients.append(jax.grad(lambda p: jnp.sum(lorentz_centroid(lorentz, p)))(jnp.stack([o, o])))
+        pairs = {
+            "add": (lorentz_mobius_add(lorentz, x, y), lorentz.expmap(x, lorentz.transp0(x, lorentz.logmap0(y)))),
+            "origin": (lorentz_mobius_add(lorentz, o, y), y),
+            "left translations are isometries": (lorentz.dist0(z), lorentz.dist(x, y)),
+            # The distance to a plane through p along its normal is the way gone.
+            "plane": (lorentz_dist2plane(lorentz, end, x, a, signed=True), jnp.full(5, 0.8)),
+            "scaled": (lorentz_dist2plane(lorentz, end, x, a, scaled=True), jnp.full(5, 0.64)),
+        }
+        return pairs, gradients
+
+    pairs, gradients = sides(noise)
+    for name, (mine, expected) in pairs.items():
+        np.testing.assert_allclose(mine, expected, rtol=1e-13 if name == "origin" else 1e-9, err_msg=name)
+    assert all(np.isfinite(g).all() for g in gradients)

@@ -92,22 +92,29 @@ def test_coincident_points():
     s = sphere.projx(jnp.asarray(RNG.standard_normal((3, 4))))
     assert float(geoopt.Sphere().dist(torch.tensor(np.asarray(s)), torch.tensor(np.asarray(s))).min()) > 4e-4
     np.testing.assert_array_equal(sphere.dist(s, s), 0)
-    for d in (1e-12, 1e-9, 1e-4):
-        u = sphere.proju(s, jnp.ones_like(s))
-        u = d * u / jnp.linalg.norm(u, axis=-1, keepdims=True)
-        # A float64 coordinate of size 1 holds a step of 1e-12 to four digits only.
-        np.testing.assert_allclose(sphere.dist(s, sphere.expmap(s, u)), d, rtol=4e-16 / d + 1e-14)
-    jacobian = jax.jacobian(lambda u: sphere.expmap(s[0], u))(jnp.zeros(4))
-    np.testing.assert_allclose(jacobian, np.eye(4), atol=1e-15)
-    # d²/du² exp_x(u) at 0 is -x δ, and the Hessian of dist² between x and exp_x(u) is twice the metric.
-    hessian = jax.hessian(lambda u: sphere.expmap(s[0], u))(jnp.zeros(4))
-    np.testing.assert_allclose(hessian, -np.asarray(s[0])[:, None, None] * np.eye(4), atol=1e-15)
+    u = sphere.proju(s, jnp.ones_like(s))
+    u = u / jnp.linalg.norm(u, axis=-1, keepdims=True)
+    d = np.array([[[1e-12]], [[1e-9]], [[1e-4]]])
     basis = np.linalg.svd(np.asarray(s[:1]))[2][1:].T
-    hessian = jax.hessian(lambda t: sphere.dist2(s[0], sphere.expmap(s[0], basis @ t)))(jnp.zeros(3))
-    np.testing.assert_allclose(hessian, 2 * np.eye(3), atol=1e-14)
-    for f in (sphere.dist, sphere.dist2, lambda x, y: jnp.sum(sphere.logmap(x, y) ** 2)):
-        assert np.isfinite(jax.grad(lambda x: jnp.sum(f(x, s)))(s)).all()  # noqa: B023
-        assert np.isfinite(jax.grad(lambda x: jnp.sum(f(x, s)))(-s)).all()  # noqa: B023
+    functions = (sphere.dist, sphere.dist2, lambda x, y: jnp.sum(sphere.logmap(x, y) ** 2))
+
+    @jax.jit
+    def derivatives(s):
+        step = lambda u: sphere.expmap(s[0], u)  # noqa: E731
+        chart = lambda t: sphere.dist2(s[0], sphere.expmap(s[0], basis @ t))  # noqa: E731
+        slopes = [jax.grad(lambda x: jnp.sum(f(x, s)))(x) for f in functions for x in (s, -s)]  # noqa: B023
+        at = jnp.zeros(4), jnp.zeros(3)
+        hessians = jax.hessian(step)(at[0]), jax.hessian(chart)(at[1])
+        return sphere.dist(s, sphere.expmap(s, d * u)), jax.jacobian(step)(at[0]), hessians, slopes
+
+    distances, first, (second, square), slopes = derivatives(s)
+    # A float64 coordinate of size 1 holds a step of 1e-12 to four digits only.
+    assert (np.abs(distances / d[..., 0] - 1) <= 4e-16 / d[..., 0] + 1e-14).all()
+    np.testing.assert_allclose(first, np.eye(4), atol=1e-15)
+    # d²/du² exp_x(u) at 0 is -x δ, and the Hessian of dist² between x and exp_x(u) is twice the metric.
+    np.testing.assert_allclose(second, -np.asarray(s[0])[:, None, None] * np.eye(4), atol=1e-15)
+    np.testing.assert_allclose(square, 2 * np.eye(3), atol=1e-14)
+    assert all(np.isfinite(slope).all() for slope in slopes)
 
 
 def test_bad_input():
