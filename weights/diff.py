@@ -12,6 +12,7 @@ from rich.table import Table
 from weights import sections
 from weights.convert import same_bits
 from weights.reader import read
+from weights.tensors import Tensor
 
 
 class Row(NamedTuple):
@@ -27,12 +28,12 @@ class Row(NamedTuple):
 
 
 def compare(a: Path, b: Path) -> list[Row]:
-    """A row for every key of either; model and optimizer state."""
+    """A row for every key of either; model and optimizer state. One tensor of each at a time is read from a torch file."""
     left, right = _tensors(a), _tensors(b)
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
-        x, y = left.get(key), right.get(key)
-        a_is, b_is = _named(left, key), _named(right, key)
+        x, y = _read(left.get(key)), _read(right.get(key))
+        a_is, b_is = (_named(value) if key in side else "absent" for side, value in ((left, x), (right, y)))
         if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype or x.shape != y.shape:
             rows.append(Row(key, a_is, b_is, key in left and key in right and _equal(x, y)))
         elif same_bits(x, y) or not x.size:
@@ -42,15 +43,12 @@ def compare(a: Path, b: Path) -> list[Row]:
     return rows
 
 
-def _named(side: dict[str, Any], key: str) -> str:
-    value = side.get(key)
-    return (
-        "absent"
-        if key not in side
-        else f"{value.dtype} {list(value.shape)}"
-        if isinstance(value, np.ndarray)
-        else repr(value)
-    )
+def _read(value: Any) -> Any:
+    return value.array() if isinstance(value, Tensor) else value
+
+
+def _named(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
 
 
 def _equal(x: Any, y: Any) -> bool:
@@ -78,11 +76,11 @@ def _tensors(path: Path) -> dict[str, Any]:
     else:
         root = read(path).root
     parts = sections.split(root)
-    flat: dict[str, Any] = {key: tensor.array() for key, tensor in parts.tensors.items()}
+    flat: dict[str, Any] = dict(parts.tensors)
     if parts.optimizer is not None:
         for index, state in parts.optimizer["state"].items():
             for name, value in state.items():
-                flat[f"optimizer.state.{index}.{name}"] = value.array() if hasattr(value, "array") else value
+                flat[f"optimizer.state.{index}.{name}"] = value
         for number, group in enumerate(parts.optimizer["param_groups"]):
             flat.update({f"optimizer.param_groups.{number}.{name}": value for name, value in group.items()})
     return flat

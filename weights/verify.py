@@ -21,6 +21,7 @@ from weights.models import ARCHITECTURES
 from weights.models import tree as tree_model
 from weights.sides import STEPS, Arrays, Original, Sides, is_lorentz
 
+TYPES = ("float64", "float32")
 LEVELS = ("bits", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
 # facts: the float64 differences of a whole model stay within ten times those of geoopt's maps near radius 0.99.
@@ -41,8 +42,9 @@ class Row(NamedTuple):
 
 
 def verify(
-    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0
-) -> list[Row]:
+    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0,
+    types: Sequence[str] = TYPES,
+) -> list[Row]:  # fmt: skip
     """Compares the checkpoint with the torch file it came from; each level includes those before it.
 
     bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
@@ -55,7 +57,9 @@ def verify(
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
     moved as far as the gradients differ already, see `_amplified`, whose own gate is at the level before): float64 may
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
-    float32 is, twice its error and 4 units in the last place. Raises Usage where the architecture takes no graph and one is given.
+    float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
+
+    Raises Usage where the architecture takes no graph and one is given.
     """
     depth, path = LEVELS.index(level), Path(path)
     rows = _bits(checkpoint, path)
@@ -64,7 +68,7 @@ def verify(
     if not jax.config.read("jax_enable_x64"):
         raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
     make = _sides(checkpoint, path, graph, seed)
-    sides = {name: make(name) for name in ("float64", "float32")}
+    sides = {name: make(name) for name in types}
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
     if level == "step":
         for name, side in sides.items():
@@ -72,7 +76,8 @@ def verify(
     fresh = " (fresh RiemannianAdam)" if sides["float64"].original.optimizer is None else ""
     for kind in LEVELS[1 : depth + 1]:
         found = _gated(kind, "float64", results["float64"][kind], None)
-        found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
+        if "float32" in types:
+            found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
     return rows
 
