@@ -1,93 +1,91 @@
-"""`python -m benchmarks [--quick] [NAME ...]`: torch beside JAX; prints the table and writes benchmarks/results.json.
+"""`python -m benchmarks [--quick] [NAME ...]`: torch beside JAX; prints the table, writes results.json and README's section Speed.
 
-Every module of this folder with a function `rows(quick)` takes part, or those named. A row is a dictionary or a NamedTuple
-with `work`, `torch_ms`, `jax_ms`, `ratio`, and as far as it has them `ratio_low`, `ratio_high`, `goal`, `times_floor`,
-`first_call_s`; what else it holds goes into the file.
+Every module of this folder with a function `cases(quick)` (or `rows(quick)`, which measures by itself) is a benchmark; without names
+those of `ALL` run. Each side of a case is a process of its own, and the processes take turns. Named benchmarks replace their own rows
+in results.json and leave the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
-import json
 import os
-import platform
-from pathlib import Path
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-os.environ.setdefault("PYTORCH_JIT", "0")
-THREADS = 2
+from rich.console import Console
 
-import jax  # noqa: E402
-import torch  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
+from benchmarks import report
+from benchmarks.worker import CONTEXT, PRELOADED
 
-HERE = Path(__file__).parent
+ALL = ("optim", "pairwise", "hgat", "hgcn", "poincare", "weights")
+OTHERS = ("graphs",)
+QUIET = 1.0
+"""Load above which times are not worth writing down: torch's threads wait for each other."""
 
 
 def main() -> None:
-    """Runs the modules one after another and shows each row as it comes."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="torch beside JAX, every benchmark of this folder"
-    )
-    parser.add_argument("names", nargs="*", help="modules of benchmarks/, without .py (default: all)")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes; writes no results")
+    """Runs the benchmarks one after another and shows each row as it comes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="torch beside JAX")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL + OTHERS)} (default: all but the last)")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes; writes nothing")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
+    parser.add_argument("--readme", action="store_true", help="measures nothing: writes README's section from results.json")
     arguments = parser.parse_args()
-    torch.set_num_threads(THREADS)
-    console = Console()
+    if wrong := set(arguments.names) - {*ALL, *OTHERS}:
+        parser.error(f"no benchmark {', '.join(sorted(wrong))}; there are {', '.join(ALL + OTHERS)}")
+    if arguments.readme:
+        report.write_readme(report.load())
+        return
+    console, names = Console(width=None if sys.stdout.isatty() else 190), arguments.names or ALL
+    load = wait_for_quiet(console, 0.0 if arguments.quick else 90.0)
+    prepare(names, arguments.threads)
     found: list[dict[str, Any]] = []
-    for name in arguments.names or sorted(p.stem for p in HERE.glob("*.py")):
-        if not (HERE / f"{name}.py").exists():
-            parser.error(f"no benchmark {name}; there are {', '.join(sorted(p.stem for p in HERE.glob('[!_]*.py')))}")
-        if name.startswith("_"):
-            continue
-        module = importlib.import_module(f"benchmarks.{name}")
-        for row in getattr(module, "rows", lambda quick: [])(arguments.quick):
-            found.append({"benchmark": name, **(row if isinstance(row, dict) else row._asdict())})
-            console.print(f"  {label(found[-1])}: {row_ratio(found[-1])}", style="dim")
-    console.print(table(found))
+    start = time.perf_counter()
+    for name in names:
+        for row in rows(name, arguments.quick):
+            found.append({"benchmark": name, **row})
+            console.print(f"  [{time.perf_counter() - start:.0f} s] {row['work']}: {report.ratio(row) or '-'}", style="dim")
+    console.print(report.table(found))
     if not arguments.quick:
-        path = HERE / "results.json"
-        path.write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
-        console.print(f"written to {path}")
+        results = report.merged(found, report.machine(load, arguments.threads))
+        report.save(results)
+        report.write_readme(results)
+        console.print(f"written to {report.RESULTS} and README.md, section Speed")
 
 
-def label(row: dict[str, Any]) -> str:
-    """What was measured, and on which graph where a row names one."""
-    return row["work"] + (f", {row['graph']}" if "graph" in row else "")
+def rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
+    """The rows of one benchmark, each as soon as it is measured."""
+    from benchmarks.timing import measure
+
+    module = importlib.import_module(f"benchmarks.{name}")
+    if hasattr(module, "rows"):
+        yield from module.rows(quick)
+    else:
+        yield from map(measure, module.cases(quick))
 
 
-def row_ratio(row: dict[str, Any]) -> str:
-    """torch over JAX, with its spread."""
-    spread = f" ({row['ratio_low']:.1f}-{row['ratio_high']:.1f})" if "ratio_low" in row else ""
-    return f"{row['ratio']:.1f}{spread}"
+def prepare(names: Sequence[str], threads: int) -> None:
+    """The surroundings of all sides alike: as many cores as threads, geoopt as it is measured everywhere here, imports made once."""
+    os.environ.setdefault("PYTORCH_JIT", "0")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # torch.compile in its own process, from nothing each time: JAX keeps no compiled code between runs either
+    os.environ |= {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    CONTEXT.set_forkserver_preload([*PRELOADED, *(f"benchmarks.{name}" for name in names)])
 
 
-def table(found: list[dict[str, Any]]) -> Table:
-    """Medians in milliseconds, the ratio beside its goal, the distance from the floor, the first call."""
-    shown = Table("work", "torch ms", "JAX ms", "torch / JAX", "goal", "x floor", "first call s")
-    for row in found:
-        optional = (
-            "" if row.get(key) is None else f"{row[key]:.3g}" for key in ("goal", "times_floor", "first_call_s")
-        )
-        shown.add_row(label(row), f"{row['torch_ms']:.2f}", f"{row['jax_ms']:.2f}", row_ratio(row), *optional)
-    return shown
-
-
-def machine() -> dict[str, Any]:
-    """What the figures belong to."""
-    packages = ("jax", "flax", "optax", "torch", "geoopt", "numpy")
-    return {
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": THREADS,
-        "device": str(jax.devices()[0].device_kind),
-        "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
-        "load": os.getloadavg()[0],
-    }
+def wait_for_quiet(console: Console, patience: float) -> float:
+    """The load of the last minute, after waiting for it to fall; says so where it does not."""
+    end = time.monotonic() + patience
+    while (load := os.getloadavg()[0]) > QUIET and time.monotonic() < end:
+        time.sleep(5)
+    if load > QUIET:
+        warning = "Other processes use the cores, torch's threads starve: these times mislead"
+        console.print(f"WARNING: load {load:.1f}. {warning}", style="bold red")
+    return load
 
 
 if __name__ == "__main__":

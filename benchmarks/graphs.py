@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks.case import Case, Side
 from benchmarks.powerlaw import powerlaw_edges
-from benchmarks.timing import interleaved
 from port_jax.graphs import (
     Graph,
     aggregate,
@@ -30,52 +30,51 @@ HEADS, WIDTH = 4, 16
 SIZES = {"airport-sized": (3_188, 40_448), "power-law, 1.3 M edges": (169_343, 1_335_586)}
 
 
-def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
-    """One row per operation, direction and graph; `quick` leaves out the large graph."""
-    for name, (nodes, edges) in list(SIZES.items())[: 1 if quick else None]:
-        case = _Case(nodes, edges)
-        for work, (original, port, kinds) in OPERATIONS.items():
+def cases(quick: bool = False) -> Iterator[Case]:
+    """One per operation, direction and graph; `quick` leaves out the large graph."""
+    for name, size in list(SIZES.items())[: 1 if quick else None]:
+        for work in OPERATIONS:
             for backward in (False, True):
-                torch_run, jax_run = case.pair(original, port, kinds, backward)
-                times = interleaved({"torch": torch_run, "jax": jax_run}, repeats=21 if nodes < 10_000 else 7)
-                yield {
-                    "work": f"{work}, {'forward + backward' if backward else 'forward'}, {name}",
-                    "torch": times["torch"]._asdict(),
-                    "jax": times["jax"]._asdict(),
-                    "ratio": times["torch"].median / times["jax"].median,
-                }
+                args = (work, backward, *size)
+                yield Case(f"{work}, {'forward + backward' if backward else 'forward'}, {name}", Side(torch_run, args), Side(jax_run, args))
 
 
-class _Case:
-    """A graph with random arguments of each kind on it."""
+def arrays(kinds: tuple[str, ...], nodes: int, edges: int) -> list[np.ndarray]:
+    """Random arguments of these kinds."""
+    rng = np.random.default_rng(0)
+    shapes = {"edge": (edges, HEADS), "score": (nodes, HEADS), "node": (nodes, HEADS, WIDTH)}
+    return [rng.standard_normal(shapes[kind], dtype=np.float32) for kind in kinds]
 
-    def __init__(self, nodes: int, edges: int):
-        senders, receivers = powerlaw_edges(nodes, edges)
-        self.graph = Graph.from_edges(senders, receivers, num_nodes=nodes)
-        self.index = torch.tensor(senders).long(), torch.tensor(receivers).long(), nodes
-        rng = np.random.default_rng(0)
-        shapes = {"edge": (edges, HEADS), "score": (nodes, HEADS), "node": (nodes, HEADS, WIDTH)}
-        self.arrays = {kind: rng.standard_normal((2, *shape), dtype=np.float32) for kind, shape in shapes.items()}
 
-    def pair(
-        self, original: Callable[..., Any], port: Callable[..., Any], kinds: tuple[str, ...], backward: bool
-    ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-        """The same work on both sides, on the same numbers."""
-        arrays = [self.arrays[kind][kinds[:i].count(kind)] for i, kind in enumerate(kinds)]
-        xs = [torch.tensor(a, requires_grad=backward) for a in arrays]
-        cotangent = torch.randn(original(*xs, self.index).shape)
+def torch_run(work: str, backward: bool, nodes: int, edges: int) -> Callable[[], Any]:
+    """Eager."""
+    original, _, kinds = OPERATIONS[work]
+    senders, receivers = (torch.from_numpy(end).long() for end in powerlaw_edges(nodes, edges))
+    index = senders, receivers, nodes
+    xs = [torch.from_numpy(a).requires_grad_(backward) for a in arrays(kinds, nodes, edges)]
+    cotangent = torch.randn(original(*xs, index).shape)
 
-        def torch_run() -> Any:
-            out = original(*xs, self.index)
-            return torch.autograd.grad(out, xs, cotangent) if backward else out
+    def run() -> Any:
+        out = original(*xs, index)
+        return torch.autograd.grad(out, xs, cotangent) if backward else out
 
-        def pulled(args: list[Any], graph: Graph, cotangent: Any) -> Any:
-            out, pullback = jax.vjp(lambda args: port(*args, graph), args)
-            return out, pullback(cotangent)
+    return run
 
-        call = jax.jit(pulled if backward else lambda args, graph, _: port(*args, graph))
-        inputs = [jnp.asarray(a) for a in arrays], self.graph, jnp.asarray(cotangent.numpy())
-        return torch_run, lambda: jax.block_until_ready(call(*inputs))
+
+def jax_run(work: str, backward: bool, nodes: int, edges: int) -> Callable[[], Any]:
+    """JAX."""
+    _, port, kinds = OPERATIONS[work]
+    graph = Graph.from_edges(*powerlaw_edges(nodes, edges), num_nodes=nodes)
+    inputs = [jnp.asarray(a) for a in arrays(kinds, nodes, edges)]
+    forward = jax.jit(lambda args, graph: port(*args, graph))
+    cotangent = jax.random.normal(jax.random.key(0), jax.eval_shape(forward, inputs, graph).shape)
+
+    @jax.jit
+    def pulled(args: list[Any], graph: Graph, cotangent: Any) -> Any:
+        out, pullback = jax.vjp(lambda args: port(*args, graph), args)
+        return out, pullback(cotangent)
+
+    return lambda: jax.block_until_ready(pulled(inputs, graph, cotangent) if backward else forward(inputs, graph))
 
 
 Index = tuple[torch.Tensor, torch.Tensor, int]

@@ -11,102 +11,117 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks.timing import floor_seconds, interleaved
+from benchmarks.case import Case, Side
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.optim import RowGradients, riemannian_adam, sparse_riemannian_adam
 
 C = 0.7
 BALL = [(1_000_000, 32, 15.0), (82_115, 10, 5.0), (1_000, 10, 5.0)]
-SPARSE = (10_000_000, 16, 1_024, 4.0)
+COMPILED = 82_115
+SPARSE = [(10_000_000, 16, 4.0), (100_000, 16, None)]
+TOUCHED = 1_024
 
 
-def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
-    """One dictionary a row: medians of torch and JAX, their ratio with spread, its goal, the floor where it has one."""
-    for n, d, goal in BALL:
-        n = n // 20 if quick and n > 100_000 else n
-        yield _row(f"RiemannianAdam step, ball, {n:,} x {d}", *_dense(n, d, "ball"), goal, 4 * n * (5 * d + 2))
-    for n, d, goal in BALL[1:]:
-        yield _row(
-            f"RiemannianAdam step, hyperboloid, {n:,} x {d}", *_dense(n, d, "lorentz"), goal, 4 * n * (5 * d + 2)
-        )
-    n, d, touched, goal = SPARSE
-    n = n // 100 if quick else n
-    yield _row(f"SparseRiemannianAdam step, ball, {touched:,} rows of {n:,} x {d}", *_sparse(n, d, touched), goal, None)
+def cases(quick: bool = False) -> Iterator[Case]:
+    """Whole tables on both manifolds, then rows of a large and of a small table."""
+    for kind, name, sizes in (("ball", "ball", BALL), ("lorentz", "hyperboloid", BALL[1:])):
+        for n, d, goal in sizes:
+            n = n // 20 if quick and n > 100_000 else n
+            args = (n, d, kind)
+            # Point, momentum and second moment are read and written, the gradient is read.
+            moved = 4 * n * (5 * d + 2)
+            compiled = Side(torch_compiled, args) if (n, kind) == (COMPILED, "ball") else None
+            work = f"RiemannianAdam step, {name}, {n:,} x {d}"
+            yield Case(work, Side(torch_dense, args), Side(jax_dense, args), goal, compiled, moved)
+    for n, d, goal in SPARSE:
+        n = n // 100 if quick and n > 1_000_000 else n
+        work = f"SparseRiemannianAdam step, ball, {TOUCHED:,} rows of {n:,} x {d}"
+        yield Case(work, Side(torch_sparse, (n, d)), Side(jax_sparse, (n, d)), goal)
 
 
-def _row(work: str, torch_step: Callable, jax_step: Callable, goal: float, moved: int | None) -> dict[str, Any]:
-    times = interleaved({"torch": torch_step, "jax": jax_step})
-    theirs, ours = times["torch"], times["jax"]
-    floor = None if moved is None else floor_seconds(moved)
-    return {
-        "work": work,
-        "torch_ms": theirs.median * 1e3,
-        "jax_ms": ours.median * 1e3,
-        "ratio": theirs.median / ours.median,
-        "ratio_low": theirs.low / ours.high,
-        "ratio_high": theirs.high / ours.low,
-        "goal": goal,
-        "floor_ms": None if floor is None else floor * 1e3,
-        "times_floor": None if floor is None else ours.median / floor,
-        "first_call_s": ours.first,
-    }
-
-
-def _table(n: int, d: int, kind: str) -> tuple[np.ndarray, Any, Any]:
+def table(n: int, d: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Points, and gradients for them."""
     rng = np.random.default_rng(0)
-    points = (rng.standard_normal((n, d), dtype=np.float32) / d**0.5 * 0.3).astype(np.float32)
+    points = rng.standard_normal((n, d), dtype=np.float32)
+    points *= np.float32(0.3 / d**0.5)
     if kind == "lorentz":
         points[:, 0] = np.sqrt(1 + (points[:, 1:] ** 2).sum(-1))
-        return points, geoopt.Lorentz(), Lorentz()
-    return points, geoopt.PoincareBall(C), PoincareBall(C)
+    return points, rng.standard_normal((n, d), dtype=np.float32)
 
 
-def _dense(n: int, d: int, kind: str) -> tuple[Callable, Callable]:
-    points, theirs, ours = _table(n, d, kind)
-    grads = np.random.default_rng(1).standard_normal((n, d), dtype=np.float32)
-    leaf: Any = geoopt.ManifoldParameter(torch.tensor(points), manifold=theirs)  # pyright: ignore[reportCallIssue]
-    opt = geoopt.optim.RiemannianAdam([leaf], lr=1e-3)
-    torch_grads = torch.tensor(grads)
-    leaf.grad = torch_grads.clone()
+def torch_dense(n: int, d: int, kind: str) -> Callable[[], None]:
+    """geoopt's RiemannianAdam."""
+    return _torch_dense(n, d, kind, lambda step: step)
 
-    def torch_step() -> None:
+
+def torch_compiled(n: int, d: int, kind: str) -> Callable[[], None]:
+    """The same under torch.compile."""
+    return _torch_dense(n, d, kind, lambda step: torch.compile(step, dynamic=False))
+
+
+def _torch_dense(n: int, d: int, kind: str, wrap: Callable) -> Callable[[], None]:
+    points, grads = (torch.from_numpy(a) for a in table(n, d, kind))
+    leaf = parameter(points, kind)
+    opt_step = wrap(geoopt.optim.RiemannianAdam([leaf], lr=1e-3).step)
+    leaf.grad = grads.clone()
+
+    def step() -> None:
         # geoopt writes into the gradient (weight decay, the hyperboloid's sign): it gets the same one each time.
-        leaf.grad.copy_(torch_grads)
-        opt.step()
+        leaf.grad.copy_(grads)
+        opt_step()
 
-    tx = riemannian_adam(1e-3, manifolds=ours)
+    return step
 
-    def step(table: Any, state: Any, grads: Any) -> Any:
+
+def parameter(points: torch.Tensor, kind: str) -> Any:
+    """geoopt's parameter of these points."""
+    manifold = geoopt.Lorentz() if kind == "lorentz" else geoopt.PoincareBall(C)
+    return geoopt.ManifoldParameter(points, manifold=manifold)  # pyright: ignore[reportCallIssue]
+
+
+def jax_dense(n: int, d: int, kind: str) -> Callable[[], None]:
+    """port_jax's, jitted with the table and the state donated."""
+    tx = riemannian_adam(1e-3, manifolds=Lorentz() if kind == "lorentz" else PoincareBall(C))
+
+    def advance(table: Any, state: Any, grads: Any) -> Any:
         updates, state = tx.update(grads, state, table)
         return table + updates, state
 
-    step = jax.jit(step, donate_argnums=(0, 1))
-    table, jax_grads = jnp.asarray(points), jnp.asarray(grads)
-    held = [table, tx.init(table)]
+    compiled = jax.jit(advance, donate_argnums=(0, 1))
+    points, grads = (jnp.asarray(a) for a in table(n, d, kind))
+    held = [points, tx.init(points)]
+    del points
 
-    def jax_step() -> None:
-        held[:] = jax.block_until_ready(step(held[0], held[1], jax_grads))
+    def step() -> None:
+        held[:] = jax.block_until_ready(compiled(*held, grads))
 
-    return torch_step, jax_step
+    return step
 
 
-def _sparse(n: int, d: int, touched: int) -> tuple[Callable, Callable]:
-    points, theirs, ours = _table(n, d, "ball")
+def touched_rows(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, which may repeat, and gradients."""
     rng = np.random.default_rng(1)
-    indices = rng.integers(0, n, touched)
-    grads = rng.standard_normal((touched, d), dtype=np.float32)
-    leaf: Any = geoopt.ManifoldParameter(torch.tensor(points), manifold=theirs)  # pyright: ignore[reportCallIssue]
-    opt = geoopt.optim.SparseRiemannianAdam([leaf], lr=1e-3)
-    leaf.grad = torch.sparse_coo_tensor(
-        torch.tensor(indices)[None], torch.tensor(grads), leaf.shape, check_invariants=False
-    )
-    tx = sparse_riemannian_adam(1e-3, manifolds=ours)
-    step = jax.jit(tx.step, donate_argnums=(0, 1))
-    table = jnp.asarray(points)
-    held = [table, tx.init(table)]
-    batch = RowGradients(jnp.asarray(indices), jnp.asarray(grads))
+    return rng.integers(0, n, TOUCHED), rng.standard_normal((TOUCHED, d), dtype=np.float32)
 
-    def jax_step() -> None:
-        held[:] = jax.block_until_ready(step(held[0], held[1], batch))
 
-    return opt.step, jax_step
+def torch_sparse(n: int, d: int) -> Callable[[], None]:
+    """geoopt's SparseRiemannianAdam."""
+    indices, grads = (torch.from_numpy(a) for a in touched_rows(n, d))
+    leaf = parameter(torch.from_numpy(table(n, d, "ball")[0]), "ball")
+    leaf.grad = torch.sparse_coo_tensor(indices[None], grads, leaf.shape, check_invariants=False)
+    return geoopt.optim.SparseRiemannianAdam([leaf], lr=1e-3).step
+
+
+def jax_sparse(n: int, d: int) -> Callable[[], None]:
+    """port_jax's, jitted with the table and the state donated."""
+    tx = sparse_riemannian_adam(1e-3, manifolds=PoincareBall(C))
+    compiled = jax.jit(tx.step, donate_argnums=(0, 1))
+    points = jnp.asarray(table(n, d, "ball")[0])
+    held = [points, tx.init(points)]
+    del points
+    batch = RowGradients(*(jnp.asarray(a) for a in touched_rows(n, d)))
+
+    def step() -> None:
+        held[:] = jax.block_until_ready(compiled(*held, batch))
+
+    return step

@@ -1,62 +1,91 @@
-"""Timing of alternatives side by side: interleaved, warm, medians with their spread."""
+"""Times of the sides of a case in turn: medians with their spread, ratios, and the floor that memory sets."""
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.case import Case
+from benchmarks.worker import Worker, WorkerError, seconds
+
+TURNS = 9
+LONGEST = 25.0
+"""Seconds after which a case that is slow gets no more turns; it has had five."""
+PAUSE = 0.03
+"""Seconds between turns, in which the threads of the last one stop waiting actively for more work."""
+COMPILING = 120.0
+"""Seconds that torch.compile may take."""
+
 
 class Timing(NamedTuple):
-    """Seconds: the median of the repeats, the quartiles around it, and the first call (trace and compile included)."""
+    """Seconds: the median of the turns and the quartiles around it."""
 
     median: float
     low: float
     high: float
-    first: float
 
 
-def interleaved(fns: Mapping[str, Callable[[], Any]], repeats: int = 9, warm: int = 2) -> dict[str, Timing]:
-    """Each function once in turn, `repeats` times over, after `warm` calls of each.
+def measure(case: Case) -> dict[str, Any]:
+    """One row: medians, ratios, goal, floor, first calls, peaks of memory."""
+    row: dict[str, Any] = {"work": case.work}
+    sides = {"torch": case.torch, "compiled": case.compiled, "jax": case.jax}
+    workers: dict[str, Worker] = {}
+    try:
+        for name, side in sides.items():
+            if side is None:
+                continue
+            try:
+                workers[name] = Worker(side, COMPILING if name == "compiled" else 600.0)
+            except WorkerError as error:
+                if name != "compiled":
+                    raise WorkerError(f"{case.work}, {name}: {error}") from None
+                row["compiled_error"] = str(error)
+        times = in_turn({name: worker.turn for name, worker in workers.items()}, case.scale)
+        for name, worker in workers.items():
+            row |= {f"{name}_ms": 1e3 * times[name].median, f"{name}_low_ms": 1e3 * times[name].low,
+                    f"{name}_high_ms": 1e3 * times[name].high, f"{name}_first_s": worker.first_s,
+                    f"{name}_peak_mib": worker.peak_mib, f"{name}_first_peak_mib": worker.first_peak_mib, **worker.facts}  # fmt: skip
+    finally:
+        for worker in workers.values():
+            worker.close()
+    ours = times["jax"]
+    if case.torch is not None:
+        best = min((times[name] for name in ("torch", "compiled") if name in times), key=lambda t: t.median)
+        row |= {"ratio": best.median / ours.median, "ratio_low": best.low / ours.high, "ratio_high": best.high / ours.low,
+                "eager_ratio": times["torch"].median / ours.median}  # fmt: skip
+    if case.moved is not None:
+        floor = floor_seconds(case.moved)
+        row |= {"floor_ms": 1e3 * floor, "times_floor": ours.median / floor}
+    return row | ({} if case.goal is None else {"goal": case.goal}) | dict(case.notes)
 
-    In turn, so that a change in the machine's load meets all alike. A function has to wait for its own result
-    (`jax.block_until_ready`).
+
+def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dict[str, Timing]:
+    """Each function once in turn, several times over, so that a change in the machine's load meets all alike.
+
+    A function returns the seconds that count; they are multiplied by `scale`.
     """
-    first = {name: _seconds(fn) for name, fn in fns.items()}
-    for _ in range(warm - 1):
-        for fn in fns.values():
-            fn()
-    times: dict[str, list[float]] = {name: [] for name in fns}
-    for _ in range(repeats):
-        for name, fn in fns.items():
-            times[name].append(_seconds(fn))
-    return {name: _summary(found, first[name]) for name, found in times.items()}
-
-
-def copy_seconds(nbytes: int) -> float:
-    """Seconds to copy `nbytes` with all cores (torch's copy), out of a buffer too large for the caches; the best of seven."""
-    import torch
-
-    count = max(nbytes // 4, 1 << 25)
-    source, target = torch.ones(count), torch.zeros(count)
-    best = min(_seconds(lambda: target.copy_(source)) for _ in range(7))
-    return best * nbytes / (4 * count)
+    found: dict[str, list[float]] = {name: [] for name in turns}
+    start = time.perf_counter()
+    for number in range(TURNS):
+        for name, turn in turns.items():
+            time.sleep(PAUSE)
+            found[name].append(turn() * scale)
+        if number >= 4 and time.perf_counter() - start > LONGEST:
+            break
+    return {name: Timing(*np.quantile(times, [0.5, 0.25, 0.75]).tolist()) for name, times in found.items()}
 
 
 def floor_seconds(moved: int) -> float:
-    """Seconds that `moved` bytes, read and written together, take at the copy bandwidth of this moment."""
-    return copy_seconds(moved // 2)
+    """Seconds that `moved` bytes, read and written together, take at the copy bandwidth of this moment.
 
+    The bandwidth is that of torch's copy by all threads between buffers too large for the caches; the best of seven.
+    """
+    import torch
 
-def _seconds(fn: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    fn()
-    return time.perf_counter() - start
-
-
-def _summary(times: list[float], first: float) -> Timing:
-    low, high = np.quantile(times, [0.25, 0.75])
-    return Timing(statistics.median(times), float(low), float(high), first)
+    count = max(moved // 8, 1 << 25)
+    source, target = torch.ones(count), torch.zeros(count)
+    best = min(seconds(lambda: target.copy_(source)) for _ in range(7))
+    return best * moved / (8 * count)

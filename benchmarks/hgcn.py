@@ -1,0 +1,125 @@
+"""HGCN training steps (forward, backward, RiemannianAdam): `python -m benchmarks hgcn [--quick]`.
+
+Cora on the hyperboloid (node classes), and disease_lp on the ball with attention (links, training pairs and as many random ones).
+The torch side is `reference_torch.models.hgcn.HGCN`, whose attention works edge by edge; once more with attention over all N x N
+pairs, as HGCN's authors compute it. The graphs come from the folder `DATA` of the environment; where they are not there, random ones
+of the same sizes take their place, and the row's name says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks import training
+from benchmarks.case import Case, Side
+from benchmarks.powerlaw import powerlaw_edges
+from port_jax.models import HGCN
+from reference_torch.models.hgcn import HGCN as TorchHGCN
+
+FOLDER = Path(os.environ.get("DATA") or Path(__file__).parents[2] / "shared" / "data") / "prepared"
+CORA: dict[str, Any] = {"feat_dim": 1434, "dim": 16, "num_layers": 2, "task": "nc", "n_classes": 7, "manifold": "Hyperboloid",
+                        "act": "relu"}  # fmt: skip
+DISEASE: dict[str, Any] = {"feat_dim": 11, "dim": 16, "num_layers": 2, "task": "lp", "manifold": "PoincareBall", "act": "relu",
+                           "use_att": True}  # fmt: skip
+MODELS = {"cora": CORA, "disease_lp": DISEASE}
+FILES = {"cora": "cora_nc.npz", "disease_lp": "disease_lp.npz"}
+
+
+def cases(quick: bool = False) -> Iterator[Case]:
+    """Cora, disease_lp against edges and against all pairs; `quick` leaves out the last."""
+    names = {name: name if (FOLDER / file).exists() else f"a random graph of {name}'s size" for name, file in FILES.items()}
+    yield Case(f"HGCN training step, hyperboloid, {names['cora']}", Side(torch_step, ("cora",)), Side(jax_step, ("cora",)), 8.0,
+               Side(torch_compiled, ("cora",)))  # fmt: skip
+    work, ours = f"HGCN with attention, training step, ball, {names['disease_lp']}", Side(jax_step, ("disease_lp",))
+    yield Case(f"{work}: edge by edge", Side(torch_step, ("disease_lp",)), ours, 3.0)
+    if not quick:
+        yield Case(f"{work}: torch over all N x N pairs", Side(torch_all_pairs, ("disease_lp",)), ours, 100.0)
+
+
+def torch_step(name: str) -> Callable[[], None]:
+    """Eager."""
+    return training.torch_step(TorchHGCN(**MODELS[name]), problem(name))
+
+
+def torch_compiled(name: str) -> Callable[[], None]:
+    """Loss and derivative compiled."""
+    return training.torch_step(TorchHGCN(**MODELS[name]), problem(name), compiled=True)
+
+
+def jax_step(name: str) -> Callable[[], None]:
+    """JAX."""
+    return training.jax_step(HGCN(**MODELS[name]), problem(name))
+
+
+def torch_all_pairs(name: str) -> Callable[[], None]:
+    """Eager, with attention scores for every pair of nodes and a dense adjacency."""
+    model, found = TorchHGCN(**MODELS[name]), problem(name)
+    for layer in model.encoder.layers:  # pyright: ignore[reportGeneralTypeIssues]
+        layer.agg = AllPairs(layer.agg)
+    adjacency = torch.zeros(len(found.features), len(found.features))
+    adjacency[found.receivers, found.senders] = torch.from_numpy(found.weights)
+    return training.torch_step(model, found, graph=adjacency)
+
+
+class AllPairs(nn.Module):
+    """exp_0(sum_j A_ij sigmoid(w . [u_i, u_j] + b) u_j) with u = log_0(x), over all j (HGCN, arXiv 1910.12933, eq. 8 and 9).
+
+    The parameters are those of the edge-wise aggregation that it replaces.
+    """
+
+    def __init__(self, edgewise: Any):
+        super().__init__()
+        self.space, self.c, self.att = edgewise.space, edgewise.c, edgewise.att
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        u = self.space.log0(x, self.c)
+        n = len(u)
+        pairs = torch.cat([u[:, None].expand(n, n, -1), u[None].expand(n, n, -1)], -1)
+        weights = torch.sigmoid(self.att.linear(pairs))[..., 0] * adjacency
+        return self.space.exp0(weights @ u, self.c)
+
+
+def problem(name: str) -> training.Problem:
+    """The graph with its normalised adjacency, features and targets, prepared as HGCN prepares it; or a random one of its size."""
+    path = FOLDER / FILES[name]
+    if not path.exists():
+        return random_problem(name)
+    with np.load(path) as data:
+        ends = data["adj_col"], data["adj_row"], data["adj_val"]
+        if name == "disease_lp":
+            return training.Problem(*ends, data["features"], pairs=link_pairs(*ends[:2]))
+        x = np.zeros(tuple(data["features_shape"]), np.float32)
+        rows = np.repeat(np.arange(len(x)), np.diff(data["features_indptr"]))
+        x[rows, data["features_indices"]] = data["features_data"]
+        return training.Problem(*ends, x, data["labels"])
+
+
+def random_problem(name: str) -> training.Problem:
+    """A power-law graph for cora, a random tree for disease_lp; features of the same shape and share of zeros."""
+    rng = np.random.default_rng(0)
+    if name == "cora":
+        nodes, (senders, receivers) = 2708, powerlaw_edges(2708, 13_264)
+        x = (rng.random((nodes, 1433)) < 0.0127).astype(np.float32) / 18
+    else:
+        nodes = 2665
+        parents = rng.integers(0, np.arange(1, nodes))
+        loops, children = np.arange(nodes), np.arange(1, nodes)
+        senders, receivers = np.concatenate([parents, children, loops]), np.concatenate([children, parents, loops])
+        x = (rng.random((nodes, 11)) < 0.1).astype(np.float32)
+    weights = (1 / np.bincount(receivers, minlength=nodes))[receivers].astype(np.float32)
+    pairs = None if name == "cora" else link_pairs(senders, receivers)
+    return training.Problem(senders, receivers, weights, x, rng.integers(0, 7, nodes), pairs)
+
+
+def link_pairs(senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
+    """Each edge once, then as many random pairs."""
+    once = senders < receivers
+    links = np.stack([senders[once], receivers[once]], 1)
+    return np.concatenate([links, np.random.default_rng(1).integers(0, senders.max() + 1, links.shape)]).astype(np.int32)

@@ -1,0 +1,56 @@
+"""README's section Speed says what benchmarks/results.json holds, and the machinery that measures does what it says."""
+
+import time
+
+import pytest
+
+from benchmarks import report
+from benchmarks.case import Case, Side
+from benchmarks.timing import measure
+from benchmarks.worker import Worker, WorkerError
+
+ROW = {"work": "w", "torch_ms": 30.0, "jax_ms": 2.0, "ratio": 10.0, "ratio_low": 8.0, "ratio_high": 12.0, "compiled_ms": 20.0, "goal": 5.0,
+       "torch_first_s": 0.5, "jax_first_s": 1.5, "torch_peak_mib": 120.0, "jax_peak_mib": 80.0}  # fmt: skip
+MACHINE = {"device": "cpu", "cpu": "a", "cores": 2, "threads": 2, "python": "3", "versions": {"jax": "1"}, "load": 0.0}
+
+
+def test_readme_shows_the_results():
+    text = report.README.read_text()
+    assert text.split(report.BEGIN)[1].split(report.END)[0] == report.section(report.load())
+
+
+def test_a_row_as_text():
+    assert report.cells(ROW) == ["w", "30", "20", "2", "10.0 (8.0 to 12.0)", "5", "", "0.5 / 1.5", "120 / 80"]
+    failed = {**ROW, "compiled_error": "Broken: x (a.py:1)"}
+    assert report.cells(failed)[2] == "fails"
+    assert "- w: `Broken: x (a.py:1)`" in report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [failed]}}})
+
+
+def test_named_benchmarks_replace_their_own_rows(monkeypatch: pytest.MonkeyPatch):
+    old = {"runs": {"cpu": {"machine": MACHINE, "rows": [{"benchmark": "a", "n": 1}, {"benchmark": "b", "n": 1}]}, "gpu": {"rows": []}}}
+    monkeypatch.setattr(report, "load", lambda: old)
+    runs = report.merged([{"benchmark": "a", "n": 2}], MACHINE)["runs"]
+    assert runs["cpu"]["rows"] == [{"benchmark": "a", "n": 2}, {"benchmark": "b", "n": 1}]
+    assert "gpu" in runs
+
+
+def sleeper(seconds: float):
+    held = bytearray(1 << 26)
+    return lambda: (time.sleep(seconds), held.__setitem__(0, 1))
+
+
+def broken():
+    raise KeyError("no such thing\nsecond line")
+
+
+def test_sides_are_measured_in_processes_of_their_own():
+    row = measure(Case("w", Side(sleeper, (0.04,)), Side(sleeper, (0.01,)), goal=2.0, compiled=Side(broken)))
+    assert 2 < row["ratio"] < 6
+    assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
+    assert row["compiled_error"].startswith("KeyError: 'no such thing")
+    assert 60 <= row["jax_peak_mib"] < 300
+
+
+def test_a_side_that_takes_too_long_is_stopped():
+    with pytest.raises(WorkerError, match="not ready after 0.5 s"):
+        Worker(Side(sleeper, (60.0,)), limit=0.5)
