@@ -103,13 +103,13 @@ class Sides:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
         metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
-        advance = jax.jit(partial(optimizer.update, **metric), compiler_options=QUICK)
+        advance = jax.jit(optimizer.update, compiler_options=QUICK)
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
         for _ in range(STEPS):
             _, _, slopes = self.pull(variables, zero, targets, 1.0)
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
-            updates, state = advance(slopes["params"], state, variables["params"])
+            updates, state = advance(slopes["params"], state, variables["params"], **metric)
             variables = {**variables, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}
         return self.back(variables)
 
