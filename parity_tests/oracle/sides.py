@@ -14,7 +14,7 @@ import torch
 from geoopt.manifolds.lorentz import math as lmath
 
 from parity_tests.oracle.formulas import Formula
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic, lorentz_to_poincare, poincare_to_lorentz
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic, lorentz_to_poincare, poincare_to_lorentz, trig
 
 Arrays = Sequence[np.ndarray]
 Answer = tuple[np.ndarray, dict[str, np.ndarray]]
@@ -74,6 +74,7 @@ def _hyperboloid(manifold: Any, xp: Any, name: str, formula: Formula, k: Any, ar
     join = (lambda t, a: jnp.concatenate([t, a], -1)) if xp is jnp else (lambda t, a: torch.cat([t, a], -1))
     if name == "poincare_to_lorentz":
         return manifold.poincare_to_lorentz(arguments[0], k)
+    over = trig.over if xp is jnp else torch.div  # the derivative of JAX's division squares the divisor, which overflows
     x, lifted = None, []
     for kind, a in zip(formula.kinds, arguments):
         if kind in ("x", "y"):
@@ -82,7 +83,7 @@ def _hyperboloid(manifold: Any, xp: Any, name: str, formula: Formula, k: Any, ar
         elif kind == "u0":
             lifted.append(join(0 * a[..., :1], a))
         elif kind in ("u", "u2", "e"):
-            lifted.append(join((x[..., 1:] / x[..., :1] * a).sum(-1, keepdims=True), a))
+            lifted.append(join((over(x[..., 1:], x[..., :1]) * a).sum(-1, keepdims=True), a))
         else:
             lifted.append(a)
     if name == "lorentz_to_poincare":

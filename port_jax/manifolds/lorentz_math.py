@@ -121,7 +121,7 @@ def chord(x: Vector, y: Vector, k: Curvature) -> Chord:
     px, py = x[..., 1:] / r, y[..., 1:] / r
     w = (y[..., 1:] - x[..., 1:]) / r
     tx, ty = _time(px), _time(py)
-    cos, tt = dot(px / tx, py / ty), tx * ty  # cos: <xs, ys>/(x0 y0), as the products can overflow
+    cos, tt = dot(trig.over(px, tx), trig.over(py, ty)), tx * ty  # cos: <xs, ys>/(x0 y0), as the products can overflow
     # |xs ∧ ys| = |p ∧ w| for the point p nearer to the origin: the longer of p and w times what the shorter has across it
     p = jnp.where(tx < ty, px, py)
     w_long = dot(w, w) > dot(p, p)
@@ -134,7 +134,8 @@ def chord(x: Vector, y: Vector, k: Curvature) -> Chord:
     far = jnp.where(opposite, tt, 1)
     g = jnp.sqrt(tx) * jnp.sqrt(ty) * jnp.sqrt(2 / tx / ty + 2 * (1 + jnp.where(opposite, 0, cos)))
     wide = trig.sqrt_or_zero(unit2) * m / g * rest
-    near = 4 * (dot(w / g, w / g) + dot(wide, wide))
+    wg = trig.over(w, g)
+    near = 4 * (dot(wg, wg) + dot(wide, wide))
     return Chord(px, py, tx, ty, w, jnp.where(opposite, 2 * (far * (1 - cos) - 1), near) / 4)
 
 
@@ -149,7 +150,8 @@ def _sinh2(x: Vector, y: Vector, k: Curvature) -> Scalar:
     c = chord(x, y, k)
     # half of the digits: the rows `lorentz dist d/dx` are of both sides
     resolved = c.s > jnp.sqrt(jnp.finfo(c.s.dtype).eps) * c.tx * c.ty
-    return _ambient(c.s, (-inner(x, y) / k - 1) / 2, resolved)
+    x, y = jnp.where(resolved, x, 0), jnp.where(resolved, y, 0)  # the product of others can overflow, its derivative by k first
+    return _ambient(c.s, (-inner(x, trig.over(y, k)) - 1) / 2, resolved)
 
 
 def dist(x: Vector, y: Vector, k: Curvature) -> Scalar:
@@ -202,7 +204,7 @@ def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Curvature) ->
 
 def _from_space(px: Space, t: Scalar, us: Space) -> Vector:
     """The tangent vector at px with space part us."""
-    return _join(dot(px / t, us), us)
+    return _join(dot(trig.over(px, t), us), us)
 
 
 def logmap(x: Vector, y: Vector, k: Curvature) -> Vector:
@@ -291,7 +293,7 @@ def parallel_transport0back(x: Vector, v: Vector, k: Curvature) -> Vector:
     r = jnp.sqrt(k)
     px, vs = x[..., 1:] / r, v[..., 1:]
     t = _time(px)
-    us = vs - dot(px, vs) / (t * (1 + t)) * px
+    us = vs - dot(trig.over(px, t), vs) * trig.over(px, 1 + t)
     return _join(jnp.zeros_like(us[..., :1]), us)
 
 
