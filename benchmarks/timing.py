@@ -13,7 +13,7 @@ from benchmarks.worker import Worker, WorkerError, seconds
 
 TURNS = 9
 LONGEST = 25.0
-"""Seconds after which a case that is slow gets no more turns; it has had five."""
+"""Seconds after which a case that is slow gets no more turns; it has had three."""
 PAUSE = 0.03
 """Seconds between turns, in which the threads of the last one stop waiting actively for more work."""
 COMPILING = 120.0
@@ -73,7 +73,7 @@ def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dic
         for name, turn in turns.items():
             time.sleep(PAUSE)
             found[name].append(turn() * scale)
-        if number >= 4 and time.perf_counter() - start > LONGEST:
+        if number >= 2 and time.perf_counter() - start > LONGEST:
             break
     return {name: Timing(*np.quantile(times, [0.5, 0.25, 0.75]).tolist()) for name, times in found.items()}
 

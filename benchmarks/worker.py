@@ -18,6 +18,8 @@ from benchmarks.case import Side
 
 TURN = 0.02
 """Seconds that a turn lasts at least: short work is repeated, and the turn's median counts."""
+SLOW = 2.0
+"""Seconds of a first call after which there is one more call before the turns instead of two."""
 PRELOADED = ("torch", "geoopt", "geoopt.optim", "jax", "optax", "flax.linen", "port_jax.models", "port_jax.optim", "port_jax.pairwise")
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -30,7 +32,7 @@ class WorkerError(Exception):
 class Worker:
     """A process that has built a side and made its first calls. `first_s`, `first_peak_mib` and `peak_mib` are what they took.
 
-    Memory is above what the process holds after its imports: `peak_mib` that of two later calls, data and model included;
+    Memory is above what the process holds after its imports: `peak_mib` that of later calls, data and model included;
     `first_peak_mib` that of building, tracing and compiling as well.
     """
 
@@ -82,10 +84,10 @@ def serve(connection: Connection, side: Side) -> None:
         step = side.build(*side.args)
         first = seconds(step)
         first_peak = memory("VmHWM") - before
-        step()
         forget_peak()
         step()
-        step()
+        if first < SLOW:  # warm by now otherwise
+            step()
     except Exception as error:
         connection.send({"error": described(error)})
         return

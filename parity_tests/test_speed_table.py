@@ -52,5 +52,5 @@ def test_sides_are_measured_in_processes_of_their_own():
 
 
 def test_a_side_that_takes_too_long_is_stopped():
-    with pytest.raises(WorkerError, match="not ready after 0.5 s"):
+    with pytest.raises(WorkerError, match=r"not ready after 0\.5 s"):
         Worker(Side(sleeper, (60.0,)), limit=0.5)
