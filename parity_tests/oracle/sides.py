@@ -75,7 +75,8 @@ def _hyperboloid(manifold: Any, xp: Any, name: str, formula: Formula, k: Any, ar
     if name == "poincare_to_lorentz":
         return manifold.poincare_to_lorentz(arguments[0], k)
     over = trig.over if xp is jnp else torch.div  # the derivative of JAX's division squares the divisor, which overflows
-    x, lifted = None, []
+    x: Any = None
+    lifted = []
     for kind, a in zip(formula.kinds, arguments):
         if kind in ("x", "y"):
             lifted.append(manifold.projx(join(0 * a[..., :1], a)))
