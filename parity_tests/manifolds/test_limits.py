@@ -14,7 +14,7 @@ import torch
 
 from parity_tests import cases
 from parity_tests.oracle import stereographic as oracle
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic, lorentz_math, trig
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, SphereProjection, Stereographic, lorentz_math, trig
 from port_jax.manifolds import stereographic_math as smath
 
 RNG = np.random.default_rng(3)
@@ -133,6 +133,21 @@ def test_derivative_in_k_across_zero(function):
             exact = at, (above - below) / (2 * h), (above - 2 * at + below) / h**2
             for have, want, ulp in zip((f_i[i] for f_i in found), exact, (4, 64, 4096)):
                 assert abs(float(have) - float(want)) <= ulp * 2.3e-16 * max(abs(float(want)), 1e-3), (k, have, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_where_geoopt_clamps_or_cancels(dtype):
+    """artanh of small numbers, arsinh of a large negative one, and the unit sphere's distance and exponential where |u| = 0."""
+    eps = np.finfo(dtype).eps
+    for function, x, exact in ((trig.artan_k, 1e-6, mpmath.atanh), (trig.artan_k, 1e-8, mpmath.atanh), (trig.arsin_k, -1e4, mpmath.asinh)):
+        x = dtype(x)
+        assert abs(float(function(x, dtype(-1))) / float(exact(mpmath.mpf(float(x)))) - 1) <= 4 * eps
+    s, weights = np.array([0.6, 0.0, 0.8], dtype), np.array([0.3, -1.1, 0.7], dtype)
+    sphere = Sphere()
+    assert sphere.dist(s, s) == 0
+    np.testing.assert_array_equal(jax.grad(sphere.dist)(s, s), 0 * s)
+    gradient = jax.grad(lambda u: jnp.vdot(weights, sphere.expmap(s, u)))(0 * s)
+    np.testing.assert_allclose(gradient, weights, rtol=4 * eps)
 
 
 def test_antipodes():
