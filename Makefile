@@ -40,7 +40,7 @@ demo: $(READY)
 	$(BIN)/python examples/migrate_hgat.py $(if $(DATA),--data $(DATA))
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	DATA="$(DATA)" $(BIN)/python -m benchmarks
 
 accuracy: $(READY)
 	$(BIN)/python -m parity_tests.oracle.accuracy
