@@ -98,7 +98,7 @@ def go_on(tx, state, values, start, steps, metric=None):
         extra = {} if metric is None else {"value": metric[step]}
         updates, state = move(grads, state, params, **extra)
         params = optax.apply_updates(params, updates)
-    assert move._cache_size() == 1
+    assert move._cache_size() <= 1  # 0 where a long process has given it up
     return [np.asarray(x) for x in leaves(params)], state
 
 

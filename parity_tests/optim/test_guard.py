@@ -37,7 +37,7 @@ def test_skip_leaves_parameters_and_state():
     again, _ = move(GOOD, after, PARAMS)
     plain, _ = move(GOOD, state, PARAMS)
     jax.tree.map(np.testing.assert_array_equal, again, plain)
-    assert move._cache_size() == 1
+    assert move._cache_size() <= 1  # 0 where a long process has given it up
 
 
 def test_raise_names_the_parameter():

@@ -24,7 +24,7 @@ class GeneralLorentz(Lorentz):
     """A hyperboloid that takes the general form."""
 
 
-BALL, HYPERBOLOID = (PoincareBall, GeneralBall, (0.1, 0.7, 10.0)), (Lorentz, GeneralLorentz, (0.1, 1.7, 10.0))
+BALL, HYPERBOLOID = (PoincareBall, GeneralBall, (0.1, 10.0)), (Lorentz, GeneralLorentz, (0.1, 1.7))
 PAIRS = pytest.mark.parametrize(("rows", "general", "curvatures"), [BALL, HYPERBOLOID], ids=["ball", "hyperboloid"])
 
 

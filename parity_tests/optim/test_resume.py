@@ -132,7 +132,7 @@ def test_a_restored_run_goes_on_bit_by_bit(name, tmp_path):
     for n in range(STEPS):
         params, state = step(params, state, grads(n), jnp.asarray(float(n % 3)))
         seen.append((params, state))
-    assert step._cache_size() == 1
+    assert step._cache_size() <= 1  # 0 where a long process has given it up
     with ocp.StandardCheckpointer() as checkpointer:
         for n in (1, 5):
             checkpointer.save(tmp_path / str(n), seen[n])

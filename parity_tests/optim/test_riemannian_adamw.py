@@ -35,7 +35,7 @@ def test_flat_is_adamw_of_torch():
         ours = optax.apply_updates(ours, updates)
     expected = theirs.detach().numpy()
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * np.abs(expected - start).max())
-    assert move._cache_size() == 1
+    assert move._cache_size() <= 1  # 0 where a long process has given it up
 
 
 @pytest.mark.parametrize("manifold", [PoincareBall(0.6), Lorentz(1.8)], ids=["ball", "lorentz"])

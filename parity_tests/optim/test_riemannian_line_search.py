@@ -271,7 +271,7 @@ def test_trials_outside_the_domain_are_shortened():
             if t == 4:  # a gradient that is not a number: nothing moves, and the next step goes on
                 assert not state.found
                 assert np.array_equal(before["x"], params["x"])
-        assert step._cache_size() == 1
+        assert step._cache_size() <= 1  # 0 where a long process has given it up
         assert values[-1] < values[0]
         assert np.linalg.norm(jax.grad(fn)(params)["x"]) < 1e-2
         assert np.array_equal(params["y"], np.array([0.6, 0.8], np.float32))

@@ -41,18 +41,28 @@ def conformal(x: Vector, k: Curvature) -> Scalar:
     """
     dtype = jnp.result_type(x, k)
     x, k = jnp.asarray(x, dtype), jnp.asarray(k, dtype)
-    info = jnp.finfo(dtype)
-    half = (info.nmant + 1) // 2
-    head = lambda a: jax.lax.reduce_precision(a, info.nexp, (info.nmant - 1) // 2)  # noqa: E731
-    # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
-    radius = jnp.sqrt(1 / jnp.where(k < 0, -k, 1))
-    cell = 2 * jax.lax.reduce_precision(radius, info.nexp, 0) * 2.0**-half
-    h = jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
+    h = on_grid(x, k)
     # one pass for both sums: two of them cost three times as much on a CPU
     zero, add = jnp.zeros((), x.dtype), lambda a, b: (a[0] + b[0], a[1] + b[1])
     # 0 x: inside a scan JAX differentiates this reduce itself, and its rule fails where one operand has no tangent, as round has none
     sums = jax.lax.reduce((h * h + 0 * x, (x - h) * (x + h)), (zero, zero), add, (h.ndim - 1,))
-    total, rest = (jnp.expand_dims(a, -1) for a in sums)
+    return conformal_of_sums(*(jnp.expand_dims(a, -1) for a in sums), k)
+
+
+def on_grid(x: Vector, k: Curvature) -> Vector:
+    """x rounded to multiples of a power of two, 2^half of them in the radius; 0 for k >= 0."""
+    info = jnp.finfo(x.dtype)
+    half = (info.nmant + 1) // 2
+    # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
+    radius = jnp.sqrt(1 / jnp.where(k < 0, -k, 1))
+    cell = 2 * jax.lax.reduce_precision(radius, info.nexp, 0) * 2.0**-half
+    return jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
+
+
+def conformal_of_sums(total: Scalar, rest: Scalar, k: Curvature) -> Scalar:
+    """`conformal` from |h|² and <x - h, x + h>."""
+    info = jnp.finfo(total.dtype)
+    head = lambda a: jax.lax.reduce_precision(a, info.nexp, (info.nmant - 1) // 2)  # noqa: E731
     k_head, total_head = head(k), head(total)
     k_rest, total_rest = k - k_head, total - total_head
     cross = k_head * total_rest + k_rest * total_head

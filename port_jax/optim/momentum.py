@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import Lorentz, PoincareBall, trig
 from port_jax.manifolds.base import Manifold
-from port_jax.manifolds.gyrovector import boundary_margin
+from port_jax.manifolds.gyrovector import boundary_margin, conformal_of_sums, on_grid
 
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
@@ -64,8 +64,9 @@ def _inner_products_jvp(primals: Any, tangents: Any) -> Any:
 
 def _on_ball(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> tuple[Number, Move]:
     """x + u pulled back into the ball, and lambda_x/lambda_y gyr[y, -x]: `gyrovector.gyration` with z = m parallel to u."""
-    xx, xg, xm, mm, mg, gg = inner_products(x, x, x, grad, x, m, m, m, m, grad, grad, grad)
-    a = trig.positive_part(1 + k * xx)
+    h = on_grid(x, k)
+    hh, rest, xg, xm, mm, mg, gg = inner_products(h, h, x - h, x + h, x, grad, x, m, m, m, m, grad, grad, grad)
+    xx, a = hh + rest, conformal_of_sums(hh, rest, k)
     half = a / 2
     q = (1 - b1) * half * half
     mm = b1 * b1 * mm + 2 * b1 * q * mg + q * q * gg
