@@ -8,11 +8,12 @@ export PYTORCH_JIT = 0
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL = 3
 
-.PHONY: help setup demo test lint bench accuracy trajectories mutants fuzz clean
+.PHONY: help setup demo test test-slow lint bench accuracy trajectories mutants fuzz clean
 
 help:
 	@echo "make demo      train in torch, convert, verify, go on in JAX   (DATA=FOLDER/NAME.npz for another graph)"
 	@echo "make test      the whole suite, with lint and types"
+	@echo "make test-slow  the cases that it leaves out, for each of which a like one is in it"
 	@echo "make bench     torch and JAX side by side"
 	@echo "make accuracy  errors of geoopt and port_jax against 50 digits, as tables and plots in accuracy/"
 	@echo "make trajectories  1000 steps of every optimizer, option and manifold beside geoopt"
@@ -35,6 +36,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 demo: $(READY)
 	$(BIN)/python examples/migrate_hgat.py $(if $(DATA),--data $(DATA))
