@@ -46,7 +46,8 @@ def conformal(x: Vector, k: Curvature) -> Scalar:
     zero, add = jnp.zeros((), x.dtype), lambda a, b: (a[0] + b[0], a[1] + b[1])
     # 0 x: inside a scan JAX differentiates this reduce itself, and its rule fails where one operand has no tangent, as round has none
     sums = jax.lax.reduce((h * h + 0 * x, (x - h) * (x + h)), (zero, zero), add, (h.ndim - 1,))
-    return conformal_of_sums(*(jnp.expand_dims(a, -1) for a in sums), k)
+    total, rest = (jnp.expand_dims(a, -1) for a in sums)
+    return conformal_of_sums(total, rest, k)
 
 
 def on_grid(x: Vector, k: Curvature) -> Vector:
