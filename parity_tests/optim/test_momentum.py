@@ -165,3 +165,22 @@ def test_inner_products_are_those_of_the_rows():
     grads = jax.grad(lambda a, c: jnp.sum(inner_products(a, b, c, d)[1] ** 2), argnums=(0, 1))(a, c)
     np.testing.assert_array_equal(np.asarray(grads[0]), 0)
     np.testing.assert_allclose(grads[1], 2 * jnp.sum(c * d, -1, keepdims=True) * d, rtol=1e-13)
+
+
+@PAIRS
+def test_second_derivatives_through_steps_in_a_scan(rows, general, curvatures):
+    """JAX's rule for a reduce of several operands fails in a scan where one has no tangent; the step must not meet it."""
+    manifold = rows(curvatures[1])
+    x, target, _, _ = _case(manifold, 0.5, 3, n=4, d=3)
+    target, transform = manifold.projx(x + 0.1 * target), riemannian_adam(0.05, manifolds=manifold)
+
+    def after(x):
+        def step(carry, _):
+            point, state = carry
+            grads = jax.grad(lambda p: jnp.sum(manifold.dist2(p, target)))(point)
+            updates, state = transform.update(grads, state, point)
+            return (point + updates, state), None
+
+        return jnp.vdot(jnp.sin(jnp.arange(12.0)).reshape(4, 3), jax.lax.scan(step, (x, transform.init(x)), None, length=2)[0][0])
+
+    assert np.isfinite(jax.jit(lambda x: jax.jvp(jax.grad(after), (x,), (target,))[1])(x)).all()

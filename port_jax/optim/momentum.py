@@ -48,6 +48,9 @@ def along_momentum(manifold: Manifold, x: Array, grad: Array, m: Array, b1: Arra
 def inner_products(*factors: Rows) -> tuple[Number, ...]:
     """<a, b>, <c, d>, ... of rows a, b, c, d, ... in one sweep over all of them."""
     products = [a * b for a, b in zip(factors[::2], factors[1::2], strict=True)]
+    # inside a scan JAX differentiates this reduce itself, and fails where one operand has a tangent and another has none
+    tie = 0 * sum(factors)
+    products = [p + tie for p in products]
     zeros = [jnp.zeros((), p.dtype) for p in products]
     sums = jax.lax.reduce(
         products, zeros, lambda a, b: [i + j for i, j in zip(a, b, strict=True)], (products[0].ndim - 1,)
