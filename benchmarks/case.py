@@ -25,7 +25,7 @@ class Case(NamedTuple):
     """None where torch cannot do it on this machine; `notes` says why."""
     jax: Side
     goal: float | None = None
-    """The ratio torch / JAX to reach."""
+    """The ratio torch eager / JAX to reach."""
     compiled: Side | None = None
     """The torch side under torch.compile."""
     moved: int | None = None

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
+from port_jax.memory import keep_pages
 from port_jax.training.checkpoints import Checkpoints, Progress
 from port_jax.training.history import History
 from port_jax.training.state import Metrics, Step, TrainingError, TrainState
@@ -54,6 +55,8 @@ def fit(
 ) -> Fit:
     """Runs `step` until the state has made `steps` steps, and returns a `Fit`. The arrays of `state` stay as they are.
 
+    On a CPU the process keeps its memory from then on (`port_jax.memory.keep_pages`).
+
     Arguments:
         batch: what every step gets, for full-batch training.
         batches: a function of the step's number (0 for the first) to what that step gets: a pytree of arrays, of the same
@@ -71,6 +74,8 @@ def fit(
     number; what is saved is from before it), or a folder that holds another run.
     """
     _check(steps, chunk, every, batch, batches, evaluate, monitor, mode, patience)
+    if jax.default_backend() == "cpu":
+        keep_pages()
     checkpoints = None if folder is None else Checkpoints(folder)
     try:
         runner = _Runner(step, chunk, batch, batches)
