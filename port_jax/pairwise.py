@@ -1,10 +1,9 @@
-"""Distances between all pairs of two sets of points, without an array over pairs and coordinates."""
+"""Distances between all pairs of two sets, of points or of points and hyperplanes, without an array over pairs and coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from math import comb
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import Lorentz, PoincareBall, trig
 from port_jax.manifolds.base import Manifold
-from port_jax.manifolds.gyrovector import conformal
+from port_jax.manifolds.gyrovector import conformal, dot
+from port_jax.manifolds.stereographic_math import plane_distance
 
 Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]
@@ -76,26 +76,37 @@ def _squares(x: Float[Array, " d"], y: Others, first: int) -> Float[Array, " m"]
 def _arc(w2: Float[Array, " m"], a: Array, b: Array, k: Array) -> Float[Array, " m"]:
     """2 arsin_k(sqrt(w²/(a b))) for k <= 0."""
     s = w2 / (a * b)
-    return 2 * trig.sqrt_or_zero(s) * _ratio(k * s)
+    return 2 * trig.sqrt_or_zero(s) * trig.arsinh_ratio(k * s)
+
+
+def pairwise_dist2plane(ball: PoincareBall, x: Points, p: Others, a: Others) -> Matrix:
+    """The signed distance of x_i to the hyperplane through p_j with normal a_j, for all i and j: `ball.dist2plane`, pair by pair.
+
+    In derivatives the differences x_i - p_j come apart into matrix products, which round by eps|x_i| where x_i and p_j nearly agree:
+    no more than the other part of the derivative, along a_j, rounds there.
+    """
+    k = jnp.asarray(ball.k, jnp.result_type(x, p, a))
+    w2, along_a = _differences(x, p, a)
+    along = k * w2 * dot(p, a).T + conformal(p, k).T * along_a
+    return plane_distance(along, conformal(x, k), conformal(p, k).T, trig.sqrt_or_zero(dot(a, a)).T, k, spherical=False)
 
 
 @jax.custom_jvp
-def _ratio(s: Float[Array, "..."]) -> Float[Array, "..."]:
-    """R(s) = arsinh(sqrt(-s))/sqrt(-s) for s <= 0."""
-    return trig.arsinh_ratio(s)
+def _differences(x: Points, p: Others, a: Others) -> tuple[Matrix, Matrix]:
+    """|x_i - p_j|² and <x_i - p_j, a_j>."""
+    if x.shape[1] > UNROLLED:
+        w = x[:, None] - p
+        return jnp.sum(w * w, -1), jnp.sum(w * a, -1)
+    w = [x[:, k : k + 1] - p[:, k] for k in range(x.shape[1])]
+    return reduce(jnp.add, [v * v for v in w]), reduce(jnp.add, [v * a[:, k] for k, v in enumerate(w)])
 
 
-@_ratio.defjvp
-def _ratio_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """R' = (1/sqrt(1 - s) - R)/(2s); near 0, where that cancels, by its series."""
-    (s,) = primals
-    ratio, near = _ratio(s), s > -SERIES
-    far = jnp.where(near, -1, s)
-    small = jnp.where(near, s, 0)
-    series = reduce(lambda total, c: total * small + c, _SLOPE, jnp.zeros_like(s))
-    return ratio, jnp.where(near, series, (1 / jnp.sqrt(1 - far) - ratio) / (2 * far)) * tangents[0]
+@_differences.defjvp
+def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[tuple[Matrix, Matrix], tuple[Matrix, Matrix]]:
+    (x, p, a), (dx, dp, da) = primals, tangents
 
+    def by(u: Array, v: Array) -> Matrix:
+        return jnp.matmul(u, v.T, precision=jax.lax.Precision.HIGHEST)
 
-SERIES = 0.1
-_SLOPE = [n * comb(2 * n, n) / 4**n / (2 * n + 1) for n in range(17, 0, -1)]
-"""Coefficients of R', highest power first: R(s) = sum of comb(2n, n)/(4^n (2n + 1)) s^n."""
+    squares = 2 * (dot(x, dx) - by(dx, p) - by(x, dp) + dot(p, dp).T)
+    return _differences(x, p, a), (squares, by(dx, a) + by(x, da) - (dot(dp, a) + dot(p, da)).T)

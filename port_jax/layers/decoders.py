@@ -11,6 +11,7 @@ from port_jax.init import normal
 from port_jax.layers.tangent import Space, to_tangent0
 from port_jax.manifolds import Lorentz, PoincareBall, lorentz_to_poincare
 from port_jax.manifolds.stereographic import StereographicModel
+from port_jax.pairwise import pairwise_dist2plane
 
 
 def fermi_dirac(square_distance: Float[Array, "*batch"], r: float = 2.0, t: float = 1.0) -> Float[Array, "*batch"]:
@@ -60,4 +61,6 @@ class Hyperplanes(nn.Module):
         if isinstance(manifold, Lorentz):
             h = lorentz_to_poincare(h, manifold.k)
         points = self.param("points", normal(ball, 0.1), (self.num_classes, h.shape[-1]))
+        if isinstance(ball, PoincareBall):
+            return pairwise_dist2plane(ball, h, points, points)
         return ball.dist2plane(h[:, None], points, points, signed=True)

@@ -94,7 +94,7 @@ def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
     limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
     square = dot(x, x)
     outside = (k < 0) & (square > limit * limit)
-    return jnp.where(outside, x * (limit / jnp.sqrt(jnp.where(outside, square, 1))), x)
+    return x * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
 
 
 def mobius_add_fraction(

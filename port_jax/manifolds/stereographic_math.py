@@ -155,15 +155,21 @@ def dist2plane(
 
     `signed` keeps the side as sign, `scaled` multiplies by |a|. Ganea et al. (2018), theorem 5.
     """
-    ap, ax, w = conformal(p, k), conformal(x, k), x - p
-    w2 = dot(w, w)
-    along = k * w2 * dot(p, a) + ap * dot(w, a)
+    w = x - p
+    w2, pa = dot(w, w), dot(p, a)
+    along = k * w2 * pa + conformal(p, k) * dot(w, a)
     if spherical:
-        usual = -(1 + 2 * k * dot(p, x) - k * dot(x, x)) * dot(p, a) + ap * dot(x, a)
+        usual = -(1 + 2 * k * dot(p, x) - k * dot(x, x)) * pa + conformal(p, k) * dot(x, a)
         along = jnp.where(k * w2 > 1, usual, along)
     if not signed:
         along = along * jnp.sign(along)
-    norm = trig.sqrt_or_zero(dot(a, a))
+    return plane_distance(along, conformal(x, k), conformal(p, k), trig.sqrt_or_zero(dot(a, a)), k, scaled=scaled, spherical=spherical)
+
+
+def plane_distance(
+    along: Scalar, ax: Scalar, ap: Scalar, norm: Scalar, k: Curvature, *, scaled: bool = False, spherical: bool = True
+) -> Scalar:
+    """`dist2plane` from along = k|w|²<p,a> + (1 + k|p|²)<w,a> with w = x - p, the 1 + k|x|² and 1 + k|p|², and |a|."""
     length = jnp.where(norm > 0, norm, 1)
     distance = trig.arsin_k(2 * along / (ap * ax * length), k, spherical=spherical)
     return distance * norm if scaled else distance

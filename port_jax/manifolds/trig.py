@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from math import comb, factorial
 
 import jax
@@ -85,7 +86,7 @@ def denominator(x: Number) -> Number:
 
 
 def _series(coefficients: Sequence[Fraction], s: Number) -> Number:
-    terms = TERMS if s.dtype == jnp.float64 else TERMS // 2
+    terms = len(coefficients) if s.dtype == jnp.float64 else (len(coefficients) + 1) // 2
     total = jnp.full_like(s, float(coefficients[terms - 1]))
     for c in reversed(coefficients[: terms - 1]):
         total = total * s + float(c)
@@ -99,7 +100,34 @@ def _piecewise(
     negative: Callable[[Number], Number],
     positive: Callable[[Number], Number] | None,
 ) -> Number:
-    """The series where |s| < radius; else `negative` or `positive` of sqrt|s|, by the sign of s, or `negative` where that is all."""
+    """The series where |s| < radius; else `negative` or `positive` of r = sqrt|s|, by the sign of s, or `negative` where that is all."""
+    return _piecewise_root(s, radius, coefficients, negative, positive)[0]
+
+
+def _ratio_piecewise(
+    s: Number,
+    radius: float,
+    coefficients: Sequence[Fraction],
+    negative: Callable[[Number], Number],
+    positive: Callable[[Number], Number] | None,
+) -> Number:
+    """`_piecewise` with `negative` and `positive` over r.
+
+    The division comes last and divides the series by 1: XLA on CPU keeps the result of a division for all coordinates of a row, where it
+    computes products and choices anew for each of them.
+    """
+    top, r = _piecewise_root(s, radius, coefficients, negative, positive)
+    return top / r
+
+
+def _piecewise_root(
+    s: Number,
+    radius: float,
+    coefficients: Sequence[Fraction],
+    negative: Callable[[Number], Number],
+    positive: Callable[[Number], Number] | None,
+) -> tuple[Number, Number]:
+    """The value, and r, which is 1 where the series is used."""
     near = jnp.abs(s) < radius
     # Both sides get an argument that is harmless to them, so that a dead branch has finite derivatives.
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
@@ -108,13 +136,26 @@ def _piecewise(
     else:
         r_negative, r_positive = jnp.where(s < 0, r, 1), jnp.where(s < 0, 1, r)
         far = jnp.where(s < 0, negative(r_negative), positive(r_positive))
-    return jnp.where(near, _series(coefficients, jnp.where(near, s, 0)), far)
+    return jnp.where(near, _series(coefficients, jnp.where(near, s, 0)), far), r
+
+
+def _slope(s: Number, radius: float, coefficients: Sequence[Fraction], top: Callable[[Number], Number]) -> Number:
+    """The derivative of a ratio: its series where |s| < radius, else top(s)/(2s). The division comes last, as in `_ratio_piecewise`."""
+    near = jnp.abs(s) < radius
+    far = jnp.where(near, -1, s)
+    derived = [n * c for n, c in enumerate(coefficients)][1:]
+    return jnp.where(near, _series(derived, jnp.where(near, s, 0)), top(far)) / jnp.where(near, 1, 2 * far)
 
 
 def tanh(r: Number) -> Number:
     """tanh for r >= 1/2, from one exponential of a negative number."""
     e = jnp.exp(-2 * r)
     return (1 - e) / (1 + e)
+
+
+def _sech2(r: Number) -> Number:
+    e = jnp.exp(-2 * r)
+    return 4 * e / ((1 + e) * (1 + e))
 
 
 def _arsinh(r: Number) -> Number:
@@ -158,36 +199,101 @@ def _sine(r: Number) -> Number:
     return jnp.minimum(r, 1)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _tan_ratio(s: Number, spherical: bool) -> Number:
+    return _ratio_piecewise(s, _RADIUS_TAN, _TAN, tanh, jnp.tan if spherical else None)
+
+
+@_tan_ratio.defjvp
+def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    """T' = (1 + s T² - T)/(2s), where 1 + s T² is sech²(sqrt(-s)) for s < 0."""
+    (s,), (ds,) = primals, tangents
+    ratio = _tan_ratio(s, spherical)
+
+    def top(s: Number) -> Number:
+        square = _sech2(jnp.sqrt(jnp.where(s < 0, -s, 1)))
+        return (jnp.where(s < 0, square, 1 + s * ratio * ratio) if spherical else square) - ratio
+
+    return ratio, _slope(s, _RADIUS_TAN, _TAN, top) * ds
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _artan_ratio(s: Number, spherical: bool) -> Number:
+    return _ratio_piecewise(s, _RADIUS_ARC, _ARTAN, _artanh, jnp.arctan if spherical else None)
+
+
+@_artan_ratio.defjvp
+def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    """A' = (1/(1 + s) - A)/(2s)."""
+    (s,), (ds,) = primals, tangents
+    ratio = _artan_ratio(s, spherical)
+    return ratio, _slope(s, _RADIUS_ARC, _ARTAN, lambda s: 1 / positive_part(1 + s) - ratio) * ds
+
+
+@jax.custom_jvp
+def sin_ratio(s: Number) -> Number:
+    """sin_k(x)/x at s = k x²."""
+    return _ratio_piecewise(s, _RADIUS_SIN, _SIN, _sinh, jnp.sin)
+
+
+@sin_ratio.defjvp
+def _(primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    """S' = (cos_k - S)/(2s)."""
+    (s,), (ds,) = primals, tangents
+    ratio, cos = sin_ratio(s), cos_k(s)
+    return ratio, _slope(s, _RADIUS_SIN, _SIN, lambda _: cos - ratio) * ds
+
+
+@jax.custom_jvp
+def cos_k(s: Number) -> Number:
+    """cos(sqrt(s)) for s > 0, cosh(sqrt(-s)) for s < 0."""
+    return _piecewise(s, _RADIUS_SIN, _COS, _cosh, jnp.cos)
+
+
+@cos_k.defjvp
+def _(primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    """-S/2."""
+    (s,), (ds,) = primals, tangents
+    return cos_k(s), -0.5 * sin_ratio(s) * ds
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _arsin_ratio(s: Number, spherical: bool) -> Number:
+    return _ratio_piecewise(s, _RADIUS_ARC, _ARSIN, _arsinh, (lambda r: _arcsin(_sine(r))) if spherical else None)
+
+
+@_arsin_ratio.defjvp
+def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
+    """R' = (1/sqrt(1 - s) - R)/(2s); beyond s = 1 there is only the division by r."""
+    (s,), (ds,) = primals, tangents
+    ratio = _arsin_ratio(s, spherical)
+
+    def top(s: Number) -> Number:
+        if not spherical:
+            return 1 / jnp.sqrt(1 - s) - ratio
+        return jnp.where(s <= 1, 1 / jnp.sqrt(positive_part(1 - s)), 0) - ratio
+
+    return ratio, _slope(s, _RADIUS_ARC, _ARSIN, top) * ds
+
+
 def tan_ratio(s: Number, *, spherical: bool = True) -> Number:
     """T(s) = tan_k(x)/x at s = k x²."""
-    positive = (lambda r: jnp.tan(r) / r) if spherical else None
-    return _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, positive)
+    return _tan_ratio(s, spherical)
 
 
 def artan_ratio(s: Number, *, spherical: bool = True) -> Number:
     """artan_k(x)/x at s = k x²."""
-    positive = (lambda r: jnp.arctan(r) / r) if spherical else None
-    return _piecewise(s, _RADIUS_ARC, _ARTAN, lambda r: _artanh(r) / r, positive)
-
-
-def sin_ratio(s: Number) -> Number:
-    """sin_k(x)/x at s = k x²."""
-    return _piecewise(s, _RADIUS_SIN, _SIN, lambda r: _sinh(r) / r, lambda r: jnp.sin(r) / r)
+    return _artan_ratio(s, spherical)
 
 
 def arsin_ratio(s: Number) -> Number:
-    """arsin_k(x)/x at s = k x²; beyond s = 1 the value at 1."""
-    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, lambda r: _arcsin(_sine(r)) / r)
+    """arsin_k(x)/x at s = k x²; beyond s = 1 the arsin is that of 1."""
+    return _arsin_ratio(s, True)
 
 
 def arsinh_ratio(s: Number) -> Number:
     """`arsin_ratio` for s <= 0: arsinh(sqrt(-s))/sqrt(-s); meaningless for larger s."""
-    return _piecewise(s, _RADIUS_ARC, _ARSIN, lambda r: _arsinh(r) / r, None)
-
-
-def cos_k(s: Number) -> Number:
-    """cos(sqrt(s)) for s > 0, cosh(sqrt(-s)) for s < 0."""
-    return _piecewise(s, _RADIUS_SIN, _COS, _cosh, jnp.cos)
+    return _arsin_ratio(s, False)
 
 
 def tan_homogeneous(s: Number, *, spherical: bool = True) -> tuple[Number, Number | float, Number]:
@@ -195,15 +301,14 @@ def tan_homogeneous(s: Number, *, spherical: bool = True) -> tuple[Number, Numbe
 
     (S, C, C² + s S²) is (tanh(r)/r, 1, sech²(r)) for s < 0 and (sin(r)/r, cos(r), 1) for s > 0, with r = sqrt|s|.
     """
-    positive = (lambda r: jnp.sin(r) / r) if spherical else None
-    tan = _piecewise(s, _RADIUS_TAN, _TAN, lambda r: tanh(r) / r, positive)
     near = jnp.abs(s) < _RADIUS_TAN
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
-    e = jnp.exp(-2 * r)
     if not spherical:
-        return tan, 1.0, jnp.where(near, 1 + s * tan * tan, 4 * e / ((1 + e) * (1 + e)))
+        tan = tan_ratio(s, spherical=False)
+        return tan, 1.0, jnp.where(near, 1 + s * tan * tan, _sech2(r))
+    tan = _ratio_piecewise(s, _RADIUS_TAN, _TAN, tanh, jnp.sin)
     cos = jnp.where(near | (s < 0), 1, jnp.cos(r))
-    square = jnp.where(s < 0, 4 * e / ((1 + e) * (1 + e)), 1)
+    square = jnp.where(s < 0, _sech2(r), 1)
     return tan, cos, jnp.where(near, 1 + s * tan * tan, square)
 
 

@@ -19,6 +19,7 @@ from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention
 from port_jax.layers.tangent import from_tangent0, to_tangent0
 from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.pairwise import pairwise_dist2plane
 
 KINDS = ("GIL", "HGAT")
 UNIT = PoincareBall(1.0)
@@ -121,7 +122,7 @@ class DualDecoder(nn.Module):
         point = self.param("point", normal(ball, 0.25), (self.num_classes, dim))
         tangent = self.param("tangent", nn.initializers.normal(dim**-0.5), (self.num_classes, dim))
         scale = self.param("scale", nn.initializers.zeros, (self.num_classes,))
-        far = ball.dist2plane(h[:, None], point, tangent, signed=True) * jnp.exp(scale)
+        far = pairwise_dist2plane(ball, h, point, tangent) * jnp.exp(scale)
         gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(to_tangent0(ball, h))),
                  jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
         rates = (self.drop_h, self.drop_e)
