@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.manifolds.row_products import inner_products
 from port_jax.optim import riemannian_adam
-from port_jax.optim.momentum import along_momentum, inner_products
+from port_jax.optim.momentum import along_momentum
 
 B1 = 0.9
 NAMES = ("square", "point", "momentum")

@@ -182,4 +182,4 @@ class Lorentz(Manifold):
 
 
 def _drop(x: Array, keepdim: bool) -> Array:
-    return x if keepdim else x[..., 0]
+    return x if keepdim else jnp.squeeze(x, -1)

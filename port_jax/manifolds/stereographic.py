@@ -279,4 +279,4 @@ class ExactRetraction(StereographicModel):
 
 
 def _drop(x: Array, keepdim: bool) -> Array:
-    return x if keepdim else x[..., 0]
+    return x if keepdim else jnp.squeeze(x, -1)

@@ -1,4 +1,4 @@
-"""A step of points along their momentum, and the momentum transported to where they arrive.
+"""A step of points along their gradient or their momentum, and the momentum transported to where they arrive.
 
 On any manifold that is `egrad2rgrad`, a sum, and `retr_transp`. Where all of it stays in the span of point and momentum, as on the ball
 and the hyperboloid, the step needs inner products of rows and linear combinations of rows only. There it is written as two or three
@@ -9,7 +9,6 @@ donated buffers, nothing of the table's size is allocated or copied. Equal to th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import Lorentz, PoincareBall, trig
 from port_jax.manifolds.base import Manifold
 from port_jax.manifolds.gyrovector import boundary_margin, conformal_of_sums, on_grid
+from port_jax.manifolds.row_products import inner_products
 
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
@@ -44,25 +44,20 @@ def along_momentum(manifold: Manifold, x: Array, grad: Array, m: Array, b1: Arra
     return manifold.component_inner(x, r), move
 
 
-@jax.custom_jvp
-def inner_products(*factors: Rows) -> tuple[Number, ...]:
-    """<a, b>, <c, d>, ... of rows a, b, c, d, ... in one sweep over all of them."""
-    products = [a * b for a, b in zip(factors[::2], factors[1::2], strict=True)]
-    # inside a scan JAX differentiates this reduce itself, and fails where one operand has a tangent and another has none
-    tie = 0 * sum(factors)
-    products = [p + tie for p in products]
-    zeros = [jnp.zeros((), p.dtype) for p in products]
-    sums = jax.lax.reduce(
-        products, zeros, lambda a, b: [i + j for i, j in zip(a, b, strict=True)], (products[0].ndim - 1,)
-    )
-    return tuple(s[..., None] for s in sums)
-
-
-@inner_products.defjvp
-def _inner_products_jvp(primals: Any, tangents: Any) -> Any:
-    pairs = list(zip(primals[::2], primals[1::2], tangents[::2], tangents[1::2], strict=True))
-    change = tuple(jnp.sum(a * db + da * b, -1, keepdims=True) for a, b, da, db in pairs)
-    return inner_products(*primals), change
+def along_gradient(manifold: Manifold, x: Array, grad: Array, rate: Array | float) -> Array:
+    """retr(x, -rate egrad2rgrad(x, grad)); on the ball in two sweeps, one that reads and reduces and one that writes."""
+    if type(manifold) is not PoincareBall:
+        return manifold.retr(x, -rate * manifold.egrad2rgrad(x, grad))
+    k = jnp.asarray(manifold.k, x.dtype)
+    h = on_grid(x, k)
+    hh, rest, xg, gg = inner_products(h, h, x - h, x + h, x, grad, grad, grad)
+    half = conformal_of_sums(hh, rest, k) / 2
+    c = -rate * half * half
+    # |x + c grad|², whose terms cancel only where it is far from the boundary
+    square = hh + rest + c * (2 * xg + c * gg)
+    limit = (1 - boundary_margin(x.dtype)) / jnp.sqrt(-k)
+    outside = square > limit * limit
+    return (x + c * grad) * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
 
 
 def _on_ball(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> tuple[Number, Move]:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.manifolds import Lorentz
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
+from port_jax.optim.momentum import along_gradient
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
 
@@ -144,9 +145,9 @@ def sgd_step(
     point, grad = point.astype(dtype), grad.astype(dtype)
     rate, momentum, dampening, decay = (scalars.cast(x, dtype) for x in hyper)
     # r = grad f(p) + decay p, as a Riemannian gradient
-    r = manifold.egrad2rgrad(point, grad + decay * point)
     if buffer is None:
-        return manifold.retr(point, -rate * r).astype(kept), None
+        return along_gradient(manifold, point, grad + decay * point, rate).astype(kept), None
+    r = manifold.egrad2rgrad(point, grad + decay * point)
     # b = momentum b + (1 - dampening) r, from the raw gradient at first
     b = momentum * jnp.where(first, grad, buffer.astype(dtype)) + (1 - dampening) * r
     direction = r + momentum * b if nesterov else b
