@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_softmax, segment_sum
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
-from port_jax.layers.tangent import CurvedSpace, HypLinear, Space, drop_time, from_tangent0, pad_time, to_tangent0
+from port_jax.layers.tangent import CurvedSpace, HypLinear, Space, drop_time, from_tangent0, pad_time, to_tangent0, within_reach
 
 Masks = Mapping[str, Float[Array, "..."]]
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -54,15 +54,21 @@ class OriginAttention(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
 
-    @nn.compact
     def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge", "self") take the place of drawn ones."""
+        u = to_tangent0(manifold, x)
+        return from_tangent0(manifold_out, self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
+
+    @nn.compact
+    def of_tangents(self, manifold: Space, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
+                    masks: Masks | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
+        """The same from log_0 of the points on `manifold` to log_0 of those on the next one."""
         del node_features  # used by BlanketAttention only
         width = self.heads * self.features
         if masks is None:
-            in_features = drop_time(manifold, x).shape[-1]
+            in_features = u.shape[-1]
             edges, nodes = (graph.senders.shape[0], self.heads), (graph.num_nodes, self.heads)
             rates = {
                 "weight": (self.dropout, (in_features, width)),
@@ -70,7 +76,7 @@ class OriginAttention(nn.Module):
                 "self": (self.attention_dropout, nodes),
             }
             masks = dropout_masks(self, rates, deterministic)
-        z = HypLinear(width, self.use_bias, name="linear")(manifold, x, masks.get("weight"))
+        z = HypLinear(width, self.use_bias, name="linear").of_tangents(manifold, u, masks.get("weight"))
         u = to_tangent0(manifold, z).reshape(-1, self.heads, self.features)
         if self.attend:
             logits, own = self._scores(manifold, z, u, graph)
@@ -83,10 +89,10 @@ class OriginAttention(nn.Module):
         out = aggregate(alpha, u, graph) + alpha_own[..., None] * u
         out = out.reshape(-1, width) if self.concat else out.mean(1)
         if self.preset == "htgn":  # HTGN goes to the manifold and back before it activates
-            out = to_tangent0(manifold, from_tangent0(manifold, out))
+            out = within_reach(manifold, out)
         elif self.use_bias:
             out = out + self.param("bias", nn.initializers.zeros, (out.shape[-1],))
-        return from_tangent0(manifold_out, ACTIVATIONS[self.activation](out))
+        return ACTIVATIONS[self.activation](out)
 
     def _scores(self, manifold: Space, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):
         """Logits of the edges [E, H] (or [E, 1]) and of each node for itself [N, H] (or [N, 1])."""
@@ -170,16 +176,23 @@ class BlanketAttention(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
 
-    @nn.compact
     def __call__(self, manifold: CurvedSpace, manifold_out: CurvedSpace, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
+        """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge") take the place of drawn ones."""
+        u = to_tangent0(manifold, x)
+        return from_tangent0(manifold_out, self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
+
+    @nn.compact
+    def of_tangents(self, manifold: CurvedSpace, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
+                    masks: Masks | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
+        """The same from log_0 of the points on `manifold` to log_0 of those on the next one."""
         if masks is None:
-            in_features = drop_time(manifold, x).shape[-1]
+            in_features = u.shape[-1]
             edges = (graph.senders.shape[0], self.heads)
             rates = {"weight": (self.dropout, (in_features, self.features)), "edge": (self.attention_dropout, edges)}
             masks = dropout_masks(self, rates, deterministic)
-        z = HypLinear(self.features, self.use_bias, name="linear")(manifold, x, masks.get("weight"))
+        z = HypLinear(self.features, self.use_bias, name="linear").of_tangents(manifold, u, masks.get("weight"))
         nodes = Node(z, to_tangent0(manifold, z), node_features)
         targets = jax.tree.map(lambda a: gather_receivers(a, graph), nodes)
         others = jax.tree.map(lambda a: gather_senders(a, graph), nodes)
@@ -191,7 +204,7 @@ class BlanketAttention(nn.Module):
             alpha = alpha * masks["edge"]
         total = segment_sum(alpha.mean(-1, keepdims=True) * messages, graph)
         out = manifold.expmap(z, manifold.transp0(z, pad_time(manifold, total)))
-        return from_tangent0(manifold_out, ACTIVATIONS[self.activation](to_tangent0(manifold, out)))
+        return ACTIVATIONS[self.activation](to_tangent0(manifold, out))
 
     def _weights(
         self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None

@@ -11,15 +11,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
-from port_jax.layers.tangent import Space, drop_time, pad_time, to_tangent0
+from port_jax.layers.tangent import Space, drop_time, pad_time, reach, to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, trig
-from port_jax.manifolds.gyrovector import boundary_margin
 
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
@@ -39,20 +37,12 @@ def exp0(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch a
     if isinstance(manifold, Euclidean):
         return u
     assert isinstance(manifold, Lorentz | PoincareBall)
-    return manifold.expmap0(pad_time(manifold, u * reach(manifold, u) if isinstance(manifold, Lorentz) else u))
+    return manifold.expmap0(pad_time(manifold, u * within(manifold, u) if isinstance(manifold, Lorentz) else u))
 
 
-def reach(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
-    """The r <= 1 with log_0(exp_0(u)) = r u: exp_0(u) stays below a farthest distance. Without the points between, nothing is rounded."""
-    if isinstance(manifold, Euclidean):
-        return jnp.ones((*u.shape[:-1], 1), u.dtype)
-    assert isinstance(manifold, Lorentz | PoincareBall)
-    if isinstance(manifold, Lorentz):
-        most = jnp.asarray(LONGEST**2 * manifold.k, u.dtype)
-    else:
-        most = float(np.arctanh(1 - boundary_margin(u.dtype))) ** 2 / jnp.asarray(manifold.c, u.dtype)
-    square = (u * u).sum(-1, keepdims=True)
-    return jnp.where(square > most, jnp.sqrt(most / jnp.where(square > most, square, 1)), 1)
+def within(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
+    """The r <= 1 with log_0(exp0(u)) = r u."""
+    return reach(manifold, u, LONGEST)
 
 
 def add(manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
@@ -85,12 +75,8 @@ class HgcnLinear(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(
-        self, manifold: Space, x: Float[Array, "n in"], deterministic: bool = True,
-        reach: Float[Array, "n 1"] | None = None,
-    ) -> Float[Array, "n out"]:  # fmt: skip
-        """With `reach`, the log_0 of the points is reach x in d coordinates."""
-        u = to_tangent0(manifold, x) if reach is None else x
+    def __call__(self, manifold: Space, u: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
+        """The points whose log_0 is that of exp0(u), in d coordinates u -> points."""
         skip = 1 if isinstance(manifold, Lorentz) else 0
         kernel = self.param(
             "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features)
@@ -98,13 +84,14 @@ class HgcnLinear(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
         # the time parts of u and W u are 0 and ignored: W without its time row and column, and no copy of u with a column more
-        u = u @ kernel[skip:, skip:]
-        z = exp0(manifold, u if reach is None else reach * u)
+        z = exp0(manifold, within(manifold, u) * (u @ kernel[skip:, skip:]))
         return add(manifold, z, drop_time(manifold, bias)) if self.use_bias else z
 
 
 class HgcnAggregation(nn.Module):
     """Weighted sums of neighbours in the tangent space at the origin, or, with attention and locally, in the one at each receiver.
+
+    Points -> log_0 of points, in d coordinates.
 
     Attention multiplies the edge's weight by sigmoid(w . [u_i, u_j] + b), without softmax; parameters `att/{kernel [2 in, 1], bias [1]}`.
     """
@@ -119,15 +106,16 @@ class HgcnAggregation(nn.Module):
         if self.use_att:
             weights = weights * nn.sigmoid(_PairLogits(name="att")(pad_time(manifold, u), graph))
         if not (self.use_att and self.local_agg):
-            return exp0(manifold, aggregate(weights, u, graph))
+            total = aggregate(weights, u, graph)
+            return within(manifold, total) * total
         here, there = gather_receivers(x, graph), gather_senders(x, graph)
         logs = manifold.logmap(here, there)
         if isinstance(manifold, PoincareBall):
             logs = logs * (
                 manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True)
             )
-            return local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph))
-        return manifold.expmap(x, segment_sum(weights[:, None] * logs, graph))
+            return to_tangent0(manifold, local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph)))
+        return to_tangent0(manifold, manifold.expmap(x, segment_sum(weights[:, None] * logs, graph)))
 
 
 class _PairLogits(nn.Module):
@@ -156,7 +144,10 @@ def local_exp(ball: PoincareBall, x: Float[Array, "n d"], s: Float[Array, "n d"]
 
 
 class HgcnLayer(nn.Module):
-    """HGCN's layer, or without `aggregate` HNN's: linear, aggregation, and exp_0(act(log_0(x))) onto the next curvature."""
+    """HGCN's layer, or without `aggregate` HNN's: linear, aggregation, and act(log_0(x)), onto the next curvature.
+
+    Layers pass u on instead of the points exp0(u), because the next one begins with log_0.
+    """
 
     features: int
     act: str = "relu"
@@ -167,10 +158,11 @@ class HgcnLayer(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n in"], graph: Graph,
-                 deterministic: bool = True, reach: Float[Array, "n 1"] | None = None) -> Float[Array, "n out"]:  # fmt: skip
-        """With `reach`, the log_0 of the points is reach x in d coordinates."""
-        h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, x, deterministic, reach)
-        if self.aggregate:
-            h = HgcnAggregation(self.use_att, self.local_agg, name="agg")(manifold, h, graph)
-        return exp0(manifold_out, ACTIVATIONS[self.act](to_tangent0(manifold, h)))
+    def __call__(
+        self, manifold: Space, u: Float[Array, "n in"], graph: Graph, deterministic: bool = True
+    ) -> Float[Array, "n out"]:
+        """Tangents at the origin of `manifold` -> tangents at the origin of the next one."""
+        h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, u, deterministic)
+        if not self.aggregate:
+            return ACTIVATIONS[self.act](to_tangent0(manifold, h))
+        return ACTIVATIONS[self.act](HgcnAggregation(self.use_att, self.local_agg, name="agg")(manifold, h, graph))

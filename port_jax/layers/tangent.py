@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds.gyrovector import boundary_margin
+from port_jax.manifolds.lorentz_math import farthest
 from port_jax.manifolds.stereographic import StereographicModel
 
 CurvedSpace = StereographicModel | Lorentz
@@ -34,6 +37,31 @@ def from_tangent0(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, 
     return u if isinstance(manifold, Euclidean) else manifold.expmap0(pad_time(manifold, u))
 
 
+def reach(manifold: Space, u: Float[Array, "*batch d"], longest: float | None = None) -> Float[Array, "*batch 1"]:
+    """The r <= 1 with log_0(exp_0(u)) = r u: exp_0(u) stays below a farthest distance. Without the point between, nothing is rounded.
+
+    On the ball that is where points are projected to, on the hyperboloid `longest` in units of sqrt(k), by default where numbers end.
+    """
+    square = (u * u).sum(-1, keepdims=True)
+    if isinstance(manifold, Euclidean):
+        return jnp.ones_like(square)
+    if isinstance(manifold, Lorentz):
+        most = jnp.asarray((longest or farthest(u.dtype)) ** 2 * manifold.k, u.dtype)
+    elif isinstance(manifold, PoincareBall):
+        most = float(np.arctanh(1 - boundary_margin(u.dtype))) ** 2 / jnp.asarray(manifold.c, u.dtype)
+    else:
+        raise TypeError(f"manifold: found {type(manifold).__name__}; reach knows balls, hyperboloids and flat space")
+    beyond = square > most
+    return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
+
+
+def within_reach(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """log_0(exp_0(u)) in d coordinates, what `to_tangent0` makes of `from_tangent0`."""
+    if isinstance(manifold, StereographicModel) and not isinstance(manifold, PoincareBall):
+        return to_tangent0(manifold, from_tangent0(manifold, u))
+    return u if isinstance(manifold, Euclidean) else u * reach(manifold, u)
+
+
 def translate(
     manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]
 ) -> Float[Array, "*batch ambient"]:
@@ -54,10 +82,13 @@ class HypLinear(nn.Module):
     features: int
     use_bias: bool = True
 
-    @nn.compact
     def __call__(self, manifold: Space, x: Float[Array, "n ambient"], mask: Float[Array, "in out"] | None = None):
         """`mask` multiplies the kernel: DropConnect, with the scale 1 / (1 - p) already in it."""
-        u = to_tangent0(manifold, x)
+        return self.of_tangents(manifold, to_tangent0(manifold, x), mask)
+
+    @nn.compact
+    def of_tangents(self, manifold: Space, u: Float[Array, "n in"], mask: Float[Array, "in out"] | None = None):
+        """The same of u = log_0(x)."""
         kernel = self.param(
             "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features)
         )

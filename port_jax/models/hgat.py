@@ -16,7 +16,7 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
-from port_jax.layers.tangent import CurvedSpace, from_tangent0, pad_time
+from port_jax.layers.tangent import CurvedSpace, from_tangent0, pad_time, to_tangent0, within_reach
 from port_jax.manifolds import Euclidean
 
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")
@@ -105,11 +105,13 @@ class HGAT(nn.Module):
         """
         self._check(x, graph, node_features)
         manifolds = [self._at(l) for l in range(len(self.features) + 1)]
-        h = self.embedding if x is None else from_tangent0(manifolds[0], x)
+        # from layer to layer in tangent spaces at the origin: log_0 undoes exp_0
+        u = to_tangent0(manifolds[0], self.embedding) if x is None else x
         for i, layer in enumerate(self.layers):
             given = None if masks is None else masks[i]
-            h = layer(manifolds[i], manifolds[i + 1], h, graph, node_features, given, deterministic)
-        return h
+            u = u if x is None and i == 0 else within_reach(manifolds[i], u)
+            u = layer.of_tangents(manifolds[i], u, graph, node_features, given, deterministic)
+        return from_tangent0(manifolds[-1], u)
 
     def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
                  masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip

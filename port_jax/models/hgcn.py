@@ -6,7 +6,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph
-from port_jax.layers.hgcn import HgcnLayer, exp0, reach
+from port_jax.layers.hgcn import HgcnLayer, exp0
 from port_jax.layers.tangent import drop_time
 from port_jax.models.node_model import NodeModel
 
@@ -33,11 +33,7 @@ class HGCN(NodeModel):
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
         manifolds = [self._at(l) for l in range(self.curvatures)]
-        h = drop_time(manifolds[0], x)
-        if not self.layers:
-            return exp0(manifolds[0], h)
-        # The first layer would take exp_0 of the features back to the tangent space at once.
-        far = reach(manifolds[0], h)
+        u = drop_time(manifolds[0], x)
         for i, layer in enumerate(self.layers):
-            h = layer(manifolds[i], manifolds[i + 1], h, graph, deterministic, reach=None if i else far)
-        return h
+            u = layer(manifolds[i], u, graph, deterministic)
+        return exp0(manifolds[-1], u)

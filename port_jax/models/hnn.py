@@ -21,7 +21,7 @@ class HNN(NodeModel):
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
         manifold = self._at(0)
-        h = exp0(manifold, drop_time(manifold, x))
+        u = drop_time(manifold, x)
         for layer in self.layers:
-            h = layer(manifold, manifold, h, graph, deterministic)
-        return h
+            u = layer(manifold, u, graph, deterministic)
+        return exp0(manifold, u)

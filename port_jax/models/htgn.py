@@ -15,7 +15,7 @@ from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, 
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
-from port_jax.layers.tangent import CurvedSpace, HypLinear, from_tangent0, to_tangent0
+from port_jax.layers.tangent import CurvedSpace, HypLinear, from_tangent0, to_tangent0, within_reach
 from port_jax.manifolds import Euclidean, PoincareBall
 
 AGGREGATIONS = ("att", "deg")
@@ -39,7 +39,7 @@ class DegreeConvolution(nn.Module):
         scale = (1 + segment_sum(edges, graph)) ** -0.5
         between = edges * gather_receivers(scale, graph) * gather_senders(scale, graph)
         out = aggregate(between, u[:, None], graph)[:, 0] + scale**2 * u
-        out = to_tangent0(manifold, from_tangent0(manifold, out))
+        out = within_reach(manifold, out)
         return from_tangent0(manifold_out, ACTIVATIONS[self.activation](out))
 
 
