@@ -11,7 +11,7 @@ import torch
 
 from parity_tests.oracle import stereographic as oracle
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere, Stereographic
-from port_jax.pairwise import pairwise_dist
+from port_jax.pairwise import pairwise_dist, pairwise_dist2plane
 
 CASES = [PoincareBall(0.1), PoincareBall(0.7), PoincareBall(10.0), Lorentz(0.4), Lorentz(1.0), Lorentz(3.0)]
 OTHERS = [Stereographic(0.5), Sphere()]
@@ -103,3 +103,47 @@ def test_no_array_over_pairs_and_coordinates():
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"y has shape \(4, 3\).*x has \(5, 2\)"):
         pairwise_dist(PoincareBall(1.0), jnp.zeros((5, 2)), jnp.zeros((4, 3)))
+
+
+def _planes(n, d, seed=3):
+    rng = np.random.default_rng(seed)
+    return _points(PoincareBall(0.7), n, d, seed), jnp.asarray(rng.standard_normal((n, d)))
+
+
+@pytest.mark.parametrize("c", [0.1, 0.7, 10.0])
+@pytest.mark.parametrize("d", [3, 40])
+def test_planes_equal_dist2plane_with_their_derivatives(c, d):
+    ball = PoincareBall(c)
+    x, (p, a) = _points(ball, 17, d), _planes(6, d)
+    p = ball.projx(p * (0.7 / c) ** 0.5).at[2].set(x[5])
+    g = jnp.asarray(np.random.default_rng(2).standard_normal((17, 6)))
+
+    def pulled(f):
+        value, pull = jax.vjp(lambda c, x, p, a: f(PoincareBall(c), x, p, a), jnp.asarray(c), x, p, a)
+        return value, *pull(g)
+
+    def plain(ball, x, p, a):
+        return ball.dist2plane(x[:, None], p, a, signed=True)
+
+    for ours, theirs in zip(jax.jit(lambda: pulled(pairwise_dist2plane))(), pulled(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(jnp.abs(theirs).max()))
+
+
+def test_planes_near_their_points_in_float32():
+    """Points 1e-3 from a plane's own point: values and derivatives as near to float64 as those of geoopt, which sums differences."""
+    x, (p, a) = _points(PoincareBall(0.7), 64, 16), _planes(4, 16)
+    x = x.at[:32].set(p[np.arange(32) % 4] + 1e-3 * x[:32])
+    g = np.random.default_rng(4).standard_normal((64, 4))
+
+    def ours(dtype):
+        cast = [jnp.asarray(v, dtype) for v in (x, p, a)]
+        value, pull = jax.vjp(lambda *v: pairwise_dist2plane(PoincareBall(0.7), *v), *cast)
+        return [np.asarray(v, np.float64) for v in (value, *pull(jnp.asarray(g, dtype)))]
+
+    leaves = [torch.tensor(np.asarray(v, np.float32)).requires_grad_() for v in (x, p, a)]
+    value = geoopt.PoincareBall(0.7).dist2plane(leaves[0][:, None], leaves[1], leaves[2], signed=True)
+    value.backward(torch.tensor(g, dtype=torch.float32))
+    theirs = [value.detach(), *(v.grad for v in leaves)]
+    for truth, mine, original in zip(ours(jnp.float64), ours(jnp.float32), theirs, strict=True):
+        scale = np.abs(truth).max()
+        assert np.abs(mine - truth).max() <= max(np.abs(original.numpy() - truth).max(), 16 * np.finfo(np.float32).eps * scale)

@@ -9,9 +9,8 @@ import optax
 import pytest
 
 from port_jax.manifolds import Lorentz, PoincareBall
-from port_jax.manifolds.row_products import inner_products
 from port_jax.optim import riemannian_adam
-from port_jax.optim.momentum import along_momentum
+from port_jax.optim.momentum import along_gradient, along_momentum
 
 B1 = 0.9
 NAMES = ("square", "point", "momentum")
@@ -158,16 +157,6 @@ def test_a_step_allocates_nothing_of_the_size_of_the_table(rows, general, curvat
     assert tables < (0.5 if rows is PoincareBall else 2.5), tables
 
 
-def test_inner_products_are_those_of_the_rows():
-    rng = np.random.default_rng(0)
-    a, b, c, d = jnp.asarray(rng.standard_normal((4, 3, 5, 7)))
-    for found, (x, y) in zip(inner_products(a, b, c, d), [(a, b), (c, d)], strict=True):
-        np.testing.assert_allclose(found, np.sum(np.asarray(x) * np.asarray(y), -1, keepdims=True), rtol=1e-13)
-    grads = jax.grad(lambda a, c: jnp.sum(inner_products(a, b, c, d)[1] ** 2), argnums=(0, 1))(a, c)
-    np.testing.assert_array_equal(np.asarray(grads[0]), 0)
-    np.testing.assert_allclose(grads[1], 2 * jnp.sum(c * d, -1, keepdims=True) * d, rtol=1e-13)
-
-
 @PAIRS
 def test_second_derivatives_through_steps_in_a_scan(rows, general, curvatures):
     """JAX's rule for a reduce of several operands fails in a scan where one has no tangent; the step must not meet it."""
@@ -185,3 +174,18 @@ def test_second_derivatives_through_steps_in_a_scan(rows, general, curvatures):
         return jnp.vdot(jnp.sin(jnp.arange(12.0)).reshape(4, 3), jax.lax.scan(step, (x, transform.init(x)), None, length=2)[0][0])
 
     assert np.isfinite(jax.jit(lambda x: jax.jvp(jax.grad(after), (x,), (target,))[1])(x)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("c", [0.1, 0.7, 10.0])
+def test_steps_along_the_gradient_are_retractions(c, dtype):
+    """Short and long steps, most of the long ones pulled back to the boundary; c times the momentum-free SGD's rate."""
+    ball = PoincareBall(c)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 6))
+    x *= rng.uniform(0, 0.995, (200, 1)) / np.linalg.norm(x, axis=1, keepdims=True) / c**0.5
+    x, grad = jnp.asarray(x, dtype), jnp.asarray(rng.standard_normal((200, 6)) * 10 ** rng.uniform(-3, 4, (200, 1)), dtype)
+    found, plain = along_gradient(ball, x, grad, 0.3), ball.retr(x, -0.3 * ball.egrad2rgrad(x, grad))
+    # 1 - c|x|² is rounded alike on both sides; |x + u|² cancels to a ninth of its terms at most where it decides
+    np.testing.assert_allclose(found, plain, rtol=0, atol=32 * np.finfo(dtype).eps / c**0.5)
+    assert (jnp.linalg.norm(plain, axis=1) * c**0.5 > 0.99).sum() > 20

@@ -139,12 +139,17 @@ def _piecewise_root(
     return jnp.where(near, _series(coefficients, jnp.where(near, s, 0)), far), r
 
 
-def _slope(s: Number, radius: float, coefficients: Sequence[Fraction], top: Callable[[Number], Number]) -> Number:
-    """The derivative of a ratio: its series where |s| < radius, else top(s)/(2s). The division comes last, as in `_ratio_piecewise`."""
+def _along(ds: Number, s: Number, radius: float, coefficients: Sequence[Fraction], top: Callable[[Number], Number]) -> Number:
+    """ds times the derivative of a ratio: its series where |s| < radius, else top(s)/(2s).
+
+    A division comes last, as in `_ratio_piecewise`, but by r = sqrt|s| twice: 1/s underflows for far points, where cotangents are large.
+    """
     near = jnp.abs(s) < radius
     far = jnp.where(near, -1, s)
+    r = jnp.sqrt(jnp.abs(far))
     derived = [n * c for n, c in enumerate(coefficients)][1:]
-    return jnp.where(near, _series(derived, jnp.where(near, s, 0)), top(far)) / jnp.where(near, 1, 2 * far)
+    slope = jnp.where(near, _series(derived, jnp.where(near, s, 0)), top(far)) / jnp.where(near, 1, 2 * jnp.sign(far) * r)
+    return slope * (ds / r)
 
 
 def tanh(r: Number) -> Number:
@@ -214,7 +219,7 @@ def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple
         square = _sech2(jnp.sqrt(jnp.where(s < 0, -s, 1)))
         return (jnp.where(s < 0, square, 1 + s * ratio * ratio) if spherical else square) - ratio
 
-    return ratio, _slope(s, _RADIUS_TAN, _TAN, top) * ds
+    return ratio, _along(ds, s, _RADIUS_TAN, _TAN, top)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -227,7 +232,7 @@ def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple
     """A' = (1/(1 + s) - A)/(2s)."""
     (s,), (ds,) = primals, tangents
     ratio = _artan_ratio(s, spherical)
-    return ratio, _slope(s, _RADIUS_ARC, _ARTAN, lambda s: 1 / positive_part(1 + s) - ratio) * ds
+    return ratio, _along(ds, s, _RADIUS_ARC, _ARTAN, lambda s: 1 / positive_part(1 + s) - ratio)
 
 
 @jax.custom_jvp
@@ -241,7 +246,7 @@ def _(primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
     """S' = (cos_k - S)/(2s)."""
     (s,), (ds,) = primals, tangents
     ratio, cos = sin_ratio(s), cos_k(s)
-    return ratio, _slope(s, _RADIUS_SIN, _SIN, lambda _: cos - ratio) * ds
+    return ratio, _along(ds, s, _RADIUS_SIN, _SIN, lambda _: cos - ratio)
 
 
 @jax.custom_jvp
@@ -273,7 +278,7 @@ def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple
             return 1 / jnp.sqrt(1 - s) - ratio
         return jnp.where(s <= 1, 1 / jnp.sqrt(positive_part(1 - s)), 0) - ratio
 
-    return ratio, _slope(s, _RADIUS_ARC, _ARSIN, top) * ds
+    return ratio, _along(ds, s, _RADIUS_ARC, _ARSIN, top)
 
 
 def tan_ratio(s: Number, *, spherical: bool = True) -> Number:
