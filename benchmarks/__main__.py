@@ -37,7 +37,7 @@ def main() -> None:
     if wrong := set(arguments.names) - {*ALL, *OTHERS}:
         parser.error(f"no benchmark {', '.join(sorted(wrong))}; there are {', '.join(ALL + OTHERS)}")
     if arguments.readme:
-        report.write_readme(report.load())
+        report.write_readme(report.section(report.load()))
         return
     console, names = Console(width=None if sys.stdout.isatty() else 190), arguments.names or ALL
     load = wait_for_quiet(console, 0.0 if arguments.quick else 90.0)
@@ -52,7 +52,7 @@ def main() -> None:
     if not arguments.quick:
         results = report.merged(found, report.machine(load, arguments.threads))
         report.save(results)
-        report.write_readme(results)
+        report.write_readme(report.section(results))
         console.print(f"written to {report.RESULTS} and README.md, section Speed")
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +99,20 @@ def save(results: Row) -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def write_readme(results: Row) -> None:
-    """Puts the section between its two marks."""
-    text = README.read_text()
-    head, rest = text.split(BEGIN)
-    README.write_text(head + BEGIN + section(results) + END + rest.split(END)[1])
+def write_readme(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Puts the text between its two marks."""
+    head, rest = README.read_text().split(begin)
+    README.write_text(head + begin + text + end + rest.split(end)[1])
+
+
+def between(begin: str = BEGIN, end: str = END) -> str:
+    """What stands there."""
+    return README.read_text().split(begin)[1].split(end)[0]
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *rows))
 
 
 def section(results: Row) -> str:
@@ -112,8 +122,7 @@ def section(results: Row) -> str:
         on = run["machine"]
         versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
         parts.append(f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads each, device {device}; Python {on['python']}, {versions}.")
-        lines = [COLUMNS, ("---",) * len(COLUMNS), *(cells(row) for row in run["rows"])]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        parts.append(markdown(COLUMNS, (cells(row) for row in run["rows"])))
         if on["load"] > 1:
             parts.append(f"The machine was not quiet: load {on['load']:.1f} at the start.")
         alone = [f"- {row['work']}: torch would need {row['torch_needs']}" for row in run["rows"] if "torch_needs" in row]

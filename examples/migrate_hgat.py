@@ -32,6 +32,7 @@ from port_jax.data import DataError, GraphData, load_graph, row_normalized, samp
 from port_jax.graphs import Graph
 from port_jax.losses import binary_cross_entropy, cross_entropy
 from port_jax.manifolds import Lorentz, lorentz_to_poincare
+from port_jax.memory import keep_pages
 from port_jax.metrics import accuracy, roc_auc
 from port_jax.plots import plot_disk
 from reference_torch.graphs.graph import Graph as TorchGraph
@@ -190,6 +191,7 @@ def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None
 
 
 def main() -> None:
+    keep_pages()  # for both sides
     about = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(description=about, epilog="example: python examples/migrate_hgat.py --data ../shared/data/airport.npz")
     parser.add_argument("--data", type=Path, help="an .npz graph; the standard library's classes without")

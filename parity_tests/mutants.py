@@ -42,6 +42,18 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "tangents passed on beyond the farthest point",
+        "port_jax/layers/tangent.py",
+        (("return u if isinstance(manifold, Euclidean) else u * reach(manifold, u)", "return u"),),
+        ("parity_tests/layers/test_tangent.py",),
+    ),
+    Mutation(
+        "derivative of tan's ratio one in a thousand off",
+        "port_jax/manifolds/trig.py",
+        (("_along(ds, s, _RADIUS_TAN, _TAN, top)", "1.001 * _along(ds, s, _RADIUS_TAN, _TAN, top)"),),
+        ("parity_tests/manifolds/test_trig.py",),
+    ),
+    Mutation(
         "a transpose dropped where the matrix is square",
         "weights/rules.py",
         (
@@ -66,7 +78,7 @@ MUTATIONS = (
     Mutation(
         "gyration left out of the transport",
         "port_jax/manifolds/stereographic_math.py",
-        (("return gyration(y, -x, v, k) * (conformal", "return v * (conformal"),),
+        (("return gyration(y, -x, v, k, spherical=spherical) * (conformal", "return v * (conformal"),),
         (ADAM_GENERAL,),
     ),
     Mutation(

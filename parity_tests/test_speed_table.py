@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 
-from benchmarks import report
+from benchmarks import accuracy, report
 from benchmarks.case import Case, Side
 from benchmarks.timing import measure
 from benchmarks.worker import CONTEXT, Worker, WorkerError
@@ -20,8 +20,8 @@ MACHINE = {"device": "cpu", "cpu": "a", "cores": 2, "threads": 2, "python": "3",
 
 
 def test_readme_shows_the_results():
-    text = report.README.read_text()
-    assert text.split(report.BEGIN)[1].split(report.END)[0] == report.section(report.load())
+    assert report.between() == report.section(report.load())
+    assert report.between(*accuracy.MARKS) == accuracy.section(accuracy.load())
 
 
 def test_a_row_as_text():
@@ -30,6 +30,17 @@ def test_a_row_as_text():
     failed = {**ROW, "compiled_error": "Broken: x (a.py:1)"}
     assert report.cells(failed)[3] == "fails"
     assert "- w: `Broken: x (a.py:1)`" in report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [failed]}}})
+
+
+def test_means_agree_within_their_interval():
+    near, far = [0.80, 0.82, 0.81, 0.79, 0.83], [0.90, 0.91, 0.92, 0.91, 0.90]
+    assert accuracy.agree(near, [x + 0.005 for x in near])
+    assert not accuracy.agree(near, far)
+    # t(0.975, 4) s/sqrt(5) with s = 0.0158
+    assert abs(accuracy.interval(near) - 0.0196) < 1e-4
+    row = {"model": "HGCN", "graph": "cora", "task": "nc", "torch_scores": near, "jax_scores": far, "torch_seconds": 9.0,
+           "jax_seconds": 3.0, "agree": False}  # fmt: skip
+    assert accuracy.cells(row) == ["HGCN", "cora", "accuracy", "81.0 ± 2.0", "90.8 ± 1.0", "no", "9", "3"]
 
 
 def test_named_benchmarks_replace_their_own_rows(monkeypatch: pytest.MonkeyPatch):

@@ -41,7 +41,7 @@ def test_is_log_of_exp_with_its_derivatives(kind, value):
 
 
 @pytest.mark.parametrize(("kind", "value"), SPACES)
-def test_float32_is_that_of_float64(kind, value):
+def test_nothing_is_rounded_in_float32(kind, value):
     """Through the point, log_0 of exp_0 loses up to 1/(1 - |x|²) of the digits; without it, none."""
     manifold = kind(value)
     u = tangents(manifold, jnp.float32)
