@@ -69,7 +69,8 @@ class Settings:
 COMMON = {
     "HGCN": Settings(config={"manifold": "PoincareBall", "c": None, "act": "relu", "num_layers": 2, "dim": 16}),
     "HGAT": Settings(config={"features": (16, 16), "heads": 4, "preset": "htgn", "learnable_curvature": True}),
-    "HyboNet": Settings(lr=0.005, weight_decay=1e-3, matrices_only=True, clip=0.5, patience=300, config={"num_layers": 2, "dim": 16, "act": None}),
+    "HyboNet": Settings(lr=0.005, weight_decay=1e-3, matrices_only=True, clip=0.5, patience=300,
+                        config={"num_layers": 2, "dim": 16, "act": None}),
 }
 
 
@@ -181,7 +182,8 @@ def train_jax(model_name: str, given: Problem, settings: Settings, seed: int, st
         return metric(given, part, lambda pairs: score(params, h, jnp.asarray(pairs)), None)
 
     done = fit(step, train_state(params, tx, jax.random.key(seed + 1000)), steps=steps, batch=(x, graph, false), chunk=every, every=every,
-               evaluate=lambda params: {"val": evaluate(params)}, monitor="val", patience=settings.patience // every, progress=False)  # fmt: skip
+               evaluate=lambda params: {"val": evaluate(params)}, monitor="val", patience=settings.patience // every,
+               progress=False)  # fmt: skip
     return evaluate(done.best, "test")
 
 

@@ -1,10 +1,11 @@
 """README's section Speed says what benchmarks/results.json holds, and the machinery that measures does what it says."""
 
+import ctypes
+import resource
 import sys
 import time
 from multiprocessing.connection import Connection
 
-import numpy as np
 import pytest
 
 from benchmarks import accuracy, report
@@ -51,6 +52,10 @@ def test_named_benchmarks_replace_their_own_rows(monkeypatch: pytest.MonkeyPatch
     assert "gpu" in runs
 
 
+SIZE = 1 << 26
+"""Bytes, more than glibc keeps by default."""
+
+
 def sleeper(seconds: float):
     held = bytearray(1 << 26)
     return lambda: (time.sleep(seconds), held.__setitem__(0, 1))
@@ -69,22 +74,17 @@ def test_sides_are_measured_in_processes_of_their_own():
     assert 60 <= row["jax_peak_mib"] < 300
 
 
-def toucher():
-    return lambda: np.ones(1 << 27, np.uint8).sum()
-
-
-def page_faults(count: int) -> int:
-    import resource
-
-    step, before = toucher(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(count):
-        step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
 def fault_counter(connection: Connection, kept: bool):
+    """The page faults of four turns of malloc, memset, free; numpy would ask for huge pages."""
     assert not kept or keep_pages()
-    connection.send(page_faults(4))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        held = ctypes.c_void_p(libc.malloc(SIZE))
+        ctypes.memset(held, 1, SIZE)
+        libc.free(held)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
@@ -97,6 +97,8 @@ def test_kept_pages_come_from_the_kernel_once():
         assert ours.poll(60)
         found.append(ours.recv())
         process.join()
+    if found[0] < 2 * SIZE // resource.getpagesize():
+        pytest.skip("this kernel makes huge pages of everything")
     assert found[1] < 0.4 * found[0]
 
 

@@ -95,7 +95,6 @@ def test_an_encoder_runs_on_a_graph(tmp_path, manifold):
     np.testing.assert_allclose(tangent.points, want, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no folder ../shared with the authors' checkpoints")
 def test_features_of_nodes_and_edges(tmp_path):
     """Edge features hold in both directions; without them in the file the model is refused."""
     settings = {"in_features": 4, "features": [3], "heads": 1, "curvature": 0.7, "preset": "markov_blanket", "node_features": 2,
@@ -121,6 +120,7 @@ def test_features_of_nodes_and_edges(tmp_path):
             weights.embeddings(ckpt, graph=tmp_path / "h.npz")
 
 
+@pytest.mark.skipif(not SHARED.exists(), reason="no folder ../shared with the authors' checkpoints")
 @pytest.mark.parametrize("folder", ["airport_nc_poincare", "hybonet_disease_lp_att"])
 def test_the_authors_embeddings(monkeypatch, capsys, tmp_path, folder):
     here = SHARED / folder
