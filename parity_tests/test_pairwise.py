@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from parity_tests.oracle import stereographic as oracle
+from port_jax import pairwise
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere, Stereographic
 from port_jax.pairwise import pairwise_dist, pairwise_dist2plane
 
@@ -147,3 +148,19 @@ def test_planes_near_their_points_in_float32():
     for truth, mine, original in zip(ours(jnp.float64), ours(jnp.float32), theirs, strict=True):
         scale = np.abs(truth).max()
         assert np.abs(mine - truth).max() <= max(np.abs(original.numpy() - truth).max(), 16 * np.finfo(np.float32).eps * scale)
+
+
+@pytest.mark.parametrize("manifold", [PoincareBall(0.7), Lorentz(1.0)], ids=str)
+def test_blocks_and_strips_join_without_a_seam(monkeypatch, manifold):
+    x, y = _points(manifold, 23, 4), _points(manifold, 17, 4, 1)
+    g = jnp.asarray(np.random.default_rng(2).standard_normal((23, 17)))
+
+    def pulled():
+        value, pull = jax.vjp(lambda x, y: pairwise_dist(manifold, x, y), x, y)
+        return value, *pull(g)
+
+    whole = pulled()
+    monkeypatch.setattr(pairwise, "PAIRS", 30)
+    monkeypatch.setattr(pairwise, "WIDEST", 5)
+    for ours, theirs in zip(pulled(), whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

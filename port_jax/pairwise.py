@@ -18,8 +18,10 @@ Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]
 Matrix = Float[Array, "n m"]
 
-BLOCK = 128
-"""Points of x at a time."""
+PAIRS = 2**19
+"""Pairs at a time: what they need stays in the cache."""
+WIDEST = 2**14
+"""Points of y in one loop over blocks: XLA on CPU sums longer rows in another way, which makes derivatives three times slower."""
 UNROLLED = 32
 """Up to so many coordinates, one sweep over the pairs of a block takes them all, with no array over pairs and coordinates."""
 
@@ -30,7 +32,7 @@ def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Mat
     On the ball d = 2 arsinh(sqrt(c w²/((1 - c|x|²)(1 - c|y|²))))/sqrt(c) with w² = sum_k (x_ik - y_jk)², on the hyperboloid
     d = 2 sqrt(k) arsinh(sqrt(w²/(4k))) with Minkowski's w². The squares of differences are added up pair by pair: the Gram form
     |x|² + |y|² - 2<x, y> is one matrix product, but of a short w² it leaves only rounding. Other manifolds go through
-    `manifold.dist`. All work `BLOCK` points of x at a time, and compute anew for derivatives instead of keeping anything: beside
+    `manifold.dist`. All work `PAIRS` pairs at a time, and compute anew for derivatives instead of keeping anything: beside
     the matrix itself and its cotangent there is memory of a block.
 
     Errors: ValueError for points that are not matrices of one width, or that the manifold refuses.
@@ -44,8 +46,13 @@ def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Mat
         return jnp.zeros((0, len(y)), jnp.result_type(x, y))
     dtype = jnp.result_type(x, y)
     x, y = x.astype(dtype), y.astype(dtype)
-    # The last block is filled up with its last point.
-    blocks = -(-len(x) // BLOCK) if len(x) > BLOCK else 1
+    parts = jnp.array_split(y, -(-len(y) // WIDEST)) if len(y) > WIDEST else [y]
+    return jnp.concatenate([_strip(manifold, x, part) for part in parts], 1) if len(parts) > 1 else _strip(manifold, x, y)
+
+
+def _strip(manifold: Manifold, x: Points, y: Others) -> Matrix:
+    """Block after block of x; the last one is filled up with its last point."""
+    blocks = min(len(x), max(1, -(-len(x) * len(y) // PAIRS)))
     size = -(-len(x) // blocks)
     filled = jnp.pad(x, ((0, blocks * size - len(x)), (0, 0)), mode="edge").reshape(blocks, size, x.shape[1])
     distances = jax.lax.map(jax.checkpoint(jax.vmap(_row(manifold, y))), filled)
@@ -55,22 +62,32 @@ def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Mat
 def _row(manifold: Manifold, y: Others) -> Callable[[Float[Array, " d"]], Float[Array, " m"]]:
     """The distances of one point to all of y."""
     if isinstance(manifold, PoincareBall):
-        k = jnp.asarray(manifold.k, y.dtype)
+        k, squares = jnp.asarray(manifold.k, y.dtype), _squares(y, 1)
         b = conformal(y, k)[:, 0]
-        return lambda x: _arc(_squares(x, y, 1), conformal(x, k)[0], b, k)
+        return lambda x: _arc(squares(x), conformal(x, k)[0], b, k)
     if isinstance(manifold, Lorentz):
-        k, two = jnp.asarray(manifold.k, y.dtype), jnp.full((), 2, y.dtype)
-        return lambda x: _arc(jnp.maximum(_squares(x, y, -1), 0), two, two, -1 / k)
+        k, two, squares = jnp.asarray(manifold.k, y.dtype), jnp.full((), 2, y.dtype), _squares(y, -1)
+        return lambda x: _arc(jnp.maximum(squares(x), 0), two, two, -1 / k)
     return lambda x: manifold.dist(x, y)
 
 
-def _squares(x: Float[Array, " d"], y: Others, first: int) -> Float[Array, " m"]:
-    """The squares of x - y_j over the coordinates, added up; that of the first one with the sign of `first`."""
-    if len(x) > UNROLLED:
-        w = x - y
-        return jnp.sum(w[:, 1:] * w[:, 1:], -1) + first * w[:, 0] * w[:, 0]
-    w = [x[k] - y[:, k] for k in range(len(x))]
-    return reduce(jnp.add, [w[0] * w[0] * first, *(v * v for v in w[1:])])
+def _squares(y: Others, first: int) -> Callable[[Float[Array, " d"]], Float[Array, " m"]]:
+    """For a point x the squares of x - y_j over the coordinates, added up; that of the first one with the sign of `first`."""
+    if y.shape[1] > UNROLLED:
+
+        def wide(x: Float[Array, " d"]) -> Float[Array, " m"]:
+            w = x - y
+            return jnp.sum(w[:, 1:] * w[:, 1:], -1) + first * w[:, 0] * w[:, 0]
+
+        return wide
+    # each coordinate in an array of its own: from rows, a sweep would read a cache line for each number
+    columns = [y[:, k] for k in range(y.shape[1])]
+
+    def narrow(x: Float[Array, " d"]) -> Float[Array, " m"]:
+        w = [x[k] - column for k, column in enumerate(columns)]
+        return reduce(jnp.add, [w[0] * w[0] * first, *(v * v for v in w[1:])])
+
+    return narrow
 
 
 def _arc(w2: Float[Array, " m"], a: Array, b: Array, k: Array) -> Float[Array, " m"]:
