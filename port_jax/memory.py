@@ -13,9 +13,9 @@ def keep_pages() -> bool:
     """Lets glibc keep freed memory for the next step; True where it could be told so, which is on Linux with glibc.
 
     By default large arrays get fresh pages from the kernel, which fills them with zeros one by one, and go back to it when they are
-    freed: at every step of a training run anew, on torch's side as on JAX's. In a step that is mostly reading and writing this is a
-    third to two thirds of the time (README, "Speed", has both). It holds for the whole process, for threads that start after the
-    call: make it before the first array. The process keeps its peak of memory until it ends. `fit` makes the call itself.
+    freed: at every step of a training run anew, on torch's side as on JAX's. README's table of speeds has
+    torch's steps both ways. It holds for the whole process, for threads that start after the call: make it before the first array.
+    All threads then share one arena, and the process keeps its peak of memory until it ends. `fit` makes the call itself.
     """
     if not sys.platform.startswith("linux"):
         return False

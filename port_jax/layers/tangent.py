@@ -41,6 +41,7 @@ def reach(manifold: Space, u: Float[Array, "*batch d"], longest: float | None = 
     """The r <= 1 with log_0(exp_0(u)) = r u: exp_0(u) stays below a farthest distance. Without the point between, nothing is rounded.
 
     On the ball that is where points are projected to, on the hyperboloid `longest` in units of sqrt(k), by default where numbers end.
+    As in exp_0 itself, a u whose square overflows (1.8e19 in float32) comes out as 0.
     """
     square = (u * u).sum(-1, keepdims=True)
     if isinstance(manifold, Euclidean):
