@@ -17,6 +17,8 @@ import jax
 import pytest
 import torch
 
+from parity_tests import draws
+
 jax.config.update("jax_enable_x64", True)
 torch.set_num_threads(1)
 
@@ -93,3 +95,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.endswith(LEFT_TO_TEST_SLOW):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def draws_of_its_own(request: pytest.FixtureRequest) -> None:
+    """What a test draws depends on its name: the same in any order of tests, in a file alone, on any number of workers."""
+    draws.restart(f"{request.node.path.name}::{request.node.nodeid.partition('::')[2]}")

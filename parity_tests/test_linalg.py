@@ -8,10 +8,11 @@ import pytest
 import torch
 from jax.test_util import check_grads
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax import linalg
 
-RNG = np.random.default_rng(61)
+RNG = draws.stream(61)
 
 
 def symmetric(g: np.ndarray) -> np.ndarray:

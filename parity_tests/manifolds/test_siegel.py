@@ -9,6 +9,7 @@ import torch
 from geoopt.manifolds.siegel import csym_math
 from geoopt.manifolds.siegel.vvd_metrics import SiegelMetricType as TheirMetric
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax import linalg
 from port_jax.linalg import sym
@@ -17,7 +18,7 @@ from port_jax.manifolds.bounded_domain import BoundedDomain
 from port_jax.manifolds.siegel import SiegelMetricType
 from port_jax.manifolds.upper_half import UpperHalf
 
-RNG = np.random.default_rng(17)
+RNG = draws.stream(17)
 PAIRS = {"upper_half": (geoopt.UpperHalf, UpperHalf), "bounded_domain": (geoopt.BoundedDomain, BoundedDomain)}
 N = 3
 
@@ -186,7 +187,7 @@ def test_projections_random_and_origin():
         mine, a = my_class(), points(kind)
         np.testing.assert_allclose(mine.proju(a["x"], mine.proju(a["x"], a["w"])), mine.proju(a["x"], a["w"]))
         for dtype in (jnp.complex64, jnp.complex128):
-            z = mine.random(jax.random.key(2), 5, N, N, dtype=dtype)
+            z = mine.random(draws.key(2), 5, N, N, dtype=dtype)
             assert z.dtype == dtype
             assert mine.check_point_on_manifold(z)
             far = mine.projx(jnp.asarray(a["w"], dtype))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from jax.test_util import check_grads
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.linalg import sym
 from port_jax.manifolds.symmetric_positive_definite import SPDMetric, SymmetricPositiveDefinite
 
-RNG = np.random.default_rng(11)
+RNG = draws.stream(11)
 MINE = SymmetricPositiveDefinite()
 
 
@@ -84,7 +85,7 @@ def test_laws():
     congruent = [w @ m @ np.swapaxes(w, -1, -2) for m in (x, y)]
     np.testing.assert_allclose(MINE.dist(*congruent), MINE.dist(x, y), rtol=1e-7)
     assert MINE.check_point_on_manifold(end)
-    assert MINE.check_point_on_manifold(MINE.random(jax.random.key(0), 6, 3, 3))
+    assert MINE.check_point_on_manifold(MINE.random(draws.key(0), 6, 3, 3))
     np.testing.assert_array_equal(MINE.origin(2, 3, 3)[1], np.eye(3))
 
 
