@@ -60,7 +60,7 @@ def generator(n: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed(n))
 
 
-def given(n: int, **strategies: Any) -> Callable:
+def given(n: int, /, **strategies: Any) -> Callable:
     """`hypothesis.given`, seeded."""
     import hypothesis
     from hypothesis.internal.conjecture import providers

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.distributions import WrappedNormal
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
 from port_jax.manifolds.models import ball_to_hyperboloid
@@ -41,7 +42,7 @@ def test_flat_limit_is_the_normal():
 
 
 def test_models_agree_and_samples_have_the_density():
-    key = jax.random.key(0)
+    key = draws.key(0)
     for c in (0.5, 2.0):
         ball, lorentz = PoincareBall(c), Lorentz(1 / c)
         there = lambda p: ball_to_hyperboloid(p, c)  # noqa: B023, E731
@@ -77,7 +78,7 @@ def test_gradients():
     ends = [WrappedNormal(PoincareBall(0.7 + s), MEAN, SCALE).log_prob(far) for s in (h, -h)]
     np.testing.assert_allclose(gradients(far, MEAN, SCALE, 0.7)[3], (ends[0] - ends[1]) / (2 * h), rtol=1e-6)
     low = WrappedNormal(PoincareBall(0.7), MEAN.astype(jnp.float32), 0.5)
-    assert low.sample(jax.random.key(0), 3).dtype == jnp.float32
+    assert low.sample(draws.key(0), 3).dtype == jnp.float32
     assert low.log_prob(low.mean).dtype == jnp.float32
     # sinh overflows float32 at 89; its logarithm does not.
     assert np.isfinite(
@@ -86,7 +87,7 @@ def test_gradients():
         )
     )
     sphere = WrappedNormal(SphereProjection(1.0), MEAN, 0.3)
-    assert np.isfinite(sphere.log_prob(sphere.sample(jax.random.key(1), 10))).all()
+    assert np.isfinite(sphere.log_prob(sphere.sample(draws.key(1), 10))).all()
 
 
 def test_bad_input():

@@ -8,6 +8,8 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 
+from parity_tests import draws
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -15,7 +17,7 @@ def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path):
     """On the hyperboloid and a small tree; `make demo` runs the ball on the graph that ships."""
     tree = nx.convert_node_labels_to_integers(nx.balanced_tree(3, 3))
     edges = np.array(tree.edges, np.int32).T
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     labels = (np.arange(tree.number_of_nodes()) % 3).astype(np.int32)
     features = (np.eye(3, dtype=np.float32)[labels] + rng.random((len(labels), 3), np.float32)).astype(np.float32)
     np.savez(tmp_path / "tree.npz", edges=edges, features=features, labels=labels)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.frechet import frechet_mean, frechet_variance
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, SymmetricPositiveDefinite
 from port_jax.manifolds.models import ball_to_hyperboloid, hyperboloid_to_ball
 
-RNG = np.random.default_rng(53)
+RNG = draws.stream(53)
 POINTS = jnp.asarray(0.35 * RNG.standard_normal((6, 3)))
 WEIGHTS = jnp.asarray(RNG.uniform(0.2, 2, 6))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from parity_tests import draws
 from port_jax.geometry import (
     christoffel,
     geodesic,
@@ -27,7 +28,7 @@ from port_jax.manifolds import (
 )
 from port_jax.manifolds.models import half_space_metric, klein_metric
 
-RNG = np.random.default_rng(41)
+RNG = draws.stream(41)
 X, U, V = jnp.asarray(0.3 * RNG.standard_normal((3, 3))) + jnp.array([0.0, 0.0, 0.2])
 D = 3
 

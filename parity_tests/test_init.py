@@ -1,9 +1,9 @@
 """Initialisation: points of the manifold, with the named law in the tangent space at the origin."""
 
-import jax
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.init import he_normal, normal, xavier_uniform
 from port_jax.layers.tangent import to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
@@ -23,7 +23,7 @@ LAWS = {
 @pytest.mark.parametrize("manifold", MANIFOLDS, ids=lambda m: type(m).__name__)
 def test_points_of_the_manifold_with_the_law_in_the_tangent_space(manifold, law: str):
     make, deviation = LAWS[law]
-    x = make(manifold)(jax.random.key(3), (ROWS, WIDTH.get(type(manifold).__name__, D)), np.float32)
+    x = make(manifold)(draws.key(3), (ROWS, WIDTH.get(type(manifold).__name__, D)), np.float32)
     assert x.dtype == np.float32
     manifold.assert_check_point_on_manifold(x)
     u = np.asarray(to_tangent0(manifold, x), np.float64)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from parity_tests import draws
 from port_jax import metrics
 
 
 @pytest.mark.parametrize("levels", [3, 1000])
 def test_roc_auc_and_average_precision(levels: int):
-    rng = np.random.default_rng(levels)
+    rng = draws.rng(levels)
     for size in (7, 500):
         labels = rng.permutation(np.arange(size) % 3 == 0)
         scores = rng.integers(0, levels, size) + labels * 0.3 * levels // 1
@@ -19,7 +20,7 @@ def test_roc_auc_and_average_precision(levels: int):
 
 
 def test_f1_and_accuracy():
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     labels, predictions = rng.integers(0, 5, (2, 200))
     labels[labels == 3] = 2  # class 3 is predicted and never true
     assert metrics.accuracy(labels, predictions) == sk.accuracy_score(labels, predictions)
@@ -32,7 +33,7 @@ def test_f1_and_accuracy():
 
 def test_reconstruction_of_edges_by_distance():
     """Ranks counted one by one, precision by scikit-learn."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     points = rng.standard_normal((12, 2)).round(0)  # with ties
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     senders, receivers = rng.integers(0, 10, (2, 25))

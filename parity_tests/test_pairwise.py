@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.oracle import stereographic as oracle
 from port_jax import pairwise
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere, Stereographic
@@ -19,7 +20,7 @@ OTHERS = [Stereographic(0.5), Sphere()]
 
 
 def _points(manifold, n, d, seed=0, scale=1.0):
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     if isinstance(manifold, Sphere):
         return manifold.projx(jnp.asarray(rng.standard_normal((n, d))))
     u = rng.standard_normal((n, d)) * scale / d**0.5
@@ -37,7 +38,7 @@ def _plain(manifold, x, y):
 def test_equals_dist_with_its_derivatives(manifold, d):
     x, y = _points(manifold, 17, d), _points(manifold, 9, d, 1)
     y = y.at[2].set(x[5])
-    g = jnp.asarray(np.random.default_rng(2).standard_normal((17, 9)))
+    g = jnp.asarray(draws.rng(2).standard_normal((17, 9)))
 
     def pulled(f):
         # on the hyperboloid only directions along it count
@@ -52,7 +53,7 @@ def test_equals_dist_with_its_derivatives(manifold, d):
 @pytest.mark.parametrize(("make", "value"), [(PoincareBall, 0.7), (Lorentz, 1.7)], ids=["c", "k"])
 def test_derivative_by_the_curvature(make, value):
     x, y = _points(make(value), 7, 4), _points(make(value), 6, 4, 1)
-    g = jnp.asarray(np.random.default_rng(2).standard_normal((7, 6)))
+    g = jnp.asarray(draws.rng(2).standard_normal((7, 6)))
 
     def total(f, c):
         M = make(c)
@@ -76,7 +77,7 @@ def test_second_derivatives():
 @pytest.mark.parametrize("distance", [1e-1, 1e-3, 1e-5])
 def test_near_points_against_fifty_digits(distance):
     """float32: within a few ulp of the truth of its arguments, where a Gram form and geoopt are off by orders."""
-    c, rng = 0.7, np.random.default_rng(3)
+    c, rng = 0.7, draws.rng(3)
     x = np.asarray(_points(PoincareBall(c), 40, 16), np.float32)
     y = (x + distance * rng.standard_normal(x.shape)).astype(np.float32)
     found = np.diag(pairwise_dist(PoincareBall(c), jnp.asarray(x), jnp.asarray(y))).astype(float)
@@ -107,7 +108,7 @@ def test_shapes_are_checked():
 
 
 def _planes(n, d, seed=3):
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     return _points(PoincareBall(0.7), n, d, seed), jnp.asarray(rng.standard_normal((n, d)))
 
 
@@ -117,7 +118,7 @@ def test_planes_equal_dist2plane_with_their_derivatives(c, d):
     ball = PoincareBall(c)
     x, (p, a) = _points(ball, 17, d), _planes(6, d)
     p = ball.projx(p * (0.7 / c) ** 0.5).at[2].set(x[5])
-    g = jnp.asarray(np.random.default_rng(2).standard_normal((17, 6)))
+    g = jnp.asarray(draws.rng(2).standard_normal((17, 6)))
 
     def pulled(f):
         value, pull = jax.vjp(lambda c, x, p, a: f(PoincareBall(c), x, p, a), jnp.asarray(c), x, p, a)
@@ -134,7 +135,7 @@ def test_planes_near_their_points_in_float32():
     """Points 1e-3 from a plane's own point: values and derivatives as near to float64 as those of geoopt, which sums differences."""
     x, (p, a) = _points(PoincareBall(0.7), 64, 16), _planes(4, 16)
     x = x.at[:32].set(p[np.arange(32) % 4] + 1e-3 * x[:32])
-    g = np.random.default_rng(4).standard_normal((64, 4))
+    g = draws.rng(4).standard_normal((64, 4))
 
     def ours(dtype):
         cast = [jnp.asarray(v, dtype) for v in (x, p, a)]
@@ -153,7 +154,7 @@ def test_planes_near_their_points_in_float32():
 @pytest.mark.parametrize("manifold", [PoincareBall(0.7), Lorentz(1.0)], ids=str)
 def test_blocks_and_strips_join_without_a_seam(monkeypatch, manifold):
     x, y = _points(manifold, 23, 4), _points(manifold, 17, 4, 1)
-    g = jnp.asarray(np.random.default_rng(2).standard_normal((23, 17)))
+    g = jnp.asarray(draws.rng(2).standard_normal((23, 17)))
 
     def pulled():
         value, pull = jax.vjp(lambda x, y: pairwise_dist(manifold, x, y), x, y)

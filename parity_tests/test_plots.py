@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
+from parity_tests import draws
 from port_jax.manifolds import PoincareBall
 from port_jax.plots import geodesic_arcs, plot_disk, plot_geodesics, plot_parallel_transport
 
-RNG = np.random.default_rng(59)
+RNG = draws.stream(59)
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,13 @@ import networkx
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.data import ranking_batch, transitive_closure
 
 
 def test_closure_of_a_dag_equals_networkx():
     """Several ways from one node to another, repeated edges, nodes without any."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     edges = np.sort(rng.integers(0, 40, (2, 90)), 0)
     edges = rng.permutation(40)[edges[:, edges[0] != edges[1]]]
     edges = np.concatenate([edges, edges[:, :3]], 1)
@@ -22,7 +23,7 @@ def test_closure_of_a_dag_equals_networkx():
 
 
 def test_closure_of_a_tree_counts_depths():
-    parents = np.random.default_rng(1).integers(0, np.arange(1, 3000))
+    parents = draws.rng(1).integers(0, np.arange(1, 3000))
     depth = np.zeros(3000, int)
     for child, parent in enumerate(parents, 1):
         depth[child] = depth[parent] + 1
@@ -50,8 +51,8 @@ def test_what_is_no_hierarchy(edges, message):
 
 
 def test_batches_have_the_pairs_in_front_and_uniform_negatives():
-    pairs = jnp.asarray(np.random.default_rng(2).integers(0, 8, (2000, 2)))
-    found = np.asarray(jax.jit(ranking_batch, static_argnums=(2, 3))(jax.random.key(0), pairs, 8, 10))
+    pairs = jnp.asarray(draws.rng(2).integers(0, 8, (2000, 2)))
+    found = np.asarray(jax.jit(ranking_batch, static_argnums=(2, 3))(draws.key(0), pairs, 8, 10))
     assert found.shape == (2000, 12)
     np.testing.assert_array_equal(found[:, :2], pairs)
     counts = np.bincount(found[:, 2:].ravel(), minlength=8)

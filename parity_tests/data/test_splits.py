@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.data import load_graph, sample_negatives, split_edges, split_nodes
 
 
@@ -12,7 +13,7 @@ def keys(pairs: np.ndarray) -> set[tuple[int, int]]:
 
 def test_edges_are_shared_out_and_false_pairs_are_no_edges():
     data = load_graph()
-    split = split_edges(data.edges, data.num_nodes, seed=3)
+    split = split_edges(data.edges, data.num_nodes, seed=draws.seed(3))
     parts = [keys(split.train), keys(split.val), keys(split.test)]
     assert parts[0] | parts[1] | parts[2] == keys(data.edges.T)
     assert sum(map(len, parts)) == sum(map(len, (split.train, split.val, split.test))) == data.edges.shape[1]
@@ -23,7 +24,7 @@ def test_edges_are_shared_out_and_false_pairs_are_no_edges():
     assert (false[:, 0] != false[:, 1]).all()
     given = set(map(tuple, data.edges.T.tolist()))
     assert all(tuple(pair) in given for pair in split.train.tolist())  # in the direction they came in
-    again, other = (split_edges(data.edges, data.num_nodes, seed=s) for s in (3, 4))
+    again, other = (split_edges(data.edges, data.num_nodes, seed=draws.seed(s)) for s in (3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(split, again))
     assert not np.array_equal(split.val, other.val)
 
@@ -37,7 +38,7 @@ def test_both_directions_of_an_edge_stay_in_one_part():
 def test_negatives_are_uniform_over_the_pairs_without_an_edge():
     """chi^2 over the 9 free pairs of 6 nodes: 9,000 draws, 8 degrees of freedom, p = 1e-4 at 31.8."""
     edges = np.array([[0, 1, 2, 3, 4, 0, 2], [1, 2, 3, 4, 5, 5, 2]])
-    drawn = np.concatenate([sample_negatives(edges, 6, 3, seed=s) for s in range(3000)])
+    drawn = np.concatenate([sample_negatives(edges, 6, 3, seed=draws.seed(s)) for s in range(3000)])
     pairs, counts = np.unique(np.sort(drawn, 1), axis=0, return_counts=True)
     assert len(pairs) == 9
     assert np.sum((counts - 1000) ** 2 / 1000) < 31.8
@@ -47,10 +48,10 @@ def test_negatives_are_uniform_over_the_pairs_without_an_edge():
 
 
 def test_nodes_are_shared_out_class_by_class():
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 40, 20]))
-    split = split_nodes(labels, seed=1)
+    labels = draws.rng(0).permutation(np.repeat([0, 1, 2], [100, 40, 20]))
+    split = split_nodes(labels, seed=draws.seed(1))
     assert np.array_equal(np.sort(np.concatenate(split)), np.arange(160))
     assert [np.bincount(labels[part]).tolist() for part in split] == [[70, 28, 14], [15, 6, 3], [15, 6, 3]]
-    assert all(np.array_equal(a, b) for a, b in zip(split, split_nodes(labels, seed=1)))
+    assert all(np.array_equal(a, b) for a, b in zip(split, split_nodes(labels, seed=draws.seed(1))))
     with pytest.raises(ValueError, match="below 1"):
         split_nodes(labels, val_prop=0.5, test_prop=0.5)

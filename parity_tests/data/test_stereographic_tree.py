@@ -1,22 +1,21 @@
 """StereographicTreeDataset: geoopt's shapes and labels, and the distances that the tree is grown with."""
 
 import geoopt
-import jax
 import numpy as np
 import pytest
-import torch
 from geoopt.datasets.stereographic import StereographicTreeDataset as Theirs
 
+from parity_tests import draws
 from port_jax.data.stereographic_tree import StereographicTreeDataset
 from port_jax.manifolds import PoincareBall
 
 
 @pytest.mark.parametrize(("dim", "children", "siblings"), [(2, 2, 3), (3, 3, 1)])
 def test_tree(dim, children, siblings):
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     theirs = Theirs(geoopt.PoincareBall(), dim, 3, children, 0.6, 0.1, siblings)
     ball = PoincareBall(1.0)
-    mine = StereographicTreeDataset(jax.random.key(0), ball, dim, 3, children, 0.6, 0.1, siblings)
+    mine = StereographicTreeDataset(draws.key(0), ball, dim, 3, children, 0.6, 0.1, siblings)
     assert len(mine) == len(theirs)
     assert mine.num_classes == theirs.num_classes
     for name in ("origin_data", "data", "origin_labels", "labels"):
@@ -37,4 +36,4 @@ def test_tree(dim, children, siblings):
 
 def test_bad_input():
     with pytest.raises(ValueError, match="depth is 0; it has to be 1 or more"):
-        StereographicTreeDataset(jax.random.key(0), PoincareBall(1.0), 2, 0)
+        StereographicTreeDataset(draws.key(0), PoincareBall(1.0), 2, 0)

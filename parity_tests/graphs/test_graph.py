@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from parity_tests import draws
 from parity_tests.graphs import witness
 from port_jax.graphs import Graph, GraphError, segment_sum
 
@@ -20,7 +21,7 @@ def dense(g: Graph) -> np.ndarray:
 
 def test_edges_are_sorted_by_receiver_and_keep_the_order_of_the_user():
     senders, receivers = witness.edges()
-    weights = np.random.default_rng(0).random(len(senders))
+    weights = draws.rng(0).random(len(senders))
     g = Graph.from_edges(
         senders, receivers, num_nodes=witness.NODES, weights=weights, edge_features=weights[:, None] * 2
     )
@@ -39,8 +40,8 @@ def test_edges_are_sorted_by_receiver_and_keep_the_order_of_the_user():
 
 def test_any_order_of_the_edges_gives_the_same_sums():
     senders, receivers = witness.edges()
-    values = np.random.default_rng(0).standard_normal((len(senders), 2))
-    shuffle = np.random.default_rng(1).permutation(len(senders))
+    values = draws.rng(0).standard_normal((len(senders), 2))
+    shuffle = draws.rng(1).permutation(len(senders))
     sums = []
     for at in (np.arange(len(senders)), shuffle):
         g = Graph.from_edges(senders[at], receivers[at], num_nodes=witness.NODES)
@@ -49,7 +50,7 @@ def test_any_order_of_the_edges_gives_the_same_sums():
 
 
 def test_constructors_agree():
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     a = sp.random_array((9, 9), density=0.3, rng=rng).tocoo()
     rows, columns = a.coords
     expected = a.toarray()
@@ -61,7 +62,7 @@ def test_constructors_agree():
     g = Graph.from_scipy(a)
     assert np.allclose(segment_sum(g.weights * x[g.senders], g), a @ x, rtol=1e-14)  # row receives from column
 
-    directed = nx.gnp_random_graph(9, 0.3, seed=1, directed=True)
+    directed = nx.gnp_random_graph(9, 0.3, seed=draws.seed(1), directed=True)
     nx.set_edge_attributes(directed, {e: i + 1.0 for i, e in enumerate(directed.edges)}, "w")
     from_nx = nx.to_numpy_array(directed, weight="w").T
     assert np.array_equal(dense(Graph.from_networkx(directed, weight="w")), from_nx)

@@ -4,6 +4,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.graphs import Graph, markov_blanket
 
 
@@ -17,7 +18,7 @@ def blanket(graph: nx.DiGraph, node: int, siblings: bool) -> set[int]:
 
 @pytest.mark.parametrize("siblings", [False, True])
 def test_of_a_directed_graph(siblings: bool):
-    graph = nx.gnp_random_graph(40, 0.06, seed=4, directed=True)
+    graph = nx.gnp_random_graph(40, 0.06, seed=draws.seed(4), directed=True)
     graph.add_edge(3, 3)
     g = Graph.from_networkx(graph)
     repeated = Graph.from_edges(np.tile(g.senders, 2), np.tile(g.receivers, 2), num_nodes=40)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.graphs import witness
 from parity_tests.graphs.witness import LAYOUTS, graph
 from port_jax.graphs import (
@@ -50,7 +51,7 @@ def _finite(x: torch.Tensor) -> torch.Tensor:
 
 
 def _arguments(shapes, g: Graph, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     sizes = {"E": g.num_edges, "N": g.num_nodes}
     return [rng.standard_normal([sizes.get(n, n) for n in shape]) for shape in shapes]
 
@@ -66,7 +67,7 @@ def _port(f, args, g: Graph):
         return value, pullback(cotangent)[0], jax.jvp(jax.grad(scalar), (args,), (direction,))[1]
 
     shape = jax.eval_shape(lambda a: f(*a, g), args).shape
-    rng = np.random.default_rng(9)
+    rng = draws.rng(9)
     cotangent = jnp.asarray(rng.standard_normal(shape), args[0].dtype)
     direction = [jnp.asarray(rng.standard_normal(x.shape), x.dtype) for x in args]
     return jax.jit(run)(args, cotangent, direction), cotangent, direction

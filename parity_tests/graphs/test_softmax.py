@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.graphs import witness
 from parity_tests.graphs.witness import LAYOUTS, graph
 from port_jax.graphs import Graph, GraphError, segment_softmax
@@ -17,7 +18,7 @@ H = 3
 @pytest.mark.parametrize("form", ["plain", "one_head", "with_loops", "loops_replaced"])
 def test_value_cotangent_and_hessian_equal_torch(form: str, layout: str):
     g = graph(layout)
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     heads = () if form == "one_head" else (H,)
     logits = 3 * rng.standard_normal((g.num_edges, *heads))
     alone = 3 * rng.standard_normal((g.num_nodes, *heads)) if form in ("with_loops", "loops_replaced") else None
@@ -56,7 +57,7 @@ def test_value_cotangent_and_hessian_equal_torch(form: str, layout: str):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_weights_sum_to_one_however_large_the_logits(dtype):
     g = graph("fine")
-    logits = jnp.asarray(np.random.default_rng(1).standard_normal((g.num_edges, H)) * 1e4, dtype)
+    logits = jnp.asarray(draws.rng(1).standard_normal((g.num_edges, H)) * 1e4, dtype)
     alpha = segment_softmax(logits, g)
     assert alpha.dtype == dtype
     sums = np.zeros((g.num_nodes, H))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from geoopt.layers.stereographic import Distance2StereographicHyperplanes
 
+from parity_tests import draws
 from port_jax.layers.decoders import Hyperplanes, fermi_dirac, info_nce
 from port_jax.manifolds import Lorentz, PoincareBall
 from reference_torch.layers import decoders as theirs
@@ -36,7 +37,7 @@ SPACES = {
 
 @pytest.mark.parametrize(("ours", "original"), SPACES.values(), ids=SPACES)
 def test_info_nce(ours, original):
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     anchors, positives, negatives = points(ours, rng, 6, 3), points(ours, rng, 6, 3), points(ours, rng, 6, 5, 3)
     arrays = [torch.tensor(a, requires_grad=True) for a in (anchors, positives, negatives)]
     cot = rng.normal(size=6)
@@ -49,7 +50,7 @@ def test_info_nce(ours, original):
 
 
 def test_hyperplanes_are_those_of_geoopt():
-    rng = np.random.default_rng(1)
+    rng = draws.rng(1)
     original = geoopt.Stereographic(-0.7, learnable=True)
     layer = Distance2StereographicHyperplanes(4, 3, ball=original).double()
     c = -original.k.item()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from parity_tests import draws
 from parity_tests.layers.test_hgcn import dense_adjacency
 from parity_tests.models.graph_models import NODES
 from reference_torch.graphs.graph import Graph
@@ -19,7 +20,7 @@ def simple_graph() -> tuple[torch.Tensor, Graph]:
 
 
 def test_convolution_is_a_product_with_the_adjacency():
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     dense, graph = simple_graph()
     module = GraphConvolution(5, 3, 0.0, torch.tanh, True).double()
     x = torch.randn(NODES, 5, dtype=torch.float64)
@@ -28,7 +29,7 @@ def test_convolution_is_a_product_with_the_adjacency():
 
 def test_attention_is_the_masked_dense_formula():
     """exp(-LeakyReLU(a . [h_i, h_j])) where the adjacency is not 0, divided by its row sums."""
-    torch.manual_seed(1)
+    draws.seed_torch(1)
     dense, graph = simple_graph()
     module = AttentionHead(5, 3, 0.0, 0.2, F.elu).double()
     x = torch.randn(NODES, 5, dtype=torch.float64)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.graph_models import NODES, TORCH_GRAPH
 from port_jax.layers.hgcn import HgcnLinear, add, exp0, space
 from port_jax.layers.tangent import to_tangent0
@@ -26,7 +27,7 @@ def dense_adjacency() -> torch.Tensor:
 @pytest.mark.parametrize("name", ["PoincareBall", "Hyperboloid", "Euclidean"])
 def test_attention_by_edges_is_the_dense_formula(name: str, local: bool):
     """[u_i, u_j] of all pairs through one linear map and a sigmoid, times the adjacency; locally the sum of A_ij log_i(j) over all j."""
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     space, width = SPACES[name], 4
     u = 0.5 * torch.randn(NODES, width, dtype=torch.float64)
     x = space.exp0(u, C)
@@ -48,20 +49,20 @@ def test_attention_by_edges_is_the_dense_formula(name: str, local: bool):
 def test_connections_are_dropped_at_the_rate_and_scaled_back():
     layer = HgcnLinear(7, use_bias=False, dropout=0.3)
     x = jnp.eye(6)
-    variables = layer.init(jax.random.key(0), Euclidean(), x)
+    variables = layer.init(draws.key(0), Euclidean(), x)
     kernel = variables["params"]["kernel"]
-    keys = jax.random.split(jax.random.key(1), 400)
-    draws = jax.vmap(lambda key: layer.apply(variables, Euclidean(), x, False, rngs={"dropout": key}))(keys)
-    kept = np.asarray(draws) != 0
+    keys = jax.random.split(draws.key(1), 400)
+    drawn = jax.vmap(lambda key: layer.apply(variables, Euclidean(), x, False, rngs={"dropout": key}))(keys)
+    kept = np.asarray(drawn) != 0
     deviation = (0.3 * 0.7 / kept.size) ** 0.5
     assert abs(kept.mean() - 0.7) < 5 * deviation
-    np.testing.assert_allclose(np.asarray(draws)[kept], np.broadcast_to(kernel / 0.7, kept.shape)[kept], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(drawn)[kept], np.broadcast_to(kernel / 0.7, kept.shape)[kept], rtol=1e-6)
     np.testing.assert_array_equal(layer.apply(variables, Euclidean(), x, True), kernel)
 
 
 def test_bias_far_from_the_origin_keeps_its_digits_in_float32():
     """At x_0 = 2e3 the Minkowski norm of the transported bias has lost 5e-3 of the result; the boost has lost nothing."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     u = rng.normal(size=(40, 5))
     u *= 8.3 / np.linalg.norm(u, axis=1, keepdims=True)
     b = 0.3 * rng.normal(size=5)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from parity_tests import draws
 from parity_tests.layers.test_hgcn import dense_adjacency
 from parity_tests.models.graph_models import NODES, TORCH_GRAPH
 from port_jax.layers import hybonet as ported
@@ -14,7 +15,7 @@ FLIP = torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64)
 
 def test_attention_by_edges_is_the_dense_formula():
     """sigmoid((2 + 2 Q J K^T) / scale + bias) times the adjacency, then the centroid."""
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     module = LorentzAggregation(4, use_att=True).double().eval()
     module.bias.data.fill_(0.4)
     x = lift(0.6 * torch.randn(NODES, 3, dtype=torch.float64))

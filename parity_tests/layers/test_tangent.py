@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.layers.tangent import from_tangent0, reach, to_tangent0, within_reach
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic
 
@@ -15,7 +16,7 @@ SPACES = [(PoincareBall, 0.1), (PoincareBall, 0.7), (PoincareBall, 10.0), (Loren
 
 def tangents(manifold, dtype) -> jax.Array:
     """Short ones, some about as long as the ball's projection allows, some beyond; and 0."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     u = rng.standard_normal((60, 5))
     length = rng.uniform(0, 9, (60, 1)) if isinstance(manifold, PoincareBall) else rng.uniform(0, 60, (60, 1))
     unit = manifold.c**-0.5 if isinstance(manifold, PoincareBall) else manifold.k**0.5
@@ -25,7 +26,7 @@ def tangents(manifold, dtype) -> jax.Array:
 @pytest.mark.parametrize(("kind", "value"), SPACES)
 def test_is_log_of_exp_with_its_derivatives(kind, value):
     u = tangents(kind(value), jnp.float64)
-    g = jnp.asarray(np.random.default_rng(1).standard_normal(u.shape))
+    g = jnp.asarray(draws.rng(1).standard_normal(u.shape))
 
     def pulled(f):
         value_, pull = jax.vjp(lambda c, u: f(kind(c), u), jnp.asarray(value), u)

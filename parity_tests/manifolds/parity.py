@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from parity_tests import tolerances
+from parity_tests import draws, tolerances
 from parity_tests.oracle.derivatives import derivatives
 
 Arrays = Mapping[str, np.ndarray]
@@ -114,7 +114,7 @@ def compare32(operations: Mapping[str, Operation], groups: Arrays) -> list[str]:
     """
     theirs = {name: _torch_groups(op, groups, np.float32) for name, op in operations.items()}
     have = _jax_groups({name: _first_order(op) for name, op in operations.items()}, theirs)
-    draws: dict[tuple, list[tuple]] = {}
+    cases: dict[tuple, list[tuple]] = {}
     points = {name: min(len(np.atleast_1d(v)) for v in theirs[name][0][0][0]) for name in operations}
     for name, op in operations.items():
         for g, (reference, args, cotangents, _) in enumerate(zip(*theirs[name])):
@@ -137,9 +137,9 @@ def compare32(operations: Mapping[str, Operation], groups: Arrays) -> list[str]:
                         room += ulp * max(terms) / abs(float(args[i]))
                     errors = [np.atleast_1d(np.abs(a - exact)) for a in (mine, their)]
                     moved = functools.partial(_moved, op, args, cotangents, order, i, exact)
-                    draws.setdefault((name, f"{ORDERS[order]}[{i}]", case), []).append((*(_rows(e) for e in errors), room, moved))
+                    cases.setdefault((name, f"{ORDERS[order]}[{i}]", case), []).append((*(_rows(e) for e in errors), room, moved))
     found = []
-    for (name, label, case), each in draws.items():
+    for (name, label, case), each in cases.items():
         mine, their = (np.concatenate([draw[i] for draw in each]) for i in (0, 1))
         room = max(draw[2] for draw in each)
         if mine.size >= 100 and points[name] >= 20:
@@ -181,7 +181,7 @@ def _torch_groups(op: Operation, groups: Arrays, dtype: type) -> tuple[list, lis
     """Per group: [values, gradients, second derivatives], arguments, cotangents, directions; in float32 without second derivatives."""
     results, arguments, cotangents, directions = [], [], [], []
     op = op if dtype is np.float64 else _first_order(op)
-    rng = np.random.default_rng(7)
+    rng = draws.rng(7)
     for g in range(len(next(iter(groups.values())))):
         args = [_cast(groups[n][g], dtype) for n in op.names]
         noise = [_like(rng, a) for a in args]

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import port_jax.manifolds as pm
+from parity_tests import draws
 from parity_tests.manifolds import closed_forms as closed
 from port_jax.linalg import sym, sym_expm, transpose
 from port_jax.manifolds.siegel import cayley_transform, inverse_cayley_transform
 
 Array = Any
-SPAN = np.random.default_rng(5).standard_normal((5, 3))
+SPAN = draws.rng(5).standard_normal((5, 3))
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import port_jax.manifolds as pm
+from parity_tests import draws
 
 EYE = np.eye(3)
-SPAN = np.random.default_rng(0).standard_normal((4, 2))
+SPAN = draws.rng(0).standard_normal((4, 2))
 
 CONSTRUCTORS = {
     "Stereographic, k": (lambda: pm.Stereographic(float("nan")), "Stereographic(k=nan): the curvature must be finite"),
@@ -144,7 +144,7 @@ def test_every_class_is_in_the_tables():
 
 
 def test_what_is_missing_is_refused_with_what_there_is():
-    key = jax.random.key(0)
+    key = draws.key(0)
     refusals = {
         "Lorentz has no random; it has": lambda: HYPERBOLOID.random(key, 3),
         "CanonicalStiefel has no logmap; it has": lambda: pm.Stiefel().logmap(EYE, EYE),

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean
 
@@ -31,7 +32,7 @@ REDUCING = ("inner", "norm", "dist", "dist2")
 
 
 def arrays(**shapes):
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     return {name: rng.standard_normal(shapes.get(name, (5, 4, 3))) for name in "xyuv"}
 
 
@@ -65,12 +66,12 @@ def test_gradients_where_the_norm_has_none():
 
 
 def test_samples():
-    x = Euclidean(1).random_normal(jax.random.key(0), 4000, 3, mean=jnp.array([1.0, -2.0, 0.0]), std=0.7)
+    x = Euclidean(1).random_normal(draws.key(0), 4000, 3, mean=jnp.array([1.0, -2.0, 0.0]), std=0.7)
     # four deviations of the mean and of the deviation of 4000 normal numbers
     np.testing.assert_allclose(x.mean(0), [1, -2, 0], atol=4 * 0.7 / 4000**0.5)
     np.testing.assert_allclose(x.std(0), 0.7, atol=4 * 0.7 / 8000**0.5)
     np.testing.assert_array_equal(
-        Euclidean(1).random(jax.random.key(0), 5, std=2.0), 2 * jax.random.normal(jax.random.key(0), (5,))
+        Euclidean(1).random(draws.key(0), 5, std=2.0), 2 * jax.random.normal(draws.key(0), (5,))
     )
     np.testing.assert_array_equal(Euclidean().origin(2, 3, dtype=jnp.float32), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="ndim"):

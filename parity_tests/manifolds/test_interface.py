@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from parity_tests.manifolds.laws import Case, has
 from parity_tests.manifolds.subjects import SUBJECTS
 from parity_tests.manifolds.test_laws import arguments
@@ -136,7 +137,7 @@ def test_second_derivatives_are_finite_and_symmetric(name: str):
         weigh = lambda a: jnp.sum(jnp.sin(jnp.arange(1.0, 1 + a.size)).reshape(a.shape) * a)  # noqa: E731
         return sum(weigh(a.real) + (weigh(a.imag) if jnp.iscomplexobj(a) else 0) for a in results)
 
-    rng = np.random.default_rng(4)
+    rng = draws.rng(4)
     draw = lambda a: rng.standard_normal(a.shape) + (1j * rng.standard_normal(a.shape) if jnp.iscomplexobj(a) else 0)  # noqa: E731
     directions = [jax.tree.map(draw, (jnp.asarray(0.7), arrays)) for _ in range(2)]
     gradient = jax.grad(total, argnums=(0, 1))

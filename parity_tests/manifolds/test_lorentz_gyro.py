@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.manifolds.lorentz_gyro import (
     gyro_midpoint,
@@ -16,7 +17,7 @@ from port_jax.manifolds.lorentz_gyro import (
 )
 from port_jax.manifolds.models import ball_to_hyperboloid, hyperboloid_to_ball
 
-RNG = np.random.default_rng(47)
+RNG = draws.stream(47)
 
 
 def test_the_ball_sees_the_same():

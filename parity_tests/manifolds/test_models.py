@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.manifolds.models import MODELS, ball_to_klein, convert, half_space_metric, klein_metric, klein_to_ball
 
-RNG = np.random.default_rng(43)
+RNG = draws.stream(43)
 CURVATURES = jnp.array([1e-3, 0.7, 1.0, 40.0])
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import geoopt
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from port_jax.manifolds import Lorentz, Stereographic
 
 N, D = 4000, 3
@@ -31,9 +31,9 @@ def normal(samples, mean, std):
 def test_stereographic_random_normal(k):
     """Deviation std/sqrt(d) a coordinate around the mean, as geoopt's, whose moments are the same."""
     manifold = Stereographic(k)
-    x = manifold.random_normal(jax.random.key(0), N, D, mean=0.1, std=0.4)
+    x = manifold.random_normal(draws.key(0), N, D, mean=0.1, std=0.4)
     normal(manifold.logmap0(x), 0.1, 0.4 / D**0.5)
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     other = reference(geoopt.Stereographic, k)
     theirs = other.random_normal(N, D, mean=0.1, std=0.4)
     normal(other.logmap0(theirs).detach().numpy(), 0.1, 0.4 / D**0.5)
@@ -44,9 +44,9 @@ def test_stereographic_wrapped_normal(k):
     """Deviation std in the metric at the mean, as geoopt's."""
     manifold, mean = Stereographic(k), jnp.array([0.3, -0.2, 0.1])
     length = float(manifold.lambda_x(mean))
-    x = manifold.wrapped_normal(jax.random.key(1), N, D, mean=mean, std=0.4)
+    x = manifold.wrapped_normal(draws.key(1), N, D, mean=mean, std=0.4)
     normal(manifold.logmap(mean, x) * length, 0, 0.4)
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     other = reference(geoopt.Stereographic, k)
     at = torch.tensor(np.asarray(mean))
     theirs = other.wrapped_normal(N, D, mean=at, std=torch.tensor(0.4, dtype=torch.float64))
@@ -57,10 +57,10 @@ def test_stereographic_wrapped_normal(k):
 def test_lorentz_random_normal(k):
     """Directions: the tangent at the origin has Euclidean length 1, its time coordinate is one of d + 1 normal numbers."""
     manifold = Lorentz(k)
-    x = manifold.random_normal(jax.random.key(2), N, D + 1, std=0.4)
+    x = manifold.random_normal(draws.key(2), N, D + 1, std=0.4)
     assert manifold.check_point_on_manifold(x)
     u = np.asarray(manifold.logmap0(x))[:, 1:]
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     other = reference(geoopt.Lorentz, k)
     theirs = other.logmap0(other.random_normal(N, D + 1, std=0.4, dtype=torch.float64)).detach().numpy()[:, 1:]
     for sample in (u, theirs):

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
+from parity_tests import draws
 from port_jax.manifolds.row_products import inner_products
 
 
 def rows(*shapes: tuple[int, ...]) -> list[jax.Array]:
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     return [jnp.asarray(rng.standard_normal(shape)) for shape in shapes]
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean, PoincareBall, Stereographic
 from port_jax.manifolds.scaled import Scaled
 from port_jax.manifolds.sphere import Sphere
 
-RNG = np.random.default_rng(31)
+RNG = draws.stream(31)
 S = 2.5
 
 
@@ -93,7 +94,7 @@ def test_gradient_in_scaled_lengths():
 
 
 def test_random_deviation_is_that_of_the_scaled_lengths():
-    mine, key = Scaled(PoincareBall(0.7), S), jax.random.key(0)
+    mine, key = Scaled(PoincareBall(0.7), S), draws.key(0)
     np.testing.assert_allclose(
         mine.random_normal(key, 5, 3, std=0.5), mine.base.random_normal(key, 5, 3, std=0.5 / S), rtol=1e-6
     )

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds.sphere import Sphere, SphereExact
 
-RNG = np.random.default_rng(5)
+RNG = draws.stream(5)
 SPAN = RNG.standard_normal((6, 3))
 KINDS = {"whole": {}, "intersection": {"intersection": SPAN}, "complement": {"complement": SPAN}}
 
@@ -131,10 +132,10 @@ def test_bad_input():
 
 def test_random_and_batches():
     sphere = Sphere(intersection=jnp.asarray(SPAN))
-    x = sphere.random(jax.random.key(0), 2000, 6)
+    x = sphere.random(draws.key(0), 2000, 6)
     assert sphere.check_point_on_manifold(x)
     assert float(jnp.linalg.norm(x.mean(0))) < 0.08
-    y = sphere.random_uniform(jax.random.key(1), 5, 1, 6)
+    y = sphere.random_uniform(draws.key(1), 5, 1, 6)
     assert sphere.dist(x[:3], y).shape == (5, 3)
     lanes = jax.vmap(lambda m, a, b: m.dist(a, b), in_axes=(None, 0, 0))(sphere, x[:5], y[:, 0])
     np.testing.assert_allclose(lanes, sphere.dist(x[:5], y[:, 0]))

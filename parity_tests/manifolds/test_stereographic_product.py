@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean, PoincareBall, SphereProjection, Stereographic
 from port_jax.manifolds.stereographic_product import StereographicProductManifold
 
-RNG = np.random.default_rng(29)
+RNG = draws.stream(29)
 CURVATURES, SIZES = (-0.7, 0.6), (4, 3)
 MINE = StereographicProductManifold(*((Stereographic(k), n) for k, n in zip(CURVATURES, SIZES)))
 
@@ -86,8 +87,8 @@ def test_wrapped_normal():
     """Deviation std in the metric at the mean, also for the default std, which geoopt multiplies by zero."""
     mean = jnp.asarray(0.2 * RNG.standard_normal(7))
     for std in (1.0, 0.5):
-        draws = MINE.wrapped_normal(jax.random.key(0), 4000, 7, mean=mean, **({} if std == 1.0 else {"std": std}))
-        logs = MINE.unpack_tensor(MINE.logmap(mean, draws))
+        drawn = MINE.wrapped_normal(draws.key(0), 4000, 7, mean=mean, **({} if std == 1.0 else {"std": std}))
+        logs = MINE.unpack_tensor(MINE.logmap(mean, drawn))
         for i in (0, 1):
             k, part = CURVATURES[i], MINE.take_submanifold_value(mean, i)
             spread = np.std(np.asarray(logs[i]) * 2 / (1 + k * np.sum(part**2)), 0)

@@ -10,6 +10,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import trig
 
 
@@ -38,7 +39,7 @@ the series: at 0.1 that multiplies roundings by 30 or less, at each of two order
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_derivatives(name: str, dtype: type):
     function, options, truth, low, high = CASES[name]
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     edge = [s for s in (-1.0, -0.25, -0.1, -1e-30, 0.0, 1e-30, 0.1, 0.25, 1.0) if low <= s <= high]
     s = np.concatenate([rng.uniform(max(low, -0.3), min(high, 0.3), 40), rng.uniform(low, high, 40), edge]).astype(dtype)
     found: Callable = lambda s: function(s, **options)  # noqa: E731

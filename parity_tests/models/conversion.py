@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import torch
 
+from parity_tests import draws
 from parity_tests.tolerances import gate, no_worse_bound, relative_error
 from port_jax.graphs import Graph
 from port_jax.manifolds import Lorentz
@@ -26,7 +27,7 @@ NODES = 19
 
 def graphs(seed: int = 0, nodes: int = NODES) -> tuple[Graph, TorchGraph]:
     """The same directed graph for both, with repeated edges, self loops and two nodes that receive nothing."""
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     senders, receivers = rng.integers(0, nodes, 70), rng.integers(2, nodes, 70)
     senders[:4] = receivers[:4]
     graph = Graph.from_edges(senders, receivers, num_nodes=nodes)
@@ -51,7 +52,7 @@ def converted(module: torch.nn.Module, config: Any, folder: Path, *, wrap: Calla
 
 def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99, single: bool = True) -> None:
     """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's."""
-    rng = np.random.default_rng(7)
+    rng = draws.rng(7)
     want = theirs(module, torch.float64)
     cotangents = [rng.normal(size=tuple(out.shape)) for out in want]
     module.zero_grad()
@@ -107,7 +108,7 @@ def check_steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, confi
 
     `drift` is the largest difference as a part of the displacement.
     """
-    cotangents = [np.random.default_rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
+    cotangents = [draws.rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
 
     def step() -> None:
         optimizer.zero_grad()
@@ -146,7 +147,7 @@ def check_steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, confi
 
 def trained(module: torch.nn.Module, optimizer: torch.optim.Optimizer, folder: Path, theirs: Theirs, steps: int = 3) -> Path:
     """The file of a module and its optimizer after some steps on a random linear loss."""
-    cotangents = [np.random.default_rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
+    cotangents = [draws.rng(8).normal(size=tuple(out.shape)) for out in theirs(module, torch.float64)]
     for _ in range(steps):
         optimizer.zero_grad()
         sum((out * torch.as_tensor(c)).sum() for out, c in zip(theirs(module, torch.float64), cotangents, strict=True)).backward()

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
 from port_jax.graphs import Graph
 from reference_torch.graphs.graph import Graph as TorchGraph
 
 NODES, FEATURES, CLASSES = 17, 5, 3
-RNG = np.random.default_rng(5)
+RNG = draws.stream(5)
 X = 0.4 * RNG.normal(size=(NODES, FEATURES))
 X[3] = 0  # a padded row
 PAIRS = RNG.integers(0, NODES, (25, 2))
@@ -24,7 +24,7 @@ PAIRS[0] = 4  # a node with itself
 
 def graphs(seed: int = 0) -> tuple[Graph, TorchGraph]:
     """Weighted edges, some of them loops, some repeated, and two nodes that receive nothing."""
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     senders, receivers = rng.integers(0, NODES, 60), rng.integers(2, NODES, 60)
     senders[:5] = receivers[:5]
     senders[5:8], receivers[5:8] = senders[8:11], receivers[8:11]
@@ -72,7 +72,7 @@ class Frame:
 
     def module(self, config: dict[str, Any], **own: Any) -> Any:
         """A random model."""
-        torch.manual_seed(3)
+        draws.seed_torch(3)
         return randomised(self.kind(**{k: v for k, v in config.items() if k not in self.carried}, **own), self.scale)
 
     def check(self, name: str, folder: Path, module: Any = None, single: bool = True) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.test_verify import CASES, load_ball
@@ -16,7 +17,7 @@ from weights.models import ARCHITECTURES
 
 TABLES = {"shallow": "encoder.lt", "hybonet_kg": "emb_entity", "kgemb": "entity.weight", "murp": "Eh.weight",
           "poincare_embeddings": "lt.weight", "tree": "emb"}  # fmt: skip
-RNG = np.random.default_rng(11)
+RNG = draws.stream(11)
 
 
 def graph(nodes: int, matrix: bool) -> tuple[np.ndarray, Graph]:

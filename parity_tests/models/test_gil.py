@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import (
     NODES,
     check_parity,
@@ -31,14 +32,14 @@ CONFIGS = {
     "HGAT classes": {**BASE, "model": "HGAT", "dist": 1},
     "HGAT links": {**BASE, "model": "HGAT", "task": "lp"},
 }
-RNG = np.random.default_rng(4)
+RNG = draws.stream(4)
 X, PAIRS = 0.3 * RNG.normal(size=(NODES, FEATURES)), RNG.integers(0, NODES, (12, 2))
 X[3] = 0
 GRAPH, TORCH_GRAPH = graphs()
 
 
 def reference(config: dict) -> GIL:
-    torch.manual_seed(1)
+    draws.seed_torch(1)
     kind = config["model"]
     flags = {name: bool(config[name]) for name in ("concat", "bias")}
     scores = {"atten": bool(config["atten"]), "dist": bool(config["dist"])} if kind == "GIL" else {"dist": False}

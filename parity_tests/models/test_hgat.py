@@ -9,6 +9,7 @@ import pytest
 import torch
 from geoopt.optim import RiemannianAdam, RiemannianSGD
 
+from parity_tests import draws
 from parity_tests.models.conversion import NODES, check_parity, check_round_trip, check_steps, converted, randomised
 from port_jax.graphs import Graph
 from port_jax.models import HGAT
@@ -47,8 +48,8 @@ class Case:
     """A reference with random weights, a graph with self loops and nodes without edges, features with a zero row."""
 
     def __init__(self, config: dict, seed: int = 0):
-        torch.manual_seed(seed)
-        rng = np.random.default_rng(seed)
+        draws.seed_torch(seed)
+        rng = draws.rng(seed)
         self.config = config
         module = TorchHGAT(**{name: value for name, value in config.items() if name != "arch"})
         fixed = [key for key, p in module.named_parameters() if not p.requires_grad]
@@ -107,7 +108,7 @@ def test_outputs_gradients_float32_and_the_way_back(config: dict, tmp_path: Path
 def test_masks_of_dropout_multiply_the_same_things(config: dict, tmp_path: Path):
     case = Case(config)
     ckpt = case.checkpoint(tmp_path)
-    rng = np.random.default_rng(5)
+    rng = draws.rng(5)
     masks = []
     for layer in case.module.layers:  # any factors: were all edges of a node dropped, geoopt's exp_x(0) would be off by 5e-9
         shapes = {"weight": tuple(layer.linear.weight.T.shape), "edge": (EDGES, 2), "self": (NODES, 2)}
@@ -131,7 +132,7 @@ def test_drawn_dropout_keeps_the_mean_and_the_rate():
         def __call__(self):
             return dropout_masks(self, {"weight": (0.3, (200, 100)), "edge": (0.0, (3, 2))}, False)
 
-    drawn = Draw().apply({}, rngs={"dropout": jax.random.key(0)})
+    drawn = Draw().apply({}, rngs={"dropout": draws.key(0)})
     assert set(drawn) == {"weight"}
     # 20,000 draws: the rate's standard error is 0.0032, the mean's 0.0046
     assert abs(float((drawn["weight"] == 0).mean()) - 0.3) < 5 * 0.0032
@@ -155,7 +156,7 @@ def test_second_derivatives(config: dict, tmp_path: Path):
     case.x[3] = 0.5  # at the origin, and between a node and itself, geoopt's second derivatives are NaN
     case.pairs = case.pairs[case.pairs[:, 0] != case.pairs[:, 1]]
     ckpt = case.checkpoint(tmp_path)
-    rng = np.random.default_rng(9)
+    rng = draws.rng(9)
     named = dict(case.module.named_parameters())
     direction = {key: rng.normal(size=tuple(p.shape)) for key, p in named.items()}
     out, score = case.theirs(case.module, torch.float64)
@@ -189,11 +190,11 @@ def test_second_derivatives(config: dict, tmp_path: Path):
 
 def test_second_derivatives_are_finite_at_the_origin_and_between_a_node_and_itself():
     """With a row of zeros and pairs (i, i), where geoopt's are NaN."""
-    x = 0.3 * np.random.default_rng(0).normal(size=(4, IN))
+    x = 0.3 * draws.rng(0).normal(size=(4, IN))
     x[3] = 0
     graph, pairs = Graph.from_edges([0, 1, 2], [1, 2, 3], num_nodes=4), np.array([[0, 0], [1, 2], [3, 3]])
     model = HGAT(IN, [3], 2, curvature=1.7, learnable_curvature=True, bias=False)
-    variables = model.init(jax.random.key(0), x, graph)
+    variables = model.init(draws.key(0), x, graph)
 
     def loss(v):
         h = model.apply(v, x, graph, method="encode")
@@ -209,8 +210,8 @@ def test_a_node_with_an_empty_blanket_stays_where_it_is(manifold: str):
     """Also with finite derivatives, which geoopt's clamps at a zero tangent do not give on the hyperboloid."""
     graph = Graph.from_edges([1, 2], [2, 3], num_nodes=4)
     model = HGAT(IN, [3], 2, preset="markov_blanket", manifold=manifold, curvature=1.7, bias=False)
-    x = 0.3 * np.random.default_rng(0).normal(size=(4, IN))
-    variables = model.init(jax.random.key(0), x, graph)
+    x = 0.3 * draws.rng(0).normal(size=(4, IN))
+    variables = model.init(draws.key(0), x, graph)
     alone = model.apply(variables, x, Graph.from_edges([], [], num_nodes=4))
     np.testing.assert_allclose(model.apply(variables, x, graph)[:2], alone[:2], rtol=0, atol=1e-14)
     grads = jax.grad(lambda v: (model.apply(v, x, graph)[:2] ** 2).sum())(variables)
@@ -250,13 +251,13 @@ def test_inputs_that_do_not_fit():
     model = HGAT(IN, num_classes=2)
     x = np.ones((3, IN))
     with pytest.raises(ValueError, match=r"x: found shape \(3, 4\); give an array of shape \(3, 5\)"):
-        model.init(jax.random.key(0), x[:, :4], graph)
+        model.init(draws.key(0), x[:, :4], graph)
     x[1, 2] = np.nan
     with pytest.raises(ValueError, match=r"x: found nan at index \(1, 2\)"):
-        model.init(jax.random.key(0), x, graph)
+        model.init(draws.key(0), x, graph)
     with pytest.raises(ValueError, match="pass None"):
-        HGAT(IN, num_nodes=3).init(jax.random.key(0), x, graph)
+        HGAT(IN, num_nodes=3).init(draws.key(0), x, graph)
     with pytest.raises(ValueError, match="edge_features: found width None"):
-        HGAT(IN, preset="markov_blanket", edge_features=2).init(jax.random.key(0), np.ones((3, IN)), graph)
+        HGAT(IN, preset="markov_blanket", edge_features=2).init(draws.key(0), np.ones((3, IN)), graph)
     with pytest.raises(ValueError, match="no classifier"):
         HGAT(IN).apply({"params": {}}, np.ones((3, IN)), method="classify")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import (
     NODES,
     check_parity,
@@ -38,7 +39,7 @@ CONFIGS = {
 }
 FEATURES, HIDDEN, OUT, WINDOW = 5, 3, 4, 3
 ROWS = torch.tensor([[0.7], [1.6], [0.4]])
-RNG = np.random.default_rng(3)
+RNG = draws.stream(3)
 X, HIDDENS, PAIRS = (
     0.5 * RNG.normal(size=(NODES, FEATURES)),
     0.2 * RNG.normal(size=(WINDOW, NODES, OUT)),
@@ -49,7 +50,7 @@ GRAPH, TORCH_GRAPH = graphs()
 
 
 def reference(config: dict) -> HTGN:
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     flags = {name: bool(config[name]) for name in ("fixed_curvature", "use_hta", "trainable_feat")}
     module = HTGN(NODES, FEATURES, HIDDEN, OUT, heads=config["heads"], aggregation=config["aggregation"], **flags)
     randomised(module, keep=("c",))

@@ -6,6 +6,7 @@ import geoopt
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_steps, randomised
 from parity_tests.models.fixtures import check_folder
 from parity_tests.models.graph_models import CLASSES, Frame, ours, theirs
@@ -24,7 +25,7 @@ FRAME = Frame(HyboNet, CONFIGS, 0.9, BASE, ("model", "manifold", "c", "local_agg
 
 
 def reference(config: dict) -> HyboNet:
-    torch.manual_seed(5)
+    draws.seed_torch(5)
     module = HyboNet(**{k: v for k, v in config.items() if k not in FRAME.carried})
     keep = [key for key, _ in module.named_parameters() if key.endswith(("manifold.k", "agg.bias"))]
     for key, p in module.named_parameters():

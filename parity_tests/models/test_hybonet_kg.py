@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
 from port_jax.models.hybonet_kg import HyboNetKG as Ours
 from reference_torch.models.hybonet_kg import HyboNetKG
@@ -12,12 +13,12 @@ from weights.errors import ConversionError
 
 ENTITIES, RELATIONS, DIM = 15, 4, 6
 CONFIG = {"margin": 6.0, "max_norm": 2.0}
-RNG = np.random.default_rng(9)
+RNG = draws.stream(9)
 HEADS, RELATED, TAILS = RNG.integers(0, ENTITIES, 6), RNG.integers(0, RELATIONS, 6), RNG.integers(0, ENTITIES, (6, 3))
 
 
 def module_of() -> HyboNetKG:
-    torch.manual_seed(6)
+    draws.seed_torch(6)
     module = randomised(HyboNetKG(ENTITIES, RELATIONS, DIM, max_scale=2.5, margin=6.0), keep=("scale", "manifold.k"))
     point = 0.8 * torch.randn(ENTITIES, DIM - 1, dtype=torch.float64)
     module.emb_entity.data = torch.cat([(1 + point.pow(2).sum(-1, keepdim=True)).sqrt(), point], -1)

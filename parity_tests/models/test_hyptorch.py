@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, converted
 from port_jax.models.hyptorch import HypTorch as Ours
 from reference_torch.models.hyptorch import HypTorch
 from weights.errors import ConversionError
 
 DIM, CLASSES = 5, 4
-X = 0.5 * np.random.default_rng(6).normal(size=(12, DIM))
+X = 0.5 * draws.rng(6).normal(size=(12, DIM))
 X[0] = 0
 X[1] *= 9  # beyond the margin
 CONFIGS = {"fixed": (False, False), "trained": (True, True), "trained point": (False, True)}
 
 
 def module_of(name: str) -> HypTorch:
-    torch.manual_seed(3)
+    draws.seed_torch(3)
     train_c, train_x = CONFIGS[name]
     module = HypTorch(DIM, CLASSES, 0.6, train_c=train_c, train_x=train_x).double()
     if module.tp.xp is not None:
@@ -53,7 +54,7 @@ def test_gradient_into_the_features_is_scaled_by_the_metric(tmp_path):
     module = module_of("fixed")
     ckpt = converted(module, {"c": 0.6}, tmp_path)
     x = torch.as_tensor(X).requires_grad_()
-    cot = np.random.default_rng(1).normal(size=(len(X), CLASSES))
+    cot = draws.rng(1).normal(size=(len(X), CLASSES))
     (module(x) * torch.as_tensor(cot)).sum().backward()
     grad = jax.grad(lambda x: (ckpt.model.apply(ckpt.variables, x) * cot).sum())(jnp.asarray(X))
     np.testing.assert_allclose(grad, x.grad.numpy(), rtol=0, atol=1e-10 * float(x.grad.abs().max()))

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
 from port_jax.models.kgemb import tangent_dist2
 from reference_torch.models.kgemb import KGEmb
 from weights.errors import ConversionError
 
 ENTITIES, RELATIONS, RANK = 15, 4, 6
-RNG = np.random.default_rng(7)
+RNG = draws.stream(7)
 TRIPLES = np.stack([RNG.integers(0, n, 12) for n in (ENTITIES, RELATIONS, ENTITIES)], 1)
 CONFIGS = {"RotH": ("none", True), "RefH": ("constant", True), "AttH": ("learn", True), "RotH, one c": ("learn", False)}
 
 
 def case(name: str) -> tuple[KGEmb, dict]:
-    torch.manual_seed(4)
+    draws.seed_torch(4)
     kind, (bias, multi) = name[:4], CONFIGS[name]
     module = randomised(KGEmb(kind, ENTITIES, RELATIONS, RANK, bias=bias, multi_c=multi, gamma=2.5), 0.25, 0.1, keep=("gamma",))
     return module, {"model": kind, "bias": bias, "multi_c": multi, "gamma": 2.5, "rank": RANK, "dtype": "double"}

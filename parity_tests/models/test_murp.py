@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, randomised
 from reference_torch.models.murp import MuRE, MuRP
 
 ENTITIES, RELATIONS, DIM = 15, 4, 5
-RNG = np.random.default_rng(8)
+RNG = draws.stream(8)
 TRIPLES = [RNG.integers(0, n, (6, 3)) for n in (ENTITIES, RELATIONS, ENTITIES)]
 
 
 def module_of(kind: type) -> torch.nn.Module:
-    torch.manual_seed(5)
+    draws.seed_torch(5)
     module = randomised(kind(ENTITIES, RELATIONS, DIM))
     if kind is MuRP:
         for table in (module.Eh, module.rvh):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from parity_tests.models.fixtures import check_folder
 from parity_tests.models.graph_models import GRAPH, NODES, X
 from port_jax.graphs import Graph
@@ -29,7 +29,7 @@ def test_arguments_are_checked():
     with pytest.raises(ValueError, match="c: found 0"):
         HGCN(5, n_classes=2, c=0.0)
     model = GCN(X.shape[1], task="lp")
-    variables = model.init(jax.random.key(0), X, GRAPH)
+    variables = model.init(draws.key(0), X, GRAPH)
     with pytest.raises(ValueError, match="x: found shape"):
         model.apply(variables, X[:, :2], GRAPH)
     bad = X.copy()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
 from port_jax.models.poincare_embeddings import PoincareEmbeddings, aperture, cone_angle
 from reference_torch.models import poincare_embeddings as reference
@@ -16,13 +17,13 @@ from weights.errors import ConversionError
 
 SIZE, DIM = 20, 4
 CONFIGS = [(m, e) for m in ("poincare", "lorentz") for e in ("distance", "entailment_cones")] + [("euclidean", "distance")]
-RNG = np.random.default_rng(5)
+RNG = draws.stream(5)
 INPUTS = np.stack([RNG.choice(SIZE, 5, replace=False) for _ in range(12)])
 
 
 def module_of(manifold: str, energy: str):
     """Points of length 0.3 to 0.8 in the ball, out of the inner radius of the cones."""
-    torch.manual_seed(2)
+    draws.seed_torch(2)
     module = reference.PoincareEmbeddings(SIZE, DIM, manifold=manifold, energy=energy).double()
     ball = torch.nn.functional.normalize(torch.randn(SIZE, DIM, dtype=torch.float64), dim=-1)
     ball = ball * (0.3 + 0.5 * torch.rand(SIZE, 1, dtype=torch.float64))

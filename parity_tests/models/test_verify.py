@@ -15,6 +15,7 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models import (
     test_gil,
     test_htgn,
@@ -111,7 +112,7 @@ def node_case(name: str, kind: type, plants: dict[str, Plant], optimizer: Any = 
               "act": "tanh", "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7, **own}  # fmt: skip
 
     def make() -> tuple[torch.nn.Module, dict[str, Any]]:
-        torch.manual_seed(1)
+        draws.seed_torch(1)
         module = randomised(kind(**{k: v for k, v in config.items() if k not in ("model", "pretrained_embeddings")}), 0.7)
         if config["c"] is None:
             module.encoder.layers[0].linear.c.data = torch.tensor([0.6], dtype=torch.float64)
@@ -121,7 +122,7 @@ def node_case(name: str, kind: type, plants: dict[str, Plant], optimizer: Any = 
 
 
 def hybonet_case() -> tuple[torch.nn.Module, dict[str, Any]]:
-    torch.manual_seed(5)
+    draws.seed_torch(5)
     module = hybonet.HyboNet(FEATURES + 1, FEATURES + 1, 1, task="lp", use_att=True)
     module.encoder.layers[0].agg.bias.data.fill_(0.7)  # pyright: ignore
     return randomised(module, 0.9, keep=[key for key, _ in module.named_parameters() if key.endswith(("manifold.k", "agg.bias"))]), {
@@ -129,21 +130,21 @@ def hybonet_case() -> tuple[torch.nn.Module, dict[str, Any]]:
 
 
 def layers_case() -> tuple[torch.nn.Module, dict[str, Any]]:
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     module = htgn.Convolutions(["layers.0"], FEATURES, [3], heads=1, aggregation="att", concat_last=False, curvature=[0.7, 1.6],
                                fixed_curvature=False)  # fmt: skip
     return randomised(module, keep=("c",)), {"aggregation": "att", "fixed_curvature": 0}
 
 
 def htgn_case() -> tuple[torch.nn.Module, dict[str, Any]]:
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     module = htgn.HTGN(NODES, FEATURES, 2, 4, aggregation="deg", use_hta=True)
     randomised(module, keep=("c",)).c.data = test_htgn.ROWS.double()
     return module, {"aggregation": "deg", "use_hta": 1, "trainable_feat": 0, "fixed_curvature": 0}
 
 
 def gil_case() -> tuple[torch.nn.Module, dict[str, Any]]:
-    torch.manual_seed(1)
+    draws.seed_torch(1)
     config = {**test_gil.BASE, "task": "lp", "c": None}
     module = randomised(gil.GIL(FEATURES, [FEATURES], 1, learnable_curvature=True), keep=("c",))
     module.c.data = torch.tensor([0.7], dtype=torch.float64)
@@ -151,13 +152,13 @@ def gil_case() -> tuple[torch.nn.Module, dict[str, Any]]:
 
 
 def hgat_case() -> tuple[torch.nn.Module, dict[str, Any]]:
-    torch.manual_seed(2)
+    draws.seed_torch(2)
     config = {"in_features": 5, "features": [5], "heads": 1, "preset": "hat", "curvature": [0.6, 1.4], "activation": "tanh"}
     return randomised(hgat.HGAT(**config), 0.7, keep=("manifolds.0.isp_c", "manifolds.1.isp_c")), {**config, "arch": "hgat"}
 
 
 def on_unweighted(module: Any, dtype: torch.dtype) -> Any:
-    x = torch.as_tensor(0.3 * torch.randn(NODES, FEATURES, generator=torch.Generator().manual_seed(3)), dtype=dtype)
+    x = torch.as_tensor(0.3 * torch.randn(NODES, FEATURES, generator=draws.generator(3)), dtype=dtype)
     graph = Graph(test_gil.TORCH_GRAPH.senders, test_gil.TORCH_GRAPH.receivers, NODES)
     h = module.encode(x, graph)
     return (*h, module.score(h, torch.as_tensor(test_gil.PAIRS))) if isinstance(h, tuple) else (h,)

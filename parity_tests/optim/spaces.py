@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from parity_tests import draws
 from port_jax import manifolds as port
 
-RNG = np.random.default_rng(0)
+RNG = draws.stream(0)
 POINTS = 5
 
 

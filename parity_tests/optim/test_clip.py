@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from port_jax.optim.clip import clip_grad_norm, clip_grad_value
 
 SHAPES = {"a": (4, 3), "b": {"c": (5,), "d": ()}}
 
 
 def gradients(scale, dtype=np.float64, seed=0):
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     return jax.tree.map(
         lambda s: np.asarray(scale * rng.normal(size=s), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
     )

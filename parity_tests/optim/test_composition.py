@@ -14,12 +14,13 @@ import torch
 from flax import linen as nn
 from flax import nnx
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, UpperHalf
 from port_jax.optim import riemannian_adam, riemannian_line_search, riemannian_sgd
 
 C = 0.7
 BALL = PoincareBall(C)
-RNG = np.random.default_rng(3)
+RNG = draws.stream(3)
 START = RNG.standard_normal((6, 4)) * 0.3
 KERNEL = RNG.standard_normal((4, 3))
 TARGET = RNG.standard_normal((6, 3))
@@ -46,7 +47,7 @@ def loss_of(out: jax.Array) -> jax.Array:
 def run_linen(tx: optax.GradientTransformation, steps: int = STEPS) -> Any:
     """The parameters after `steps` in one compiled scan through linen's apply."""
     model = Table()
-    params = model.init(jax.random.key(0))
+    params = model.init(draws.key(0))
 
     def step(carry: Any, _: None) -> Any:
         params, state = carry
@@ -103,9 +104,9 @@ def test_chain_with_clipping_before_equals_geoopt_on_clipped_gradients():
 
 def test_a_transformation_after_the_step_moves_points_off_the_manifold():
     """Updates are differences of points: scaled, they end on the chord, off the hyperboloid. The documentation says so."""
-    space = np.random.default_rng(11).standard_normal((5, 3))
+    space = draws.rng(11).standard_normal((5, 3))
     points = jnp.asarray(np.concatenate([np.sqrt(1 + (space**2).sum(-1, keepdims=True)), space], -1))
-    grads = jnp.asarray(np.random.default_rng(11).standard_normal(points.shape))
+    grads = jnp.asarray(draws.rng(11).standard_normal(points.shape))
 
     def off(tx: optax.GradientTransformation) -> float:
         updates, _ = tx.update(grads, tx.init(points), points)
@@ -128,7 +129,7 @@ def test_partition_and_masked_give_the_parts_their_own_steps(make: Any):
 
 
 def test_multi_steps_feeds_the_mean_gradient():
-    points, g = jnp.asarray(START), jnp.asarray(np.random.default_rng(11).standard_normal((2, *START.shape)))
+    points, g = jnp.asarray(START), jnp.asarray(draws.rng(11).standard_normal((2, *START.shape)))
     tx = optax.MultiSteps(riemannian_adam(0.05, manifolds=BALL), every_k_schedule=2)
     state, moved = tx.init(points), points
     for grad in g:
@@ -163,7 +164,7 @@ def test_schedules_and_injected_hyperparameters_give_the_same_steps():
 def test_conjugate_gradients_of_jax_descend_in_siegel_space(name: str):
     """As optax asks of complex parameters: the conjugate of jax.grad is torch's gradient, and goes down."""
     space = UpperHalf()
-    start, goal = (space.random(jax.random.key(n), 3, 2, 2, dtype=jnp.complex128) for n in (1, 2))
+    start, goal = (space.random(draws.key(n), 3, 2, 2, dtype=jnp.complex128) for n in (1, 2))
     tx = {
         "adam": lambda: riemannian_adam(0.02, manifolds=space),
         "sgd": lambda: riemannian_sgd(0.02, manifolds=space),
@@ -185,7 +186,7 @@ def test_conjugate_gradients_of_jax_descend_in_siegel_space(name: str):
 
 
 def test_nnx_through_the_bridge_equals_linen():
-    model = nnx.bridge.ToNNX(Table(), rngs=nnx.Rngs(0)).lazy_init()
+    model = nnx.bridge.ToNNX(Table(), rngs=nnx.Rngs(draws.seed(0))).lazy_init()
     # The bridge keeps the variables by name, without the collection.
     optimizer = nnx.Optimizer(model, adam({"points": BALL, "kernel": Euclidean()}), wrt=nnx.Param)
 
@@ -225,7 +226,7 @@ def test_float32_stays_float32_and_lands_within_a_rounding():
     with jax.enable_x64(False):
         points = jnp.asarray(START, jnp.float32)
         tx = riemannian_sgd(0.3, manifolds=BALL)
-        grad = jnp.asarray(np.random.default_rng(11).standard_normal(START.shape), jnp.float32)
+        grad = jnp.asarray(draws.rng(11).standard_normal(START.shape), jnp.float32)
         updates, _ = tx.update(grad, tx.init(points), points)
         landed = optax.apply_updates(points, updates)
         exact = BALL.retr(points, -0.3 * BALL.egrad2rgrad(points, grad))

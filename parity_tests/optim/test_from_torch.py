@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall, Stereographic
 from port_jax.optim.from_torch import GroupsState, from_torch
 from port_jax.optim.riemannian_adam import RiemannianAdamState
 
-RNG = np.random.default_rng(11)
+RNG = draws.stream(11)
 START = {
     "points": 0.4 * RNG.normal(size=(5, 3)) / np.sqrt(3),
     "layer": {"kernel": RNG.normal(size=(4, 2)), "bias": RNG.normal(size=2)},
@@ -28,7 +29,7 @@ BEFORE, AFTER = 7, 13
 
 
 def targets():
-    rng = np.random.default_rng(5)
+    rng = draws.rng(5)
     return [rng.normal(size=s) for s in ((5, 3), (4, 2), (2,))]
 
 
@@ -41,7 +42,7 @@ def leaves(tree):
 
 def gradients(points, step):
     """Gradients that any framework's arrays give: of quartics, with noise by step so that no two are alike."""
-    noise = np.random.default_rng(100 + step)
+    noise = draws.rng(100 + step)
     return [4 * (p - 0.3 * t) ** 3 + 0.5 * t + 0.3 * noise.normal(size=t.shape) for p, t in zip(points, TARGETS)]
 
 
@@ -166,7 +167,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schedule_goes_on_too(name):
-    metric = np.random.default_rng(2).normal(size=BEFORE + AFTER) if name == "plateau" else None
+    metric = draws.rng(2).normal(size=BEFORE + AFTER) if name == "plateau" else None
     run = Reference(lambda p: geoopt.optim.RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
     start = run.run(BEFORE)
     tx, state = from_torch(
@@ -255,7 +256,7 @@ def test_points_follow_a_curvature_of_an_earlier_group():
     manifold = geoopt.Stereographic(torch.tensor(-0.8, dtype=torch.float64), learnable=True)
     point = geoopt.ManifoldParameter(torch.tensor(START["points"]), manifold=manifold)
     optimizer = geoopt.optim.RiemannianAdam([{"params": [manifold.k], "lr": 0.05}, {"params": [point]}], lr=0.02)
-    rng = np.random.default_rng(8)
+    rng = draws.rng(8)
     grads = [(rng.normal(), rng.normal(size=(5, 3))) for _ in range(12)]
 
     def move(some):

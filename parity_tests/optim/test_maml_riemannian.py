@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from parity_tests import draws
+
 PATH = Path(__file__).parents[2] / "examples" / "maml_riemannian.py"
 
 
@@ -19,7 +21,7 @@ def load():
 
 def test_the_start_it_learns_adapts_where_that_of_joint_training_does_not():
     maml = load()
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     centres = jnp.concatenate([jnp.tile(jnp.array([0.5, 0.2]), (4, 1)), jnp.tile(jnp.array([-0.4, -0.3]), (4, 1))])
     goals = maml.BALL.expmap0(centres + 0.02 * rng.normal(size=(8, 2)))
     tasks = (goals, jnp.repeat(jnp.array([1.0, 0.1]), 4))

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.optim import riemannian_adam
 from port_jax.optim.momentum import along_gradient, along_momentum
@@ -30,7 +31,7 @@ PAIRS = pytest.mark.parametrize(("rows", "general", "curvatures"), [BALL, HYPERB
 
 def _case(manifold, distance, seed, n=400, d=6):
     """Points at about `distance` from the origin, gradients, momenta, and the sizes of steps of very different lengths."""
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     u = rng.standard_normal((n, d)) * distance / d**0.5
     if isinstance(manifold, Lorentz):
         u[:, 0] = 0
@@ -56,7 +57,7 @@ def _step_on(manifold, x, grad, m, size):
 
 def _nudged(manifold, x, grad, m, size):
     """The case with each coordinate moved by up to an ulp."""
-    rng = np.random.default_rng(5)
+    rng = draws.rng(5)
     x, grad, m = (a * (1 + 2.2e-16 * jnp.asarray(rng.uniform(-1, 1, a.shape))) for a in (x, grad, m))
     return _tangent(manifold, x, grad, m, size)
 
@@ -107,7 +108,7 @@ def test_equals_the_general_form(rows, general, curvatures, distance):
 def test_derivatives_equal_those_of_the_general_form(rows, general, curvatures):
     manifold, plain = rows(curvatures[1]), general(curvatures[1])
     case = _case(manifold, 1.0, 7, n=20)
-    rng = np.random.default_rng(8)
+    rng = draws.rng(8)
     cotangents = [jnp.asarray(rng.standard_normal(a.shape)) for a in _step(manifold, *case)]
 
     def pulled(M):
@@ -181,7 +182,7 @@ def test_second_derivatives_through_steps_in_a_scan(rows, general, curvatures):
 def test_steps_along_the_gradient_are_retractions(c, dtype):
     """Short and long steps, most of the long ones pulled back to the boundary; c times the momentum-free SGD's rate."""
     ball = PoincareBall(c)
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     x = rng.standard_normal((200, 6))
     x *= rng.uniform(0, 0.995, (200, 1)) / np.linalg.norm(x, axis=1, keepdims=True) / c**0.5
     x, grad = jnp.asarray(x, dtype), jnp.asarray(rng.standard_normal((200, 6)) * 10 ** rng.uniform(-3, 4, (200, 1)), dtype)

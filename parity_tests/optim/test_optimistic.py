@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim.optimistic import riemannian_ogd
 from port_jax.optim.riemannian_sgd import riemannian_sgd
@@ -51,7 +52,7 @@ def test_it_converges_where_descent_and_ascent_does_not():
 
 
 def test_flat_steps_are_those_of_the_definition_and_of_optax():
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     x, grads = jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=(5, 3)))
     tx, other = riemannian_ogd(0.3, manifolds=Euclidean()), optax.optimistic_gradient_descent(0.3)
     state, reference = tx.init(x), other.init(x)

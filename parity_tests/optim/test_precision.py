@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim.precision import compute_copy
 from port_jax.optim.riemannian_adam import riemannian_adam
@@ -15,7 +16,7 @@ MANIFOLDS = {"points": PoincareBall(C), "kernel": Euclidean()}
 
 def test_points_stay_in_the_ball_and_types_stay_float32():
     with jax.enable_x64(False):
-        rng = np.random.default_rng(0)
+        rng = draws.rng(0)
         start = rng.normal(size=(16, 4))
         start *= 0.9 / np.sqrt(C) / np.linalg.norm(start, axis=-1, keepdims=True)
         params = {

@@ -9,9 +9,10 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 
-RNG = np.random.default_rng(3)
+RNG = draws.stream(3)
 METRICS = np.cumsum(RNG.normal(size=120)) * np.repeat(RNG.uniform(0, 1, 12) > 0.4, 10) + RNG.normal(size=120) * 1e-3
 METRICS[37] = np.nan
 OPTIONS = [

@@ -7,6 +7,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import (
     RowGradients,
@@ -27,14 +28,14 @@ from port_jax.optim.weight_average import weight_average
 
 MANIFOLDS = {"layer": {"kernel": Euclidean()}, "points": PoincareBall(1.2)}
 PARAMS = {
-    "layer": {"kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)))},
-    "points": jnp.asarray(0.2 * np.random.default_rng(1).normal(size=(4, 3))),
+    "layer": {"kernel": jnp.asarray(draws.rng(0).normal(size=(3, 2)))},
+    "points": jnp.asarray(0.2 * draws.rng(1).normal(size=(4, 3))),
 }
 STEPS = 9
 
 
 def grads(step):
-    rng = np.random.default_rng(step)
+    rng = draws.rng(step)
     return jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), PARAMS)
 
 

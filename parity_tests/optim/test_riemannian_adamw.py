@@ -7,6 +7,7 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.optim.option_table import Row, rows_of
 from parity_tests.optim.trajectories import compare, part
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
@@ -22,7 +23,7 @@ def test_trajectories_equal_the_definition_by_geoopts_operations(row: Row):
 
 
 def test_flat_is_adamw_of_torch():
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     start, grads = rng.normal(size=(3, 4)), rng.normal(size=(30, 3, 4))
     theirs = torch.nn.Parameter(torch.tensor(start))
     optimizer = torch.optim.AdamW([theirs], 0.05, (0.8, 0.95), 1e-4, 0.3, amsgrad=True)
@@ -40,7 +41,7 @@ def test_flat_is_adamw_of_torch():
 
 @pytest.mark.parametrize("manifold", [PoincareBall(0.6), Lorentz(1.8)], ids=["ball", "lorentz"])
 def test_decay_contracts_the_distance_to_the_origin(manifold):
-    tangent = np.random.default_rng(1).normal(size=(5, 4))
+    tangent = draws.rng(1).normal(size=(5, 4))
     if isinstance(manifold, Lorentz):
         tangent[:, 0] = 0
     x = manifold.expmap0(jnp.asarray(tangent))
@@ -56,7 +57,7 @@ def test_decay_contracts_the_distance_to_the_origin(manifold):
 def test_moments_follow_the_point():
     """A step with decay is the step without, from the contracted point with the carried gradient and momentum."""
     ball = PoincareBall(1.4)
-    rng = np.random.default_rng(2)
+    rng = draws.rng(2)
     x, g = ball.expmap0(0.3 * jnp.asarray(rng.normal(size=(4, 3)))), jnp.asarray(rng.normal(size=(4, 3)))
     tx = riemannian_adamw(0.05, weight_decay=2.0, manifolds=ball)
     updates, state = tx.update(g, tx.init(x), x)

@@ -13,6 +13,7 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from port_jax import manifolds as port
 from port_jax.optim import riemannian_line_search, step_sizes
 from port_jax.optim.riemannian_line_search import Conjugacy
@@ -70,7 +71,7 @@ ALL = tuple(OURS)
 
 def problem(names: tuple[str, ...], seed: int = 1) -> tuple[dict, dict, dict]:
     """Points, targets and weights of a badly scaled objective, so that twenty steps do not end it."""
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     points, targets, weights = {}, {}, {}
     for name in names:
         x, t = 0.5 * rng.standard_normal((2, 3, 4))

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection
 from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.optim import gradients
@@ -17,7 +18,7 @@ BALL = PoincareBall(1.3)
 
 @pytest.mark.parametrize("manifold", [Euclidean(), BALL, SphereProjection(0.7), Lorentz(1.6), CanonicalStiefel()])
 def test_flat_is_the_inverse_of_egrad2rgrad(manifold):
-    rng = np.random.default_rng(1)
+    rng = draws.rng(1)
     x = manifold.projx(jnp.asarray(0.3 * rng.normal(size=(4, 2))))
     u = manifold.proju(x, jnp.asarray(rng.normal(size=(4, 2))))
     if isinstance(manifold, CanonicalStiefel):  # whose proju is not idempotent
@@ -26,7 +27,7 @@ def test_flat_is_the_inverse_of_egrad2rgrad(manifold):
 
 
 def test_gradients_are_those_at_the_worst_point_carried_back():
-    rng = np.random.default_rng(2)
+    rng = draws.rng(2)
     params = {"x": BALL.expmap0(jnp.asarray(rng.normal(size=(3, 2)))), "w": jnp.asarray(rng.normal(size=4))}
     weights = jnp.asarray(rng.normal(size=(3, 2)))
 

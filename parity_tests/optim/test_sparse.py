@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from parity_tests.optim.option_table import Row, rows_of
 from parity_tests.optim.trajectories import compare, part
 from port_jax.manifolds import Lorentz, PoincareBall
@@ -21,7 +22,7 @@ K = 0.6
 
 def points() -> np.ndarray:
     """Rows inside the ball of curvature -K."""
-    return np.random.default_rng(0).standard_normal((ROWS, D)) * 0.3
+    return draws.rng(0).standard_normal((ROWS, D)) * 0.3
 
 
 @pytest.mark.parametrize("row", rows_of("SparseAdam") + rows_of("SparseSGD"), ids=str)
@@ -48,7 +49,7 @@ def test_amsgrad_is_geoopts_sparse_form_and_not_the_dense_one():
 def test_padding_and_unsorted_duplicates_change_nothing():
     table = jnp.asarray(points())
     tx = sparse_riemannian_adam(0.1, manifolds=PoincareBall(K))
-    g = jnp.asarray(np.random.default_rng(4).standard_normal((3, D)))
+    g = jnp.asarray(draws.rng(4).standard_normal((3, D)))
     plain, _ = tx.step(table, tx.init(table), RowGradients(jnp.array([2, 7]), jnp.stack([g[0] + g[2], g[1]])))
     padded = RowGradients(jnp.array([7, ROWS, 2, ROWS, 2]), jnp.stack([g[1], g[0], g[0], g[1], g[2]]))
     found, state = jax.jit(tx.step)(table, tx.init(table), padded)
@@ -58,7 +59,7 @@ def test_padding_and_unsorted_duplicates_change_nothing():
 
 def test_a_crowded_table_is_summed_whole_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
     """Up to `CROWDED` rows of the table for each row of the batch it is not sorted: the same bits, padding and repeats included."""
-    rng = np.random.default_rng(5)
+    rng = draws.rng(5)
     table = jnp.asarray(0.1 * rng.standard_normal((40, D)))
     batch = RowGradients(jnp.asarray(rng.integers(0, 41, 25)), jnp.asarray(rng.standard_normal((25, D))))
     tx = sparse_riemannian_adam(0.1, amsgrad=True, manifolds=PoincareBall(K))

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from geoopt.optim.rlinesearch import armijo_backtracking, strong_wolfe_line_search
 
+from parity_tests import draws
 from port_jax.optim import step_sizes
 
 
 def test_searches_equal_scipy():
     """On curves of one variable: the same step sizes, failures and numbers of trials, through all branches."""
-    rng = np.random.default_rng(5)
+    rng = draws.rng(5)
     n = 400
     slope, bend, quartic = -rng.exponential(1, n), rng.normal(0.5, 1, n), rng.exponential(0.1, n)
     wave, speed = rng.normal(0.5, 1, n), np.exp(rng.normal(1, 2, n))

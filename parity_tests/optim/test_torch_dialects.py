@@ -8,6 +8,7 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.optim import dialects
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
@@ -48,7 +49,7 @@ CASES = {
 
 def gradients(values, step):
     """Of quartics, with noise by step so that no two are alike; by any framework's arrays."""
-    rng = np.random.default_rng(100 + step)
+    rng = draws.rng(100 + step)
     return [4 * (p - 0.2) ** 3 + 0.4 * rng.normal(size=np.shape(p)) for p in values]
 
 
@@ -86,7 +87,7 @@ def assert_same_path(found, expected, start):
 @pytest.mark.parametrize("before", [BEFORE, 0])
 def test_goes_on_as_its_loop_does(name, before):
     make, (theirs, ours), settings, said, kind = CASES[name]
-    loop = make(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
+    loop = make(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
     start = run(loop, 0, before)
     saved = plain(loop.state_dict())
     manifolds = {"points": ours, "layer": Euclidean()}
@@ -104,9 +105,9 @@ def test_sparse_gradients_are_shortened():
     """Whether they were sparse is not in a state but in the configuration."""
     theirs, ours = ball(1.0)
     loop = dialects.PoincareEmbeddings(
-        dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01, sparse=True
+        dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01, sparse=True
     )
-    large = [np.random.default_rng(n).normal(size=p.shape) * 40 for n, p in enumerate(loop.params)]
+    large = [draws.rng(n).normal(size=p.shape) * 40 for n, p in enumerate(loop.params)]
     start = [p.numpy().copy() for p in loop.params]
     configuration = {"name": "poincare_embeddings.RiemannianSGD", "lr": 0.01, "sparse": True}
     tx, state = from_torch(configuration, params=tree(start), manifolds={"points": ours, "layer": Euclidean()})
@@ -119,8 +120,8 @@ def test_sparse_gradients_are_shortened():
 
 def test_long_steps_on_the_hyperboloid_have_length_1():
     theirs, ours = hyperboloid(1.0)
-    loop = dialects.PoincareEmbeddings(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], lr=1.0)
-    draw = [np.random.default_rng(n).normal(size=p.shape) * 0.7 for n, p in enumerate(loop.params)]
+    loop = dialects.PoincareEmbeddings(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=1.0)
+    draw = [draws.rng(n).normal(size=p.shape) * 0.7 for n, p in enumerate(loop.params)]
     start = [p.numpy().copy() for p in loop.params]
     manifolds = {"points": ours, "layer": Euclidean()}
     tx, state = from_torch(plain(loop.state_dict()), params=tree(start), names=PATHS, manifolds=manifolds)
@@ -142,7 +143,7 @@ class Marked(Euclidean):
 
 @pytest.mark.parametrize(("make", "once"), [(dialects.OldGeoopt, 8), (dialects.MiddleGeoopt, 1), (dialects.Hybonet, 1)])
 def test_points_are_stabilized_when_the_groups_count_says_so(make, once):
-    loop = make(dialects.tensors(np.random.default_rng(3), ball(0.7)[0], SHAPES), [None] * 4, stabilize=12 if once > 1 else 3)
+    loop = make(dialects.tensors(draws.rng(3), ball(0.7)[0], SHAPES), [None] * 4, stabilize=12 if once > 1 else 3)
     start = run(loop, 0, 2)
     kind = "hybonet.RiemannianAdam" if make is dialects.Hybonet else "RiemannianAdam"
     tx, state = from_torch(plain(loop.state_dict()), params=tree(start), names=PATHS, manifolds=Marked(), optimizer=kind)
@@ -155,7 +156,7 @@ def test_points_are_stabilized_when_the_groups_count_says_so(make, once):
 
 def test_rows_of_a_transposed_parameter_are_its_columns():
     theirs, ours = ball(0.7)
-    loop = dialects.HGCN(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None])
+    loop = dialects.HGCN(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None])
     start = run(loop, 0, BEFORE)
     saved = plain(loop.state_dict())
     for name in ("exp_avg", "exp_avg_sq"):
@@ -176,7 +177,7 @@ def test_rows_of_a_transposed_parameter_are_its_columns():
 
 def saved_by(make, manifold=None, steps=6, shapes=SHAPES, **settings):
     theirs = manifold or ball(0.7)[0]
-    loop = make(dialects.tensors(np.random.default_rng(3), theirs, shapes), [theirs, *([None] * len(shapes))], **settings)
+    loop = make(dialects.tensors(draws.rng(3), theirs, shapes), [theirs, *([None] * len(shapes))], **settings)
     return loop, plain((run(loop, 0, steps), loop.state_dict())[1])
 
 
@@ -200,7 +201,7 @@ def saved_by(make, manifold=None, steps=6, shapes=SHAPES, **settings):
 def test_what_the_numbers_leave_open_is_asked(make, change, message):
     _, saved = saved_by(make)
     change(saved)
-    params = tree(dialects.tensors(np.random.default_rng(3), ball(0.7)[0], SHAPES))
+    params = tree(dialects.tensors(draws.rng(3), ball(0.7)[0], SHAPES))
     manifolds = {"points": PoincareBall(0.7), "layer": Euclidean()}
     if message == "hybonet":
         from_torch(saved, params=params, names=PATHS, manifolds=manifolds)  # no multiple of twice four
@@ -242,7 +243,7 @@ def test_hgcn_moves_no_points_of_the_hyperboloid():
 @pytest.mark.parametrize("name", [*CASES])
 def test_a_state_comes_apart_and_together(name):
     make, (theirs, ours), settings, _, kind = CASES[name]
-    loop = make(dialects.tensors(np.random.default_rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
+    loop = make(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
     start = run(loop, 0, BEFORE)
     saved, manifolds = plain(loop.state_dict()), {"points": ours, "layer": Euclidean()}
     _, state = from_torch(saved, params=tree(start), names=PATHS, manifolds=manifolds, optimizer=kind)

@@ -8,12 +8,13 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import RowGradients, from_torch
 
 ROWS, BEFORE, AFTER = 8, 6, 12
-START = 0.3 * np.random.default_rng(0).normal(size=(ROWS, 3))
+START = 0.3 * draws.rng(0).normal(size=(ROWS, 3))
 
 
 def ball(dtype=torch.float64):
@@ -21,7 +22,7 @@ def ball(dtype=torch.float64):
 
 
 def touched(step):
-    rng = np.random.default_rng(step)
+    rng = draws.rng(step)
     return np.sort(rng.choice(ROWS, 3, replace=False)), rng.normal(size=(3, 3))
 
 
@@ -70,7 +71,7 @@ class Search:
     def __init__(self, **settings):
         self.params = [
             geoopt.ManifoldParameter(torch.tensor(0.6 * START[0]), manifold=ball()),
-            torch.nn.Parameter(torch.tensor(np.random.default_rng(1).normal(size=(2, 2)))),
+            torch.nn.Parameter(torch.tensor(draws.rng(1).normal(size=(2, 2)))),
         ]
         self.settings = settings
         self.optimizer = geoopt.optim.RiemannianLineSearch(self.params, **settings)
@@ -151,7 +152,7 @@ def test_float32_states_stay_float32(make):
         parameter = geoopt.ManifoldParameter(first, manifold=ball(dtype)) if riemannian else torch.nn.Parameter(first)
         optimizer = make([parameter])
         for step in range(BEFORE):
-            parameter.grad = torch.tensor(np.random.default_rng(step).normal(size=(ROWS, 3)), dtype=dtype)
+            parameter.grad = torch.tensor(draws.rng(step).normal(size=(ROWS, 3)), dtype=dtype)
             optimizer.step()
         saved = plain(optimizer.state_dict())
         start = parameter.detach().numpy().copy()
@@ -165,7 +166,7 @@ def test_float32_states_stay_float32(make):
                 continue
             move = jax.jit(tx.update)
             for step in range(BEFORE, BEFORE + 5):
-                grad = np.random.default_rng(step).normal(size=(ROWS, 3)).astype(np.float32)
+                grad = draws.rng(step).normal(size=(ROWS, 3)).astype(np.float32)
                 updates, state = move(jnp.asarray(grad), state, params)
                 params = optax.apply_updates(params, updates)
                 parameter.grad = torch.tensor(grad)

@@ -12,6 +12,7 @@ import optax
 import pytest
 import torch
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.optim import riemannian_adam, riemannian_sgd
 
@@ -72,7 +73,7 @@ def test_wrong_calls_raise():
         )
 
 
-RNG = np.random.default_rng(5)
+RNG = draws.stream(5)
 START = {
     "a": RNG.standard_normal((5, 4)) * 0.2,
     "b": RNG.standard_normal((5, 4)) * 0.2,
@@ -99,7 +100,7 @@ def test_parameters_without_gradient_stay_as_in_geoopt(kind: str):
         tx = riemannian_sgd(0.1, momentum=0.9, nesterov=True, stabilize=3, manifolds=manifolds)
     params = {k: jnp.asarray(v) for k, v in START.items()}
     state = tx.init(params)
-    rng = np.random.default_rng(9)
+    rng = draws.rng(9)
     for t, given in enumerate(GIVEN):
         grads = {k: rng.standard_normal(v.shape) if k in given else None for k, v in START.items()}
         for k, leaf in leaves.items():
@@ -115,7 +116,7 @@ def test_parameters_without_gradient_stay_as_in_geoopt(kind: str):
 @pytest.mark.parametrize("order", [("c", "x"), ("x", "c"), None])
 def test_a_learnable_curvature_and_the_order_of_updates(order: Any):
     """geoopt walks its list: points after the curvature move on the new ball. Without `order` they move on the old one."""
-    rng = np.random.default_rng(8)
+    rng = draws.rng(8)
     x0, raw0 = rng.standard_normal((5, 3)) * 0.3, 0.4
     g = {"x": rng.standard_normal((4, 5, 3)), "c": rng.standard_normal(4)}
     ball = geoopt.PoincareBall(torch.tensor(1.0, dtype=torch.float64), learnable=True)

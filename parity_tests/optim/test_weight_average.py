@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.optim import swa_utils
 
+from parity_tests import draws
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.optim.weight_average import weight_average
 
-RNG = np.random.default_rng(4)
+RNG = draws.stream(4)
 RUN = RNG.normal(size=(9, 3, 2))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import torch
 
+from parity_tests import draws
 from parity_tests.optim.option_table import KINDS, ROWS, Row, rows_of
 from parity_tests.optim.spaces import SPACES, Space
 from port_jax.optim import RowGradients
@@ -74,14 +75,14 @@ def part(row: Row) -> tuple[int, list[str]]:
 
 def gradients(spaces: Mapping[str, Space], steps: int, seed: int = 1) -> Arrays:
     """Independent normal gradients `[steps, *shape]`, complex for complex points; numbers that float32 holds."""
-    rng = np.random.default_rng(seed)
+    rng = draws.rng(seed)
     noise = {name: rng.standard_normal((2, steps, *space.start.shape)).astype(np.float32) for name, space in spaces.items()}
     return {n: g[0] + 1j * g[1] if np.iscomplexobj(spaces[n].start) else g[0] for n, g in noise.items()}
 
 
 def touched(rows: int, steps: int) -> np.ndarray:
     """Row numbers of each sparse step; they repeat, and the last row is never touched."""
-    return np.random.default_rng(2).integers(0, rows - 1, (steps, BATCH))
+    return draws.rng(2).integers(0, rows - 1, (steps, BATCH))
 
 
 def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -91,7 +92,7 @@ def cast(array: np.ndarray, dtype: Any) -> np.ndarray:
 
 def nudged(start: np.ndarray) -> np.ndarray:
     """`[1 + NUDGES, *shape]` in single precision: the start, and copies whose coordinates are moved to neighbouring numbers."""
-    rng, single = np.random.default_rng(7), cast(start, np.float32)
+    rng, single = draws.rng(7), cast(start, np.float32)
     real = single.view(np.float32)
     towards = np.where(rng.random((NUDGES, *real.shape)) < 0.5, -np.inf, np.inf).astype(np.float32)
     return np.concatenate([single[None], np.nextafter(real, towards).view(single.dtype)])

@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
+from parity_tests import draws
 from parity_tests.oracle import lorentz, stereographic, unit_sphere
 from parity_tests.oracle.stereographic import Vector, dot, plus, times
 
@@ -23,7 +24,7 @@ FAR_DIGITS = 200
 D, POINTS = 3, 4
 
 
-def draw(space: str, dtype: Any, thin: int = 1) -> list[dict[str, Any]]:
+def draw(space: str, dtype: Any, thin: int = 1, rng: Callable[[int], np.random.Generator] = draws.rng) -> list[dict[str, Any]]:
     """Cases with all arguments rounded to dtype; every `thin`-th of the grid.
 
     A pair (x, y) has y at the distance from x in a random direction u, rounded: what counts as truth is the truth of the rounded
@@ -34,12 +35,12 @@ def draw(space: str, dtype: Any, thin: int = 1) -> list[dict[str, Any]]:
     for i, (k, r, d) in enumerate(product(NEAR_FLAT if space == "flat" else CURVATURES, RADII, DISTANCES)):
         if i % thin:
             continue
-        rng = np.random.default_rng(i)
         k = float(dtype(-k if space == "ball" else k))
         with mpmath.workdps(FAR_DIGITS):
-            case = _DRAW[space](rng, mpf(k), r, d, dtype)
+            numbers = rng(i)
+            case = _DRAW[space](numbers, mpf(k), r, d, dtype)
             case = {name: _rounded(a, dtype) for name, a in case.items()}
-        case |= {"m": rng.standard_normal((D, D)) / 2, "w": rng.uniform(0.2, 1, POINTS), "c": rng.standard_normal(D + 1)}
+        case |= {"m": numbers.standard_normal((D, D)) / 2, "w": numbers.uniform(0.2, 1, POINTS), "c": numbers.standard_normal(D + 1)}
         case = {name: a.astype(dtype) for name, a in case.items()}
         if all(np.abs(a).max() <= 1e-3 * np.finfo(dtype).max for a in case.values()):
             found.append(case | {"k": dtype(k), "r": r, "d": d, "float32": dtype == np.float32})

@@ -13,6 +13,7 @@ import mpmath
 import numpy as np
 from mpmath import mpf
 
+from parity_tests import draws
 from parity_tests.oracle.formulas import Formula
 
 KEPT = Path(__file__).parents[2] / ".cache" / "oracle"
@@ -86,7 +87,7 @@ def truth(formula: Formula, case: dict[str, Any], space: str, gradients: bool = 
             none = {name: np.zeros(len(part)) for name, part in _split(formula, arrays, slopes).items()}
             return Truth(result, condition, none, dict.fromkeys(none, 0.0))
         parts, conditions = _split(formula, arrays, slopes), {}
-        signs = np.random.default_rng(len(point)).choice([-1, 1], (NUDGES, len(point)))
+        signs = draws.rng(len(point)).choice([-1, 1], (NUDGES, len(point)))
         for row in signs:
             moved = [a * (1 + int(s) * NUDGE) for a, s in zip(point, row)]
             moved_slopes, _ = _slopes(value, moved, value(moved), cotangent)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from parity_tests import draws
 from port_jax.manifolds import PoincareBall
 from port_jax.optim import riemannian_adam
 from port_jax.training import fit, gradient_step, train_state
@@ -17,7 +17,7 @@ BALL = PoincareBall(0.7)
 
 def problem():
     """Targets on the ball."""
-    return BALL.expmap0(jnp.asarray(np.random.default_rng(0).standard_normal((20, 3)) * 0.5))
+    return BALL.expmap0(jnp.asarray(draws.rng(0).standard_normal((20, 3)) * 0.5))
 
 
 def loss(params, batch, key):
@@ -31,8 +31,8 @@ def optimizer():
 
 
 def start():
-    points = BALL.expmap0(jnp.asarray(np.random.default_rng(1).standard_normal((20, 3)) * 0.5))
-    return train_state({"points": points}, optimizer(), jax.random.key(3))
+    points = BALL.expmap0(jnp.asarray(draws.rng(1).standard_normal((20, 3)) * 0.5))
+    return train_state({"points": points}, optimizer(), draws.key(3))
 
 
 def evaluate(params):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from parity_tests import draws
 from parity_tests.training.problem import evaluate, optimizer, problem, start, step
 from port_jax.training import History, TrainingError, fit, gradient_step, train_state
 
@@ -72,7 +72,7 @@ def test_resumes_to_the_bit(whole, tmp_path):
 def test_a_killed_run_goes_on(whole, tmp_path):
     """SIGKILL at a random moment of a run in another process; then it is finished here."""
     code = "from parity_tests.training.problem import run; import sys; run(sys.argv[1])"
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    rng = draws.rng(0)
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"  # the first checkpoint is there
@@ -121,7 +121,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
         return jnp.sum(params["x"]) / batch
 
     tx = optax.sgd(0.1)
-    state = train_state({"x": jnp.ones(3)}, tx, jax.random.key(0))
+    state = train_state({"x": jnp.ones(3)}, tx, draws.key(0))
     with pytest.raises(TrainingError, match=r"step 7 is .*learning rate"):
         fit(gradient_step(broken, tx), state, steps=20, batches=lambda n: np.float32(n != 6), chunk=4, every=4, folder=tmp_path)
     kept = fit(gradient_step(broken, tx), state, steps=4, batches=lambda n: np.float32(1), folder=tmp_path)
@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
 
 def test_another_runs_folder_is_refused(tmp_path):
     fit(step, start(), steps=2, batch=problem(), folder=tmp_path)
-    other = train_state({"x": jnp.ones(3)}, optimizer(), jax.random.key(0), opt_state=())
+    other = train_state({"x": jnp.ones(3)}, optimizer(), draws.key(0), opt_state=())
     with pytest.raises(TrainingError, match=r"holds another run: .* missing"):
         fit(step, other, steps=2, batch=problem(), folder=tmp_path)
 

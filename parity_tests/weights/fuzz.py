@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import trained
 from port_jax.manifolds import PoincareBall
 from weights import ConversionError
@@ -82,7 +83,7 @@ def attempt(path: Path, way: str = "load") -> str:
 
 def main(count: int = 10_000, seed: int = 0, quiet: bool = False) -> dict[str, int]:
     """Runs `count` mutations and counts what became of them. Raises for a crash, a hang, or anything written."""
-    random = np.random.default_rng(seed)
+    random = draws.rng(seed)
     outcome: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -8,6 +8,7 @@ import geoopt
 import numpy as np
 import torch
 
+from parity_tests import draws
 from weights import cli
 
 
@@ -16,7 +17,7 @@ class Net(torch.nn.Module):
 
     def __init__(self, c: float = 0.7, dtype: torch.dtype = torch.float32):
         super().__init__()
-        torch.manual_seed(0)
+        draws.seed_torch(0)
         self.ball = geoopt.PoincareBall(c=c)
         self.emb = geoopt.ManifoldParameter(0.2 * torch.randn(6, 3), manifold=self.ball)
         self.lin = torch.nn.Linear(3, 2)
@@ -33,7 +34,7 @@ def trained(optimizer=None, steps: int = 3, dtype: torch.dtype = torch.float32):
     opt = (optimizer or (lambda p: geoopt.optim.RiemannianAdam(p, lr=1e-2)))(net.parameters())
     for step in range(steps):
         opt.zero_grad()
-        net.loss(torch.randn(6, 2, generator=torch.Generator().manual_seed(step)).to(dtype)).backward()
+        net.loss(torch.randn(6, 2, generator=draws.generator(step)).to(dtype)).backward()
         opt.step()
     return net, opt
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, ties
 from parity_tests.weights.toy import TOY
 from weights import ConversionError, Unmatched, Usage
@@ -26,7 +27,7 @@ def _toy(monkeypatch):
 
 
 def state() -> OrderedDict:
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     return OrderedDict({
         "ball.isp_c": RAW, "emb": 0.1 * torch.randn(4, 5), "att": torch.randn(1, 2, 5),
         "layers.0.weight": torch.randn(5, 5), "layers.0.bias": torch.randn(5), "layers.0.ball.isp_c": RAW,
@@ -173,7 +174,7 @@ def test_trained_on_variables_are_exported(tmp_path):
 
 
 def test_layouts_run_both_ways():
-    x = np.random.randn(2, 3, 4)
+    x = draws.rng(0).standard_normal((2, 3, 4))
     for layout in (TRANSPOSE, permute(2, 0, 1), reshape(6, 4), chain(permute(1, 0, 2), reshape(3, 8))):
         if layout.name.startswith("axes (1") and "shape" in layout.name:
             continue

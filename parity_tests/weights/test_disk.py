@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import run
 from parity_tests.weights.test_embed import NAMES, nouns
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Stereographic
@@ -17,7 +18,7 @@ from weights import Usage
 from weights.disk import disk, plot, spread
 from weights.embed import Embeddings
 
-RNG = np.random.default_rng(7)
+RNG = draws.stream(7)
 
 
 def plane(c: float, n: int = 40) -> np.ndarray:

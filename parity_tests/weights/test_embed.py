@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import run
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere
 from reference_torch.graphs.graph import Graph as TorchGraph
@@ -27,7 +28,7 @@ NAMES = ("mammal.n.01", 'sea "lion", brown', "chat\tnoir", "ß", "5", "dog house
 
 
 def points(n=6, d=3, scale=0.4, seed=0) -> torch.Tensor:
-    return scale * torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) / d**0.5
+    return scale * torch.randn(n, d, generator=draws.generator(seed), dtype=torch.float64) / d**0.5
 
 
 def nouns(path, manifold="poincare", objects=NAMES):
@@ -73,9 +74,9 @@ def test_tables_with_their_names(monkeypatch, capsys, tmp_path, manifold):
 
 @pytest.mark.parametrize("manifold", ["PoincareBall", "Lorentz"])
 def test_an_encoder_runs_on_a_graph(tmp_path, manifold):
-    random = np.random.default_rng(0)
+    random = draws.rng(0)
     settings = {"in_features": 4, "features": [6, 3], "heads": 2, "manifold": manifold, "curvature": [0.7, 1.3, 0.6], "preset": "htgn"}
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     model = HGAT(**settings)
     torch.save({"model": model.state_dict(), "config": {"arch": "hgat", **settings}}, tmp_path / "x.pth")
     ends = np.array([[0, 1, 2, 3, 4, 5, 0, 2], [1, 2, 3, 4, 5, 6, 6, 6]])
@@ -99,10 +100,10 @@ def test_features_of_nodes_and_edges(tmp_path):
     """Edge features hold in both directions; without them in the file the model is refused."""
     settings = {"in_features": 4, "features": [3], "heads": 1, "curvature": 0.7, "preset": "markov_blanket", "node_features": 2,
                 "edge_features": 3}  # fmt: skip
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     model = HGAT(**settings)
     torch.save({"model": model.state_dict(), "config": {"arch": "hgat", **settings}}, tmp_path / "x.pth")
-    random, ends = np.random.default_rng(0), np.array([[0, 1, 2, 3, 2], [1, 2, 3, 4, 2]])
+    random, ends = draws.rng(0), np.array([[0, 1, 2, 3, 2], [1, 2, 3, 4, 2]])
     x, nodes, edges = (random.standard_normal(shape).astype(np.float32) for shape in ((5, 4), (5, 2), (5, 3)))
     np.savez(tmp_path / "g.npz", edges=ends, features=x, node_features=nodes, edge_features=edges)
     both = torch.as_tensor(np.concatenate([ends[:, :4], ends[::-1, :4]], 1))
@@ -137,13 +138,13 @@ def test_the_authors_embeddings(monkeypatch, capsys, tmp_path, folder):
 @pytest.mark.parametrize("normalize_adj", [1, 0])
 def test_plain_edges_are_normalised_as_in_training(tmp_path, normalize_adj):
     """HGCN trains on D^-1 (A + I) unless normalize_adj is 0: a file of plain edges gives what a file of the matrix gives."""
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     state = {"encoder.layers.0.linear.weight": torch.randn(3, 4), "encoder.layers.0.linear.bias": torch.randn(3)}
     torch.save(state, tmp_path / "x.pth")
     config = {"model": "HGCN", "task": "lp", "num_layers": 1, "dim": 3, "feat_dim": 4, "manifold": "PoincareBall", "c": 0.7, "act": "relu",
               "normalize_adj": normalize_adj}  # fmt: skip
     ckpt = weights.load(tmp_path / "x.pth", config=config)
-    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    x = draws.rng(0).standard_normal((5, 4)).astype(np.float32)
     ends = np.array([[0, 1, 2, 0], [1, 2, 3, 3]], np.int32)
     np.savez(tmp_path / "plain.npz", edges=ends, features=x)
     dense = np.zeros((5, 5), np.float32)
@@ -160,7 +161,7 @@ def test_plain_edges_are_normalised_as_in_training(tmp_path, normalize_adj):
 
 def kg_file(path, relations: int):
     tables = {"entity.weight": (5, 4), "rel.weight": (2, 8), "rel_diag.weight": (2, 4), "bh.weight": (5, 1), "bt.weight": (5, 1)}
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     state = {name: 0.3 * torch.randn(shape) for name, shape in tables.items()}
     torch.save({**state, "c": torch.randn(relations, 1), "gamma": torch.zeros(1)}, path)
     return weights.load(path, config={"model": "RotH", "multi_c": relations > 1, "bias": "learn", "double_neg": False}, arch="kgemb"), state
@@ -209,7 +210,7 @@ def test_no_origin_no_tangent_space(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_formats_hold_every_bit(tmp_path, dtype):
-    random = np.random.default_rng(0)
+    random = draws.rng(0)
     values = np.concatenate([random.standard_normal(30) * 10.0 ** random.integers(-30, 30, 30), [0.1, 1 / 3, -0.0, 1e-45, 5e-324, 6e-8]])
     array = np.clip(values, -6e4, 6e4).astype(dtype).reshape(6, 6)
     found = Embeddings(array, NAMES, None, "objects", "params/x", np.array([0, 1, 0, 1, 0, 1]), ("cat", "d\tog"))

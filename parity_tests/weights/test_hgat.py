@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, ties
 from reference_torch.graphs.graph import Graph
 from reference_torch.models.hgat import HGAT
@@ -23,7 +24,7 @@ CASES = [(p, m, DECODERS[n % 3]) for n, (p, m) in enumerate(itertools.product(PR
 def saved(path, preset, manifold, classes, classifier, learnable, **extra):
     settings = {"in_features": 5, "features": [4, 3], "heads": 2, "preset": preset, "manifold": manifold, "curvature": 0.7,
                 "learnable_curvature": learnable, "num_classes": classes, "classifier": classifier, **extra}  # fmt: skip
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     model = HGAT(**settings)
     opt = geoopt.optim.RiemannianAdam(model.parameters(), lr=1e-2)
     graph = Graph(torch.tensor([0, 1, 2, 3, 1]), torch.tensor([1, 2, 3, 0, 3]), 4)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.optim import dialects
 from parity_tests.weights.helpers import assert_deep_equal, run, trained
 from parity_tests.weights.test_optimizers import BALL, assert_close, load
@@ -28,7 +29,7 @@ STEPS = 5
 
 def toy(make, steps=STEPS, **settings):
     """A file of the toy architecture: its parameters, the loop that trained them, the file's tree."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     params = {key: torch.tensor(0.2 * rng.normal(size=shape)) for key, shape in SHAPES.items()}
     ball = geoopt.PoincareBall(torch.tensor(C, dtype=torch.float64))
     loop = make(list(params.values()), [ball, None, None, None], **settings)
@@ -37,14 +38,14 @@ def toy(make, steps=STEPS, **settings):
     return params, loop, tree
 
 
-def draws(step):
-    rng = np.random.default_rng(50 + step)
+def gradients(step):
+    rng = draws.rng(50 + step)
     return {key: rng.normal(size=shape) for key, shape in SHAPES.items()}
 
 
 def advance(loop, start, steps):
     for step in range(start, start + steps):
-        loop.step([torch.tensor(g) for g in draws(step).values()])
+        loop.step([torch.tensor(g) for g in gradients(step).values()])
 
 
 def here(gradients):
@@ -58,7 +59,7 @@ def continued(ckpt, start, steps):
     params, state = ckpt.variables["params"], ckpt.opt_state
     move = jax.jit(ckpt.optimizer.update)
     for step in range(start, start + steps):
-        updates, state = move(here(draws(step)), state, params)
+        updates, state = move(here(gradients(step)), state, params)
         params = optax.apply_updates(params, updates)
     return replace(ckpt, variables={**ckpt.variables, "params": params}, opt_state=state)
 
@@ -137,7 +138,7 @@ def test_moments_that_begin_with_zeros_are_written_anew(tmp_path):
     net, opt = trained(lambda p: torch.optim.Adam(p, lr=1e-2), steps=0, dtype=torch.float64)
     for step in range(3):
         opt.zero_grad()
-        draw = np.random.default_rng(step).normal(size=(2, 3))
+        draw = draws.rng(step).normal(size=(2, 3))
         draw[:, 0] = 0
         net.lin.weight.grad = torch.tensor(draw)
         opt.step()

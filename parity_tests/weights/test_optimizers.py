@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import Net, assert_deep_equal, trained
 from parity_tests.weights.toy import TOY
 from port_jax.manifolds import Euclidean, PoincareBall
@@ -42,7 +43,7 @@ OPTIMIZERS = {
 
 
 def target(step: int) -> torch.Tensor:
-    return torch.randn(6, 2, generator=torch.Generator().manual_seed(100 + step)).double()
+    return torch.randn(6, 2, generator=draws.generator(100 + step)).double()
 
 
 def go_on(net: Net, opt) -> tuple[dict, list]:
@@ -151,7 +152,7 @@ def double_counted(params, states, group, gradients):
 
 def test_counts_doubled_in_the_group(tmp_path):
     """geoopt until 0.3.1: 18 after 3 steps of 3 parameters; the next bias corrections follow the inflated count."""
-    rng = np.random.default_rng(0)
+    rng = draws.rng(0)
     shapes = [(3,), (2, 2), (4,)]
     params = [rng.standard_normal(s) for s in shapes]
     states = [(np.zeros(s), np.zeros(s)) for s in shapes]
@@ -165,8 +166,8 @@ def test_counts_doubled_in_the_group(tmp_path):
         "params": [0, 1, 2],
         "step": 0,
     }
-    draws = [[rng.standard_normal(s) for s in shapes] for _ in range(3 + STEPS)]
-    double_counted(params, states, group, draws[:3])
+    gradients = [[rng.standard_normal(s) for s in shapes] for _ in range(3 + STEPS)]
+    double_counted(params, states, group, gradients[:3])
     assert group["step"] == 18
 
     def section():
@@ -183,10 +184,10 @@ def test_counts_doubled_in_the_group(tmp_path):
     assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
     start = {f"p{i}": p.copy() for i, p in enumerate(params)}
     params_now, state = ckpt.variables["params"], ckpt.opt_state
-    for draw in draws[3:]:
+    for draw in gradients[3:]:
         updates, state = ckpt.optimizer.update({f"p{i}": jnp.asarray(g) for i, g in enumerate(draw)}, state, params_now)
         params_now = optax.apply_updates(params_now, updates)
-    double_counted(params, states, group, draws[3:])
+    double_counted(params, states, group, gradients[3:])
     assert_close(params_now, {f"p{i}": p for i, p in enumerate(params)}, start)
     from dataclasses import replace
 
@@ -255,7 +256,7 @@ def test_param_names_and_groups(tmp_path):
 
 def test_an_architecture_knows_its_groups(tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     parameters = {"emb": (4, 5), "att": (1, 2, 5), "layers.0.weight": (5, 5), "layers.0.bias": (5,)}
     parameters = {key: torch.nn.Parameter(0.1 * torch.randn(shape)) for key, shape in parameters.items()}
     opt = torch.optim.Adam([{"params": [parameters[k] for k in ("emb", "att", "layers.0.weight")], "weight_decay": 0.1},

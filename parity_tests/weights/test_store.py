@@ -19,6 +19,7 @@ import safetensors.numpy
 import torch
 
 import weights
+from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, trained
 from port_jax.manifolds import PoincareBall
 from weights import NotWritten, Refused, Unreadable, Usage, atomic
@@ -167,7 +168,7 @@ def test_damage_anywhere_is_found(tmp_path, form):
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     with pytest.raises(Unreadable, match=r"checksum|damaged"):
         weights.restore(out)
-    random = np.random.default_rng(0)
+    random = draws.rng(0)
     messages = []
     for at in random.integers(8, len(data), 16):
         turned = bytearray(data)
@@ -255,7 +256,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "ready"
     assert process.stdout.readline().strip() == "saved"
-    random = np.random.default_rng(0)
+    random = draws.rng(0)
     for _ in range(8):  # stopped in the middle of things, what stands at the place is whole
         time.sleep(float(random.uniform(0.01, 0.15)))
         process.send_signal(signal.SIGSTOP)
