@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from parity_tests import draws
+from parity_tests.tolerances import DEVIATIONS
 from port_jax.init import he_normal, normal, xavier_uniform
 from port_jax.layers.tangent import to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
@@ -29,5 +30,5 @@ def test_points_of_the_manifold_with_the_law_in_the_tangent_space(manifold, law:
     u = np.asarray(to_tangent0(manifold, x), np.float64)
     assert u.shape == (ROWS, D)
     count = u.size  # standard errors: of the mean s / sqrt(n), of the deviation at most s / sqrt(2 n)
-    assert abs(u.mean()) < 5 * deviation / count**0.5
-    assert abs(u.std() / deviation - 1) < 5 / (2 * count) ** 0.5
+    assert abs(u.mean()) < DEVIATIONS * deviation / count**0.5
+    assert abs(u.std() / deviation - 1) < DEVIATIONS / (2 * count) ** 0.5

@@ -23,6 +23,11 @@ _MEASURED = {
     },
 }
 
+DEVIATIONS = 5
+"""Standard errors that a mean over samples may lie off."""
+CHANCE = 1e-6
+"""The same as a p-value: some hundred comparisons a run, and tens of runs with other seeds, meet none of this size by chance."""
+
 
 def gate(radius: float, order: int, dtype: Any = np.float64) -> float:
     """The gate at the next larger radius; order 0 is the value, 1 the gradient, 2 the Hessian-vector product.

@@ -12,6 +12,7 @@ import pytest
 
 from parity_tests import draws
 from parity_tests.manifolds.parity import Operation, compare
+from parity_tests.tolerances import DEVIATIONS
 from port_jax.manifolds import Euclidean
 
 METHODS = {
@@ -67,9 +68,9 @@ def test_gradients_where_the_norm_has_none():
 
 def test_samples():
     x = Euclidean(1).random_normal(draws.key(0), 4000, 3, mean=jnp.array([1.0, -2.0, 0.0]), std=0.7)
-    # four deviations of the mean and of the deviation of 4000 normal numbers
-    np.testing.assert_allclose(x.mean(0), [1, -2, 0], atol=4 * 0.7 / 4000**0.5)
-    np.testing.assert_allclose(x.std(0), 0.7, atol=4 * 0.7 / 8000**0.5)
+    # standard errors of the mean and of the deviation of 4000 normal numbers
+    np.testing.assert_allclose(x.mean(0), [1, -2, 0], atol=DEVIATIONS * 0.7 / 4000**0.5)
+    np.testing.assert_allclose(x.std(0), 0.7, atol=DEVIATIONS * 0.7 / 8000**0.5)
     np.testing.assert_array_equal(
         Euclidean(1).random(draws.key(0), 5, std=2.0), 2 * jax.random.normal(draws.key(0), (5,))
     )

@@ -92,7 +92,7 @@ def test_wrapped_normal():
         for i in (0, 1):
             k, part = CURVATURES[i], MINE.take_submanifold_value(mean, i)
             spread = np.std(np.asarray(logs[i]) * 2 / (1 + k * np.sum(part**2)), 0)
-            np.testing.assert_allclose(spread, std, rtol=0.06)
+            np.testing.assert_allclose(spread, std, rtol=0.06)  # five standard errors of the deviation of 4000 normal numbers
     still = theirs(torch.float64).wrapped_normal(4, 7, mean=torch.tensor(np.asarray(mean)))
     assert np.abs(np.asarray(still) - np.asarray(mean)).max() < 1e-12
 
