@@ -1,8 +1,6 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
-import importlib.util
 import os
-import tempfile
 from pathlib import Path
 
 os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
@@ -17,26 +15,16 @@ os.environ.setdefault(
 
 import jax
 import pytest
+import torch
 
-from parity_tests import draws, without_torch
+from parity_tests import draws
 
 jax.config.update("jax_enable_x64", True)
+torch.set_num_threads(1)
 
-# Compiled functions are kept between runs; a first run finds the folder empty. JAX_COMPILATION_CACHE_DIR names another folder.
-SOURCES = Path(__file__).parent.parent
-if not os.access(SOURCES, os.W_OK):
-    # Kept until this process ends. The workers find the folder by the variable.
-    kept = tempfile.TemporaryDirectory(prefix="hyperport_")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", kept.name)
-jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(SOURCES / ".cache" / "jax")))
+# Compiled functions are kept between runs; a first run finds the folder empty.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-if importlib.util.find_spec("torch"):
-    import torch
-
-    torch.set_num_threads(int(os.environ.get("HYPERPORT_TORCH_THREADS", "1")))
-else:
-    without_torch.skip_what_imports_it()
 
 
 LEFT_TO_TEST_SLOW = (
