@@ -37,7 +37,10 @@ class BoundedDomain(SiegelManifold):
         return sym(gap @ u @ jnp.conj(gap))
 
     def projx(self, x: Matrix) -> Matrix:
-        """The symmetric part, with singular values lowered to 1 - 1e-5 (single precision: 1 - 4e-3)."""
+        """The symmetric part, with singular values lowered to 1 - 1e-5 (single precision: 1 - 4e-3).
+
+        At a singular value that equals the limit there is a kink; the subgradient is the one of a smaller value.
+        """
         x = sym(x)
         gram = jnp.conj(x) @ x
         double = siegel.boundary_margin(x.real.dtype) == 1e-5

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float
 
-from port_jax.linalg import block_matrix, extract_diag, sym, sym_funcm, transpose
+from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, sym, sym_funcm, transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+from port_jax.spectral import spectral_function
 
 Number = Float[Array, "..."]
 Matrix = Complex[Array, "*batch n n"]
@@ -38,8 +39,10 @@ class SiegelManifold(Manifold):
 
         riem  √Σ vᵢ²     fone  Σ vᵢ     finf  vₙ     fmin  Σ 2 (i - 1) vᵢ     wsum  Σ max(wᵢ, 0) vᵢ
 
-    riem and fone are analytic where singular values coincide. finf, fmin and wsum with unequal weights have a kink there: their
-    gradients are subgradients, and second derivatives do not exist, and are not finite.
+    All are smooth where vᵢ of equal weights coincide, and their derivatives right. Where vᵢ of unequal weights do (the two largest in
+    finf, any two in fmin) there is a kink: the gradient is the subgradient of one order of the two, and second derivatives leave out
+    the part in which their eigenvectors mix, which has no limit. At a vanishing vᵢ, and at coincident points, the gradient has 0 for
+    it; riem and fone are smooth in the others.
 
     fmin and wsum need `rank` n ≥ 2; wsum's `weights` are a leaf, all 1 at first. fmin has geoopt's weights 0, 2, …, 2n - 2.
     There is no exponential and no logarithm, and transport is the identity, as in geoopt.
@@ -97,19 +100,30 @@ class SiegelManifold(Manifold):
             result = result if squared else trig.sqrt_or_zero(result)
         elif self.metric is SiegelMetricType.FINSLER_ONE:
             # A function of [[0, A], [Aᴴ, 0]], whose eigenvalues are ±σ: differentiable where σ coincide, and without squares.
-            adjoint = jnp.conj(transpose(half_sinh))
-            dilation = block_matrix([[jnp.zeros_like(adjoint), half_sinh], [adjoint, jnp.zeros_like(adjoint)]])
-            result = jnp.sum(jnp.real(extract_diag(sym_funcm(dilation, _arsinh_of_size))), -1)
+            result = jnp.sum(jnp.real(extract_diag(sym_funcm(dilation(half_sinh), _arsinh_of_size))), -1)
             result = result**2 if squared else result
         else:
-            v = 2 * jnp.arcsinh(_singular_values(half_sinh)[..., ::-1])
-            result = {
-                SiegelMetricType.FINSLER_INFINITY: lambda: v[..., -1],
-                SiegelMetricType.FINSLER_MINIMUM: lambda: jnp.sum(2.0 * jnp.arange(v.shape[-1], dtype=v.dtype) * v, -1),
-                SiegelMetricType.WEIGHTED_SUM: lambda: jnp.sum(jax.nn.relu(jnp.asarray(self.weights, v.dtype)) * v, -1),
-            }[SiegelMetricType(self.metric)]()
+            result = self._ordered_sum(half_sinh)
             result = result**2 if squared else result
         return result[..., None, None] if keepdim else result
+
+    def _ordered_sum(self, half_sinh: Matrix) -> Number:
+        """Σ wᵢvᵢ over the ascending vᵢ = 2 arsinh σᵢ with the weights of finf, fmin, wsum: smooth where vᵢ of equal weights coincide."""
+        n = half_sinh.shape[-1]
+        hermitian = dilation(half_sinh)
+
+        def weighted(*weights: float) -> Number:
+            function = spectral_function(hermitian, _arsinh_of_size, (0.0,) * n + weights)
+            return 2 * jnp.sum(jnp.real(extract_diag(function)), -1)
+
+        if self.metric is SiegelMetricType.FINSLER_INFINITY:
+            return weighted(*(0.0,) * (n - 1), 1.0)
+        if self.metric is SiegelMetricType.FINSLER_MINIMUM:
+            return weighted(*(2.0 * i for i in range(n)))
+        # The weights are traced: Σ wᵢvᵢ as steps between neighbouring weights times sums of the largest vᵢ.
+        w = jax.nn.relu(jnp.asarray(self.weights, half_sinh.real.dtype))
+        steps = jnp.diff(w, prepend=0)
+        return sum(steps[i] * weighted(*(0.0,) * i, *(1.0,) * (n - i)) for i in range(n))
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
@@ -156,7 +170,11 @@ def to_compound_symmetric(z: Matrix) -> Float[Array, "*batch 2n 2n"]:
 
 
 def takagi_eig(z: Matrix) -> tuple[Float[Array, "*batch n"], Matrix]:
-    """Takagi's factorization Z = S̄ D S* of a complex symmetric matrix: D ≥ 0 in ascending order, and S unitary."""
+    """Takagi's factorization Z = S̄ D S* of a complex symmetric matrix: D ≥ 0 in ascending order, and S unitary.
+
+    The columns of S have a derivative where the values D are distinct and not 0; elsewhere it does not exist and is not finite. What
+    depends on Z alone, and not on the choice of S, has one: take `takagi_funcm`.
+    """
     n = z.shape[-1]
     values, vectors = jnp.linalg.eigh(to_compound_symmetric(z))
     upper = vectors[..., n:]
@@ -164,12 +182,31 @@ def takagi_eig(z: Matrix) -> tuple[Float[Array, "*batch n"], Matrix]:
 
 
 def takagi_eigvals(z: Matrix) -> Float[Array, "*batch n"]:
-    """The singular values of a complex symmetric matrix in ascending order."""
+    """The singular values of a complex symmetric matrix in ascending order.
+
+    Where they coincide or vanish each has a kink, and its derivative is that along the eigenvectors which the decomposition happens
+    to return; second derivatives are not finite there. A sum Σ f(σᵢ) over all of them has all derivatives that f has: take half the
+    trace of `sym_funcm(to_compound_symmetric(z), f)` for an even f.
+    """
     return jnp.linalg.eigvalsh(to_compound_symmetric(z))[..., z.shape[-1] :]
 
 
+def takagi_funcm(z: Matrix, func: Elementwise) -> Matrix:
+    """S̄ f(D) S* of Takagi's factorization Z = S̄ D S*, for odd f, as `sym_funcm` of [[A, B], [B, -A]] with Z = A + iB.
+
+    It does not depend on the choice of S, and has derivatives of every order where values of D coincide; at vanishing ones too
+    where f is smooth and odd at 0. `func` as for `sym_funcm`.
+    """
+    n = z.shape[-1]
+    result = sym_funcm(to_compound_symmetric(z), func)
+    return jax.lax.complex(result[..., :n, :n], result[..., :n, n:])
+
+
 def positive_conjugate_projection(y: Real) -> Real:
-    """A symmetric matrix with its eigenvalues raised to `boundary_margin`; itself where all exceed it."""
+    """A symmetric matrix with its eigenvalues raised to `boundary_margin`; itself where all exceed it.
+
+    At an eigenvalue that equals the margin there is a kink; the subgradient is the mean of both sides.
+    """
     margin = boundary_margin(y.dtype)
     inside = jnp.all(jnp.linalg.eigvalsh(jax.lax.stop_gradient(y)) > margin, -1)[..., None, None]
     return jnp.where(inside, y, sym_funcm(y, _raised_double if margin == 1e-5 else _raised_single))
@@ -200,12 +237,6 @@ def _four_arsinh_squared(s: Number) -> Number:
 def _arsinh_of_size(t: Number) -> Number:
     """arsinh |t|, with derivative 0 at t = 0."""
     return jnp.arcsinh(t * jnp.sign(t))
-
-
-def _singular_values(a: Matrix) -> Float[Array, "*batch n"]:
-    """Singular values in descending order, with derivative 0 where they vanish."""
-    s = jnp.linalg.svd(a, compute_uv=False)
-    return jnp.where(s > 0, s, 0)
 
 
 def _right_solve(a: Matrix, b: Matrix) -> Matrix:

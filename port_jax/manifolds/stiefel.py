@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import block_matrix, expm, extract_diag, sym, sym_inv_sqrtm1, transpose
+from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
 Number = Float[Array, "..."]
@@ -28,14 +28,8 @@ class _Stiefel(Manifold):
         return u - x @ sym(transpose(x) @ u)
 
     def projx(self, x: Frame) -> Frame:
-        """The nearest frame: the orthogonal factor of the polar decomposition.
-
-        Its value comes from singular vectors. They have no derivative where singular values coincide, as they do on the
-        manifold itself, so that derivatives come from x (xᵀx)^(-1/2).
-        """
-        u, _, vt = jnp.linalg.svd(jax.lax.stop_gradient(x), full_matrices=False)
-        polar = x @ sym_inv_sqrtm1(transpose(x) @ x)
-        return u @ vt + (polar - jax.lax.stop_gradient(polar))
+        """The nearest frame: the orthogonal factor of the polar decomposition, see `port_jax.linalg.polar`."""
+        return polar(x)
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Frame:
         """The orthogonal factor of a Gaussian matrix; not uniform, as the factor's signs are those of the decomposition."""

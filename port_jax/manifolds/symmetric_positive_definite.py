@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -59,7 +60,10 @@ class SymmetricPositiveDefinite(Manifold):
         return inner[..., None, None] if keepdim else inner
 
     def projx(self, x: Matrix) -> Matrix:
-        """The symmetric part with its eigenvalues made positive by their absolute values."""
+        """The symmetric part with its eigenvalues made positive by their absolute values.
+
+        At an eigenvalue 0 there is a kink; the subgradient is the one of a positive eigenvalue.
+        """
         return sym_funcm(sym(x), jnp.abs)
 
     def proju(self, x: Matrix, u: Matrix) -> Matrix:
@@ -122,14 +126,29 @@ class SymmetricPositiveDefinite(Manifold):
         return (True, None) if ok else (False, "u is not symmetric")
 
     def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Number:
-        """Σ log((1 + λᵢ)/(2√λᵢ)) over the eigenvalues λ of X^-½ Y X^-½: no difference of determinants, and 0 at x = y."""
-        inv_sqrt_x = sym_inv_sqrtm2(x)[0]
-        stein = jnp.sum(extract_diag(sym_funcm(inv_sqrt_x @ y @ inv_sqrt_x, _half_log_ratio)), -1)
+        """-½ Σ log(1 - εᵢ²) over the eigenvalues ε of M^-½ (Y - X)/2 M^-½, M = (X + Y)/2, which is 0 at x = y.
+
+        Where points are far, 1 - ε² cancels; there it is Σ log mᵢ²/(xᵢyᵢ) with the diagonals of Cholesky's factors.
+        """
+        middle = jnp.linalg.cholesky(sym(0.5 * (x + y)))
+        half = _whiten(middle, sym(0.5 * (y - x)))
+        near = jnp.sum(half * half, (-2, -1), keepdims=True) < 0.5
+        close = jnp.sum(extract_diag(sym_funcm(jnp.where(near, half, 0), _half_log_gap)), -1)
+        ends = (extract_diag(jnp.linalg.cholesky(sym(end))) for end in (x, y))
+        far = jnp.sum(jnp.log(extract_diag(middle) ** 2 / math.prod(ends)), -1)
+        stein = jnp.where(near[..., 0, 0], close, far)
         return stein[..., None, None] if keepdim else stein
 
 
-def _half_log_ratio(e: Number) -> Number:
-    return 0.5 * jnp.log1p((e - 1) ** 2 / (4 * e))
+def _half_log_gap(e: Number) -> Number:
+    return -0.5 * jnp.log1p(-e * e)
+
+
+def _whiten(factor: Matrix, a: Matrix) -> Matrix:
+    """L⁻¹ A L⁻ᵀ of the lower triangular L and the symmetric A."""
+    for _ in range(2):
+        a = transpose(jax.lax.linalg.triangular_solve(factor, a, left_side=True, lower=True))
+    return a
 
 
 def _log_quotient(inv_sqrt_x: Matrix, x: Matrix, y: Matrix) -> Matrix:
