@@ -1,30 +1,44 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
+import importlib.util
 import os
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the suite's time is XLA's compilation of functions that run once on small arrays: these settings make it three times shorter.
 # `XLA_FLAGS= make test` runs the suite on the code that users get, as `make demo` and `make accuracy` always do.
+# The last flag ends the process under jaxlib 0.11.2, which no longer knows it.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
 )
 
 import jax
 import pytest
-import torch
 
-from parity_tests import draws
+from parity_tests import draws, without_torch
 
 jax.config.update("jax_enable_x64", True)
-torch.set_num_threads(1)
 
-# Compiled functions are kept between runs; a first run finds the folder empty.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / ".cache" / "jax"))
+# Compiled functions are kept between runs; a first run finds the folder empty. JAX_COMPILATION_CACHE_DIR names another folder.
+SOURCES = Path(__file__).parent.parent
+if not os.access(SOURCES, os.W_OK):
+    # Kept until this process ends. The workers find the folder by the variable.
+    kept = tempfile.TemporaryDirectory(prefix="hyperport_")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", kept.name)
+jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(SOURCES / ".cache" / "jax")))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+if importlib.util.find_spec("torch"):
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("HYPERPORT_TORCH_THREADS", "1")))
+else:
+    without_torch.skip_what_imports_it()
 
 
 LEFT_TO_TEST_SLOW = (
