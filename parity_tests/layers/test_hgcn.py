@@ -53,7 +53,7 @@ def test_connections_are_dropped_at_the_rate_and_scaled_back():
     variables = layer.init(draws.key(0), Euclidean(), x)
     kernel = variables["params"]["kernel"]
     keys = jax.random.split(draws.key(1), 400)
-    drawn = jax.vmap(lambda key: layer.apply(variables, Euclidean(), x, False, rngs={"dropout": key}))(keys)
+    drawn = jax.jit(jax.vmap(lambda key: layer.apply(variables, Euclidean(), x, False, rngs={"dropout": key})))(keys)
     kept = np.asarray(drawn) != 0
     deviation = (0.3 * 0.7 / kept.size) ** 0.5
     assert abs(kept.mean() - 0.7) < DEVIATIONS * deviation
@@ -76,7 +76,7 @@ def test_bias_far_from_the_origin_keeps_its_digits_in_float32():
 
     truth = original(torch.float64)
     manifold = space("Hyperboloid", 1.0)
-    have = np.asarray(add(manifold, exp0(manifold, jnp.asarray(u, jnp.float32)), jnp.asarray(b, jnp.float32)))
+    have = jax.jit(lambda u, b: add(manifold, exp0(manifold, u), b))(u.astype(np.float32), b.astype(np.float32))
     scale = np.abs(truth).max(1, keepdims=True)
     assert (np.abs(original(torch.float32) - truth) / scale).max() > 1e-3
     assert (np.abs(have - truth) / scale).max() < 2e-5
@@ -86,7 +86,7 @@ def test_points_near_the_origin_keep_their_length_in_float32():
     """HGCN keeps arcosh's argument above 1 + 1e-7: nothing but the origin is closer to it than 4.9e-4. Here 1e-5 stays 1e-5."""
     u = np.array([[1e-5, 0.0, 0.0]])
     manifold, theirs = space("Hyperboloid", 1.0), SPACES["Hyperboloid"]
-    have = np.asarray(to_tangent0(manifold, exp0(manifold, jnp.asarray(u, jnp.float32))))
+    have = jax.jit(lambda u: to_tangent0(manifold, exp0(manifold, u)))(u.astype(np.float32))
     np.testing.assert_allclose(have, u, rtol=1e-6)
     c = torch.ones(1)
     original = theirs.log0(theirs.exp0(torch.nn.functional.pad(torch.as_tensor(u).float(), (1, 0)), c), c)
