@@ -56,9 +56,9 @@ $(READY): requirements.txt pyproject.toml
 
 setup: $(READY)
 
-# Without torch the types of what imports it cannot be checked.
+# Without a cache, which a read-only tree has no room for. Without torch the types of what imports it cannot be checked.
 lint: $(READY)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(if $(filter no,$(TORCH)),,$(BIN)/basedpyright)
 
 test: lint

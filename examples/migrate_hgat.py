@@ -206,7 +206,11 @@ def main() -> None:
         data = load_graph(args.data)
     except DataError as error:
         raise SystemExit(f"error: {error}") from None
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "graph.npz").touch()
+    except OSError as error:
+        raise SystemExit(f"error: {args.out}: {error.strerror}; name a folder to write to: --out FOLDER, or make demo OUT=FOLDER") from None
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(2)
     problem = Problem(data, args.steps)
