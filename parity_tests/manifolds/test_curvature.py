@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parity_tests import slow
 from parity_tests.manifolds import laws
 from parity_tests.manifolds.subjects import SUBJECTS, Subject
 from parity_tests.manifolds.test_laws import EXCEPTIONS, arguments
@@ -50,7 +51,14 @@ def curvature(s: Subject, parameter, *draw):
     return found, s.curvature(m, c.x, c.u, c.v), m.inner(c.x, c.u) * m.inner(c.x, c.v) / c.radius**2
 
 
-@pytest.mark.parametrize("name", NAMES)
+SECTIONS = {
+    *("PoincareBall", "Lorentz", "Sphere", "Scaled Sphere", "SymmetricPositiveDefinite AIM", "BirkhoffPolytope", "UpperHalf riem"),
+    "Euclidean",
+}
+INTEGRALS = {"PoincareBall", "Sphere", "Scaled Sphere", "UpperHalf riem", "Euclidean"}
+
+
+@pytest.mark.parametrize("name", slow.all_but(SECTIONS, NAMES))
 def test_sectional_curvature(name: str):
     subject = SUBJECTS[name]
     found, claimed, size = jax.jit(jax.vmap(partial(curvature, subject)))(*arguments(subject, 1, EXPONENTS, 0.7, 1.0))
@@ -77,7 +85,7 @@ def integrated(s: Subject, parallel: bool, factor: float, parameter, *draw):
     return [jnp.stack([jnp.max(jnp.abs(a - b)), size]) for a, b, size in pairs]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "BirkhoffPolytope"])
+@pytest.mark.parametrize("name", slow.all_but(INTEGRALS, [name for name in NAMES if name != "BirkhoffPolytope"]))
 def test_integrated_geodesics_and_transport(name: str):
     """The domain's inner is a quarter of the metric that its distance belongs to, as in geoopt."""
     subject, known = SUBJECTS[name], EXCEPTIONS.get(name, {})

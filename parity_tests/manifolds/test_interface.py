@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.manifolds.laws import Case, has
 from parity_tests.manifolds.subjects import SUBJECTS
 from parity_tests.manifolds.test_laws import arguments
@@ -53,6 +53,15 @@ TWICE = {
     **{name: "retr" for name in SUBJECTS if "Exact" in name},
 }
 """The operations of which second derivatives are compiled, on each class."""
+BROADCAST = {
+    *("Lorentz", "PoincareBall", "Scaled Sphere", "Sphere, intersection", "ProductManifold", "BirkhoffPolytope", "Euclidean of numbers"),
+    *("SymmetricPositiveDefinite SM", "UpperHalf wsum", "BoundedDomain finf", "SphereProjectionExact", "SphereExact, complement"),
+}
+KEPT = {
+    *("Lorentz", "PoincareBall", "Scaled PoincareBall", "Scaled Sphere", "Sphere", "SphereExact, complement", "CanonicalStiefel"),
+    *("EuclideanStiefel", "UpperHalf fone", "Euclidean"),
+}
+"""Subjects of `make test`, for broadcasting and for second derivatives."""
 EAGER = ("norm", "retr")
 """Operations that are called without jit too, one compilation for each primitive in them."""
 # Eager, jit and vmap round differently after fusion; matrix functions of 200 roundings among them.
@@ -90,7 +99,7 @@ def results(m, operations: dict, arrays: dict) -> dict:
     return {name: jax.tree.leaves(getattr(m, name)(*(arrays[k] for k in kinds))) for name, kinds in operations.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow.all_but(BROADCAST, NAMES))
 def test_broadcasting_eager_jit_and_vmap(name: str):
     """Arguments of leading shapes [1], [3], [2, 1] and [1, 3] give what point by point vmap gives, and an eager call of `EAGER`."""
     m, arrays = prepared(name)
@@ -122,7 +131,7 @@ def test_broadcasting_eager_jit_and_vmap(name: str):
                 assert float(jnp.max(jnp.abs(have - want))) <= ROUNDING * size, f"{operation}: {how} and vmap differ"
 
 
-@pytest.mark.parametrize("name", TWICE)
+@pytest.mark.parametrize("name", slow.all_but(lambda name: name in KEPT, TWICE))
 def test_second_derivatives_are_finite_and_symmetric(name: str):
     """In the manifold's leaves, in points and tangents: <a, H b> = <b, H a> for the Hessian of random weights of all operations."""
     subject = SUBJECTS[name]

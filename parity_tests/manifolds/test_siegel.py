@@ -9,7 +9,7 @@ import torch
 from geoopt.manifolds.siegel import csym_math
 from geoopt.manifolds.siegel.vvd_metrics import SiegelMetricType as TheirMetric
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax import linalg
 from port_jax.linalg import sym
@@ -117,7 +117,7 @@ def test_public_names():
     assert {metric.value for metric in SiegelMetricType} == {metric.value for metric in TheirMetric}
 
 
-@pytest.mark.parametrize("metric", SiegelMetricType)
+@pytest.mark.parametrize("metric", slow.all_but({SiegelMetricType.RIEMANNIAN, SiegelMetricType.WEIGHTED_SUM}, SiegelMetricType))
 def test_isometries(metric):
     """Both models have one distance, and it is invariant under Z -> A Z Aᵀ: real A and shifts above, unitary A in the domain."""
     rank = N if metric.value in ("fmin", "wsum") else None
@@ -165,40 +165,48 @@ def test_bounded_domain_metric_is_invariant_and_that_of_the_distance():
     assert np.abs(wrong - np.real(np.sum(np.conj(u) * v, (-2, -1)))).max() > 0.05
 
 
-def test_half_plane():
+@pytest.mark.parametrize(
+    ("dtype", "theirs_stop"), slow.all_but({(np.complex64, 6.3)}, [(np.complex128, 12.21), (np.complex64, 6.3)])
+)
+def test_half_plane(dtype, theirs_stop):
     """n = 1 is the half plane: d = 2 arsinh(|z - w|/(2 √(Im z Im w))), close and far; geoopt stops at log(2/1e-5) = 12.2."""
-    for dtype, theirs_stop in ((np.complex128, 12.21), (np.complex64, 6.3)):
-        t = np.array([0, 1e-12, 1e-6, 0.3, 5, 20, 60.0])
-        x = np.full((7, 1, 1), 1j, dtype)
-        y = np.asarray(1j * np.exp(t), dtype)[:, None, None]
-        rounded = np.log(y.imag.astype(np.float64)[:, 0, 0])
-        eps = np.finfo(dtype).eps
-        for metric in ("riem", "fone", "finf"):
-            np.testing.assert_allclose(UpperHalf(metric).dist(jnp.asarray(x), jnp.asarray(y)), rounded, rtol=16 * eps)
-        assert geoopt.UpperHalf().dist(torch.tensor(x), torch.tensor(y)).max() < theirs_stop
-    half = UpperHalf()
+    t = np.array([0, 1e-12, 1e-6, 0.3, 5, 20, 60.0])
+    x = np.full((7, 1, 1), 1j, dtype)
+    y = np.asarray(1j * np.exp(t), dtype)[:, None, None]
+    rounded = np.log(y.imag.astype(np.float64)[:, 0, 0])
+    eps = np.finfo(dtype).eps
+    for metric in ("riem", "fone", "finf"):
+        np.testing.assert_allclose(jax.jit(UpperHalf(metric).dist)(x, y), rounded, rtol=16 * eps)
+    assert geoopt.UpperHalf().dist(torch.tensor(x), torch.tensor(y)).max() < theirs_stop
     # At 60 the 3/2nd power of Im y is beyond float32.
-    gradient = jax.grad(lambda y: half.dist(jnp.asarray(x), y)[-2])(jnp.asarray(y))
+    gradient = jax.jit(jax.grad(lambda y: UpperHalf().dist(x, y)[-2]))(y)
     np.testing.assert_allclose(gradient[-2].imag * y[-2].imag, -1, rtol=1e-5)
 
 
-def test_projections_random_and_origin():
-    for kind, (_, my_class) in PAIRS.items():
-        mine, a = my_class(), points(kind)
-        np.testing.assert_allclose(mine.proju(a["x"], mine.proju(a["x"], a["w"])), mine.proju(a["x"], a["w"]))
-        for dtype in (jnp.complex64, jnp.complex128):
-            z = mine.random(draws.key(2), 5, N, N, dtype=dtype)
-            assert z.dtype == dtype
-            assert mine.check_point_on_manifold(z)
-            far = mine.projx(jnp.asarray(a["w"], dtype))
-            assert mine.check_point_on_manifold(far)
-            np.testing.assert_allclose(mine.projx(far), far, atol=8 * jnp.finfo(dtype).eps * np.abs(far).max())
-        assert mine.check_point_on_manifold(mine.origin(2, N, N))
-        gradient = jax.grad(lambda w: jnp.sum(jnp.abs(mine.projx(w)) ** 2))(jnp.asarray(a["w"]))  # noqa: B023
-        assert np.isfinite(gradient).all()
-    np.testing.assert_array_equal(UpperHalf().origin(N, N), 1j * np.eye(N))
+@pytest.mark.parametrize("dtype", slow.all_but({jnp.complex64}, [jnp.complex64, jnp.complex128]))
+@pytest.mark.parametrize("kind", PAIRS)
+def test_projections_random_and_origin(kind, dtype):
+    mine, a = PAIRS[kind][1](), points(kind)
+    z = mine.random(draws.key(2), 5, N, N, dtype=dtype)
+    assert z.dtype == dtype
+    assert mine.check_point_on_manifold(z)
+    tangent = mine.proju(z, jnp.asarray(a["w"][:1], dtype))
+    np.testing.assert_array_equal(mine.proju(z, tangent), tangent)
+
+    @jax.jit
+    def twice(w):
+        return mine.projx(w), mine.projx(mine.projx(w)), jax.grad(lambda w: jnp.sum(jnp.abs(mine.projx(w)) ** 2))(w)
+
+    far, again, gradient = twice(jnp.asarray(a["w"], dtype))
+    assert mine.check_point_on_manifold(far)
+    np.testing.assert_allclose(again, far, atol=8 * jnp.finfo(dtype).eps * np.abs(far).max())
+    assert np.isfinite(gradient).all()
+    assert mine.check_point_on_manifold(mine.origin(2, N, N))
+    if kind == "upper_half":
+        np.testing.assert_array_equal(mine.origin(N, N), 1j * np.eye(N))
 
 
+@pytest.mark.slow
 def test_second_derivatives_where_singular_values_coincide():
     """d(iI, i exp S) is tr S in fone and |S| in riem for S > 0: at S = 0.7 I the Hessians are 0 and (1 - II/n)/(0.7 √n)."""
     size, at = 0.7, 0.7 * jnp.eye(N)
