@@ -161,7 +161,7 @@ def _versions(name: str, python: str, upgraded: tuple[str, ...], missing: str) -
 
 def interpreter(version: str) -> str:
     """A Python of this version on the path or among pyenv's that can make virtual environments; empty without one."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
     candidates = (f"python{version}", *map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/python"))))
     return next((python for python in candidates if _works(python, "-c", "import venv, ensurepip")), "")
 
