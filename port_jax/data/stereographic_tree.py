@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -45,8 +46,7 @@ class StereographicTreeDataset:
         levels, labels, first = [level], [paths], 1
         for below in range(1, depth + 1):
             key, draw = jax.random.split(key)
-            directions = _directions(draw, level, numberOfChildren)
-            level = ball.geodesic_unit(jnp.asarray(dist_children, dtype), level[:, None], directions).reshape(-1, dim)
+            level = _grown(ball, draw, level, jnp.asarray(dist_children, dtype), numberOfChildren)
             paths = jnp.repeat(paths, numberOfChildren, 0).at[:, below - 1].set(first + jnp.arange(level.shape[0]))
             levels, labels, first = [*levels, level], [*labels, paths], first + level.shape[0]
         self.origin_data, paths = jnp.concatenate(levels), jnp.concatenate(labels)
@@ -62,6 +62,15 @@ class StereographicTreeDataset:
     def __getitem__(self, i: Any) -> tuple[Array, Array, Array]:
         """Observations, their paths, and the nodes that they belong to."""
         return self.data[i], self.labels[i], jnp.max(self.labels[i], -1)
+
+
+@partial(jax.jit, static_argnames="children")
+def _grown(
+    ball: StereographicModel, key: PRNGKeyArray, parents: Float[Array, "n dim"], distance: Float[Array, ""], children: int
+) -> Float[Array, "m dim"]:
+    """The children of all parents, those of one parent together."""
+    directions = _directions(key, parents, children)
+    return ball.geodesic_unit(distance, parents[:, None], directions).reshape(-1, parents.shape[-1])
 
 
 def _directions(key: PRNGKeyArray, parents: Float[Array, "n dim"], children: int) -> Float[Array, "n children dim"]:
