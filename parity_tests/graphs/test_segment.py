@@ -122,7 +122,7 @@ def test_float32_is_no_worse_than_torch(name: str):
 
 
 def test_vmap_over_values_and_over_graphs():
-    g = graph("fine")
+    g = graph("coarse")
     a, v = (np.stack(x) for x in zip(*(_arguments([("E", H), ("N", H, C)], g, seed) for seed in range(3))))
 
     def loss(a, v):
