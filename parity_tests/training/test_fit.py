@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from parity_tests import draws
-from parity_tests.training.problem import evaluate, optimizer, problem, start, step
+from parity_tests.training.problem import LONG, evaluate, optimizer, problem, start, step
 from port_jax.training import History, TrainingError, fit, gradient_step, train_state
 
 
@@ -80,8 +80,8 @@ def test_a_killed_run_goes_on(whole, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     settings = {"batch": problem(), "evaluate": evaluate, "every": 5, "monitor": "near", "mode": "min", "chunk": 5}
-    done = fit(step, start(), steps=400, folder=tmp_path, **settings)
-    plain = fit(step, start(), steps=400, **settings)
+    done = fit(step, start(), steps=LONG, folder=tmp_path, **settings)
+    plain = fit(step, start(), steps=LONG, **settings)
     _same(done.state, plain.state)
     _same(done.best, plain.best)
     assert done.history.steps == plain.history.steps
