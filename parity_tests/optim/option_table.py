@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import geoopt
+import pytest
 
+from parity_tests import slow
 from parity_tests.optim.adamw_by_geoopt import RiemannianAdamW
 from port_jax.optim import (
     riemannian_adam,
@@ -153,6 +155,14 @@ def values_of(row: Row) -> dict[str, Any]:
 
 def rows_of(optimizer: str) -> list[Row]:
     return [row for row in ROWS if row.optimizer == optimizer]
+
+
+def cases(*optimizers: str, kept: tuple[str, ...]) -> Any:
+    """The rows as the parameter `row`; those that are not `kept`, by name, are left to `make test-slow`."""
+    rows = [pytest.param(row, id=str(row)) for optimizer in optimizers for row in rows_of(optimizer)]
+    if unknown := set(kept) - {row.id for row in rows}:
+        raise ValueError(f"{optimizers} have no row {unknown}")
+    return pytest.mark.parametrize("row", slow.all_but(lambda row: row.id in kept, rows))
 
 
 def uncovered() -> list[str]:

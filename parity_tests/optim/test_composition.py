@@ -14,9 +14,10 @@ import torch
 from flax import linen as nn
 from flax import nnx
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, UpperHalf
 from port_jax.optim import riemannian_adam, riemannian_line_search, riemannian_sgd
+from port_jax.optim.momentum import along_gradient
 
 C = 0.7
 BALL = PoincareBall(C)
@@ -109,16 +110,20 @@ def test_a_transformation_after_the_step_moves_points_off_the_manifold():
     grads = jnp.asarray(draws.rng(11).standard_normal(points.shape))
 
     def off(tx: optax.GradientTransformation) -> float:
-        updates, _ = tx.update(grads, tx.init(points), points)
-        p = optax.apply_updates(points, updates)
-        return float(jnp.abs(Lorentz().inner(p, p) + 1).max())
+        @jax.jit
+        def stepped(points):
+            updates, _ = tx.update(grads, tx.init(points), points)
+            p = optax.apply_updates(points, updates)
+            return jnp.abs(Lorentz().inner(p, p) + 1).max()
+
+        return float(stepped(points))
 
     step = riemannian_adam(0.3, manifolds=Lorentz())
     assert off(step) < 1e-12
     assert off(optax.chain(step, optax.scale(0.5))) > 1e-3
 
 
-@pytest.mark.parametrize("make", [adam, sgd])
+@pytest.mark.parametrize("make", slow.all_but({adam}, [adam, sgd]))
 def test_partition_and_masked_give_the_parts_their_own_steps(make: Any):
     whole = run_linen(make())
     labels = {"params": {"points": "points", "kernel": "kernel"}}
@@ -131,12 +136,12 @@ def test_partition_and_masked_give_the_parts_their_own_steps(make: Any):
 def test_multi_steps_feeds_the_mean_gradient():
     points, g = jnp.asarray(START), jnp.asarray(draws.rng(11).standard_normal((2, *START.shape)))
     tx = optax.MultiSteps(riemannian_adam(0.05, manifolds=BALL), every_k_schedule=2)
-    state, moved = tx.init(points), points
+    state, moved, update = tx.init(points), points, jax.jit(tx.update)
     for grad in g:
-        updates, state = tx.update(grad, state, moved)
+        updates, state = update(grad, state, moved)
         moved = optax.apply_updates(moved, updates)
     single = riemannian_adam(0.05, manifolds=BALL)
-    expected = points + single.update(g.mean(0), single.init(points), points)[0]
+    expected = points + jax.jit(single.update)(g.mean(0), single.init(points), points)[0]
     # MultiSteps averages with float32 weights
     np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-8)
 
@@ -144,9 +149,9 @@ def test_multi_steps_feeds_the_mean_gradient():
 def test_apply_if_finite_skips_and_the_plain_step_passes_nan_on():
     points, grad = jnp.asarray(START), jnp.asarray(START).at[0, 0].set(jnp.nan)
     tx = riemannian_adam(0.05, manifolds=BALL)
-    assert np.isnan(tx.update(grad, tx.init(points), points)[0][0]).all()
+    assert np.isnan(jax.jit(tx.update)(grad, tx.init(points), points)[0][0]).all()
     guarded = optax.apply_if_finite(tx, max_consecutive_errors=3)
-    updates, state = guarded.update(grad, guarded.init(points), points)
+    updates, state = jax.jit(guarded.update)(grad, guarded.init(points), points)
     assert float(jnp.abs(updates).max()) == 0
     assert int(state.inner_state.step) == 0
 
@@ -160,7 +165,7 @@ def test_schedules_and_injected_hyperparameters_give_the_same_steps():
     assert distance(run_linen(momentum), run_linen(riemannian_sgd(0.01, 0.9, stabilize=2, manifolds=MANIFOLDS))) < 1e-9
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "armijo", "wolfe"])
+@pytest.mark.parametrize("name", slow.all_but({"adam", "wolfe"}, ["adam", "sgd", "armijo", "wolfe"]))
 def test_conjugate_gradients_of_jax_descend_in_siegel_space(name: str):
     """As optax asks of complex parameters: the conjugate of jax.grad is torch's gradient, and goes down."""
     space = UpperHalf()
@@ -222,17 +227,16 @@ def test_one_compilation_for_all_steps():
 
 
 def test_float32_stays_float32_and_lands_within_a_rounding():
-    """apply_updates adds new - old: within one ulp of the larger of old and new, on the manifold as near as float32 holds it."""
+    """apply_updates adds new - old: from new by a rounding of the difference and one of the sum, half an ulp each."""
     with jax.enable_x64(False):
         points = jnp.asarray(START, jnp.float32)
         tx = riemannian_sgd(0.3, manifolds=BALL)
         grad = jnp.asarray(draws.rng(11).standard_normal(START.shape), jnp.float32)
         updates, _ = tx.update(grad, tx.init(points), points)
         landed = optax.apply_updates(points, updates)
-        exact = BALL.retr(points, -0.3 * BALL.egrad2rgrad(points, grad))
-        assert landed.dtype == exact.dtype == jnp.float32
-        ulp = np.spacing(np.maximum(np.abs(points), np.abs(exact)))
-        assert (np.abs(landed - exact) <= ulp).all()
+        new = along_gradient(BALL, points, grad, 0.3)
+        assert landed.dtype == new.dtype == jnp.float32
+        assert (np.abs(landed - new) <= (np.spacing(np.abs(updates)) + np.spacing(np.abs(landed))) / 2).all()
         half = tx.update(grad.astype(jnp.bfloat16), tx.init(points.astype(jnp.bfloat16)), points.astype(jnp.bfloat16))[
             0
         ]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from parity_tests import draws
-from parity_tests.optim.option_table import Row, rows_of
+from parity_tests.optim.option_table import Row, cases
 from parity_tests.optim.trajectories import compare, part
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.manifolds.stiefel import CanonicalStiefel
@@ -16,7 +16,7 @@ from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
 
 
-@pytest.mark.parametrize("row", rows_of("AdamW"), ids=str)
+@cases("AdamW", kept=("lr 0.01, betas (0.8, 0.95), eps 0.001, weight_decay 0.3",))
 def test_trajectories_equal_the_definition_by_geoopts_operations(row: Row):
     _, wrong = compare(row, *part(row))
     assert not wrong, "\n".join(wrong)
@@ -44,13 +44,18 @@ def test_decay_contracts_the_distance_to_the_origin(manifold):
     tangent = draws.rng(1).normal(size=(5, 4))
     if isinstance(manifold, Lorentz):
         tangent[:, 0] = 0
-    x = manifold.expmap0(jnp.asarray(tangent))
     tx = riemannian_adamw(0.1, weight_decay=0.7, manifolds=manifold)
-    updates, state = tx.update(jnp.zeros_like(x), tx.init(x), x)
-    moved = optax.apply_updates(x, updates)
-    np.testing.assert_allclose(manifold.dist0(moved), 0.93 * manifold.dist0(x), rtol=1e-9)
+
+    @jax.jit
+    def contracted(tangent, grad):
+        x = manifold.expmap0(tangent)
+        updates, state = tx.update(grad, tx.init(x), x)
+        return [(manifold.dist0(p), manifold.logmap0(p)) for p in (x, optax.apply_updates(x, updates))], state
+
+    (before, after), state = contracted(tangent, np.zeros_like(tangent))
+    np.testing.assert_allclose(after[0], 0.93 * before[0], rtol=1e-9)
     # along the geodesic: the directions agree
-    np.testing.assert_allclose(manifold.logmap0(moved), 0.93 * manifold.logmap0(x), rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(after[1], 0.93 * before[1], rtol=1e-8, atol=1e-12)
     assert int(state.count) == 1
 
 

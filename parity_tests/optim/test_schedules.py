@@ -171,7 +171,7 @@ def test_one_cycle_momentum_is_that_of_torch(strategy, three_phase):
         momentum=True,
     )
     schedule = schedules.one_cycle_momentum(STEPS, 0.27, strategy, 0.8, three_phase=three_phase)
-    np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(STEPS)), expected, rtol=1e-14)
+    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(jnp.arange(STEPS)), expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
@@ -180,7 +180,7 @@ def test_cyclic_momentum_is_that_of_torch(mode):
         lambda o: lr_scheduler.CyclicLR(o, 0.1, LR, 9, 14, mode, 0.98, base_momentum=0.6, max_momentum=0.95), momentum=True
     )
     schedule = schedules.cyclic_momentum(0.6, 0.95, 9, 14, mode, 0.98)
-    np.testing.assert_allclose(jax.vmap(schedule)(jnp.arange(STEPS)), expected, rtol=1e-13)
+    np.testing.assert_allclose(jax.jit(jax.vmap(schedule))(jnp.arange(STEPS)), expected, rtol=1e-13)
 
 
 def test_one_cycle_keeps_its_last_rate_past_the_end():

@@ -8,7 +8,7 @@ import optax
 import pytest
 import torch
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.optim import dialects
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
@@ -48,9 +48,9 @@ CASES = {
 
 
 def gradients(values, step):
-    """Of quartics, with noise by step so that no two are alike; by any framework's arrays."""
+    """Of quartics, straight from a distance of 1 on so that no step runs away, with noise by step so that no two are alike."""
     rng = draws.rng(100 + step)
-    return [4 * (p - 0.2) ** 3 + 0.4 * rng.normal(size=np.shape(p)) for p in values]
+    return [4 * np.clip(p - 0.2, -1, 1) ** 3 + 0.4 * rng.normal(size=np.shape(p)) for p in values]
 
 
 def run(loop, start, steps):
@@ -77,14 +77,28 @@ def leaves(params):
 
 
 def assert_same_path(found, expected, start):
-    for name, x, y, p in zip(PATHS, found, expected, start):
-        way = np.abs(y - p).max()
-        assert way > 1e-3
-        np.testing.assert_allclose(x, y, rtol=0, atol=1e-10 * way, err_msg=name)
+    """To 1e-10 of each tensor's way, which is at least 0.01 of tensors of size 1: one number can come back to where it was."""
+    ways = [np.abs(y - p).max() for y, p in zip(expected, start)]
+    assert max(ways) > 0.01
+    for name, x, y, way in zip(PATHS, found, expected, ways):
+        np.testing.assert_allclose(x, y, rtol=0, atol=1e-10 * max(way, 0.01), err_msg=name)
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("before", [BEFORE, 0])
+# Each loop once, and from the start where something else is kept in the state.
+KEPT = {
+    (BEFORE, "geoopt 0.3.1, stabilized"),
+    (BEFORE, "geoopt 0.5.0, amsgrad"),
+    (BEFORE, "hybonet"),
+    (BEFORE, "hgcn, amsgrad"),
+    (BEFORE, "murp"),
+    (BEFORE, "poincare embeddings"),
+    (BEFORE, "lorentz embeddings"),
+    (0, "hybonet, amsgrad"),
+    (0, "murp"),
+}
+
+
+@pytest.mark.parametrize(("before", "name"), slow.all_but(KEPT, [(n, name) for name in CASES for n in (BEFORE, 0)]))
 def test_goes_on_as_its_loop_does(name, before):
     make, (theirs, ours), settings, said, kind = CASES[name]
     loop = make(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
@@ -108,6 +122,7 @@ def test_sparse_gradients_are_shortened():
         dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01, sparse=True
     )
     large = [draws.rng(n).normal(size=p.shape) * 40 for n, p in enumerate(loop.params)]
+    large[0] *= np.array([4, 10, 20, 40, 160])[:, None] / np.linalg.norm(large[0], axis=-1, keepdims=True)
     start = [p.numpy().copy() for p in loop.params]
     configuration = {"name": "poincare_embeddings.RiemannianSGD", "lr": 0.01, "sparse": True}
     tx, state = from_torch(configuration, params=tree(start), manifolds={"points": ours, "layer": Euclidean()})
@@ -121,7 +136,8 @@ def test_sparse_gradients_are_shortened():
 def test_long_steps_on_the_hyperboloid_have_length_1():
     theirs, ours = hyperboloid(1.0)
     loop = dialects.PoincareEmbeddings(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=1.0)
-    draw = [draws.rng(n).normal(size=p.shape) * 0.7 for n, p in enumerate(loop.params)]
+    draw = [draws.rng(n).normal(size=p.shape) for n, p in enumerate(loop.params)]
+    draw[0] *= np.array([0.1, 0.3, 1, 5, 20])[:, None]
     start = [p.numpy().copy() for p in loop.params]
     manifolds = {"points": ours, "layer": Euclidean()}
     tx, state = from_torch(plain(loop.state_dict()), params=tree(start), names=PATHS, manifolds=manifolds)
