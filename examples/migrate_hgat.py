@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what it leaves (default: out)")
     parser.add_argument("--preset", default="htgn", choices=["hat", "htgn", "gil", "markov_blanket"])
     parser.add_argument("--manifold", default="PoincareBall", choices=["PoincareBall", "Lorentz"])
+    parser.add_argument("--hidden", type=int, nargs="*", default=[16], help="widths of the layers but the last (default: 16)")
     parser.add_argument("--steps", type=int, default=100, help="steps before the conversion, and again after it (default: 100)")
+    parser.add_argument("--level", default="step", help="how far `hyperport verify` goes (default: step, its last)")
     args = parser.parse_args()
     if args.steps % CHUNK:
         parser.error(f"--steps: found {args.steps}; give a multiple of {CHUNK}")
@@ -217,8 +220,9 @@ def main() -> None:
     print(f"{data.name}: {data.num_nodes} nodes, {data.edges.shape[1]} edges, {data.num_classes} classes")
     np.savez(args.out / "graph.npz", edges=problem.train.T, features=problem.x)
     c = 0.3 if args.manifold == "PoincareBall" else 1 / 0.3  # the same curvature: k is a squared radius
-    config = {"in_features": problem.x.shape[1], "features": [16, 2], "heads": 4, "preset": args.preset, "manifold": args.manifold,
-              "curvature": c, "learnable_curvature": True, "num_classes": data.num_classes, "classifier": "hyperplanes"}  # fmt: skip
+    config = {"in_features": problem.x.shape[1], "features": [*args.hidden, 2], "heads": 4, "preset": args.preset,
+              "manifold": args.manifold, "curvature": c, "learnable_curvature": True, "num_classes": data.num_classes,
+              "classifier": "hyperplanes"}  # fmt: skip
     theirs = TorchSide(problem, config, LR)
     before, _ = theirs.run(0, args.steps, "training in torch")
     file = args.out / "hgat.pth"
@@ -227,7 +231,8 @@ def main() -> None:
     torch.save(saved, file)
 
     shell("convert", file, "--out", args.out / "converted")
-    shell("verify", file, "--converted", args.out / "converted", "--graph", args.out / "graph.npz", "--report", args.out / "verify.json")
+    shell("verify", file, "--converted", args.out / "converted", "--graph", args.out / "graph.npz", "--level", args.level,
+          "--report", args.out / "verify.json")  # fmt: skip
 
     print()
     checkpoint = weights.restore(args.out / "converted")
@@ -237,9 +242,9 @@ def main() -> None:
     losses_twin, _ = nudged(problem, config, LR, file).run(args.steps, args.steps, "torch, moved by one ulp")
 
     variables = {**checkpoint.variables, "params": ours.params}
-    h = checkpoint.model.apply(variables, ours.x, problem.graph, method="encode")
-    metrics = problem.scores(lambda pairs: checkpoint.model.apply(variables, h, pairs, method="score"),
-                             np.asarray(checkpoint.model.apply(variables, h, method="classify")))  # fmt: skip
+    encode, score, classify = (jax.jit(partial(checkpoint.model.apply, method=name)) for name in ("encode", "score", "classify"))
+    h = encode(variables, ours.x, problem.graph)
+    metrics = problem.scores(lambda pairs: score(variables, h, pairs), np.asarray(classify(variables, h)))
     gap, drift = apart(losses_torch, losses_jax), apart(losses_torch, losses_twin)
     report = {
         "graph": {"name": data.name, "nodes": data.num_nodes, "edges": int(data.edges.shape[1])},

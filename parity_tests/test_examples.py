@@ -7,13 +7,21 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import pytest
 
 from parity_tests import draws
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        pytest.param(("--hidden", "--level", "bits"), {"bits"}, id="one layer, bits"),
+        pytest.param((), {"bits", "forward", "grad", "step"}, id="two layers, all levels", marks=pytest.mark.slow),
+    ],
+)
+def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path, options: tuple[str, ...], levels: set[str]):
     """On the hyperboloid and a small tree; `make demo` runs the ball on the graph that ships."""
     tree = nx.convert_node_labels_to_integers(nx.balanced_tree(3, 3))
     edges = np.array(tree.edges, np.int32).T
@@ -22,12 +30,12 @@ def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path):
     features = (np.eye(3, dtype=np.float32)[labels] + rng.random((len(labels), 3), np.float32)).astype(np.float32)
     np.savez(tmp_path / "tree.npz", edges=edges, features=features, labels=labels)
     command = [sys.executable, "examples/migrate_hgat.py", "--data", tmp_path / "tree.npz", "--out", tmp_path / "out",
-               "--manifold", "Lorentz", "--preset", "gil", "--steps", "10"]  # fmt: skip
+               "--manifold", "Lorentz", "--preset", "gil", "--steps", "10", *options]  # fmt: skip
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert all(row["ok"] for row in report["verify"]["rows"])
-    assert {row["level"] for row in report["verify"]["rows"]} == {"bits", "forward", "grad", "step"}
+    assert {row["level"] for row in report["verify"]["rows"]} == levels
     assert report["largest relative difference of the losses after the conversion"] < 1e-3
     for name in ("losses.png", "disk.png", "hgat.pth", "converted"):
         assert (tmp_path / "out" / name).exists(), name

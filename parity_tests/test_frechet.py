@@ -16,6 +16,7 @@ WEIGHTS = jnp.asarray(RNG.uniform(0.2, 2, 6))
 mean_of = jax.jit(frechet_mean)
 
 
+@pytest.mark.slow
 def test_models_agree():
     """Ball and hyperboloid have one mean for each curvature; the flat limit is the weighted mean."""
 

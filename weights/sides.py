@@ -103,19 +103,24 @@ class Sides:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
         metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
-        advance = jax.jit(optimizer.update, compiler_options=QUICK)
+
+        @partial(jax.jit, compiler_options=QUICK)
+        def advance(slopes: Any, state: Any, params: Any) -> tuple[Any, Any]:
+            updates, state = optimizer.update(slopes, state, params, **metric)
+            return jax.tree.map(lambda p, u: p + u, params, updates), state
+
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
         for _ in range(STEPS):
             _, _, slopes = self.pull(variables, zero, targets, 1.0)
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
-            updates, state = advance(slopes["params"], state, variables["params"], **metric)
-            variables = {**variables, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}
+            params, state = advance(slopes["params"], state, variables["params"])
+            variables = {**variables, "params": params}
         return self.back(variables)
 
     def cast(self, leaf: Any) -> Any:
         floating = jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating)
-        return jax.numpy.asarray(leaf, self.dtype) if floating else leaf
+        return jax.numpy.asarray(np.asarray(leaf, self.dtype)) if floating else leaf
 
     def back(self, tree: Any) -> Arrays:
         """A tree beside the variables, in torch's layout, by key."""

@@ -54,11 +54,11 @@ TWICE = {
 }
 """The operations of which second derivatives are compiled, on each class."""
 BROADCAST = {
-    *("Lorentz", "PoincareBall", "Scaled Sphere", "Sphere, intersection", "ProductManifold", "BirkhoffPolytope", "Euclidean of numbers"),
+    *("PoincareBall", "Scaled Sphere", "Sphere, intersection", "ProductManifold", "BirkhoffPolytope", "Euclidean of numbers"),
     *("SymmetricPositiveDefinite SM", "UpperHalf wsum", "BoundedDomain finf", "SphereProjectionExact", "SphereExact, complement"),
 }
 KEPT = {
-    *("Lorentz", "PoincareBall", "Scaled PoincareBall", "Scaled Sphere", "Sphere", "SphereExact, complement", "CanonicalStiefel"),
+    *("PoincareBall", "Scaled PoincareBall", "Scaled Sphere", "Sphere", "SphereExact, complement", "CanonicalStiefel"),
     *("EuclideanStiefel", "UpperHalf fone", "Euclidean"),
 }
 """Subjects of `make test`, for broadcasting and for second derivatives."""

@@ -122,8 +122,8 @@ DRAWS = {
 
 
 KEPT = {
-    *("PoincareBall", "Lorentz", "Sphere", "CanonicalStiefel", "SymmetricPositiveDefinite AIM", "UpperHalf riem", "BoundedDomain finf"),
-    *("BirkhoffPolytope", "SphereProjectionExact", "Euclidean of numbers"),
+    *("PoincareBallExact", "Lorentz", "Sphere", "EuclideanStiefelExact", "SymmetricPositiveDefinite AIM", "UpperHalf riem"),
+    *("BoundedDomain finf", "BirkhoffPolytope", "Euclidean of numbers"),
 }
 
 

@@ -180,7 +180,7 @@ FAR = {name: a[MANY["radius"] > 0.1] for name, a in MANY.items()}
 
 
 # The others are made of these, or differ from one by an option.
-TWICE = {"dist", "dist everywhere", "expmap", "logmap", "transp", "transp0back"}
+TWICE = {"dist everywhere", "expmap", "logmap", "transp"}
 LOW = {"norm", "dist", "expmap", "logmap", "transp"}
 
 

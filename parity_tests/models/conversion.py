@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +52,45 @@ def converted(module: torch.nn.Module, config: Any, folder: Path, *, wrap: Calla
     return load(path, config=config, **options)
 
 
-def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99, single: bool = True) -> None:
-    """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's."""
+def encoded_and_called(model: Any, variables: Any, *args: Any) -> tuple[Any, Any]:
+    """What `encode` gives and what the model does, which calls it: in one pass, because two take twice as long to compile."""
+    out, kept = model.apply(variables, *args, capture_intermediates=lambda _, name: name == "encode", mutable=["intermediates"])
+    return kept["intermediates"]["encode"][0], out
+
+
+@dataclass(frozen=True)
+class _Run:
+    """`ours` of one model; equal for equal models, so that one compilation serves their comparison and their steps."""
+
+    ours: Ours
+    model: Any = field(compare=False)
+    label: str
+
+    @classmethod
+    def of(cls, ckpt: Checkpoint, ours: Ours) -> _Run:
+        return cls(ours, ckpt.model, repr(ckpt.model))
+
+
+@partial(jax.jit, static_argnames="run")
+def _pull(run: _Run, variables: Any, cotangents: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], Any]:
+    """Outputs and gradients as one program: op by op, the compilations of all primitives take three times as long."""
+    outs, back = jax.vjp(lambda v: tuple(run.ours(run.model, v, jnp.float64)), variables)
+    return outs, back(cotangents)[0]
+
+
+def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99,
+                 single: bool = True) -> tuple[jax.Array, ...]:  # fmt: skip
+    """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's.
+
+    Returns the outputs.
+    """
     rng = draws.rng(7)
     want = theirs(module, torch.float64)
     cotangents = [rng.normal(size=tuple(out.shape)) for out in want]
     module.zero_grad()
     sum((out * torch.as_tensor(cot)).sum() for out, cot in zip(want, cotangents, strict=True)).backward()
 
-    # Not compiled as a whole: the primitives' own compilations are shared by all configurations of one size.
-    outs, back = jax.vjp(lambda v: tuple(ours(ckpt.model, v, jnp.float64)), ckpt.variables)
-    (grads,) = back(tuple(jnp.asarray(c) for c in cotangents))
+    outs, grads = _pull(_Run.of(ckpt, ours), ckpt.variables, tuple(jnp.asarray(c) for c in cotangents))
     for have, out in zip(outs, want, strict=True):
         assert relative_error(have, out.detach()) <= gate(radius, 0)
     have, expected = tangential(ckpt, flatten(grads)), tangential(ckpt, torch_gradients(module, ckpt))
@@ -68,14 +98,15 @@ def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours
     for path, grad in have.items():
         assert np.abs(np.asarray(grad) - np.asarray(expected[path])).max() <= gate(radius, 1) * scale, path
     if not single:
-        return
+        return outs
     narrow = module.float()
     low = [out.detach().numpy() for out in theirs(narrow, torch.float32)]
     module.double()
-    small = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ckpt.variables)
-    for have, out, truth in zip(ours(ckpt.model, small, jnp.float32), low, want, strict=True):
+    small = jax.tree.map(lambda a: np.asarray(a, np.float32), ckpt.variables)
+    for have, out, truth in zip(jax.jit(lambda v: tuple(ours(ckpt.model, v, jnp.float32)))(small), low, want, strict=True):
         assert have.dtype == jnp.float32
         assert np.abs(np.asarray(have) - truth.detach().numpy()).max() <= no_worse_bound(out, truth.detach().numpy())
+    return outs
 
 
 def torch_gradients(module: torch.nn.Module, ckpt: Checkpoint) -> dict[str, np.ndarray]:
@@ -122,18 +153,17 @@ def check_steps(module: torch.nn.Module, optimizer: torch.optim.Optimizer, confi
     ckpt = load(path, config=config)
     assert ckpt.opt_state is not None
 
-    def loss(params: Any) -> jax.Array:
-        outs = ours(ckpt.model, {**ckpt.variables, "params": params}, jnp.float64)
-        return sum(((out * c).sum() for out, c in zip(outs, cotangents, strict=True)), jnp.zeros(()))
-
-    def advance(params: Any, state: Any) -> tuple[Any, Any]:
-        updates, state = ckpt.optimizer.update(jax.grad(loss)(params), state, params)
+    @jax.jit
+    def advance(grads: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        updates, state = ckpt.optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
+    run, weights = _Run.of(ckpt, ours), tuple(jnp.asarray(c) for c in cotangents)
     params, state = ckpt.variables["params"], ckpt.opt_state
     for _ in range(steps):
         step()
-        params, state = advance(params, state)
+        _, grads = _pull(run, {**ckpt.variables, "params": params}, weights)
+        params, state = advance(grads["params"], state, params)
     end, start = flatten(params), flatten(ckpt.variables["params"])
     for entry in ckpt.entries:
         if entry.role == "parameter":

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from parity_tests.models.conversion import encoded_and_called
 from port_jax.graphs import Graph
 from weights.checkpoint import load
 
@@ -29,9 +30,8 @@ def check_folder(folder: Path) -> list[str]:
 
         def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             v = {**ckpt.variables, "params": params}
-            h = model.apply(v, x, graph, method="encode")
+            h, logits = encoded_and_called(model, v, x, graph)
             if "logits" in z:
-                logits = model.apply(v, x, graph)
                 picked = jax.nn.log_softmax(logits)[z["idx_train"], z["labels"][z["idx_train"]]]
                 return -picked.mean(), {"embeddings": h, "logits": logits}
             true, false = (model.apply(v, h, z[name], method="score") for name in ("val_edges", "val_edges_false"))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import torch
 
 from parity_tests import draws
-from parity_tests.models.conversion import check_parity, check_round_trip, converted, randomised
+from parity_tests.models.conversion import check_parity, check_round_trip, converted, encoded_and_called, randomised
 from port_jax.graphs import Graph
 from reference_torch.graphs.graph import Graph as TorchGraph
 
@@ -48,9 +48,8 @@ def theirs(module: Any, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 def ours(model: Any, variables: Any, dtype: Any) -> tuple[Any, ...]:
     """The same of the translation."""
     x = jnp.asarray(X, dtype)
-    h = model.apply(variables, x, GRAPH, method="encode")
-    logits = (model.apply(variables, x, GRAPH),) if model.task == "nc" else ()
-    return h, model.apply(variables, h, PAIRS, method="score"), *logits
+    h, out = encoded_and_called(model, variables, x, GRAPH)
+    return h, model.apply(variables, h, PAIRS, method="score"), *((out,) if model.task == "nc" else ())
 
 
 @dataclass(frozen=True)

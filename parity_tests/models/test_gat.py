@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from parity_tests import slow
 from parity_tests.models.graph_models import CLASSES, Frame
 from reference_torch.models.gat import GAT
 
@@ -15,6 +16,6 @@ CONFIGS = {
 FRAME = Frame(GAT, CONFIGS)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", slow.all_but({"classes"}, CONFIGS))
 def test_forward_and_gradients(name: str, tmp_path: Path):
     FRAME.check(name, tmp_path)

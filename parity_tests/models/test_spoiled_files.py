@@ -52,7 +52,7 @@ CASES = {
     "mlp": framed(test_mlp, "classes", "encoder.layers.0.linear.weight"),
     "hybonet": framed(test_hybonet, "classes, attention", "decoder.cls"),
     "htgn": (lambda: (test_htgn.reference(HTGN), HTGN), "layer2.linear.weight"),
-    "gil": (lambda: (test_gil.reference(test_gil.BASE), test_gil.BASE), "encoder.layers.0.conv_e.linear.weight"),
+    "gil": (lambda: (test_gil.reference(test_gil.BASE, [8]), test_gil.BASE), "encoder.layers.0.conv_e.linear.weight"),
     "poincare_embeddings": (lambda: (test_poincare_embeddings.module_of("lorentz", "distance"), LORENTZ), "lt.weight"),
     "hyptorch": (lambda: (test_hyptorch.module_of("trained"), {"c": 0.6}), "mlr.p_vals"),
     "kgemb": (lambda: test_kgemb.case("AttH"), "rel_diag.weight"),

@@ -15,7 +15,7 @@ import optax
 import pytest
 import torch
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.models import (
     test_gil,
     test_htgn,
@@ -37,7 +37,7 @@ from weights.checkpoint import Checkpoint, load
 from weights.convert import flatten, place
 from weights.errors import Usage
 from weights.models import ARCHITECTURES
-from weights.verify import verify
+from weights.verify import TYPES, verify
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 Plant = Callable[[Checkpoint], Checkpoint]
@@ -220,15 +220,26 @@ def levels(rows: Any) -> set[str]:
     return {row.level for row in rows if not row.ok}
 
 
-@pytest.mark.parametrize("arch", CASES)
-def test_a_right_conversion_passes_and_wrong_ones_fail(arch: str, tmp_path: Path):
+BOTH = {"hgcn", "hybonet", "tree"}
+"""A ball, a hyperboloid, and a tree without a model: compared in float32 as well by `make test`."""
+LIKE = {"hnn": "hgcn", "shallow": "hgcn", "gil": "hgat", "htgn": "hgat", "htgn layers": "hgat", "murp": "poincare_embeddings"}
+"""What is left to `make test-slow`, with the case of the same kind that is not."""
+SELECTED = slow.all_but(
+    lambda case: case.id in BOTH or case.id.endswith(" in float64"),
+    [pytest.param(arch, TYPES, id=arch) for arch in CASES]
+    + [pytest.param(arch, TYPES[:1], id=f"{arch} in float64") for arch in CASES if arch not in BOTH | LIKE.keys()],
+)
+
+
+@pytest.mark.parametrize(("arch", "types"), SELECTED)
+def test_a_right_conversion_passes_and_wrong_ones_fail(arch: str, types: tuple[str, ...], tmp_path: Path):
     case = CASES[arch]
     module, config = case.make()
     path = trained(module.eval(), case.optimizer(module.parameters(), lr=0.01), tmp_path, case.run)
     options = {"arch": "tree", "manifolds": {"emb": load_ball(path)}} if arch == "tree" else {"config": config}
     ckpt = load(path, **options, **case.options)
     assert ckpt.arch == arch.partition(" ")[0]
-    rows = verify(ckpt, path)
+    rows = verify(ckpt, path, types=types)
     assert not levels(rows), [row for row in rows if not row.ok]
     keys = {e.key for e in ckpt.entries if e.role == "parameter"}
     for level in ("grad", "step"):
@@ -258,6 +269,7 @@ def test_a_graph_is_refused_where_none_is_taken(tmp_path: Path):
         verify(load(path, config=config), path, tmp_path / "graph.npz", level="forward")
 
 
+@pytest.mark.slow  # what these files' code computed is compared in test_node_model.py and test_hybonet.py
 @pytest.mark.parametrize("file", ["airport_nc_poincare/model.pth", "hybonet_disease_lp_att/full.pth"])
 def test_checkpoints_of_the_authors_by_the_command_line(file: str, monkeypatch, capsys):
     path = FIXTURES / file

@@ -13,13 +13,13 @@ import optax
 import pytest
 import torch
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from port_jax import manifolds as port
 from port_jax.optim import riemannian_line_search, step_sizes
 from port_jax.optim.riemannian_line_search import Conjugacy
 
 STEPS = 20
-C, K = 0.7, 1.7
+C, K, NUDGES = 0.7, 1.7, 5
 
 
 class Ball(geoopt.PoincareBall):
@@ -69,7 +69,7 @@ OURS = {"ball": port.PoincareBall(C), "lorentz": port.Lorentz(K), "sphere": port
 ALL = tuple(OURS)
 
 
-def problem(names: tuple[str, ...], seed: int = 1) -> tuple[dict, dict, dict]:
+def problem(names: tuple[str, ...], seed: int) -> tuple[dict, dict, dict]:
     """Points, targets and weights of a badly scaled objective, so that twenty steps do not end it."""
     rng = draws.rng(seed)
     points, targets, weights = {}, {}, {}
@@ -109,12 +109,21 @@ def hestenes_stiefel(c: Conjugacy) -> Any:
 
 
 def run_torch(
-    names: tuple[str, ...], sign: float = 1.0, calls: Any = ({},) * STEPS, nudge: bool = False, **options: Any
+    names: tuple[str, ...],
+    seed: int = 1,
+    sign: float = 1.0,
+    calls: Any = ({},) * STEPS,
+    nudge: int | None = None,
+    **options: Any,
 ) -> tuple:
-    """(step sizes, 0 for none; points after each step). `sign` -1 hands over gradients that lie; `nudge` starts one ulp away."""
-    points, *rest = ({n: torch.tensor(v) for n, v in part.items()} for part in problem(names))
-    if nudge:
-        points = {n: torch.nextafter(p, torch.full_like(p, 9)) for n, p in points.items()}
+    """(step sizes, 0 for none; points after each step). `sign` -1 hands over gradients that lie.
+
+    `nudge` starts one ulp away, each coordinate up or down, by its number.
+    """
+    points, *rest = ({n: torch.tensor(v) for n, v in part.items()} for part in problem(names, seed))
+    if nudge is not None:
+        rng = draws.rng(nudge)
+        points = {n: torch.nextafter(p, torch.tensor(rng.choice([-9.0, 9.0], tuple(p.shape)))) for n, p in points.items()}
     manifold_parameter: Any = geoopt.ManifoldParameter
     params = {
         n: torch.nn.Parameter(p) if theirs(n) is None else manifold_parameter(p, manifold=theirs(n))
@@ -137,8 +146,8 @@ def run_torch(
     return np.array([a or 0.0 for a in opt.step_size_history], float), trace
 
 
-def run_jax(names: tuple[str, ...], sign: float = 1.0, calls: Any = ({},) * STEPS, **options: Any) -> tuple:
-    points, targets, weights = jax.tree.map(jnp.asarray, problem(names))
+def run_jax(names: tuple[str, ...], seed: int = 1, sign: float = 1.0, calls: Any = ({},) * STEPS, **options: Any) -> tuple:
+    points, targets, weights = jax.tree.map(jnp.asarray, problem(names, seed))
     tx: Any = riemannian_line_search(manifolds={n: OURS[n] for n in names}, **options)
 
     def fn(p: Any) -> Any:
@@ -158,9 +167,9 @@ def run_jax(names: tuple[str, ...], sign: float = 1.0, calls: Any = ({},) * STEP
     return np.asarray(sizes), [{n: np.asarray(v[i]) for n, v in trace.items()} for i in range(len(calls))]
 
 
-def follow_jax(names: tuple[str, ...], trace: list, **options: Any) -> tuple:
+def follow_jax(names: tuple[str, ...], seed: int, trace: list, **options: Any) -> tuple:
     """(step sizes, points after each step), every step from the points that geoopt's run has there: no error is handed on."""
-    points, targets, weights = jax.tree.map(jnp.asarray, problem(names))
+    points, targets, weights = jax.tree.map(jnp.asarray, problem(names, seed))
     tx: Any = riemannian_line_search(manifolds={n: OURS[n] for n in names}, **options)
 
     def fn(p: Any) -> Any:
@@ -175,21 +184,39 @@ def follow_jax(names: tuple[str, ...], trace: list, **options: Any) -> tuple:
     return jax.tree.map(np.asarray, jax.jit(lambda f: jax.lax.scan(step, tx.init(points), f)[1])(feed))
 
 
-def compare(names: tuple[str, ...], have: tuple, want: tuple, drift: tuple) -> None:
-    """Step sizes and points to 1e-10, or to ten times what one ulp at the start does to geoopt's own run so far.
+def sensitivity(want: tuple, nudged: list[tuple]) -> np.ndarray:
+    """Up to each step, what one ulp at the start has done to a step size of geoopt's own run, relative; the worst of NUDGES.
 
-    The iteration multiplies differences: 14 of the 18 runs stay within 1e-10 for twenty steps, in the other four, armijo's on ball
-    and sphere, geoopt's own nudged run is 1e-9 to 3e-8 away by then.
+    The iteration multiplies differences, and a step size interpolated between nearly equal values of the objective those of rounding.
+    One nudge alone says little: its effect can be a hundredth of another's.
     """
-    start, worst = problem(names)[0], 0.0
-    for t, (a, b, c) in enumerate(zip(have[0], want[0], drift[0], strict=True)):
-        worst = max(worst, abs(c - b) / max(b, 1e-300))
-        assert worst < 1e-6, "the problem is too sensitive to compare by"
+    changes = [np.abs(run[0] - want[0]) / np.maximum(want[0], 1e-300) for run in nudged]
+    return np.maximum.accumulate(np.max(changes, axis=0))
+
+
+def comparable(names: tuple[str, ...], **options: Any) -> tuple[int, tuple, list[tuple]]:
+    """The seed of a problem to compare by, geoopt's run, and its runs from nudged starts.
+
+    A trial too far away on a hyperboloid or a conjugate direction that leads uphill makes geoopt take steps of 1e-11 to 1e-17, which
+    rounding decides; those problems, one in five on the hyperboloid, and those that rounding leads elsewhere are left out.
+    """
+    for seed in range(1, 21):
+        want = run_torch(names, seed, **options)
+        if len(np.unique(want[0])) >= 3 and want[0].min() > 1e-6:
+            nudged = [run_torch(names, seed, nudge=n, **options) for n in range(NUDGES)]
+            if sensitivity(want, nudged)[-1] < 1e-6:
+                return seed, want, nudged
+    raise AssertionError("no problem puts the search to work without rounding deciding it")
+
+
+def compare(start: dict, have: tuple, want: tuple, nudged: list[tuple]) -> None:
+    """Step sizes and points to 1e-10, or to ten times what one ulp at the start does to geoopt's own run so far."""
+    for t, (a, b, worst) in enumerate(zip(have[0], want[0], sensitivity(want, nudged), strict=True)):
         assert abs(a - b) <= max(1e-10, 10 * worst) * b, f"step size {t + 1}: {a!r}, geoopt {b!r}, drift {worst:.1e}"
-        for name in names:
-            ours, reference, nudged = (run[1][t][name] for run in (have, want, drift))
+        for name in start:
+            ours, reference = (run[1][t][name] for run in (have, want))
             moved = np.abs(reference - start[name]).max()
-            gate = max(1e-10 * moved, 10 * np.abs(nudged - reference).max())
+            gate = max(1e-10 * moved, 10 * max(np.abs(run[1][t][name] - reference).max() for run in nudged))
             error = np.abs(ours - reference).max()
             assert error <= gate, f"{name} after {t + 1} steps: {error:.1e}, moved {moved:.1e}, gate {gate:.1e}"
 
@@ -199,21 +226,27 @@ TABLE = [((name,), ("armijo", "wolfe")[(i + j) % 2], cg) for i, name in enumerat
 TABLE += [(ALL, "armijo", "pr"), (ALL, "wolfe", "fr")]
 
 
-@pytest.mark.parametrize(("names", "method", "cg"), TABLE)
+# Each manifold, search and conjugacy once.
+KEPT = (("ball",), "wolfe", "fr"), (("lorentz",), "armijo", "callable"), (("sphere",), "armijo", "steepest"), (("flat",), "wolfe", "pr")
+
+
+@pytest.mark.parametrize(("names", "method", "cg"), slow.all_but(KEPT, TABLE))
 def test_step_sizes_and_points_equal_geoopt(names: tuple[str, ...], method: str, cg: str):
     called = cg == "callable"
     options = {"line_search_method": method, "line_search_params": {"c2": 0.2} if method == "wolfe" else {"c1": 1e-3}}
     reference = {**options, "cg_method": hestenes_stiefel_torch if called else cg, "transport_grad": called}
-    want, drift = run_torch(names, **reference), run_torch(names, nudge=True, **reference)
-    have = run_jax(names, **options, cg_method=hestenes_stiefel if called else cg)
-    assert len(np.unique(want[0])) >= 3, "the search was not put to work"
-    compare(names, have, want, drift)
-    sizes, points = follow_jax(names, want[1], **options, cg_method=hestenes_stiefel if called else cg)
-    np.testing.assert_allclose(sizes, want[0], rtol=1e-11)
+    seed, want, nudged = comparable(names, **reference)
+    start = problem(names, seed)[0]
+    have = run_jax(names, seed, **options, cg_method=hestenes_stiefel if called else cg)
+    compare(start, have, want, nudged)
+    sizes, points = follow_jax(names, seed, want[1], **options, cg_method=hestenes_stiefel if called else cg)
+    # A step by itself hands no error on: its own rounding moves it less than all that an ulp at the start has become by then.
+    gates = np.maximum(1e-11, sensitivity(want, nudged))
+    assert (np.abs(sizes - want[0]) <= gates * want[0]).all()
     for name in names:
         reference = np.stack([p[name] for p in want[1]])
-        moved = np.abs(np.diff(reference, axis=0, prepend=problem(names)[0][name][None])).max((1, 2), keepdims=True)
-        assert (np.abs(points[name] - reference) <= 1e-10 * moved).all(), name
+        moved = np.abs(np.diff(reference, axis=0, prepend=start[name][None])).max((1, 2))
+        assert (np.abs(points[name] - reference).max((1, 2)) <= 10 * gates * moved).all(), name
 
 
 CALLS = ({}, {}, {"force_step": True}, {"no_step": True}, {}, {"force_step": True}, {})
@@ -234,15 +267,20 @@ def test_no_acceptable_step(method: str):
     assert moved == ["force_step" in call for call in CALLS[1:]]
 
 
-def test_no_step_leaves_the_parameters_and_tells_the_size():
-    calls = ({}, {"no_step": True}, {}, {}, {"no_step": True}, {})
-    for cg in ("steepest", "fr", "pr"):
-        want, have = (run(("ball", "flat"), calls=calls, cg_method=cg) for run in (run_torch, run_jax))
-        np.testing.assert_allclose(have[0], want[0], rtol=1e-10)
-        assert np.array_equal(have[1][0]["ball"], have[1][1]["ball"])
-        np.testing.assert_allclose(have[1][-1]["ball"], want[1][-1]["ball"], rtol=1e-10)
-    # geoopt's wolfe finds nothing after a step that was not taken; here the search begins anew.
-    assert run_jax(("ball", "flat"), calls=calls, line_search_method="wolfe")[0].all()
+NO_STEPS = ({}, {"no_step": True}, {}, {}, {"no_step": True}, {})
+
+
+@pytest.mark.parametrize("cg", slow.all_but({"pr"}, ["steepest", "fr", "pr"]))
+def test_no_step_leaves_the_parameters_and_tells_the_size(cg: str):
+    want, have = (run(("ball", "flat"), calls=NO_STEPS, cg_method=cg) for run in (run_torch, run_jax))
+    np.testing.assert_allclose(have[0], want[0], rtol=1e-10)
+    assert np.array_equal(have[1][0]["ball"], have[1][1]["ball"])
+    np.testing.assert_allclose(have[1][-1]["ball"], want[1][-1]["ball"], rtol=1e-10)
+
+
+def test_the_search_begins_anew_after_a_step_that_was_not_taken():
+    """geoopt's wolfe finds nothing there."""
+    assert run_jax(("ball", "flat"), calls=NO_STEPS, line_search_method="wolfe")[0].all()
 
 
 def test_trials_outside_the_domain_are_shortened():

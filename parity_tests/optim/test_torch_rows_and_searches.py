@@ -8,7 +8,7 @@ import optax
 import pytest
 import torch
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.optim.test_from_torch import plain
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import RowGradients, from_torch
@@ -101,10 +101,10 @@ def value_fn(params):
     return Search.loss(params["points"], params["flat"])
 
 
-@pytest.mark.parametrize(
-    ("method", "cg", "reloaded"),
-    [("armijo", "steepest", False), ("armijo", "fr", True), ("armijo", "pr", False), ("wolfe", "pr", True), ("wolfe", "fr", False)],
-)
+SEARCHES = [("armijo", "steepest", False), ("armijo", "fr", True), ("armijo", "pr", False), ("wolfe", "pr", True), ("wolfe", "fr", False)]
+
+
+@pytest.mark.parametrize(("method", "cg", "reloaded"), slow.all_but(SEARCHES[:1] + SEARCHES[3:], SEARCHES))
 def test_a_search_goes_on(method, cg, reloaded):
     run = Search(line_search_method=method, cg_method=cg, line_search_params={"c1": 1e-3})
     for _ in range(3):
