@@ -292,11 +292,15 @@ def test_kinks():
         x, u = jnp.diag(jnp.array([low, high])), jnp.array([[0.0, 1], [1, 0]])
         moved = jax.jvp(lambda x: spectral_function(x, jnp.abs), (x,), (u,))[1]
         np.testing.assert_allclose(moved[0, 1], (high + low) / (high - low), rtol=1e-12)
-    # A kink within 1 % of the interval's end lies between no two nodes.
-    x = jnp.diag(jnp.array([1 - 1e-3, 2.0]))
+    # Here the kink lies between the interval's end and the first node, so that the derivative is 1 at all nodes.
+    below, above = 1e-6, 1e-3
+    x = jnp.diag(jnp.array([1 - below, 1 + above]))
     raised_ = lambda e: jnp.maximum(e, 1.0)  # noqa: E731
     moved = jax.jvp(lambda x: spectral_function(x, raised_), (x,), (jnp.ones((2, 2)),))[1]
-    np.testing.assert_allclose(moved[0, 1], 1 / 1.001, rtol=1e-12)
+    np.testing.assert_allclose(moved[0, 1], above / (above + below), rtol=1e-11)
+    # Eigenvectors of unequal weights are not mixed.
+    apart = jax.jvp(lambda x: spectral_function(x, jnp.exp, (1.0, 2.0)), (jnp.eye(2),), (jnp.ones((2, 2)),))[1]
+    np.testing.assert_allclose(apart, np.e * np.diag([1, 2]), rtol=1e-14)
     top = lambda x: jnp.trace(spectral_function(x, jnp.exp, (0.0, 0.0, 1.0)))  # noqa: E731
     assert np.isfinite(jax.hessian(top)(jnp.eye(3))).all()
     np.testing.assert_allclose(jnp.trace(jax.grad(top)(jnp.eye(3))), np.e, rtol=1e-14)

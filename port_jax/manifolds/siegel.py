@@ -123,7 +123,7 @@ class SiegelManifold(Manifold):
         # The weights are traced: Σ wᵢvᵢ as steps between neighbouring weights times sums of the largest vᵢ.
         w = jax.nn.relu(jnp.asarray(self.weights, half_sinh.real.dtype))
         steps = jnp.diff(w, prepend=0)
-        return sum(steps[i] * weighted(*(0.0,) * i, *(1.0,) * (n - i)) for i in range(n))
+        return jnp.sum(jnp.stack([steps[i] * weighted(*(0.0,) * i, *(1.0,) * (n - i)) for i in range(n)]), 0)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
