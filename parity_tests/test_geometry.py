@@ -30,6 +30,9 @@ from port_jax.manifolds.models import half_space_metric, klein_metric
 
 RNG = draws.stream(41)
 X, U, V = jnp.asarray(0.3 * RNG.standard_normal((3, 3))) + jnp.array([0.0, 0.0, 0.2])
+# Inside the ball of curvature -2.3, whose radius is 0.66, and above the half-space's boundary, whatever was drawn.
+X = jnp.abs(X) + 0.1
+X = X * jnp.minimum(1, 0.5 / jnp.linalg.norm(X))
 D = 3
 
 
