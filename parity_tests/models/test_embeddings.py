@@ -56,8 +56,7 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
     assert np.abs(found.points - want).max() <= 1e-9 * np.abs(want).max()
     assert found.manifold is not None
     off = np.abs(found.manifold.projx(found.points) - found.points).max(-1)
-    # not all: HyboNet's attention weights vanish between far points, and its division by |<s, s>| >= 1e-8 then gives no point
-    assert off.min() <= 1e-9 * np.abs(want).max(), "the manifold is that of the points"
+    assert off.max() <= 1e-9 * np.abs(want).max(), "the manifold is that of the points"
 
 
 def test_every_architecture_is_here():

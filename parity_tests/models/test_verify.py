@@ -124,7 +124,9 @@ def node_case(name: str, kind: type, plants: dict[str, Plant], optimizer: Any = 
 def hybonet_case() -> tuple[torch.nn.Module, dict[str, Any]]:
     draws.seed_torch(5)
     module = hybonet.HyboNet(FEATURES + 1, FEATURES + 1, 1, task="lp", use_att=True)
-    module.encoder.layers[0].agg.bias.data.fill_(0.7)  # pyright: ignore
+    agg: Any = module.encoder.layers[0].agg  # pyright: ignore
+    agg.bias.data.fill_(0.7)
+    agg.scale.data.fill_(60.0)  # at the start's 2.4 the weights of far points vanish, and a centroid without weights is no point
     return randomised(module, 0.9, keep=[key for key, _ in module.named_parameters() if key.endswith(("manifold.k", "agg.bias"))]), {
         "model": "HyboNet", "act": None, "dropout": 0.0, "c": 1.0}  # fmt: skip
 
