@@ -41,6 +41,7 @@ def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path, options: tuple[
         assert (tmp_path / "out" / name).exists(), name
 
 
+@pytest.mark.slow
 def test_migrate_hgat_refuses_a_graph_that_is_none(tmp_path: Path):
     (tmp_path / "x.npz").write_bytes(b"nothing of the kind")
     done = subprocess.run([sys.executable, "examples/migrate_hgat.py", "--data", str(tmp_path / "x.npz"), "--out", str(tmp_path / "out")],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from port_jax.geometry import (
     christoffel,
     geodesic,
@@ -53,7 +53,7 @@ METRICS = {
 }
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", slow.all_but(lambda name: name != "projected sphere", METRICS))
 def test_constant_curvature(name):
     """K = ±c in every plane, Ric = (d - 1) K g, S = d (d - 1) K, and dK/dc = ±1."""
     metric, sign = METRICS[name]

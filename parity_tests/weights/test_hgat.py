@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import weights
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.weights.helpers import assert_deep_equal, ties
 from reference_torch.graphs.graph import Graph
 from reference_torch.models.hgat import HGAT
@@ -79,7 +79,7 @@ def test_curvature_is_the_files_and_shapes_tell_the_rest(tmp_path):
             weights.load(tmp_path / "bare.pth", config={**few, **change})
 
 
-@pytest.mark.parametrize("change", ["drop", "rename", "reshape", "transpose", "extra"])
+@pytest.mark.parametrize("change", slow.all_but({"drop", "transpose", "extra"}, ["drop", "rename", "reshape", "transpose", "extra"]))
 def test_every_key_counts(tmp_path, change):
     saved(tmp_path / "x.pth", "gil", "Lorentz", 3, "linear", True)
     whole = torch.load(tmp_path / "x.pth")
