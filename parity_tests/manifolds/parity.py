@@ -45,6 +45,9 @@ class Operation:
     """`exact(k, *rows)` for one point in mpmath: the judge instead of geoopt, where geoopt is beyond the gates itself."""
     judge: Callable[..., list] | None = None
     """The same, asked only where both differ beyond the gate: port_jax then has to be within the gate of it."""
+    backward: int = 0
+    """Ulp of the argument's norm that the algorithm may move it by: n for eigenvalues and eigenvectors of an n x n matrix (LAPACK
+    Users' Guide, section 4.7), where geoopt's algorithm has no such error."""
 
 
 def compare(operations: Mapping[str, Operation], arrays: Arrays, rtol: float, f32: bool = True) -> None:
@@ -145,6 +148,7 @@ def compare32(operations: Mapping[str, Operation], groups: Arrays) -> list[str]:
                     cases.setdefault((name, f"{ORDERS[order]}[{i}]", case), []).append((*(_rows(e) for e in errors), room, moved))
     found = []
     for (name, label, case), each in cases.items():
+        op = operations[name]
         mine, their = (np.concatenate([draw[i] for draw in each]) for i in (0, 1))
         room = max(draw[2] for draw in each)
         if mine.size >= 100 and points[name] >= 20:
@@ -159,7 +163,7 @@ def compare32(operations: Mapping[str, Operation], groups: Arrays) -> list[str]:
             if error <= 2 * other + room:
                 continue
             condition = of(moved())
-            if not error <= 2 * other + room + CONDITION * condition:
+            if not error <= 2 * other + room + (CONDITION + op.backward) * condition:
                 beyond = f"{error:.1e}, geoopt {other:.1e}, 4 ulp {room:.1e}, condition {condition:.1e}"
                 found.append(f"float32 {name}: {label}, {what} of {case}: {beyond}")
     return found
