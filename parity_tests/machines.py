@@ -2,9 +2,10 @@
 
     python -m parity_tests.machines [NAME ...]
 
-A name is that of a part (isa) or of a row (isa-AVX2); without names all rows run. Each row leaves a log and its result in
-out/machines/. One that passed at the same commit is not run again, so that the whole may be done in parts. Exit code: 1 if a row
-that was asked for failed, else 0. PYTEST_ADDOPTS reaches every run: PYTEST_ADDOPTS='-m ""' adds the cases of `make test-slow`.
+A name is that of a part (isa) or of a row (python-3.12); without names all rows run. Each row leaves a log and its result in
+out/machines/. One that passed at the same commit with the same options is not run again, so that the whole may be done in parts. Exit
+code: 1 if a row that was asked for failed, else 0. PYTEST_ADDOPTS reaches every run: PYTEST_ADDOPTS='-m ""' adds the cases of
+`make test-slow`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
@@ -76,7 +77,7 @@ def read_only(scratch: Path) -> Place:
 class Row:
     """Commands in an environment. A variable that is None is taken away; `missing` says why this machine cannot run the row."""
 
-    part: str
+    parts: tuple[str, ...]
     name: str
     commands: tuple[tuple[str, ...], ...]
     variables: Mapping[str, str | None] = field(default_factory=dict)
@@ -89,6 +90,8 @@ class Row:
 class Result:
     name: str
     commit: str
+    options: str = ""
+    """PYTEST_ADDOPTS, by which a row may be of a part of the suite only."""
     seen: str = ""
     passed: int = 0
     failed: int = 0
@@ -111,35 +114,40 @@ class Result:
 
 
 def rows() -> list[Row]:
-    """All rows, with those that this machine cannot run."""
+    """All rows, with those that this machine cannot run.
+
+    Each seed runs the whole suite once, and each on another machine; where a row fails, `HYPERPORT_SEED` alone tells which of the two
+    it was. Instructions and files alone take the subjects that compute.
+    """
+    both = (("make", "test"), ("make", "demo", "OUT=SCRATCH/out"))
+    no_mounts = "" if _works(*read_only(HOME).prefix, "true") else "no read-only mounts: unshare is not there or not allowed"
+    speechless = {"LANG": "C", "LC_ALL": None, "LC_CTYPE": None, "PYTHONUTF8": None, "PYTHONIOENCODING": None}
+    own = (("make", "demo", f"PYTHON={sys.executable}"), ("make", "test"))
+    seeds = [
+        Row((), "plain", (("make", "test"),)),
+        Row(("home", "lang"), "no-home-and-lang-c", both, {"HOME": None, **speechless}),
+        Row(("read-only",), "read-only", both, where=read_only, missing=no_mounts),
+        Row(("spaces",), "spaces", own, where=spaced, python=".venv/bin/python"),
+        Row(("shared",), "no-shared", (WHOLE,), where=alone),
+        Row(("order",), "random-order", ((*WHOLE, "--random-order", "--random-order-seed=11"),)),
+        *(_threads(torch, xla) for torch, xla in itertools.product("12", "12") if (torch, xla) != ("1", "2")),
+        Row(("worker",), "one-worker", ((*PYTEST, "-n", "0"),)),
+    ]
+    made = [
+        replace(row, parts=("seeds", *row.parts), name=f"seed-{seed}-{row.name}", variables={**row.variables, "HYPERPORT_SEED": str(seed)})
+        for seed, row in enumerate(seeds)
+    ]
+
     info = Path("/proc/cpuinfo")
     processor = info.read_text().split() if info.exists() else []
-    lacks = {flag: "" if flag in processor else f"the processor has no {flag}" for flag in ("sse2", "sse4_2", "avx2", "avx512f")}
-    core, made = (*WHOLE, *CORE), []
-    # Instead of conftest's flags: without optimization XLA fuses nothing, and all instructions give the same bits.
-    for isa, flag in (("SSE4_2", "sse4_2"), ("AVX2", "avx2"), ("AVX512", "avx512f")):
-        made.append(Row("isa", f"isa-{isa}", (core,), {"XLA_FLAGS": f"--xla_cpu_max_isa={isa}"}, missing=lacks[flag]))
-    for capability, flag in (("default", "sse2"), ("avx2", "avx2"), ("avx512", "avx512f")):
-        made.append(Row("aten", f"aten-{capability}", (core,), {"ATEN_CPU_CAPABILITY": capability}, missing=lacks[flag]))
-    made.append(Row("users-code", "users-code", (core,), {"XLA_FLAGS": ""}))
-    for torch, xla in itertools.product("12", "12"):
-        # XLA splits work by the number of threads when it compiles, and the key of its cache does not have that number.
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(OUT / f"compiled-{xla}")}
-        made.append(Row("threads", f"threads-torch-{torch}-jax-{xla}", (core,), {"HYPERPORT_TORCH_THREADS": torch, "NPROC": xla, **cache}))
-    made.append(Row("order", "order", ((*core, "--random-order", "--random-order-seed=11"),)))
+    lacks = {flag: "" if flag in processor else f"the processor has no {flag}" for flag in ("sse4_2", "avx2", "avx512f")}
+    # Instead of conftest's flags: without optimization XLA fuses nothing, and all instructions give the same bits. The last one that a
+    # processor has is the code that users get.
+    for isa, capability, flag in (("SSE4_2", "default", "sse4_2"), ("AVX2", "avx2", "avx2"), ("AVX512", "avx512", "avx512f")):
+        variables = {"XLA_FLAGS": f"--xla_cpu_max_isa={isa}", "ATEN_CPU_CAPABILITY": capability}
+        made.append(Row(("isa", "aten"), f"isa-{isa}-aten-{capability}", ((*WHOLE, *CORE),), variables, missing=lacks[flag]))
     files = sorted(path for name in CORE for path in [HOME / name, *(HOME / name).rglob("*.py")] if path.name.startswith("test_"))
-    made.append(Row("files", "files", tuple((*PYTEST, str(path.relative_to(HOME))) for path in files)))
-    made.append(Row("worker", "worker", ((*PYTEST, "-n", "0", *CORE),)))
-    made += [Row("seeds", f"seeds-{seed}", (WHOLE,), {"HYPERPORT_SEED": str(seed)}) for seed in range(10)]
-
-    both = (("make", "test"), ("make", "demo", "OUT=SCRATCH/out"))
-    made.append(Row("home", "home", both, {"HOME": None}))
-    made.append(Row("lang", "lang", both, {"LANG": "C", "LC_ALL": None, "LC_CTYPE": None, "PYTHONUTF8": None, "PYTHONIOENCODING": None}))
-    missing = "" if _works(*read_only(HOME).prefix, "true") else "no read-only mounts: unshare is not there or not allowed"
-    made.append(Row("read-only", "read-only", both, where=read_only, missing=missing))
-    own = (f"PYTHON={sys.executable}",)
-    made.append(Row("spaces", "spaces", (("make", "demo", *own), ("make", "test")), where=spaced, python=".venv/bin/python"))
-    made.append(Row("shared", "shared", (WHOLE,), where=alone))
+    made.append(Row(("files",), "files", tuple((*PYTEST, str(path.relative_to(HOME))) for path in files)))
 
     found = {version: interpreter(version) for version in ("3.13", "3.12")}
     for version, python in found.items():
@@ -150,13 +158,20 @@ def rows() -> list[Row]:
     return made
 
 
+def _threads(torch: str, xla: str) -> Row:
+    # XLA splits work by the number of threads when it compiles, and the key of its cache does not have that number.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(OUT / f"compiled-{xla}")} if xla == "1" else {}
+    variables = {"HYPERPORT_TORCH_THREADS": torch, "NPROC": xla, **cache}
+    return Row(("threads",), f"threads-torch-{torch}-jax-{xla}", (WHOLE,), variables)
+
+
 def _versions(name: str, python: str, upgraded: tuple[str, ...], missing: str) -> Row:
     """Another Python, or newer packages, in an environment of its own and without torch."""
     venv = f"out/machines/{name}"
     settings = (f"VENV={venv}", "TORCH=no")
     upgrade = ((f"{venv}/bin/python", "-m", "pip", "install", "--quiet", "--upgrade", *upgraded),) if upgraded else ()
     commands = (("make", "setup", f"PYTHON={python}", *settings), *upgrade, ("make", "test", *settings))
-    return Row("python", name, commands, python=f"{venv}/bin/python", missing=missing)
+    return Row(("python",), name, commands, python=f"{venv}/bin/python", missing=missing)
 
 
 def interpreter(version: str) -> str:
@@ -174,7 +189,8 @@ def _works(*command: str) -> bool:
 
 def run(row: Row, commit: str, log: IO[str]) -> Result:
     """Runs all of a row's commands in turn, whatever the ones before gave, and counts their tests."""
-    result, begun, before = Result(row.name, commit), time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = Result(row.name, commit, os.environ.get("PYTEST_ADDOPTS", ""))
     with tempfile.TemporaryDirectory(prefix="machines_") as scratch:
         place = row.where(Path(scratch))
         variables = {**os.environ, **row.variables, **place.variables}
@@ -220,18 +236,19 @@ def kept(row: Row) -> Result | None:
 def main(arguments: list[str] | None = None, known: list[Row] | None = None) -> int:
     known, console = known or rows(), Console(width=None if sys.stdout.isatty() else 180, markup=False, highlight=False)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parts = ", ".join(dict.fromkeys(row.part for row in known))
+    parts = ", ".join(dict.fromkeys(part for row in known for part in row.parts))
     parser.add_argument("names", nargs="*", help=f"parts or rows; all without. Parts: {parts}. Rows: {', '.join(r.name for r in known)}")
     names = parser.parse_args(arguments).names
-    if unknown := [name for name in names if not any(name in (row.part, row.name) for row in known)]:
+    if unknown := [name for name in names if not any(name in (row.name, *row.parts) for row in known)]:
         parser.error(f"no part or row {', '.join(unknown)}; the parts are {parts}")
     OUT.mkdir(parents=True, exist_ok=True)
-    chosen, commit = [row for row in known if not names or row.part in names or row.name in names], commit_of()
+    options = os.environ.get("PYTEST_ADDOPTS", "")
+    chosen, commit = [row for row in known if not names or {row.name, *row.parts} & {*names}], commit_of()
     for row in track(chosen, "rows", console=console):
         earlier = kept(row)
         if row.missing:
             result = Result(row.name, commit, seen=f"not run: {row.missing}")
-        elif earlier and earlier.commit == commit and "+" not in commit and not earlier.failed:
+        elif earlier and (earlier.commit, earlier.options) == (commit, options) and "+" not in commit and not earlier.failed:
             result = earlier
         else:
             with (OUT / f"{row.name}.log").open("w") as log:
