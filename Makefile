@@ -59,6 +59,7 @@ setup: $(READY)
 # Without a cache, which a read-only tree has no room for. Without torch the types of what imports it cannot be checked.
 lint: $(READY)
 	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check --quiet .
 	$(if $(filter no,$(TORCH)),,$(BIN)/basedpyright)
 
 test: lint

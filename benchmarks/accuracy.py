@@ -69,8 +69,9 @@ class Settings:
 COMMON = {
     "HGCN": Settings(config={"manifold": "PoincareBall", "c": None, "act": "relu", "num_layers": 2, "dim": 16}),
     "HGAT": Settings(config={"features": (16, 16), "heads": 4, "preset": "htgn", "learnable_curvature": True}),
-    "HyboNet": Settings(lr=0.005, weight_decay=1e-3, matrices_only=True, clip=0.5, patience=300,
-                        config={"num_layers": 2, "dim": 16, "act": None}),
+    "HyboNet": Settings(
+        lr=0.005, weight_decay=1e-3, matrices_only=True, clip=0.5, patience=300, config={"num_layers": 2, "dim": 16, "act": None}
+    ),
 }
 
 

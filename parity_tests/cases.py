@@ -22,13 +22,7 @@ def ball_points(rng: np.random.Generator, n: int, d: int, k: float, radius: floa
 def ball_tangents(rng: np.random.Generator, x: Array, k: float, length: float = 1.0) -> Array:
     """Tangents whose Riemannian length is about `length` in units of the radius 1/sqrt|k|."""
     half_factor = 1 + k * np.sum(x * x, -1, keepdims=True)
-    return (
-        directions(rng, *x.shape)
-        * half_factor
-        * rng.uniform(0.3, 1, (*x.shape[:-1], 1))
-        * length
-        / np.sqrt(abs(k) or 1.0)
-    )
+    return directions(rng, *x.shape) * half_factor * rng.uniform(0.3, 1, (*x.shape[:-1], 1)) * length / np.sqrt(abs(k) or 1.0)
 
 
 def lorentz_space(rng: np.random.Generator, n: int, d: int, k: float, distance: float) -> Array:

@@ -59,12 +59,7 @@ def test_models_agree_and_samples_have_the_density():
         # E log p: the tangent normal's entropy and the mean of the volume's logarithm, over the same draws.
         v = SCALE * jax.random.normal(key, (400, 2))
         r = jnp.sqrt(c) * jnp.linalg.norm(v, axis=-1)
-        expected = (
-            -0.5 * jnp.sum((v / SCALE) ** 2, -1)
-            - jnp.sum(jnp.log(SCALE))
-            - np.log(2 * np.pi)
-            - jnp.log(jnp.sinh(r) / r)
-        )
+        expected = -0.5 * jnp.sum((v / SCALE) ** 2, -1) - jnp.sum(jnp.log(SCALE)) - np.log(2 * np.pi) - jnp.log(jnp.sinh(r) / r)
         np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-8)
 
 
@@ -73,9 +68,7 @@ def test_gradients():
 
     @jax.jit
     def gradients(x, mean, scale, c):
-        return jax.grad(lambda x, m, s, c: WrappedNormal(PoincareBall(c), m, s).log_prob(x), argnums=(0, 1, 2, 3))(
-            x, mean, scale, c
-        )
+        return jax.grad(lambda x, m, s, c: WrappedNormal(PoincareBall(c), m, s).log_prob(x), argnums=(0, 1, 2, 3))(x, mean, scale, c)
 
     far = PoincareBall(0.7).expmap0(jnp.array([4.0, 0]))
     for x in (MEAN, far):

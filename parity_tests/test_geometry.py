@@ -85,9 +85,7 @@ def test_other_manifolds():
     product = ProductManifold((PoincareBall(0.7), 2), (PoincareBall(1.9), 2))
     mixed, e = Partial(metric_of, product), jnp.eye(4)
     x = jnp.array([0.1, 0.2, -0.2, 0.3])
-    planes = jax.jit(jax.vmap(lambda u, v: sectional_curvature(mixed, x, u, v)))(
-        e[jnp.array([0, 2, 0])], e[jnp.array([1, 3, 2])]
-    )
+    planes = jax.jit(jax.vmap(lambda u, v: sectional_curvature(mixed, x, u, v)))(e[jnp.array([0, 2, 0])], e[jnp.array([1, 3, 2])])
     np.testing.assert_allclose(planes, [-0.7, -1.9, 0], atol=1e-10)
 
     def symmetric(q):

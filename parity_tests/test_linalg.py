@@ -94,13 +94,9 @@ def test_derivatives(spectrum):
     np.testing.assert_allclose(jnp.sum(gradient * u), jnp.sum(w * first), rtol=1e-12 * condition)
     h = 1e-5 * min(spectrum)
     ends = [derivatives(x + sign * h * w)[0] for sign in (1, -1)]
-    np.testing.assert_allclose(
-        second, (ends[0] - ends[1]) / (2 * h), rtol=0, atol=1e-6 * condition * float(jnp.abs(second).max())
-    )
+    np.testing.assert_allclose(second, (ends[0] - ends[1]) / (2 * h), rtol=0, atol=1e-6 * condition * float(jnp.abs(second).max()))
     ends = [derivatives(x + sign * h * u)[2] for sign in (1, -1)]
-    np.testing.assert_allclose(
-        reverse, (ends[0] - ends[1]) / (2 * h), rtol=0, atol=1e-6 * condition * float(jnp.abs(reverse).max())
-    )
+    np.testing.assert_allclose(reverse, (ends[0] - ends[1]) / (2 * h), rtol=0, atol=1e-6 * condition * float(jnp.abs(reverse).max()))
 
 
 def test_hermitian_and_batches():

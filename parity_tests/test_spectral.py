@@ -215,9 +215,7 @@ LONG = {
     "spd logmap": Line(positive, lambda x, y, u: SPD().logmap(x, y), spd_log),
     "spd stein": Line(positive, lambda x, y, u: SPD("SM").dist(x, y), spd_stein),
     "spd flat": Line(positive, lambda x, y, u: SPD("LEM").dist(x, y), spd_flat_dist),
-    "spd mean": Line(
-        positive, lambda x, y, u: frechet_mean(SPD(), jnp.stack([x, y]), jnp.array([0.3, 0.7], x.dtype)), spd_mean
-    ),
+    "spd mean": Line(positive, lambda x, y, u: frechet_mean(SPD(), jnp.stack([x, y]), jnp.array([0.3, 0.7], x.dtype)), spd_mean),
     "upper riem": Line(half_space, UpperHalf().dist, lambda *z: euclidean_length(cross_ratio(*z))),
     "upper fone": Line(half_space, UpperHalf("fone").dist, lambda *z: sum(cross_ratio(*z))),
     "upper wsum": Line(
@@ -271,9 +269,7 @@ def test_along_lines(name: str, dtype: type, reverse: bool):
         for mine, theirs in zip((first, second, third), truth):
             np.testing.assert_allclose(mine, theirs, rtol=0, atol=bound)
         for mine in paired:
-            np.testing.assert_allclose(
-                mine, np.sum(np.real(np.conj(ct[i]) * truth[2])), rtol=0, atol=bound * np.abs(ct[i]).sum()
-            )
+            np.testing.assert_allclose(mine, np.sum(np.real(np.conj(ct[i]) * truth[2])), rtol=0, atol=bound * np.abs(ct[i]).sum())
 
 
 def _cast(a: np.ndarray, dtype: type) -> np.ndarray:

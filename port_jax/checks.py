@@ -18,9 +18,7 @@ def require_shape(name: str, value: Any, shape: tuple[int, ...]) -> None:
     """Raises ValueError where `value` is missing or has another shape."""
     found = None if value is None else tuple(np.shape(value))
     if found != shape:
-        raise ValueError(
-            f"{name}: found {'nothing' if found is None else f'shape {found}'}; give an array of shape {shape}"
-        )
+        raise ValueError(f"{name}: found {'nothing' if found is None else f'shape {found}'}; give an array of shape {shape}")
 
 
 def require_finite(name: str, value: Any) -> None:
@@ -30,6 +28,4 @@ def require_finite(name: str, value: Any) -> None:
     bad = np.argwhere(~np.isfinite(np.asarray(value)))
     if len(bad):
         where = tuple(int(i) for i in bad[0])
-        raise ValueError(
-            f"{name}: found {np.asarray(value)[where]} at index {where}, {len(bad)} such in all; clean the input first"
-        )
+        raise ValueError(f"{name}: found {np.asarray(value)[where]} at index {where}, {len(bad)} such in all; clean the input first")

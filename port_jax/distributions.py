@@ -34,9 +34,7 @@ class WrappedNormal:
 
     def __post_init__(self) -> None:
         if not isinstance(self.manifold, StereographicModel | Lorentz):
-            raise TypeError(
-                f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz"
-            )
+            raise TypeError(f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz")
         require_positive("WrappedNormal", "scale", self.scale, "it is a standard deviation")
         if all(concrete(leaf) is not None for leaf in jax.tree.leaves((self.manifold, self.mean))):
             self.manifold.assert_check_point_on_manifold(self.mean, atol=1e-3, rtol=1e-3)
@@ -56,9 +54,7 @@ class WrappedNormal:
         v = self._to_frame(self.manifold.logmap(self.mean, x))
         scale = jnp.broadcast_to(jnp.asarray(self.scale, v.dtype), v.shape)
         square = jnp.sum(v * v, -1)
-        normal = (
-            -0.5 * jnp.sum((v / scale) ** 2, -1) - jnp.sum(jnp.log(scale), -1) - 0.5 * self.dim * math.log(2 * math.pi)
-        )
+        normal = -0.5 * jnp.sum((v / scale) ** 2, -1) - jnp.sum(jnp.log(scale), -1) - 0.5 * self.dim * math.log(2 * math.pi)
         return normal - (self.dim - 1) * _log_sin_ratio(self._curvature(v.dtype) * square)
 
     def _curvature(self, dtype: Any) -> Float[Array, ""]:

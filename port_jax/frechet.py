@@ -33,9 +33,7 @@ def frechet_mean(
     if weights is None:
         weights = jnp.ones(points.shape[0], points.dtype)
     if weights.shape != points.shape[:1]:
-        raise ValueError(
-            f"frechet_mean: weights have shape {weights.shape}; {points.shape[0]} points need ({points.shape[0]},)"
-        )
+        raise ValueError(f"frechet_mean: weights have shape {weights.shape}; {points.shape[0]} points need ({points.shape[0]},)")
     weights = weights / jnp.sum(weights)
 
     def residual(flat: Float[Array, " k"]) -> Float[Array, " k"]:
@@ -64,9 +62,7 @@ def frechet_variance(
     return mean, jnp.average(manifold.dist2(mean, points), weights=weights)
 
 
-def _pull(
-    manifold: Manifold, m: Float[Array, "*point"], points: Points, weights: Float[Array, " n"]
-) -> Float[Array, "*point"]:
+def _pull(manifold: Manifold, m: Float[Array, "*point"], points: Points, weights: Float[Array, " n"]) -> Float[Array, "*point"]:
     logs = jax.vmap(partial(manifold.logmap, m))(points)
     return jnp.tensordot(weights, logs, 1)
 

@@ -51,9 +51,7 @@ def plot_disk(
     norms = np.sqrt(c) * np.linalg.norm(points, axis=1)
     if not (norms < 1).all():
         i = int(np.argmax(~(norms < 1)))
-        raise ValueError(
-            f"plot_disk: point {i} has norm {norms[i] / np.sqrt(c):.6g}; the disk's radius is {1 / np.sqrt(c):.6g}"
-        )
+        raise ValueError(f"plot_disk: point {i} has norm {norms[i] / np.sqrt(c):.6g}; the disk's radius is {1 / np.sqrt(c):.6g}")
     ax = _disk(ax, c)
     if edges is not None:
         ends = np.asarray(edges)

@@ -204,10 +204,7 @@ def _transpose(ct: Any, x: Matrix, *us: Any, **kind: Any) -> list[Any]:
 
 def _batch(args: Sequence[Array], axes: Sequence[int | None], **kind: Any) -> tuple[Array, int]:
     size = next(arg.shape[axis] for arg, axis in zip(args, axes) if axis is not None)
-    moved = (
-        jnp.broadcast_to(arg, (size, *arg.shape)) if axis is None else jnp.moveaxis(arg, axis, 0)
-        for arg, axis in zip(args, axes)
-    )
+    moved = (jnp.broadcast_to(arg, (size, *arg.shape)) if axis is None else jnp.moveaxis(arg, axis, 0) for arg, axis in zip(args, axes))
     return _spectral_p.bind(*moved, **kind), 0
 
 

@@ -72,16 +72,12 @@ class Partial(Buildable):
         return inner
 
 
-def _rebuild_tensor(
-    storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object
-) -> Tensor:
+def _rebuild_tensor(storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object) -> Tensor:
     if not isinstance(storage, Storage):
         raise TypeError
     metadata = rest[1] if len(rest) > 1 else None
     if metadata:
-        raise Refused(
-            f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()"
-        )
+        raise Refused(f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()")
     return checked(storage, offset, shape, stride, requires_grad=bool(requires_grad))
 
 
@@ -100,9 +96,7 @@ def _rebuild_v3(
     return checked(storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
 
 
-def _rebuild_parameter(
-    tensor: object, requires_grad: object = True, hooks: object = None, state: object = None
-) -> Tensor:
+def _rebuild_parameter(tensor: object, requires_grad: object = True, hooks: object = None, state: object = None) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError
     tensor.kind, tensor.requires_grad = "parameter", bool(requires_grad)
@@ -178,12 +172,7 @@ def _bytes(*args: object) -> bytes:
 
 def _attribute(owner: object, name: object) -> Name:
     """getattr on a class of torch, as modules that keep `torch.relu` pickle it: a name again, never the attribute."""
-    if (
-        not isinstance(owner, Name)
-        or not owner.module.startswith("torch")
-        or not isinstance(name, str)
-        or name.startswith("_")
-    ):
+    if not isinstance(owner, Name) or not owner.module.startswith("torch") or not isinstance(name, str) or name.startswith("_"):
         raise Refused(f"the pickle calls getattr on {owner}", "Save the state_dict alone")
     return Name(f"{owner}", name, owner)
 

@@ -46,21 +46,11 @@ class Archive:
         stored = 0
         tops = {info.filename.split("/")[0] for info in infos}
         if folder and len(tops) != 1:
-            raise Unreadable(
-                f"the zip file holds {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote"
-            )
+            raise Unreadable(f"the zip file holds {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote")
         for info in infos:
             parts = info.filename.split("/")
-            if (
-                "\\" in info.filename
-                or ".." in parts
-                or info.filename.startswith("/")
-                or "\0" in info.orig_filename
-                or ":" in parts[0]
-            ):
-                raise Refused(
-                    f"the zip entry {info.filename[:100]!r} points outside the file", "Do not trust this file"
-                )
+            if "\\" in info.filename or ".." in parts or info.filename.startswith("/") or "\0" in info.orig_filename or ":" in parts[0]:
+                raise Refused(f"the zip entry {info.filename[:100]!r} points outside the file", "Do not trust this file")
             name = "/".join(parts[1:] if folder else parts)
             if name in entries:
                 raise Refused(f"the zip entry {info.filename[:100]!r} occurs twice", "Do not trust this file")
@@ -79,9 +69,7 @@ class Archive:
             stored += info.compress_size
             entries[name] = info
         if stored > self.size:
-            raise Refused(
-                f"the zip entries overlap: they claim {stored} bytes of a file of {self.size}", "Do not trust this file"
-            )
+            raise Refused(f"the zip entries overlap: they claim {stored} bytes of a file of {self.size}", "Do not trust this file")
         return entries
 
     def small(self, name: str, limit: int = MAX_SMALL) -> bytes:
@@ -107,9 +95,7 @@ class Archive:
         out = buffer(expected)
         crc = self._stored(info, out) if info.compress_type == zipfile.ZIP_STORED else self._inflated(info, out)
         if crc != info.CRC:
-            raise Unreadable(
-                f"the entry {name} is damaged: its checksum is {crc:08x}, not {info.CRC:08x}", "Copy the file again"
-            )
+            raise Unreadable(f"the entry {name} is damaged: its checksum is {crc:08x}, not {info.CRC:08x}", "Copy the file again")
         return out
 
     def _start(self, info: zipfile.ZipInfo) -> int:
@@ -120,9 +106,7 @@ class Archive:
             )
         head = os.pread(self.file.fileno(), _LOCAL.size, info.header_offset)
         if len(head) != _LOCAL.size or not head.startswith(b"PK\x03\x04"):
-            raise Unreadable(
-                f"the zip entry {info.filename[:100]!r} does not start where the directory says", "Copy the file again"
-            )
+            raise Unreadable(f"the zip entry {info.filename[:100]!r} does not start where the directory says", "Copy the file again")
         *_, name, extra = _LOCAL.unpack(head)
         return info.header_offset + _LOCAL.size + name + extra
 
@@ -143,13 +127,9 @@ class Archive:
                 view[at : at + len(chunk)] = chunk
                 at, crc = at + len(chunk), zlib.crc32(chunk, crc)
         except zlib.error as error:
-            raise Unreadable(
-                f"the zip entry {info.filename[:100]!r} does not unpack ({error})", "Copy the file again"
-            ) from None
+            raise Unreadable(f"the zip entry {info.filename[:100]!r} does not unpack ({error})", "Copy the file again") from None
         if at != len(out):
-            raise Unreadable(
-                f"the zip entry {info.filename[:100]!r} unpacks to {at} bytes, not {len(out)}", "Copy the file again"
-            )
+            raise Unreadable(f"the zip entry {info.filename[:100]!r} unpacks to {at} bytes, not {len(out)}", "Copy the file again")
         return crc
 
 

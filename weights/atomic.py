@@ -27,9 +27,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush(path.parent)
     except OSError as error:
-        raise NotWritten(
-            f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path
-        ) from None
+        raise NotWritten(f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,9 +53,7 @@ def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
         _swap(temporary, path)
         _flush(path.parent)
     except OSError as error:
-        raise NotWritten(
-            f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path
-        ) from None
+        raise NotWritten(f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

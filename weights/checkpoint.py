@@ -103,9 +103,7 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
         transformation = state = plan = None
         if optimizer and parts.optimizer is not None:
             given = (groups, optimizer if isinstance(optimizer, str) else None, updates_per_step)
-            transformation, state, plan = _optimizer(
-                table, parts, settings, stated or {}, variables["params"], entries, moved, given
-            )
+            transformation, state, plan = _optimizer(table, parts, settings, stated or {}, variables["params"], entries, moved, given)
         kept = _kept(file.root, parts, plan, state, entries)
         origin = Source(file.root, parts.prefix, parts.model_at, parts.optimizer_at, kept)
         report = _report(path, file.format, table, parts, settings, entries, plan, total)
@@ -144,9 +142,7 @@ def _architecture(name: str | None, parts: Sections, config: Mapping[str, Any]) 
             "Check arch and the file; arch='tree' takes any keys",
         )
     for candidate in (parts, sections.without_first(parts)):
-        fitting = [
-            t for t in ARCHITECTURES.values() if candidate is not None and t.recognise(Found(candidate.tensors, config))
-        ]
+        fitting = [t for t in ARCHITECTURES.values() if candidate is not None and t.recognise(Found(candidate.tensors, config))]
         if len(fitting) > 1:
             raise Usage(f"the keys fit {', '.join(t.name for t in fitting)}", "Say which by --arch (arch=...)")
         if fitting and candidate is not None:
@@ -160,9 +156,7 @@ def _architecture(name: str | None, parts: Sections, config: Mapping[str, Any]) 
 def _matched(table: Architecture | None, parts: Sections, settings: Settings) -> tuple[Any, list[Entry]]:
     if table is None:
         if settings.given.get("curvature") is not None:
-            raise Usage(
-                "a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}"
-            )
+            raise Usage("a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}")
         return None, convert.tie_repeats(parts.tensors, tree_model.entries(parts.tensors, _moved(parts)))
     table.settle(Found(parts.tensors, settings.config), settings)
     if settings.given.get("curvature") is not None and "curvature" not in settings.values:
@@ -239,9 +233,7 @@ def _kept(root: object, parts: Sections, plan: optimizers.Plan | None, state: An
     return {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
 
 
-def _counting(
-    progress: Callable[[str, int, int], None] | None, entries: Sequence[Entry]
-) -> Callable[[np.ndarray], Any]:
+def _counting(progress: Callable[[str, int, int], None] | None, entries: Sequence[Entry]) -> Callable[[np.ndarray], Any]:
     if progress is None:
         return leaf_of
     keys = iter([e.key for e in entries if e.role == "parameter"])
@@ -275,9 +267,7 @@ def _report(path: Path, form: str, table: Architecture | None, parts: Sections, 
     }  # fmt: skip
     wide = [e.key for e in entries if e.dtype == "float64" and e.role == "parameter"]
     if wide and not jax.config.read("jax_enable_x64"):
-        report["note"] = (
-            f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
-        )
+        report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
     if plan is not None:
         report["optimizer"] = {
             "name": plan.table,

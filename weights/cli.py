@@ -27,9 +27,7 @@ Curvature = Annotated[
 ]
 Manifolds = Annotated[
     list[str] | None,
-    typer.Option(
-        "--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable."
-    ),
+    typer.Option("--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable."),
 ]
 Groups = Annotated[
     list[str] | None,
@@ -226,15 +224,11 @@ def _manifold(text: str) -> tuple[str, Any]:
     name, _, value = kind.partition(":")
     cls = getattr(manifolds, name, None)
     if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
-        raise Usage(
-            f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
-        )
+        raise Usage(f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
     try:
         return key, cls(*([float(value)] if value else []))
     except (TypeError, ValueError) as error:
-        raise Usage(
-            f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
-        ) from None
+        raise Usage(f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean") from None
 
 
 class _progress:
@@ -276,9 +270,7 @@ def main() -> None:
     """The entry point: an error is one line with its remedy and its exit code."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
-    os.environ.setdefault(
-        "PYTORCH_JIT", "0"
-    )  # geoopt's scripted gradients differ between the first call and later ones
+    os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
     from weights.errors import ConversionError
 
     try:

@@ -19,15 +19,9 @@ def read_config(given: Any, carried: Mapping[str, Any] | None) -> dict[str, Any]
         try:
             given = json.loads(path.read_bytes())
         except OSError as error:
-            raise Usage(
-                f"the configuration cannot be opened ({error.strerror})", "Give the path of a JSON file", path=path
-            ) from None
+            raise Usage(f"the configuration cannot be opened ({error.strerror})", "Give the path of a JSON file", path=path) from None
         except (ValueError, RecursionError) as error:
-            raise Unreadable(
-                f"the configuration is not JSON ({error})", "Give the config.json of the training run", path=path
-            ) from None
+            raise Unreadable(f"the configuration is not JSON ({error})", "Give the config.json of the training run", path=path) from None
     if not isinstance(given, Mapping):
-        raise Usage(
-            f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file with one"
-        )
+        raise Usage(f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file with one")
     return {**(carried or {}), **given}

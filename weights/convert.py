@@ -29,9 +29,7 @@ class Entry:
     tied: str | None = None
 
 
-def plan(
-    tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None
-) -> list[Entry]:
+def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
     """Every key's entry, in the file's order; `targets` are the shapes of the model's variables by path (None: any).
 
     Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that nothing or
@@ -56,9 +54,7 @@ def plan(
             rule, values = found[0]
             path = rule.path and fill(rule.path, values)
             role = "parameter" if path else "tied" if rule.tied else "constant"
-            entry = Entry(
-                key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values)
-            )
+            entry = Entry(key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values))
             entries.append(entry)
             if path:
                 if path in filled:
@@ -70,11 +66,7 @@ def plan(
     problems.extend(_ties(entries, tensors))
     if problems:
         cause, remedy = problems[0]
-        more = (
-            f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)"
-            if len(problems) > 1
-            else ""
-        )
+        more = f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)" if len(problems) > 1 else ""
         raise Unmatched(cause + more, remedy)
     return entries
 
@@ -109,9 +101,7 @@ def to_flax(
     return variables, constants
 
 
-def to_torch(
-    entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]
-) -> Callable[[str], np.ndarray]:
+def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]) -> Callable[[str], np.ndarray]:
     """The way back: a function from a key to its array, in torch's layout and the file's type."""
     by_key = {entry.key: entry for entry in entries}
     flat = flatten(variables)
@@ -143,9 +133,7 @@ def inverse(entry: Entry, array: np.ndarray, path: str) -> np.ndarray:
     except ValueError:
         back = array
     if back.shape != entry.shape:
-        raise Unmatched(
-            f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model"
-        )
+        raise Unmatched(f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model")
     return back
 
 
@@ -234,11 +222,7 @@ def _unexpected(unexpected: list[str], missing: list[str]) -> list[tuple[str, st
     problems = []
     for key in unexpected:
         near = difflib.get_close_matches(key, missing, 1)
-        remedy = (
-            f"Was {near[0]!r} meant?"
-            if near
-            else "Check the architecture (arch=...); no rule of its table knows this key"
-        )
+        remedy = f"Was {near[0]!r} meant?" if near else "Check the architecture (arch=...); no rule of its table knows this key"
         problems.append((f"the key {key!r} is unexpected", remedy))
     return problems
 

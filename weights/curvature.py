@@ -30,9 +30,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
     rounding of geoopt's float32 log(exp(c) - 1); a `learned` one has moved on from the configuration's start.
     """
     stated = [
-        (where, table[name])
-        for where, table in (("option", settings.given), ("config", settings.config))
-        if table.get(name) is not None
+        (where, table[name]) for where, table in (("option", settings.given), ("config", settings.config)) if table.get(name) is not None
     ]
     stated = [(where, _numbers(value, count, where)) for where, value in stated]
     if raw:
@@ -41,9 +39,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
                 f"the file holds {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
                 "Check the configuration",
             )
-        values = [
-            from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()
-        ]
+        values = [from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
         for where, others in stated:
             if learned and where == "config":  # where training began
                 continue
@@ -56,9 +52,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
         return values
     if len(stated) == 2 and stated[0][1] != stated[1][1]:
-        raise Unmatched(
-            f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it"
-        )
+        raise Unmatched(f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it")
     if not stated:
         raise Usage("the curvature is neither in the file nor in a configuration", "Give --curvature (curvature=...)")
     where, values = stated[0]

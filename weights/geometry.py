@@ -64,9 +64,7 @@ def _number(record: Record, raw: str) -> float | None:
     return None
 
 
-def beside(
-    paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]
-) -> dict:
+def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
     """A tree of manifolds over parameters: `given` by key or path (or beginnings of them), else the pickled ones, else Euclidean.
 
     `keys` maps paths (without the collection) to the file's keys. Usage for a name that no parameter has.

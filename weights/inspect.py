@@ -38,9 +38,7 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
     for row, tensor in zip(report["tensors"], parts.tensors.values()):
         value = geometry.curvature(tensor.manifold)
         if tensor.manifold is not None:
-            row["manifold"] = str(getattr(tensor.manifold, "name", "")).rpartition(".")[2] + (
-                "" if value is None else f"({value:.6g})"
-            )
+            row["manifold"] = str(getattr(tensor.manifold, "name", "")).rpartition(".")[2] + ("" if value is None else f"({value:.6g})")
     if parts.optimizer is not None and "optimizer" not in report:
         groups = parts.optimizer["param_groups"]
         report["optimizer"] = {
@@ -63,9 +61,7 @@ def show(report: dict[str, Any]) -> None:
     for row in report["tensors"]:
         becomes = {"tied": "= {}", "constant": "(constant)"}.get(row["role"], "{}").format(row["becomes"])
         layout = row["layout"] if row["role"] == "parameter" and row["layout"] != "as it is" else ""
-        table.add_row(
-            row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout)
-        )
+        table.add_row(row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout))
     console.print(table)
     if report["settings"]:
         settings = Table(title=f"architecture: {report['arch']}", title_justify="left")

@@ -50,9 +50,7 @@ def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage
             raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
         _, kind, key, location, numel, *view = identity
         if view and view[0] is not None:
-            raise Refused(
-                "a storage is a view of another, as torch before 0.4 wrote", "Load and save it again in torch"
-            )
+            raise Refused("a storage is a view of another, as torch before 0.4 wrote", "Load and save it again in torch")
         if key not in storages:
             storages[key] = make(kind, key, location, numel, lambda s: _read(path, places[key], s, little))
         return storages[key]
@@ -84,9 +82,7 @@ def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage
         storage = storages[key]
         head = bytes(buffer[position : position + 8])
         if len(head) != 8 or struct.unpack("<q" if little else ">q", head)[0] != storage.numel:
-            raise Unreadable(
-                f"the storage {str(key)[:40]} is cut off or has another length than its tensors", "Copy the file again"
-            )
+            raise Unreadable(f"the storage {str(key)[:40]} is cut off or has another length than its tensors", "Copy the file again")
         places[key] = position + 8
         position += 8 + storage.numel * NUMPY[storage.dtype].itemsize
         if position > size:

@@ -64,9 +64,7 @@ class Pickler:
             self.name(value)
         elif isinstance(value, (bytes, bytearray)):
             encoded = ("_codecs", "encode", (bytes(value).decode("latin1"), "latin1"))
-            self.call(*encoded) if isinstance(value, bytes) else self.call(
-                "__builtin__", "bytearray", (value.decode("latin1"), "latin-1")
-            )
+            self.call(*encoded) if isinstance(value, bytes) else self.call("__builtin__", "bytearray", (value.decode("latin1"), "latin-1"))
         elif isinstance(value, (set, frozenset)):
             self.call("__builtin__", type(value).__name__, (sorted(value, key=repr),))
         elif isinstance(value, complex) and type(value) is complex:

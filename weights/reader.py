@@ -89,12 +89,7 @@ def _zip(path: Path) -> object:
         return flat if order == b"little" else flat.byteswap()
 
     def persistent(identity: object) -> object:
-        if (
-            not isinstance(identity, tuple)
-            or len(identity) != 5
-            or identity[0] != "storage"
-            or not isinstance(identity[2], str)
-        ):
+        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage" or not isinstance(identity[2], str):
             raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
         _, kind, key, location, numel = identity
         if key not in storages:
@@ -106,10 +101,7 @@ def _zip(path: Path) -> object:
                     "Copy the file again",
                 )
         known = storages[key]
-        if (
-            str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known))
-            or numel != known.numel
-        ):
+        if str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known)) or numel != known.numel:
             raise Unreadable(f"the storage data/{key[:40]} is declared twice, differently", "The file is damaged")
         return known
 
@@ -120,9 +112,7 @@ def _class(storage: Storage) -> str:
     return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
 
 
-def _storage(
-    kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]
-) -> Storage:
+def _storage(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
     """A storage as a persistent id declares it."""
     name = kind.name if isinstance(kind, Known) else ""
     if (
@@ -132,9 +122,7 @@ def _storage(
         or not isinstance(key, str)
         or not isinstance(location, str)
     ):
-        raise Unreadable(
-            f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged"
-        )
+        raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
     storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
     return storage
 
@@ -153,9 +141,7 @@ def _sharded(path: Path) -> OrderedDict[str, Tensor]:
         names = index["weight_map"]
         pairs = list(names.items())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Unreadable(
-            'not an index of shards: it has no "weight_map"', "Give the .index.json or the checkpoint"
-        ) from None
+        raise Unreadable('not an index of shards: it has no "weight_map"', "Give the .index.json or the checkpoint") from None
     shards: dict[str, dict] = {}
     for key, name in pairs:
         if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
@@ -166,14 +152,10 @@ def _sharded(path: Path) -> OrderedDict[str, Tensor]:
         if name not in shards:
             root = read(path.parent / name).root
             if not isinstance(root, dict):
-                raise Unreadable(
-                    f"the shard {name} is no state_dict", "Give the shards that the index was written with"
-                )
+                raise Unreadable(f"the shard {name} is no state_dict", "Give the shards that the index was written with")
             shards[name] = root
         if not isinstance(shards[name].get(key), Tensor):
-            raise Unreadable(
-                f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with"
-            )
+            raise Unreadable(f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with")
     extra = [(name, key) for name, shard in shards.items() for key in shard if names.get(key) != name]
     if extra:
         raise Unreadable(

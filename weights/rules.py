@@ -26,9 +26,7 @@ class Layout:
 
 IDENTITY = Layout("as it is", lambda a: a, lambda a, shape: a)
 TRANSPOSE = Layout("transposed", np.transpose, lambda a, shape: np.transpose(a))
-SCALAR = Layout(
-    "one number without axes", lambda a: a.reshape(()) if a.size == 1 else a, lambda a, shape: a.reshape(shape)
-)
+SCALAR = Layout("one number without axes", lambda a: a.reshape(()) if a.size == 1 else a, lambda a, shape: a.reshape(shape))
 
 
 def permute(*axes: int) -> Layout:

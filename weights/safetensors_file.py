@@ -41,11 +41,7 @@ def read(path: Path) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     end = 0
     for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
-        if (
-            not isinstance(entry, dict)
-            or entry.get("dtype") not in SAFETENSORS
-            or not isinstance(entry.get("shape"), list)
-        ):
+        if not isinstance(entry, dict) or entry.get("dtype") not in SAFETENSORS or not isinstance(entry.get("shape"), list):
             raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Types that numpy holds are read")
         dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
         shape = tuple(entry["shape"])
@@ -74,9 +70,7 @@ def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) ->
         array = np.asarray(value)
         code = _CODES.get(torch_name(array.dtype)) if array.dtype in NUMPY.values() else None
         if code is None:
-            raise NotWritten(
-                f"{name} is {array.dtype}, which safetensors does not hold", "Give a folder or .npz", path=path
-            )
+            raise NotWritten(f"{name} is {array.dtype}, which safetensors does not hold", "Give a folder or .npz", path=path)
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()

@@ -55,9 +55,7 @@ def split(root: object) -> Sections:
     scheduler_at, scheduler = _scheduler(top)
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
     used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
-    extras = tuple(
-        str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor))
-    )
+    extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
     stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras, scheduler, scheduler_at, updates)
 
@@ -79,9 +77,7 @@ def _model(root: object) -> tuple[tuple, object]:
         raise Unreadable(f"the file holds a {type(root).__name__}, not a model", "Save a state_dict")
     for name in MODELS:
         value = root.get(name)
-        if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (
-            isinstance(value, Record) and value.is_module
-        ):
+        if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (isinstance(value, Record) and value.is_module):
             return (name,), value
     return (), root
 
@@ -104,15 +100,9 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
         at: tuple = (name,)
         if isinstance(value, list) and value:
             if len(value) > 1:
-                raise Usage(
-                    f"the file holds {len(value)} optimizers under {name!r}", "Save one of them beside the model"
-                )
+                raise Usage(f"the file holds {len(value)} optimizers under {name!r}", "Save one of them beside the model")
             value, at = value[0], (name, 0)
-        if (
-            isinstance(value, dict)
-            and isinstance(value.get("param_groups"), list)
-            and isinstance(value.get("state"), dict)
-        ):
+        if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict):
             return at, value
     return (), None
 

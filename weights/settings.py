@@ -26,9 +26,7 @@ class Settings:
 
         Raises Unmatched where two of the first three differ, Usage where there is none.
         """
-        found = [
-            (where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table
-        ]
+        found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
         if inferred is not _MISSING:
             found.append((source, inferred))
         if not found and default is not _MISSING and self.has_config:

@@ -59,9 +59,7 @@ class Record:
     @property
     def is_module(self) -> bool:
         """Whether this was a torch.nn.Module."""
-        return isinstance(self.attributes.get("_parameters"), dict) and isinstance(
-            self.attributes.get("_modules"), dict
-        )
+        return isinstance(self.attributes.get("_parameters"), dict) and isinstance(self.attributes.get("_modules"), dict)
 
 
 class Buildable:
@@ -108,11 +106,7 @@ def named_tensors(module: Record, prefix: str = "", depth: int = 0) -> Iterator[
 
 def unwrapped(value: object) -> object:
     """The tensor inside a HypLL ManifoldTensor or ManifoldParameter; anything else as it is."""
-    if (
-        isinstance(value, Record)
-        and value.name.startswith("hypll.tensors.")
-        and isinstance(value.attributes.get("tensor"), Tensor)
-    ):
+    if isinstance(value, Record) and value.name.startswith("hypll.tensors.") and isinstance(value.attributes.get("tensor"), Tensor):
         inner = value.attributes["tensor"]
         inner.manifold, inner.kind = value.attributes.get("manifold"), "manifold"
         return inner

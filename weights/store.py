@@ -68,7 +68,7 @@ def restore(path: str | Path) -> Checkpoint:
 
 
 def form_of(path: Path) -> str | None:
-    """"folder", "npz" or "safetensors" for a converted checkpoint, None for anything else."""
+    """What a converted checkpoint is: "folder", "npz" or "safetensors"; None for anything else."""
     if path.is_dir():
         return "folder"
     try:
@@ -180,9 +180,7 @@ def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
     root = sources.decode(description["tree"], numpy)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
-    origin = sources.Source(
-        root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept
-    )
+    origin = sources.Source(root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept)
     variables: dict[str, Any] = {"params": {}}
     for name in [n for n in arrays if n.startswith("variables/")]:
         convert.place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))

@@ -78,9 +78,7 @@ class Tensor:
         return id(self.storage), self.dtype, self.offset, self.shape, self.stride
 
 
-def checked(
-    storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs
-) -> Tensor:
+def checked(storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs) -> Tensor:
     """A tensor whose view lies inside its storage; Unreadable or Refused otherwise."""
     dtype = dtype or storage.dtype
     numbers = [
@@ -112,9 +110,7 @@ def checked(
             "The file is damaged",
         )
     if numel > max(4 * room, 1 << 26):
-        raise Refused(
-            f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()"
-        )
+        raise Refused(f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()")
     storage.users += 1
     return Tensor(storage, dtype, shape, stride, offset, **kwargs)
 

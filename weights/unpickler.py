@@ -55,28 +55,20 @@ class Machine:
         except ConversionError:
             raise
         except _DAMAGE as error:
-            raise Unreadable(
-                f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again"
-            ) from None
+            raise Unreadable(f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again") from None
 
     def _run(self) -> object:
         operations = 0
         data = self.data
         while True:
             if self.position >= self.limit:
-                cause = (
-                    "ends before its pickle does"
-                    if self.limit == len(data)
-                    else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
-                )
+                cause = "ends before its pickle does" if self.limit == len(data) else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
                 raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
             code = data[self.position]
             self.position += 1
             operations += 1
             if operations > MAX_OPERATIONS:
-                raise Refused(
-                    f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out"
-                )
+                raise Refused(f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out")
             if code == 0x2E:  # STOP
                 if len(self.stack) != 1:
                     raise Unreadable(f"the pickle leaves {len(self.stack)} objects", "The file is damaged")
@@ -138,9 +130,7 @@ class Machine:
         named = self.pop() if keyword else {}
         args, cls = self.pop(), self.pop()
         if named:
-            raise Refused(
-                f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object"
-            )
+            raise Refused(f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object")
         if isinstance(cls, Known) and cls.new is not None:
             self.push(cls.new(*args))
         elif isinstance(cls, Name):
@@ -154,18 +144,14 @@ class Machine:
             target.state = state
         elif isinstance(target, OrderedDict):
             if not isinstance(state, dict) or set(state) - {"_metadata"}:
-                raise Refused(
-                    f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict"
-                )
+                raise Refused(f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict")
             vars(target).update(state)
         elif isinstance(target, Buildable):
             target.build(state)
         elif isinstance(target, np.ndarray):
             fill(target, state)
         else:
-            raise Refused(
-                f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object"
-            )
+            raise Refused(f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object")
 
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -221,12 +207,7 @@ def called(function: object, args: tuple) -> object:
 
 def fill(array: np.ndarray, state: object) -> None:
     """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
-    if not (
-        isinstance(state, tuple)
-        and len(state) == 5
-        and hasattr(state[2], "numpy")
-        and isinstance(state[4], (bytes, bytearray))
-    ):
+    if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
         raise Refused("a numpy array in the pickle does not hold plain numbers", "Save it as a tensor")
     _, shape, dtype, fortran, data = state
     dtype = dtype.numpy()

@@ -98,9 +98,7 @@ def show(rows: Sequence[Row]) -> None:
     for name in ("level", "type", "what", "error", "gate", ""):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(
-            row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED"
-        )
+        table.add_row(row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED")
     Console().print(table)
 
 

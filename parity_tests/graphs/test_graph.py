@@ -22,9 +22,7 @@ def dense(g: Graph) -> np.ndarray:
 def test_edges_are_sorted_by_receiver_and_keep_the_order_of_the_user():
     senders, receivers = witness.edges()
     weights = draws.rng(0).random(len(senders))
-    g = Graph.from_edges(
-        senders, receivers, num_nodes=witness.NODES, weights=weights, edge_features=weights[:, None] * 2
-    )
+    g = Graph.from_edges(senders, receivers, num_nodes=witness.NODES, weights=weights, edge_features=weights[:, None] * 2)
     order = np.asarray(g.order)
     assert np.array_equal(order, np.argsort(receivers, kind="stable"))
     assert np.array_equal(g.senders, senders[order])
@@ -72,9 +70,7 @@ def test_constructors_agree():
 
 
 def test_graphs_made_from_a_graph():
-    g = Graph.from_edges(
-        [0, 1, 2, 2, 0, 0], [1, 0, 2, 2, 3, 3], num_nodes=5, weights=[1.0, 2, 3, 4, 5, 6], edge_features=np.eye(6)
-    )
+    g = Graph.from_edges([0, 1, 2, 2, 0, 0], [1, 0, 2, 2, 3, 3], num_nodes=5, weights=[1.0, 2, 3, 4, 5, 6], edge_features=np.eye(6))
     bare = g.without_self_loops()
     assert np.array_equal(dense(bare), dense(g) * (1 - np.eye(5)))
     looped = g.with_self_loops(0.5)

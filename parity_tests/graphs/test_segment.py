@@ -136,9 +136,7 @@ def test_vmap_over_values_and_over_graphs():
     assert _error(shared[2], last) < 1e-13
 
     one = graph("padded")
-    other = Graph.from_edges(one.receivers, one.senders, num_nodes=one.num_nodes).padded(
-        num_nodes=one.num_nodes, num_edges=one.num_edges
-    )
+    other = Graph.from_edges(one.receivers, one.senders, num_nodes=one.num_nodes).padded(num_nodes=one.num_nodes, num_edges=one.num_edges)
     both = jax.tree.map(lambda *x: jnp.stack(x), one, other)
     a, v = _arguments([("E", H), ("N", H, C)], one)
 

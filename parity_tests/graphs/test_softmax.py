@@ -78,6 +78,7 @@ def test_no_neighbours_no_weights_and_finite_derivatives():
         return jnp.sum(jnp.cos(alpha)) + jnp.sum(jnp.sin(loops)) + jnp.sum(masked**2)
 
     args = (jnp.array([0.3, jnp.inf, -jnp.inf]), jnp.array([0.5, -1.0, 2.0, 0.1]))
+
     @jax.jit
     def run(*args):
         softmax = segment_softmax(args[0], g, self_logits=args[1], mask=~g.loop_mask)

@@ -30,9 +30,7 @@ def points(n: int = 4, batch: int = 5) -> dict[str, np.ndarray]:
 
 
 def op(name: str, *names: str, **kwargs) -> Operation:
-    return Operation(
-        lambda *a: getattr(THEIRS, name)(*a, **kwargs), lambda *a: getattr(MINE, name)(*a, **kwargs), names
-    )
+    return Operation(lambda *a: getattr(THEIRS, name)(*a, **kwargs), lambda *a: getattr(MINE, name)(*a, **kwargs), names)
 
 
 def test_parity():
@@ -77,9 +75,7 @@ def test_laws():
     # What is taken away is orthogonal to the tangent space, and egrad2rgrad is the gradient up to inner's mean.
     # Row sums of x are 1 up to the 1e-12 that Sinkhorn adds to them.
     np.testing.assert_allclose(MINE.inner(x, w - MINE.proju(x, w), v), 0, atol=1e-9)
-    np.testing.assert_allclose(
-        4 * MINE.inner(x, MINE.egrad2rgrad(x, w), v), np.sum(w * v, (-2, -1)), rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_allclose(4 * MINE.inner(x, MINE.egrad2rgrad(x, w), v), np.sum(w * v, (-2, -1)), rtol=1e-9, atol=1e-9)
     tight = BirkhoffPolytope(max_iter=500, tol=1e-15)
     np.testing.assert_allclose(tight.projx(x), x, rtol=1e-10)
     start = jax.jvp(lambda t: tight.retr(x, t * v), (0.0,), (1.0,))[1]

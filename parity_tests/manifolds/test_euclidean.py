@@ -39,9 +39,7 @@ def arrays(**shapes):
 
 def operation(name, names, ndim, **options):
     theirs, mine = geoopt.Euclidean(ndim=ndim), Euclidean(ndim)
-    return Operation(
-        functools.partial(getattr(theirs, name), **options), functools.partial(getattr(mine, name), **options), names
-    )
+    return Operation(functools.partial(getattr(theirs, name), **options), functools.partial(getattr(mine, name), **options), names)
 
 
 @pytest.mark.parametrize("ndim", [0, 1, 2])
@@ -71,9 +69,7 @@ def test_samples():
     # standard errors of the mean and of the deviation of 4000 normal numbers
     np.testing.assert_allclose(x.mean(0), [1, -2, 0], atol=DEVIATIONS * 0.7 / 4000**0.5)
     np.testing.assert_allclose(x.std(0), 0.7, atol=DEVIATIONS * 0.7 / 8000**0.5)
-    np.testing.assert_array_equal(
-        Euclidean(1).random(draws.key(0), 5, std=2.0), 2 * jax.random.normal(draws.key(0), (5,))
-    )
+    np.testing.assert_array_equal(Euclidean(1).random(draws.key(0), 5, std=2.0), 2 * jax.random.normal(draws.key(0), (5,)))
     np.testing.assert_array_equal(Euclidean().origin(2, 3, dtype=jnp.float32), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="ndim"):
         Euclidean(-1)

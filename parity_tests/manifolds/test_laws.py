@@ -36,8 +36,7 @@ EXCEPTIONS: dict[str, dict[str, str]] = {
     "Sphere, intersection": {"transport": _PROJECTION},
     "Scaled Sphere": {"transport": _PROJECTION, "gradient: along v": _SCALED},
     "Scaled PoincareBall": {"gradient: along v": _SCALED},
-    "CanonicalStiefel": _STIEFEL
-    | {"retraction: velocity": "geoopt's Cayley transform starts along u + x xᵀu"},
+    "CanonicalStiefel": _STIEFEL | {"retraction: velocity": "geoopt's Cayley transform starts along u + x xᵀu"},
     "EuclideanStiefel": _STIEFEL | {"transport": _PROJECTION},
     "BirkhoffPolytope": {
         "inverse": _NO_LOG,

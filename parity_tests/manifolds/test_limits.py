@@ -63,9 +63,7 @@ BALL = {
     }.items()
 }
 LORENTZ = {
-    name: lambda k, x, y, u, call=call: call(
-        Lorentz(k), Lorentz(k).projx(x), Lorentz(k).projx(y), Lorentz(k).proju(Lorentz(k).projx(x), u)
-    )
+    name: lambda k, x, y, u, call=call: call(Lorentz(k), Lorentz(k).projx(x), Lorentz(k).projx(y), Lorentz(k).proju(Lorentz(k).projx(x), u))
     for name, call in {
         "dist": lambda m, x, y, u: m.dist(x, y),
         "dist2": lambda m, x, y, u: m.dist2(x, y),
@@ -166,9 +164,7 @@ def test_antipodes():
     want = float(4 * mpmath.atanh(mpmath.mpf(edge)))
     np.testing.assert_allclose(ball.dist(x, y), want, rtol=1e-5)  # 1 - |x|² has five digits left
     gradient = jax.grad(lambda a: ball.dist(a, y))(x)
-    np.testing.assert_allclose(
-        gradient, [float(2 / (1 - mpmath.mpf(edge) ** 2)), 0], rtol=1e-4, atol=1e-4 * gradient[0]
-    )
+    np.testing.assert_allclose(gradient, [float(2 / (1 - mpmath.mpf(edge) ** 2)), 0], rtol=1e-4, atol=1e-4 * gradient[0])
     sphere = SphereProjection(0.7)
     p = np.array([0.3, 0.4])
     np.testing.assert_allclose(sphere.dist(p, sphere.antipode(p)), np.pi / np.sqrt(0.7), rtol=1e-15)

@@ -149,16 +149,12 @@ OPERATIONS = {
     "logmap0": along("logmap0", "x", exact=lambda k, x: oracle.logmap0(x, k)),
     "logmap0back": along("logmap0back", "x", exact=lambda k, x: oracle.logmap0back(x, k)),
     "geodesic_unit": along("geodesic_unit", "x", "unit", "t", order=(2, 0, 1)),
-    "transp": along(
-        "transp", "x", "v", "y", order=(0, 2, 1), exact=lambda k, x, v, y: oracle.transp(x, y, projected(x, v, k), k)
-    ),
+    "transp": along("transp", "x", "v", "y", order=(0, 2, 1), exact=lambda k, x, v, y: oracle.transp(x, y, projected(x, v, k), k)),
     "transp0": along("transp0", "x", "flat"),
     "transp0back": along("transp0back", "x", "v", exact=lambda k, x, v: oracle.transp0back(x, projected(x, v, k), k)),
     "transp_follow_retr": along("transp_follow_retr", "x", "u", "v"),
     "transp_follow_expmap": along("transp_follow_expmap", "x", "u", "v"),
-    "lorentz_to_poincare": Operation(
-        lambda k, x: lmath.lorentz_to_poincare(x, k), lambda k, x: lorentz_to_poincare(x, k), ("k", "px"), 2
-    ),
+    "lorentz_to_poincare": Operation(lambda k, x: lmath.lorentz_to_poincare(x, k), lambda k, x: lorentz_to_poincare(x, k), ("k", "px"), 2),
     "poincare_to_lorentz": Operation(
         lambda k, x: lmath.poincare_to_lorentz(x, k, eps=0.0), lambda k, x: poincare_to_lorentz(x, k), ("k", "ball"), 2
     ),

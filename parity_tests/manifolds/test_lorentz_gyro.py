@@ -48,9 +48,7 @@ def test_the_ball_sees_the_same():
         }
 
     for name, (mine, expected) in both(jnp.array([0.02, 0.7, 9.0])).items():
-        np.testing.assert_allclose(
-            mine, expected, rtol=1e-9, atol=1e-12 * float(jnp.abs(expected).max() + 1), err_msg=name
-        )
+        np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-12 * float(jnp.abs(expected).max() + 1), err_msg=name)
 
 
 def test_laws():

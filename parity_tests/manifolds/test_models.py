@@ -31,8 +31,7 @@ def test_round_trips():
         there = {model: convert(x, "ball", model, c) for model in MODELS}
         size = jnp.max(jnp.abs(x))
         return [
-            jnp.max(jnp.abs(convert(convert(there[a], a, b, c), b, "ball", c) - x)) / size
-            for a, b in itertools.product(MODELS, MODELS)
+            jnp.max(jnp.abs(convert(convert(there[a], a, b, c), b, "ball", c) - x)) / size for a, b in itertools.product(MODELS, MODELS)
         ]
 
     for error in errors(xs, CURVATURES):
@@ -55,9 +54,7 @@ def test_isometries():
                 return jacobian.T @ metric(convert(p, "ball", model, c), c) @ jacobian
 
             expected = ball.lambda_x(x)[:, None, None] ** 2 * jnp.eye(3)
-            np.testing.assert_allclose(
-                jax.jit(jax.vmap(pulled))(x), expected, rtol=1e-8, atol=1e-8 * float(expected.max())
-            )
+            np.testing.assert_allclose(jax.jit(jax.vmap(pulled))(x), expected, rtol=1e-8, atol=1e-8 * float(expected.max()))
 
 
 def test_known_points():

@@ -95,9 +95,7 @@ def test_gradient_in_scaled_lengths():
 
 def test_random_deviation_is_that_of_the_scaled_lengths():
     mine, key = Scaled(PoincareBall(0.7), S), draws.key(0)
-    np.testing.assert_allclose(
-        mine.random_normal(key, 5, 3, std=0.5), mine.base.random_normal(key, 5, 3, std=0.5 / S), rtol=1e-6
-    )
+    np.testing.assert_allclose(mine.random_normal(key, 5, 3, std=0.5), mine.base.random_normal(key, 5, 3, std=0.5 / S), rtol=1e-6)
 
 
 def test_scale_is_a_leaf():

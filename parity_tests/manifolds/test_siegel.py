@@ -145,29 +145,19 @@ def test_bounded_domain_metric_is_invariant_and_that_of_the_distance():
     before, after = (theirs.inner(torch.tensor(m), torch.tensor(n)).real.numpy() for m, n in ((x, u), (xq, uq)))
     assert np.abs(after / before - 1).max() > 0.05
     # The Hessian of dist² at the diagonal is twice the metric, of which inner is a quarter; along the real axis both agree.
-    second = jax.jit(jax.vmap(lambda x, u: jax.jvp(jax.grad(lambda t: domain.dist2(x, x + t * u)), (0.0,), (1.0,))[1]))(
-        x, u
-    )
+    second = jax.jit(jax.vmap(lambda x, u: jax.jvp(jax.grad(lambda t: domain.dist2(x, x + t * u)), (0.0,), (1.0,))[1]))(x, u)
     np.testing.assert_allclose(second, 8 * domain.inner(x, u), rtol=1e-9)
-    second = jax.jit(
-        jax.vmap(lambda x, u: jax.jvp(jax.grad(lambda t: UpperHalf().dist2(x, x + t * u)), (0.0,), (1.0,))[1])
-    )
+    second = jax.jit(jax.vmap(lambda x, u: jax.jvp(jax.grad(lambda t: UpperHalf().dist2(x, x + t * u)), (0.0,), (1.0,))[1]))
     z = points("upper_half")
     np.testing.assert_allclose(second(z["x"], z["u"]), 2 * UpperHalf().inner(z["x"], z["u"]), rtol=1e-9)
-    np.testing.assert_allclose(
-        theirs.inner(torch.tensor(x.real + 0j), torch.tensor(u)).real, domain.inner(x.real + 0j, u), rtol=1e-10
-    )
+    np.testing.assert_allclose(theirs.inner(torch.tensor(x.real + 0j), torch.tensor(u)).real, domain.inner(x.real + 0j, u), rtol=1e-10)
     # <grad, v> is the derivative of f along v.
-    np.testing.assert_allclose(
-        domain.inner(x, domain.egrad2rgrad(x, u), v), np.real(np.sum(np.conj(u) * v, (-2, -1))), rtol=1e-9
-    )
+    np.testing.assert_allclose(domain.inner(x, domain.egrad2rgrad(x, u), v), np.real(np.sum(np.conj(u) * v, (-2, -1))), rtol=1e-9)
     wrong = domain.inner(x, theirs.egrad2rgrad(torch.tensor(x), torch.tensor(u)).numpy(), v)
     assert np.abs(wrong - np.real(np.sum(np.conj(u) * v, (-2, -1)))).max() > 0.05
 
 
-@pytest.mark.parametrize(
-    ("dtype", "theirs_stop"), slow.all_but({(np.complex64, 6.3)}, [(np.complex128, 12.21), (np.complex64, 6.3)])
-)
+@pytest.mark.parametrize(("dtype", "theirs_stop"), slow.all_but({(np.complex64, 6.3)}, [(np.complex128, 12.21), (np.complex64, 6.3)]))
 def test_half_plane(dtype, theirs_stop):
     """n = 1 is the half plane: d = 2 arsinh(|z - w|/(2 √(Im z Im w))), close and far; geoopt stops at log(2/1e-5) = 12.2."""
     t = np.array([0, 1e-12, 1e-6, 0.3, 5, 20, 60.0])

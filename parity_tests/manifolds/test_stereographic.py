@@ -92,15 +92,11 @@ OPERATIONS = {
     "antipode": method("antipode", "x"),
     "dist2plane": method("dist2plane", "x", "y", "free"),
     # geoopt's arsinh is log(x + sqrt(1 + x²)), which cancels for negative x
-    "dist2plane signed": method(
-        "dist2plane", "x", "y", "free", signed=True, exact=lambda k, x, p, a: [oracle.dist2plane(x, p, a, k)]
-    ),
+    "dist2plane signed": method("dist2plane", "x", "y", "free", signed=True, exact=lambda k, x, p, a: [oracle.dist2plane(x, p, a, k)]),
     "dist2plane scaled": method("dist2plane", "x", "y", "free", scaled=True, keepdim=True),
     "weighted_midpoint": method("weighted_midpoint", "x", "weights", project=False, floor=MIDPOINT),
     "weighted_midpoint plain": method("weighted_midpoint", "x", keepdim=True, floor=MIDPOINT),
-    "weighted_midpoint lincomb": method(
-        "weighted_midpoint", "x", "weights", lincomb=True, posweight=True, project=False, floor=MIDPOINT
-    ),
+    "weighted_midpoint lincomb": method("weighted_midpoint", "x", "weights", lincomb=True, posweight=True, project=False, floor=MIDPOINT),
     "sproj": method("sproj", "x"),
     "inv_sproj": method("inv_sproj", "x"),
 }

@@ -37,9 +37,7 @@ def test_parity(orders: int):
 
     def fn(name):
         return Operation(
-            lambda x: getattr(reference[x.dtype], name)(
-                *((torch.sin, x) if name == "mobius_fn_apply" else (x, torch.sin))
-            ),
+            lambda x: getattr(reference[x.dtype], name)(*((torch.sin, x) if name == "mobius_fn_apply" else (x, torch.sin))),
             lambda x: getattr(MINE, name)(*((jnp.sin, x) if name == "mobius_fn_apply" else (x, jnp.sin))),
             ("x",),
             orders,

@@ -76,16 +76,12 @@ def test_parity(kind, shape):
     else:
         with pytest.raises(RuntimeError, match="inplace"):
             theirs.retr(torch.tensor(arrays["x"], requires_grad=True), torch.tensor(arrays["u"])).sum().backward()
-        np.testing.assert_array_equal(
-            *(f(torch.tensor(arrays["x"]), torch.tensor(arrays["u"])) for f in (theirs.retr, qr_retraction))
-        )
+        np.testing.assert_array_equal(*(f(torch.tensor(arrays["x"]), torch.tensor(arrays["u"])) for f in (theirs.retr, qr_retraction)))
         operations |= {
             "retr": Operation(qr_retraction, mine.retr, ("x", "u")),
             "proju": op("proju", "x", "w"),
             "transp": op("transp", "x", "y", "v"),
-            "retr_transp": Operation(
-                lambda x, u, v: (y := qr_retraction(x, u), theirs.transp(x, y, v)), mine.retr_transp, ("x", "u", "v")
-            ),
+            "retr_transp": Operation(lambda x, u, v: (y := qr_retraction(x, u), theirs.transp(x, y, v)), mine.retr_transp, ("x", "u", "v")),
             "expmap_transp": op("expmap_transp", "x", "u", "v"),
         }
     compare(operations, arrays, rtol=1e-10)
@@ -114,9 +110,7 @@ def test_laws(kind):
     assert mine.check_vector_on_tangent(y, transported)
     if kind == "canonical":
         np.testing.assert_allclose(mine.norm(y, transported), mine.norm(x, v), rtol=1e-12)
-        np.testing.assert_allclose(
-            mine.norm(mine.retr(x, u), mine.transp_follow_retr(x, u, v)), mine.norm(x, v), rtol=1e-12
-        )
+        np.testing.assert_allclose(mine.norm(mine.retr(x, u), mine.transp_follow_retr(x, u, v)), mine.norm(x, v), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["canonical", "euclidean"])
@@ -129,9 +123,7 @@ def test_expmap_has_constant_speed_and_starts_along_u(kind):
     def curve(t):
         return mine.expmap(x, t * u)
 
-    points_, velocities = jax.jit(jax.vmap(lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))))(
-        jnp.array([0.0, 0.5, 2.0])
-    )
+    points_, velocities = jax.jit(jax.vmap(lambda t: jax.jvp(curve, (t,), (jnp.ones_like(t),))))(jnp.array([0.0, 0.5, 2.0]))
     np.testing.assert_allclose(velocities[0], u, atol=1e-14)
     np.testing.assert_allclose(mine.norm(points_, velocities), mine.norm(x, u), rtol=1e-12)
     if kind == "canonical":

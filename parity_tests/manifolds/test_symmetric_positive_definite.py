@@ -75,9 +75,7 @@ def test_laws():
     end = MINE.expmap(x, u)
     np.testing.assert_allclose(MINE.logmap(x, end), u, atol=1e-11)
     np.testing.assert_allclose(MINE.dist(x, end), MINE.norm(x, u), rtol=1e-11)
-    np.testing.assert_allclose(
-        MINE.inner(y, MINE.transp(x, y, u), MINE.transp(x, y, v)), MINE.inner(x, u, v), rtol=1e-9
-    )
+    np.testing.assert_allclose(MINE.inner(y, MINE.transp(x, y, u), MINE.transp(x, y, v)), MINE.inner(x, u, v), rtol=1e-9)
     np.testing.assert_allclose(MINE.inner(x, MINE.egrad2rgrad(x, w), v), np.sum(w * v, (-2, -1)), rtol=1e-9)
     np.testing.assert_allclose(MINE.projx(MINE.projx(w)), MINE.projx(w), atol=1e-12)
     np.testing.assert_allclose(MINE.proju(x, MINE.proju(x, w)), MINE.proju(x, w), atol=1e-15)

@@ -64,8 +64,6 @@ def test_a_curvature_that_the_maps_do_not_hold_for_is_refused(tmp_path: Path):
         load(tmp_path / "model.pth", config=config)
 
 
-@pytest.mark.skipif(
-    not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project"
-)
+@pytest.mark.skipif(not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project")
 def test_checkpoint_of_the_authors_with_its_optimizer():
     assert check_folder(FOLDER) == []

@@ -14,9 +14,7 @@ from port_jax.models import GCN, HGCN, Shallow
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "airport_nc_poincare"
 
 
-@pytest.mark.skipif(
-    not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project"
-)
+@pytest.mark.skipif(not FOLDER.exists(), reason=f"{FOLDER} is not here: the authors' checkpoints are no part of this project")
 def test_checkpoint_of_the_authors():
     assert check_folder(FOLDER) == []
 

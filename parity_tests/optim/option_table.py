@@ -170,15 +170,6 @@ def uncovered() -> list[str]:
     missing = []
     for name, kind in KINDS.items():
         rows = [values_of(row) for row in rows_of(name)]
-        pairs = [
-            {a: x, b: y}
-            for a, xs in kind.values.items()
-            for b, ys in kind.values.items()
-            for x in xs
-            for y in ys
-            if a < b
-        ]
-        missing += [
-            f"{name}: {pair}" for pair in pairs if pair not in IMPOSSIBLE and not any(pair.items() <= r.items() for r in rows)
-        ]
+        pairs = [{a: x, b: y} for a, xs in kind.values.items() for b, ys in kind.values.items() for x in xs for y in ys if a < b]
+        missing += [f"{name}: {pair}" for pair in pairs if pair not in IMPOSSIBLE and not any(pair.items() <= r.items() for r in rows)]
     return missing

@@ -163,9 +163,7 @@ def ball(module: Any, k: float = -0.7) -> Any:
 
 
 def mixed(module: Any) -> Any:
-    flat, stiefel = (
-        (geoopt.Euclidean(1), CanonicalStiefel()) if module is geoopt else (port.Euclidean(1), port.CanonicalStiefel())
-    )
+    flat, stiefel = (geoopt.Euclidean(1), CanonicalStiefel()) if module is geoopt else (port.Euclidean(1), port.CanonicalStiefel())
     return module.ProductManifold((module.Sphere(), 3), (ball(module), (2, 3)), (stiefel, (4, 2)), (flat, 2))
 
 
@@ -193,9 +191,7 @@ SPACES = {
     "Stereographic": curved(geoopt.Stereographic, port.Stereographic, 0.0, 0.6, -5.0, -0.4),
     "StereographicExact": curved(geoopt.StereographicExact, port.StereographicExact, 0.5, -0.7),
     "SphereProjection": curved(geoopt.SphereProjection, lambda c: port.SphereProjection(_rounded(c)), 0.3, 1.9),
-    "SphereProjectionExact": curved(
-        geoopt.SphereProjectionExact, lambda c: port.SphereProjectionExact(_rounded(c)), 0.3, 1.9
-    ),
+    "SphereProjectionExact": curved(geoopt.SphereProjectionExact, lambda c: port.SphereProjectionExact(_rounded(c)), 0.3, 1.9),
     "Lorentz(0.3)": hyperboloid(0.3),
     "Lorentz(5)": hyperboloid(5.0),
     "Sphere": made(geoopt.Sphere, port.Sphere, unit(POINTS, 4), decays=False),
@@ -209,22 +205,14 @@ SPACES = {
     "CanonicalStiefel": made(CanonicalStiefel, port.CanonicalStiefel, frames(3, 5, 2), **MATRICES),
     "EuclideanStiefel": made(geoopt.EuclideanStiefel, port.EuclideanStiefel, frames(3, 5, 2), **MATRICES),
     "EuclideanStiefelExact": made(geoopt.EuclideanStiefelExact, port.EuclideanStiefelExact, frames(3, 5, 2), **MATRICES),
-    "SymmetricPositiveDefinite": made(
-        geoopt.SymmetricPositiveDefinite, port.SymmetricPositiveDefinite, definite(3), rows=False
-    ),
-    "BirkhoffPolytope": made(
-        BirkhoffPolytope, port.BirkhoffPolytope, doubly_stochastic(4), stacks=False, **MATRICES
-    ),
+    "SymmetricPositiveDefinite": made(geoopt.SymmetricPositiveDefinite, port.SymmetricPositiveDefinite, definite(3), rows=False),
+    "BirkhoffPolytope": made(BirkhoffPolytope, port.BirkhoffPolytope, doubly_stochastic(4), stacks=False, **MATRICES),
     "UpperHalf": made(UpperHalf, port.UpperHalf, symmetric(2) + 1j * definite(2), **COMPLEX),
     "BoundedDomain": made(BoundedDomain, port.BoundedDomain, bounded(2), **COMPLEX),
     "ProductManifold": made(lambda: mixed(geoopt), lambda: mixed(port), mixed_points(), decays=False),
-    "StereographicProductManifold": made(
-        lambda: stereographic(geoopt), lambda: stereographic(port), 0.15 * RNG.standard_normal((3, 7))
-    ),
+    "StereographicProductManifold": made(lambda: stereographic(geoopt), lambda: stereographic(port), 0.15 * RNG.standard_normal((3, 7))),
     # Scales that float32 holds: geoopt keeps them in torch's default type.
-    "Scaled(Stereographic)": made(
-        lambda: geoopt.Scaled(ball(geoopt), 1.75), lambda: port.Scaled(ball(port), 1.75), inside([-0.7])[0]
-    ),
+    "Scaled(Stereographic)": made(lambda: geoopt.Scaled(ball(geoopt), 1.75), lambda: port.Scaled(ball(port), 1.75), inside([-0.7])[0]),
     "Scaled(Sphere)": made(
         lambda: geoopt.Scaled(geoopt.Sphere(), 0.625),
         lambda: port.Scaled(port.Sphere(), 0.625),

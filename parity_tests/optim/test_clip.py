@@ -16,9 +16,7 @@ SHAPES = {"a": (4, 3), "b": {"c": (5,), "d": ()}}
 
 def gradients(scale, dtype=np.float64, seed=0):
     rng = draws.rng(seed)
-    return jax.tree.map(
-        lambda s: np.asarray(scale * rng.normal(size=s), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple)
-    )
+    return jax.tree.map(lambda s: np.asarray(scale * rng.normal(size=s), dtype), SHAPES, is_leaf=lambda x: isinstance(x, tuple))
 
 
 def by_torch(function, grads, *args, **kwargs):
@@ -73,9 +71,7 @@ def test_squares_that_overflow_do_not():
     np.testing.assert_allclose(found["a"], 0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: clip_grad_norm(-1.0), lambda: clip_grad_norm(1.0, 0), lambda: clip_grad_value(-1)]
-)
+@pytest.mark.parametrize("make", [lambda: clip_grad_norm(-1.0), lambda: clip_grad_norm(1.0, 0), lambda: clip_grad_value(-1)])
 def test_wrong_bounds_are_refused(make):
     with pytest.raises(ValueError, match="has to be"):
         make()

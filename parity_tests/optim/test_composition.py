@@ -59,9 +59,7 @@ def run_linen(tx: optax.GradientTransformation, steps: int = STEPS) -> Any:
 
 
 def run_geoopt(optimizer: type, clip: float | None = None, **options: Any) -> dict[str, np.ndarray]:
-    points = geoopt.ManifoldParameter(
-        torch.tensor(START), manifold=geoopt.Stereographic(torch.tensor(-C, dtype=torch.float64))
-    )
+    points = geoopt.ManifoldParameter(torch.tensor(START), manifold=geoopt.Stereographic(torch.tensor(-C, dtype=torch.float64)))
     kernel = torch.nn.Parameter(torch.tensor(KERNEL))
     opt = optimizer([points, kernel], **options)
     for _ in range(STEPS):
@@ -207,9 +205,7 @@ def test_nnx_through_the_bridge_equals_linen():
 
 
 def test_one_compilation_for_all_steps():
-    tx = optax.chain(
-        optax.clip_by_global_norm(1.0), riemannian_adam(optax.constant_schedule(0.1), manifolds=BALL, stabilize=2)
-    )
+    tx = optax.chain(optax.clip_by_global_norm(1.0), riemannian_adam(optax.constant_schedule(0.1), manifolds=BALL, stabilize=2))
     points = jnp.asarray(START)
     state = tx.init(points)
     traces = 0
@@ -237,7 +233,5 @@ def test_float32_stays_float32_and_lands_within_a_rounding():
         new = along_gradient(BALL, points, grad, 0.3)
         assert landed.dtype == new.dtype == jnp.float32
         assert (np.abs(landed - new) <= (np.spacing(np.abs(updates)) + np.spacing(np.abs(landed))) / 2).all()
-        half = tx.update(grad.astype(jnp.bfloat16), tx.init(points.astype(jnp.bfloat16)), points.astype(jnp.bfloat16))[
-            0
-        ]
+        half = tx.update(grad.astype(jnp.bfloat16), tx.init(points.astype(jnp.bfloat16)), points.astype(jnp.bfloat16))[0]
         assert half.dtype == jnp.bfloat16

@@ -156,12 +156,8 @@ SCHEDULES = {
     "multiplicative": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 1.1 - n / 50),
     "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.05, 3, 5, "exp_range", 0.95, base_momentum=0.6),
     "plateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1, factor=0.5, cooldown=1),
-    "sequence": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8)], [5]
-    ),
-    "chain": lambda o: lr_scheduler.ChainedScheduler(
-        [lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8, 1e-3)]
-    ),
+    "sequence": lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8)], [5]),
+    "chain": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8, 1e-3)]),
 }
 
 
@@ -232,9 +228,7 @@ GROUPED = {
 @pytest.mark.parametrize(("name", "scheduled"), itertools.product(GROUPED, [False, True]))
 def test_groups_keep_their_own_settings(name, scheduled):
     """In the second case `points` is in no group and stays."""
-    run = Reference(
-        GROUPED[name], (lambda o: lr_scheduler.StepLR(o, 4, 0.5)) if scheduled else None, ball=name == "RiemannianAdam"
-    )
+    run = Reference(GROUPED[name], (lambda o: lr_scheduler.StepLR(o, 4, 0.5)) if scheduled else None, ball=name == "RiemannianAdam")
     start = run.run(BEFORE)
     names = ["layer/bias", "points", "layer/kernel"] if name == "RiemannianAdam" else ["layer/kernel", "layer/bias"]
     tx, state = from_torch(
@@ -284,9 +278,7 @@ def test_points_follow_a_curvature_of_an_earlier_group():
 
 
 def test_a_configuration_starts_afresh():
-    run = Reference(
-        lambda p: geoopt.optim.RiemannianAdam(p, 0.03, weight_decay=0.1), lambda o: lr_scheduler.OneCycleLR(o, 0.05, 30)
-    )
+    run = Reference(lambda p: geoopt.optim.RiemannianAdam(p, 0.03, weight_decay=0.1), lambda o: lr_scheduler.OneCycleLR(o, 0.05, 30))
     tx, state = from_torch(
         {"name": "RiemannianAdam", "lr": 0.03, "weight_decay": 0.1},
         params=as_params(leaves(START)),

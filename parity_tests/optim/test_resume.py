@@ -107,9 +107,7 @@ CASES = {
     "sparse sgd": lambda: sparse(sparse_riemannian_sgd(0.05, 0.9, manifolds=MANIFOLDS)),
     "optimistic": lambda: riemannian_ogd(0.05, manifolds=MANIFOLDS, ascend={"layer": True, "points": False}),
     "guarded": lambda: guard(riemannian_adam(0.05, manifolds=MANIFOLDS), "skip"),
-    "clipped, accumulated": lambda: optax.MultiSteps(
-        optax.chain(clip_grad_norm(0.5), riemannian_adam(0.05, manifolds=MANIFOLDS)), 2
-    ),
+    "clipped, accumulated": lambda: optax.MultiSteps(optax.chain(clip_grad_norm(0.5), riemannian_adam(0.05, manifolds=MANIFOLDS)), 2),
 }
 
 

@@ -125,10 +125,7 @@ def run_torch(
         rng = draws.rng(nudge)
         points = {n: torch.nextafter(p, torch.tensor(rng.choice([-9.0, 9.0], tuple(p.shape)))) for n, p in points.items()}
     manifold_parameter: Any = geoopt.ManifoldParameter
-    params = {
-        n: torch.nn.Parameter(p) if theirs(n) is None else manifold_parameter(p, manifold=theirs(n))
-        for n, p in points.items()
-    }
+    params = {n: torch.nn.Parameter(p) if theirs(n) is None else manifold_parameter(p, manifold=theirs(n)) for n, p in points.items()}
     opt = geoopt.optim.RiemannianLineSearch(list(params.values()), **options)
 
     def closure() -> float:

@@ -111,9 +111,7 @@ CASES = {
         ),
     ),
     "chain of warm-up and cosine": (
-        lambda o: lr_scheduler.ChainedScheduler(
-            [lr_scheduler.LinearLR(o, 0.1, 1.0, 10), lr_scheduler.CosineAnnealingLR(o, 30, 0.02)]
-        ),
+        lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.LinearLR(o, 0.1, 1.0, 10), lr_scheduler.CosineAnnealingLR(o, 30, 0.02)]),
         lambda: schedules.chained_scheduler(
             [schedules.linear_lr(LR, 0.1, 1.0, 10), schedules.cosine_annealing_lr(LR, 30, 0.02)], num_steps=STEPS
         ),
@@ -121,9 +119,7 @@ CASES = {
     "chain with a sequence": (
         lambda o: lr_scheduler.ChainedScheduler(
             [
-                lr_scheduler.SequentialLR(
-                    o, [lr_scheduler.ConstantLR(o, 0.5, 4), lr_scheduler.StepLR(o, 10, 0.7)], [20]
-                ),
+                lr_scheduler.SequentialLR(o, [lr_scheduler.ConstantLR(o, 0.5, 4), lr_scheduler.StepLR(o, 10, 0.7)], [20]),
                 lr_scheduler.ExponentialLR(o, 0.97),
             ]
         ),
@@ -196,9 +192,7 @@ def test_exponential_keeps_its_digits_in_float32():
 
 def test_every_steps_once_an_epoch():
     schedule = schedules.every(schedules.exponential_lr(LR, 0.5), 3)
-    np.testing.assert_allclose(
-        [schedule(n) for n in range(7)], LR * np.array([1, 1, 1, 0.5, 0.5, 0.5, 0.25]), rtol=1e-15
-    )
+    np.testing.assert_allclose([schedule(n) for n in range(7)], LR * np.array([1, 1, 1, 0.5, 0.5, 0.5, 0.25]), rtol=1e-15)
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,7 @@ def test_goes_on_as_its_loop_does(name, before):
 def test_sparse_gradients_are_shortened():
     """Whether they were sparse is not in a state but in the configuration."""
     theirs, ours = ball(1.0)
-    loop = dialects.PoincareEmbeddings(
-        dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01, sparse=True
-    )
+    loop = dialects.PoincareEmbeddings(dialects.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], lr=0.01, sparse=True)
     large = [draws.rng(n).normal(size=p.shape) * 40 for n, p in enumerate(loop.params)]
     large[0] *= np.array([4, 10, 20, 40, 160])[:, None] / np.linalg.norm(large[0], axis=-1, keepdims=True)
     start = [p.numpy().copy() for p in loop.params]

@@ -68,9 +68,7 @@ def test_wrong_calls_raise():
         with pytest.raises(ValueError, match="has to lie in"):
             riemannian_adam(**options, manifolds=GOOD)
     with pytest.raises(ValueError, match=r"missing \['lin/b'\], unknown \['bias'\]"):
-        riemannian_adam(order=["emb", "lin/w", "bias"], manifolds=GOOD).update(
-            PARAMS, riemannian_adam(manifolds=GOOD).init(PARAMS), PARAMS
-        )
+        riemannian_adam(order=["emb", "lin/w", "bias"], manifolds=GOOD).update(PARAMS, riemannian_adam(manifolds=GOOD).init(PARAMS), PARAMS)
 
 
 RNG = draws.stream(5)
@@ -88,9 +86,7 @@ def test_parameters_without_gradient_stay_as_in_geoopt(kind: str):
     """Counts, momenta and stabilisation follow each parameter's own history; b begins at the second step."""
     leaves = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in START.items()}
     for k in ("a", "b"):
-        leaves[k] = geoopt.ManifoldParameter(
-            torch.tensor(START[k]), manifold=geoopt.Stereographic(torch.tensor(-0.7, dtype=torch.float64))
-        )
+        leaves[k] = geoopt.ManifoldParameter(torch.tensor(START[k]), manifold=geoopt.Stereographic(torch.tensor(-0.7, dtype=torch.float64)))
     manifolds = {"a": BALL, "b": BALL, "flat": Euclidean()}
     if kind == "adam":
         opt = geoopt.optim.RiemannianAdam(leaves.values(), lr=0.1, amsgrad=True, stabilize=3)
@@ -133,9 +129,7 @@ def test_a_learnable_curvature_and_the_order_of_updates(order: Any):
     tx = riemannian_adam(0.1, weight_decay=0.1, manifolds=manifolds, order=order)
     params = {"x": jnp.asarray(x0), "c": jnp.asarray(raw0)}
     state = tx.init(params)
-    other = riemannian_adam(
-        0.1, weight_decay=0.1, manifolds=manifolds, order=("x", "c") if order == ("c", "x") else ("c", "x")
-    )
+    other = riemannian_adam(0.1, weight_decay=0.1, manifolds=manifolds, order=("x", "c") if order == ("c", "x") else ("c", "x"))
     step, step_other = jax.jit(tx.update), jax.jit(other.update)
     for t in range(4):
         grad = {k: v[t] for k, v in g.items()}

@@ -123,8 +123,7 @@ def run_torch(row: Row, spaces: Mapping[str, Space], grads: Arrays, dtype: Any) 
             trace.append({n: np.stack([x.detach().numpy() for x in each]).reshape(shapes[n]) for n, each in leaves.items()})
     keys = {key for entry in opt.state.values() for key in entry} - {"step"}
     final = {
-        key: {n: np.stack([np.asarray(opt.state[x][key]) for x in each]).reshape(shapes[n]) for n, each in leaves.items()}
-        for key in keys
+        key: {n: np.stack([np.asarray(opt.state[x][key]) for x in each]).reshape(shapes[n]) for n, each in leaves.items()} for key in keys
     }
     return trace, final
 

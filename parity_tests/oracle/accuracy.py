@@ -82,9 +82,7 @@ def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any, 
         answers = [side(space, name, formula, k, arrays, cotangents) for side in (sides.geoopt_, sides.port_jax)]
         assert answers[1][0].dtype == dtype, (name, answers[1][0].dtype)
         values = [a[0] for a in answers]
-        yield _compare(
-            (space, name, "value"), dtype, cases, *values, [t.value for t in exact], [t.condition for t in exact]
-        )
+        yield _compare((space, name, "value"), dtype, cases, *values, [t.value for t in exact], [t.condition for t in exact])
         if not gradients:
             return
         for argument in (*formula.kinds, "k"):

@@ -36,9 +36,7 @@ class Truth:
     """The same for the gradient, for changes of random signs in all numbers of the input at once: the larger of two draws."""
 
 
-def truths(
-    formula: Formula, cases: Sequence[dict[str, Any]], space: str, gradients: bool = True, kept: Path | None = KEPT
-) -> list[Truth]:
+def truths(formula: Formula, cases: Sequence[dict[str, Any]], space: str, gradients: bool = True, kept: Path | None = KEPT) -> list[Truth]:
     """`truth` of each case. They depend on no code of the product, so they are kept on disk, by a hash of all that they depend on."""
     if kept is None:
         return [truth(formula, case, space, gradients) for case in cases]
@@ -95,9 +93,7 @@ def truth(formula: Formula, case: dict[str, Any], space: str, gradients: bool = 
                 change = mpmath.norm([a - b for a, b in zip(part, parts[name])]) / NUDGE
                 length = mpmath.norm(parts[name])
                 conditions[name] = max(conditions.get(name, 0.0), float(change / length) if length else 0.0)
-        return Truth(
-            result, condition, {n: np.array([float(a) for a in part]) for n, part in parts.items()}, conditions
-        )
+        return Truth(result, condition, {n: np.array([float(a) for a in part]) for n, part in parts.items()}, conditions)
 
 
 def _slopes(value: Any, point: list, start: list, cotangent: list) -> tuple[list, list]:

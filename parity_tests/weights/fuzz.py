@@ -98,9 +98,7 @@ def main(count: int = 10_000, seed: int = 0, quiet: bool = False) -> dict[str, i
             except BaseException:
                 print(f"mutation {number} of seed {seed} crashes the reader", file=sys.stderr)
                 raise
-            assert time.process_time() - start < SLOW, (
-                f"mutation {number} of seed {seed} takes {time.process_time() - start:.0f} s"
-            )
+            assert time.process_time() - start < SLOW, f"mutation {number} of seed {seed} takes {time.process_time() - start:.0f} s"
             outcome[kind] = outcome.get(kind, 0) + 1
         assert {p.name for p in folder.iterdir()} == {"fuzzed.pth"}
     return outcome

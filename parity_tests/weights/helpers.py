@@ -45,11 +45,7 @@ def assert_deep_equal(a, b, at: str = "file") -> None:
     if isinstance(a, torch.Tensor):
         assert (a.dtype, a.shape, a.stride(), a.requires_grad) == (b.dtype, b.shape, b.stride(), b.requires_grad), at
         assert (
-            a.detach()
-            .contiguous()
-            .reshape(-1)
-            .view(torch.uint8)
-            .equal(b.detach().contiguous().reshape(-1).view(torch.uint8))
+            a.detach().contiguous().reshape(-1).view(torch.uint8).equal(b.detach().contiguous().reshape(-1).view(torch.uint8))
             if a.dim()
             else a.equal(b)
         ), at

@@ -45,9 +45,7 @@ def saved(path, tree, **extra):
 
 def test_round_trip_in_layout_and_ties(tmp_path):
     tree = state()
-    ckpt = weights.load(
-        saved(tmp_path / "x.pth", tree, epoch=4, lr_scheduler={"last_epoch": 4, "x": (1, None)}), config=CONFIG
-    )
+    ckpt = weights.load(saved(tmp_path / "x.pth", tree, epoch=4, lr_scheduler={"last_epoch": 4, "x": (1, None)}), config=CONFIG)
     assert (ckpt.arch, ckpt.epoch) == ("toy", 4)
     assert ckpt.settings["curvature"] == [pytest.approx(0.7, rel=1e-6)]
     assert np.array_equal(ckpt.variables["params"]["dense_1"]["kernel"], tree["layers.1.weight"].T.numpy())
@@ -183,9 +181,7 @@ def test_layouts_run_both_ways():
 
 def test_float64_is_not_rounded_without_x64(tmp_path):
     tree = state()
-    path = saved(
-        tmp_path / "x.pth", OrderedDict((k, v.double() if v.is_floating_point() else v) for k, v in tree.items())
-    )
+    path = saved(tmp_path / "x.pth", OrderedDict((k, v.double() if v.is_floating_point() else v) for k, v in tree.items()))
     with jax.enable_x64(False):
         ckpt = weights.load(path, config=CONFIG)
         assert ckpt.variables["params"]["emb"].dtype == np.float64

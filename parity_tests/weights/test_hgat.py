@@ -89,9 +89,7 @@ def test_every_key_counts(tmp_path, change):
         if change == "drop":
             del broken[key]
         elif change == "rename":
-            broken[key.replace("layers", "layer").replace("decoder", "dec").replace("manifolds", "manifold")] = (
-                broken.pop(key)
-            )
+            broken[key.replace("layers", "layer").replace("decoder", "dec").replace("manifolds", "manifold")] = broken.pop(key)
         elif change == "reshape":
             broken[key] = torch.cat([tensor.reshape(1, -1), tensor.reshape(1, -1)])
         elif change == "transpose":

@@ -26,9 +26,7 @@ STEPS = 4
 OPTIMIZERS = {
     "RiemannianAdam": lambda p: geoopt.optim.RiemannianAdam(p, lr=1e-2, betas=(0.8, 0.97), weight_decay=0.01),
     "amsgrad": lambda p: geoopt.optim.RiemannianAdam(p, lr=1e-2, amsgrad=True, stabilize=2),
-    "RiemannianSGD": lambda p: geoopt.optim.RiemannianSGD(
-        p, lr=1e-2, momentum=0.9, weight_decay=0.01, nesterov=True, stabilize=3
-    ),
+    "RiemannianSGD": lambda p: geoopt.optim.RiemannianSGD(p, lr=1e-2, momentum=0.9, weight_decay=0.01, nesterov=True, stabilize=3),
     "plain RiemannianSGD": lambda p: geoopt.optim.RiemannianSGD(p, lr=1e-2),
     "Adam": lambda p: torch.optim.Adam(p, lr=1e-2, weight_decay=0.1, amsgrad=True),
     "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
@@ -80,12 +78,8 @@ def _gradient(gradients, at, p):
 
 
 def load(tmp_path, net, opt, **kwargs):
-    torch.save(
-        {"model": net.state_dict(), "optimizer": opt if isinstance(opt, dict) else opt.state_dict()}, tmp_path / "x.pth"
-    )
-    flat_one = not isinstance(opt, dict) and not isinstance(
-        opt, (geoopt.optim.RiemannianAdam, geoopt.optim.RiemannianSGD)
-    )
+    torch.save({"model": net.state_dict(), "optimizer": opt if isinstance(opt, dict) else opt.state_dict()}, tmp_path / "x.pth")
+    flat_one = not isinstance(opt, dict) and not isinstance(opt, (geoopt.optim.RiemannianAdam, geoopt.optim.RiemannianSGD))
     return weights.load(tmp_path / "x.pth", arch="tree", manifolds=None if flat_one else BALL, **kwargs)
 
 
@@ -171,9 +165,7 @@ def test_counts_doubled_in_the_group(tmp_path):
     assert group["step"] == 18
 
     def section():
-        state = {
-            i: {"step": 0, "exp_avg": torch.tensor(m), "exp_avg_sq": torch.tensor(v)} for i, (m, v) in enumerate(states)
-        }
+        state = {i: {"step": 0, "exp_avg": torch.tensor(m), "exp_avg_sq": torch.tensor(v)} for i, (m, v) in enumerate(states)}
         return {"state": state, "param_groups": [dict(group)]}
 
     tree = {"model": {f"p{i}": torch.tensor(p) for i, p in enumerate(params)}, "optimizer": section()}

@@ -148,9 +148,7 @@ def test_hypll_tensors(tmp_path, monkeypatch):
     parts = split(read(tmp_path / "x.pth").root)
     assert list(parts.tensors) == ["fc.z", "fc.bias"]
     assert bits(parts.tensors["fc.z"].array()) == torch_bits(value.tensor)
-    assert curvature(parts.tensors["fc.z"].manifold) == pytest.approx(
-        float(torch.nn.functional.softplus(torch.tensor(0.3))), rel=1e-6
-    )
+    assert curvature(parts.tensors["fc.z"].manifold) == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(0.3))), rel=1e-6)
 
 
 def test_plain_data_around_the_tensors(tmp_path):

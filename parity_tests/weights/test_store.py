@@ -32,9 +32,7 @@ def tree_file(path, **kwargs):
 
 
 def assert_same(a, b):
-    leaves = [
-        jax.tree.leaves(x) for x in ((a.variables, a.opt_state, a.constants), (b.variables, b.opt_state, b.constants))
-    ]
+    leaves = [jax.tree.leaves(x) for x in ((a.variables, a.opt_state, a.constants), (b.variables, b.opt_state, b.constants))]
     assert len(leaves[0]) == len(leaves[1])
     for x, y in zip(*leaves):
         assert type(x) is type(y)

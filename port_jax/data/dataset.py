@@ -176,17 +176,13 @@ def _features(arrays: _Arrays) -> np.ndarray:
             found = f"{shape}, with {len(indptr)} row pointers, {len(indices)} indices and {len(data)} values"
             raise arrays.error("features_shape", f"is {found}", "save the parts of one scipy.sparse.csr_array")
         if len(indices) and (indices.min() < 0 or indices.max() >= shape[1] or (np.diff(indptr) < 0).any()):
-            raise arrays.error(
-                "features_indices", f"reach outside the shape {shape}", "save the parts of one csr_array"
-            )
+            raise arrays.error("features_indices", f"reach outside the shape {shape}", "save the parts of one csr_array")
         features = np.zeros(shape, np.float32)
         np.add.at(features, (np.repeat(np.arange(shape[0]), np.diff(indptr)), indices), data)
     bad = np.argwhere(~np.isfinite(features))
     if len(bad):
         row, column = bad[0]
-        raise arrays.error(
-            key, f"is {features[row, column]} at node {row}, column {column}", "replace it with a number"
-        )
+        raise arrays.error(key, f"is {features[row, column]} at node {row}, column {column}", "replace it with a number")
     return features.astype(np.float32)
 
 

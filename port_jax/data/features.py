@@ -14,9 +14,7 @@ def row_normalized(features: Float32[np.ndarray, "N F"]) -> Float32[np.ndarray, 
     return np.divide(features, total, out=np.zeros_like(features), where=total != 0)
 
 
-def degree_features(
-    features: Float32[np.ndarray, "N F"], graph: Graph, *, largest: int = 5
-) -> Float32[np.ndarray, "N F+largest+2"]:
+def degree_features(features: Float32[np.ndarray, "N F"], graph: Graph, *, largest: int = 5) -> Float32[np.ndarray, "N F+largest+2"]:
     """The features, then the node's degree one-hot (degrees from `largest` on share a column), then a column of ones.
 
     HGCN's features of the airport graph (Chami et al., 2019). The degree counts incoming edges.

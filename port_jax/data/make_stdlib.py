@@ -127,21 +127,13 @@ def collect() -> None:
     stdout = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # some modules print while being imported
     warnings.simplefilter("ignore")
-    todo = [
-        name
-        for name in sorted(sys.stdlib_module_names)
-        if name not in SKIPPED and not name.startswith(("_test", "_xx"))
-    ]
+    todo = [name for name in sorted(sys.stdlib_module_names) if name not in SKIPPED and not name.startswith(("_test", "_xx"))]
     while todo:
         name = todo.pop(0)
         # A module for another system or without its C library raises what it likes; it is left out.
         with contextlib.suppress(BaseException):
             module = importlib.import_module(name)
-            todo += [
-                f"{name}.{m.name}"
-                for m in pkgutil.iter_modules(getattr(module, "__path__", ()))
-                if m.name not in SKIPPED
-            ]
+            todo += [f"{name}.{m.name}" for m in pkgutil.iter_modules(getattr(module, "__path__", ())) if m.name not in SKIPPED]
     by_name: dict[str, type] = {}
     for cls in sorted(_all_classes(), key=_name):
         if cls.__module__.split(".")[0] in sys.stdlib_module_names:

@@ -52,9 +52,7 @@ def split_edges(
     )
 
 
-def sample_negatives(
-    edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, *, seed: int = 0
-) -> Int32[np.ndarray, "count 2"]:
+def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, *, seed: int = 0) -> Int32[np.ndarray, "count 2"]:
     """`count` different pairs of different nodes without an edge between them in either direction, drawn uniformly.
 
     By rejection, so that no matrix over all pairs is made. Raises `ValueError` where fewer such pairs exist.
@@ -79,9 +77,7 @@ def sample_negatives(
     return found[:count].astype(np.int32)
 
 
-def split_nodes(
-    labels: Int[np.ndarray, " N"], *, val_prop: float = 0.15, test_prop: float = 0.15, seed: int = 0
-) -> NodeSplit:
+def split_nodes(labels: Int[np.ndarray, " N"], *, val_prop: float = 0.15, test_prop: float = 0.15, seed: int = 0) -> NodeSplit:
     """Nodes for training, validation and test; each class is shared out in the same proportions."""
     _check_shares(val_prop, test_prop)
     rng = np.random.default_rng(seed)

@@ -55,9 +55,7 @@ def checked_values(values: Any, name: str, num_edges: int, *, ndim: int | None) 
     array = np.asarray(values)
     if array.ndim == 0 or array.shape[0] != num_edges or (ndim is not None and array.ndim != ndim):
         wanted = f"[{num_edges}]" if ndim == 1 else f"[{num_edges}, ...]"
-        raise GraphError(
-            f"{name} has shape {array.shape} for {num_edges} edges: pass shape {wanted}, one entry per edge"
-        )
+        raise GraphError(f"{name} has shape {array.shape} for {num_edges} edges: pass shape {wanted}, one entry per edge")
     if array.dtype.kind not in "fiub":
         raise GraphError(f"{name} has dtype {array.dtype}: pass real numbers")
     if array.dtype.kind in "iub":

@@ -109,9 +109,7 @@ class Graph:
             raise GraphError(f"adjacency is a {type(adjacency).__name__}: pass a scipy.sparse matrix or array")
         coo = adjacency.tocoo()
         if coo.shape[0] != coo.shape[1]:
-            raise GraphError(
-                f"adjacency has shape {coo.shape}: rows and columns number the same nodes, so pass a square one"
-            )
+            raise GraphError(f"adjacency has shape {coo.shape}: rows and columns number the same nodes, so pass a square one")
         return Graph.from_edges(coo.col, coo.row, num_nodes=coo.shape[0], weights=coo.data)
 
     @staticmethod
@@ -124,9 +122,7 @@ class Graph:
         senders, receivers, weights = [], [], []
         for u, v, data in graph.edges(data=True):
             if weight is not None and weight not in data:
-                raise GraphError(
-                    f"edge ({u!r}, {v!r}) has no attribute {weight!r}: set it on all edges or pass weight=None"
-                )
+                raise GraphError(f"edge ({u!r}, {v!r}) has no attribute {weight!r}: set it on all edges or pass weight=None")
             ends = [(u, v)] if graph.is_directed() or u == v else [(u, v), (v, u)]
             for a, b in ends:
                 senders.append(number[a])

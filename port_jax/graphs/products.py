@@ -201,9 +201,5 @@ _row_gather_p = _primitive(
     lambda x, rows: (rows.segments.shape[0], *x[1:]),
     lambda ct, x, rows, dual: [row_sum(ct, rows, dual)],
 )
-_row_product_p = _primitive(
-    "graph_row_product", _row_product, lambda a, v, rows: (rows.num_nodes, *v[1:]), _product_transposes
-)
-_edge_dot_p = _primitive(
-    "graph_edge_dot", _edge_dot, lambda g, v, rows: (rows.segments.shape[0], g[1]), _dot_transposes
-)
+_row_product_p = _primitive("graph_row_product", _row_product, lambda a, v, rows: (rows.num_nodes, *v[1:]), _product_transposes)
+_edge_dot_p = _primitive("graph_edge_dot", _edge_dot, lambda g, v, rows: (rows.segments.shape[0], g[1]), _dot_transposes)

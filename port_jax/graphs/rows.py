@@ -84,9 +84,7 @@ class Rows:
     num_nodes: int = dataclasses.field(metadata={"static": True})
 
     @staticmethod
-    def build(
-        segments: np.ndarray, columns: np.ndarray, num_nodes: int, edges: np.ndarray | None, *, blocked: bool = True
-    ) -> Rows:
+    def build(segments: np.ndarray, columns: np.ndarray, num_nodes: int, edges: np.ndarray | None, *, blocked: bool = True) -> Rows:
         """Rows from host arrays that are already sorted by `segments`."""
         levels, places = None, None
         if blocked and len(segments):
@@ -101,9 +99,7 @@ class Rows:
             num_nodes=num_nodes,
         )
 
-    def fold(
-        self, first: Callable[[Block], Array], later: Callable[[Block, Array], Array], empty: float
-    ) -> Float[Array, "N ..."]:
+    def fold(self, first: Callable[[Block], Array], later: Callable[[Block, Array], Array], empty: float) -> Float[Array, "N ..."]:
         """first(block) over the edges, later(block, sums) over partial sums; `empty` for a node without edges."""
         assert self.levels is not None
         assert self.places is not None
@@ -117,9 +113,7 @@ class Rows:
             # Joining two blocks also ends a fusion: XLA would else unpack this sum of gathers for its several readers.
             partial = joined(pieces) if pieces else None
         rows = joined(done)
-        return jnp.where(_wide(self.places >= 0, rows), take(rows, jnp.maximum(self.places, 0)), empty).astype(
-            rows.dtype
-        )
+        return jnp.where(_wide(self.places >= 0, rows), take(rows, jnp.maximum(self.places, 0)), empty).astype(rows.dtype)
 
 
 def take(x: Array, ids: Array) -> Array:
@@ -140,9 +134,7 @@ def joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
-def _levels(
-    segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | None, num_nodes: int
-) -> tuple[tuple[Level, ...], np.ndarray]:
+def _levels(segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | None, num_nodes: int) -> tuple[tuple[Level, ...], np.ndarray]:
     """The levels, and for each node the place of its sum among the finished ones."""
     levels, places, finished = [], np.full(num_nodes, -1, np.int64), 0
     while len(segments):

@@ -1,6 +1,5 @@
 """Operations between the nodes and the edges of a graph. Edge values stand in the graph's order, by receiver."""
 
-
 from __future__ import annotations
 
 import jax
@@ -64,18 +63,14 @@ def aggregate(
     a = _checked(coefficients, "coefficients", "edge", graph.num_edges)
     v = _checked(values, "values", "node", graph.num_nodes)
     if v.ndim != a.ndim + 1 or a.ndim not in (1, 2) or v.shape[1:-1] != a.shape[1:]:
-        raise GraphError(
-            f"coefficients has shape {a.shape} and values {v.shape}: pass [E] with [N, C], or [E, H] with [N, H, C]"
-        )
+        raise GraphError(f"coefficients has shape {a.shape} and values {v.shape}: pass [E] with [N, C], or [E, H] with [N, H, C]")
     a, v = _same_dtype(a, v)
     if a.ndim == 1:
         return products.row_product(a[:, None], v[:, None], graph.incoming, graph.outgoing)[:, 0]
     return products.row_product(a, v, graph.incoming, graph.outgoing)
 
 
-def edge_dot(
-    at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *H C"], graph: Graph
-) -> Float[Array, "E *H"]:
+def edge_dot(at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *H C"], graph: Graph) -> Float[Array, "E *H"]:
     """<at_receivers_i, at_senders_j> over the last axis for each edge j -> i, without rows of length C on the edges."""
     g = _checked(at_receivers, "at_receivers", "node", graph.num_nodes)
     v = _checked(at_senders, "at_senders", "node", graph.num_nodes)

@@ -1,6 +1,5 @@
 """Attention weights: the softmax over the incoming edges of each node."""
 
-
 from __future__ import annotations
 
 from typing import overload
@@ -59,9 +58,7 @@ def segment_softmax(
     if mask is not None:
         mask = jnp.asarray(mask)
         if mask.shape != (graph.num_edges,) or mask.dtype != bool:
-            raise GraphError(
-                f"mask has shape {mask.shape}, dtype {mask.dtype}: pass bool [{graph.num_edges}], True to keep"
-            )
+            raise GraphError(f"mask has shape {mask.shape}, dtype {mask.dtype}: pass bool [{graph.num_edges}], True to keep")
         logits = jnp.where(mask.reshape(-1, *[1] * (logits.ndim - 1)), logits, -jnp.inf)
     one_head = logits.ndim == 1
     if one_head:

@@ -15,9 +15,7 @@ _glorot_normal = nn.initializers.variance_scaling(1.414**2, "fan_avg", "normal")
 def edge_weights(graph: Graph, like: Float[Array, "*batch d"]) -> Float[Array, " E"]:
     """The graph's weights in the dtype of `like`; ValueError where it has none."""
     if graph.weights is None:
-        raise ValueError(
-            "graph.weights: found none; this model sums with a normalised adjacency: give weights, or Graph.normalized()"
-        )
+        raise ValueError("graph.weights: found none; this model sums with a normalised adjacency: give weights, or Graph.normalized()")
     return graph.weights.astype(like.dtype)
 
 

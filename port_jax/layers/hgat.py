@@ -98,9 +98,7 @@ class OriginAttention(nn.Module):
         """Logits of the edges [E, H] (or [E, 1]) and of each node for itself [N, H] (or [N, 1])."""
         if self.preset == "hat":
             points = from_tangent0(manifold, u)
-            square = manifold.dist2(gather_receivers(points, graph), gather_senders(points, graph)).sum(
-                -1, keepdims=True
-            )
+            square = manifold.dist2(gather_receivers(points, graph), gather_senders(points, graph)).sum(-1, keepdims=True)
             return -jnp.sqrt(square + 1e-8), jnp.full((u.shape[0], 1), -1e-4, u.dtype)
         if self.preset == "htgn":
             receiver = jnp.einsum("nhc,hc->nh", u, self.param("att_i", _glorot, (1, *u.shape[1:]))[0])
@@ -138,9 +136,7 @@ class BlanketWeights(NamedTuple):
     message: Float[Array, "wide c"] | None = None
 
 
-def blanket_pair(
-    manifold: CurvedSpace, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None
-):
+def blanket_pair(manifold: CurvedSpace, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None):
     """Score [H] and message [C] of one neighbour to one target; `vmap` lifts it to a graph.
 
     e = a_i . log_0 z_i + a_j . log_0 z_j (+ b_i . F_i + b_j . F_j + b_e . E_ij + a_d d(z_i, z_j)),
@@ -206,9 +202,7 @@ class BlanketAttention(nn.Module):
         out = manifold.expmap(z, manifold.transp0(z, pad_time(manifold, total)))
         return ACTIVATIONS[self.activation](to_tangent0(manifold, out))
 
-    def _weights(
-        self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None
-    ) -> BlanketWeights:
+    def _weights(self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None) -> BlanketWeights:
         def att(name: str, width: int) -> Float[Array, "h width"]:
             return self.param(name, _glorot, (1, self.heads, width))[0]
 
@@ -222,7 +216,5 @@ class BlanketAttention(nn.Module):
             att("att_node_i", f) if f else None,
             att("att_node_j", f) if f else None,
             att("att_edge", e) if e else None,
-            self.param("message", nn.initializers.lecun_normal(), (wide, self.features))
-            if wide > self.features
-            else None,
+            self.param("message", nn.initializers.lecun_normal(), (wide, self.features)) if wide > self.features else None,
         )

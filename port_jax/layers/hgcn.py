@@ -78,9 +78,7 @@ class HgcnLinear(nn.Module):
     def __call__(self, manifold: Space, u: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
         """The points whose log_0 is that of exp0(u), in d coordinates u -> points."""
         skip = 1 if isinstance(manifold, Lorentz) else 0
-        kernel = self.param(
-            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features)
-        )
+        kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
         # the time parts of u and W u are 0 and ignored: W without its time row and column, and no copy of u with a column more
@@ -111,9 +109,7 @@ class HgcnAggregation(nn.Module):
         here, there = gather_receivers(x, graph), gather_senders(x, graph)
         logs = manifold.logmap(here, there)
         if isinstance(manifold, PoincareBall):
-            logs = logs * (
-                manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True)
-            )
+            logs = logs * (manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True))
             return to_tangent0(manifold, local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph)))
         return to_tangent0(manifold, manifold.expmap(x, segment_sum(weights[:, None] * logs, graph)))
 
@@ -158,9 +154,7 @@ class HgcnLayer(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(
-        self, manifold: Space, u: Float[Array, "n in"], graph: Graph, deterministic: bool = True
-    ) -> Float[Array, "n out"]:
+    def __call__(self, manifold: Space, u: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
         """Tangents at the origin of `manifold` -> tangents at the origin of the next one."""
         h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, u, deterministic)
         if not self.aggregate:

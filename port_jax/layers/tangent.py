@@ -63,9 +63,7 @@ def within_reach(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "
     return u if isinstance(manifold, Euclidean) else u * reach(manifold, u)
 
 
-def translate(
-    manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]
-) -> Float[Array, "*batch ambient"]:
+def translate(manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
     """x (+) exp_0(b): Moebius addition on the ball, exp_x(P_{0->x} b) on the hyperboloid."""
     if isinstance(manifold, Euclidean):
         return x + b
@@ -90,9 +88,7 @@ class HypLinear(nn.Module):
     @nn.compact
     def of_tangents(self, manifold: Space, u: Float[Array, "n in"], mask: Float[Array, "in out"] | None = None):
         """The same of u = log_0(x)."""
-        kernel = self.param(
-            "kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features)
-        )
+        kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features))
         z = from_tangent0(manifold, u @ (kernel if mask is None else kernel * mask))
         if not self.use_bias:
             return z

@@ -180,9 +180,7 @@ class Manifold:
         """Whether u has a shape that tangent vectors can have."""
         return _answer(self._check_shape(u, "u"), explain)
 
-    def check_point_on_manifold(
-        self, x: Point, *, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5
-    ) -> bool | Verdict:
+    def check_point_on_manifold(self, x: Point, *, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5) -> bool | Verdict:
         """Whether x lies on the manifold, to the tolerances."""
         return _answer(self._point_verdict(x, atol, rtol), explain)
 
@@ -246,9 +244,7 @@ class Manifold:
             raise ValueError(f"not on {self.name}: {reason}")
 
     def _lacks(self, operation: str) -> NoReturn:
-        has = [
-            n for n in vars(Manifold) if not n.startswith("_") and getattr(type(self), n) is not getattr(Manifold, n)
-        ]
+        has = [n for n in vars(Manifold) if not n.startswith("_") and getattr(type(self), n) is not getattr(Manifold, n)]
         raise NotImplementedError(f"{self.name} has no {operation}; it has {', '.join(sorted(has))}")
 
 

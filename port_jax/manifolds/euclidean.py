@@ -23,9 +23,7 @@ class Euclidean(Manifold):
 
     def __post_init__(self) -> None:
         if not isinstance(self.ndim, int) or self.ndim < 0:
-            raise ValueError(
-                f"Euclidean(ndim={self.ndim!r}): ndim is the number of trailing axes of a point, an integer >= 0"
-            )
+            raise ValueError(f"Euclidean(ndim={self.ndim!r}): ndim is the number of trailing axes of a point, an integer >= 0")
 
     def _sum(self, x: Array, keepdim: bool) -> Array:
         return jnp.sum(x, axis=tuple(range(-self.ndim, 0)), keepdims=keepdim) if self.ndim else x
@@ -86,9 +84,7 @@ class Euclidean(Manifold):
         """v."""
         return jnp.broadcast_to(v, jnp.broadcast_shapes(x.shape, y.shape, v.shape))
 
-    def random_normal(
-        self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
-    ) -> Float[Array, "..."]:
+    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Float[Array, "..."]:
         """Normal numbers of shape `size`."""
         sample = jax.random.normal(key, size, dtype or jnp.result_type(float))
         return sample * jnp.asarray(std, sample.dtype) + jnp.asarray(mean, sample.dtype)

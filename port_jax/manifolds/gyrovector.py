@@ -94,9 +94,7 @@ def project(x: Vector, k: Curvature, eps: float | None = None) -> Vector:
     return x * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
 
 
-def mobius_add_fraction(
-    x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature, *, spherical: bool = True
-) -> Vector:
+def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Curvature, *, spherical: bool = True) -> Vector:
     """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
     w = c * x + s
     w2 = dot(w, w)
@@ -199,9 +197,7 @@ def _stretched(x: Vector, fx: Vector, k: Curvature, spherical: bool) -> Vector:
     return q * fx * trig.tan_ratio(k * q * q * dot(fx, fx), spherical=spherical)
 
 
-def mobius_matvec(
-    m: Float[Array, "*batch e d"], x: Vector, k: Curvature, *, spherical: bool = True
-) -> Float[Array, "*batch e"]:
+def mobius_matvec(m: Float[Array, "*batch e d"], x: Vector, k: Curvature, *, spherical: bool = True) -> Float[Array, "*batch e"]:
     """The matrix m applied in the tangent space of the origin."""
     high = jax.lax.Precision.HIGHEST
     if m.ndim == 2:

@@ -133,9 +133,7 @@ class Lorentz(Manifold):
 
     # Points.
 
-    def random_normal(
-        self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
-    ) -> Vector:
+    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
         """expmap0 of normal vectors (last axis d + 1, deviation std, around `mean`) scaled to Euclidean length 1, as geoopt samples.
 
         With mean 0 the points have at most distance 1 from the origin whatever std is.

@@ -43,9 +43,7 @@ def inner0(v: Vector, k: Curvature) -> Scalar:
 
 def _join(time: Scalar, space: Space) -> Vector:
     shape = jnp.broadcast_shapes(time.shape[:-1], space.shape[:-1])
-    return jnp.concatenate(
-        [jnp.broadcast_to(time, (*shape, 1)), jnp.broadcast_to(space, (*shape, space.shape[-1]))], -1
-    )
+    return jnp.concatenate([jnp.broadcast_to(time, (*shape, 1)), jnp.broadcast_to(space, (*shape, space.shape[-1]))], -1)
 
 
 def _time(space: Space, k: Curvature | float = 1.0) -> Scalar:

@@ -76,9 +76,7 @@ class ProductManifold(Manifold):
         """The product that holds the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
         batches = {np.shape(array)[:batch_dims] for _, array in parts}
         if len(batches) > 1:
-            raise ValueError(
-                f"{cls.__name__}.from_point: the parts have the batch shapes {sorted(batches)}; they have to be equal"
-            )
+            raise ValueError(f"{cls.__name__}.from_point: the parts have the batch shapes {sorted(batches)}; they have to be equal")
         return cls(*((manifold, np.shape(array)[batch_dims:]) for manifold, array in parts))
 
     def take_submanifold_value(self, x: Vector, i: int, reshape: bool = True) -> Array:
@@ -98,9 +96,7 @@ class ProductManifold(Manifold):
         for i, (part, shape) in enumerate(zip(parts, self.shapes)):
             lead = np.ndim(part) - len(shape)
             if np.shape(part)[max(lead, 0) :] != shape:
-                raise ValueError(
-                    f"{self.name}.pack_point: part {i} has shape {np.shape(part)}; its last axes have to be {shape}"
-                )
+                raise ValueError(f"{self.name}.pack_point: part {i} has shape {np.shape(part)}; its last axes have to be {shape}")
             flat.append(jnp.reshape(part, (*np.shape(part)[:lead], math.prod(shape))))
         batch = jnp.broadcast_shapes(*(part.shape[:-1] for part in flat))
         return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in flat], -1)
@@ -199,9 +195,7 @@ class ProductManifold(Manifold):
         return self._first_failure(lambda m, x: m.check_point_on_manifold(x, explain=True, atol=atol, rtol=rtol), x)
 
     def _check_vector_on_tangent(self, x: Vector, u: Vector, *, atol: float, rtol: float) -> Verdict:
-        return self._first_failure(
-            lambda m, x, u: m.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol), x, u
-        )
+        return self._first_failure(lambda m, x, u: m.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol), x, u)
 
     def _first_failure(self, check: Callable[..., Verdict], *arrays: Vector) -> Verdict:
         for i, (manifold, parts) in enumerate(self._parts(arrays)):

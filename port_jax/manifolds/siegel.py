@@ -64,19 +64,13 @@ class SiegelManifold(Manifold):
         object.__setattr__(self, "metric", metric)
         needs_rank = metric in (SiegelMetricType.FINSLER_MINIMUM, SiegelMetricType.WEIGHTED_SUM)
         if needs_rank and (self.rank is None or self.rank < 2):
-            raise ValueError(
-                f"{self.name}: rank is {self.rank}; metric {metric.value!r} needs the matrices' size, 2 or more"
-            )
+            raise ValueError(f"{self.name}: rank is {self.rank}; metric {metric.value!r} needs the matrices' size, 2 or more")
         if self.weights is not None and metric is not SiegelMetricType.WEIGHTED_SUM:
-            raise ValueError(
-                f"{self.name}: weights are given, and metric {metric.value!r} has none; take metric='wsum'"
-            )
+            raise ValueError(f"{self.name}: weights are given, and metric {metric.value!r} has none; take metric='wsum'")
         if metric is SiegelMetricType.WEIGHTED_SUM:
             weights = np.ones(self.rank or 0) if self.weights is None else self.weights
             if np.shape(weights) != (self.rank,):
-                raise ValueError(
-                    f"{self.name}: weights have shape {np.shape(weights)}; rank={self.rank} needs ({self.rank},)"
-                )
+                raise ValueError(f"{self.name}: weights have shape {np.shape(weights)}; rank={self.rank} needs ({self.rank},)")
             object.__setattr__(self, "weights", jnp.asarray(weights))
 
     def proju(self, x: Matrix, u: Matrix) -> Matrix:
@@ -229,9 +223,7 @@ def _four_arsinh_squared(s: Number) -> Number:
     """(2 arsinh √s)², analytic at s = 0; rounding of a Gram matrix may leave s a little below 0."""
     near = s < 1
     small = jnp.where(near, s, 0)
-    return jnp.where(
-        near, 4 * small * trig.arsin_ratio(-small) ** 2, 4 * jnp.arcsinh(jnp.sqrt(jnp.where(near, 1, s))) ** 2
-    )
+    return jnp.where(near, 4 * small * trig.arsin_ratio(-small) ** 2, 4 * jnp.arcsinh(jnp.sqrt(jnp.where(near, 1, s))) ** 2)
 
 
 def _arsinh_of_size(t: Number) -> Number:

@@ -40,9 +40,7 @@ class Sphere(Manifold):
         *,
         projector: Float[Array, "*batch d d"] | None = None,
     ) -> None:
-        given = [
-            name for name, span in (("intersection", intersection), ("complement", complement)) if span is not None
-        ]
+        given = [name for name, span in (("intersection", intersection), ("complement", complement)) if span is not None]
         if len(given) == 2:
             raise ValueError(
                 f"{self.name}: intersection and complement are both given; give one (the complement of a span "

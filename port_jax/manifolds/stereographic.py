@@ -161,15 +161,11 @@ class StereographicModel(Manifold):
         """Coordinates multiplied by w in the tangent space of the origin."""
         return self._projected(gyro.mobius_pointwise_mul(w, x, self._k(w, x), spherical=self.spherical), project)
 
-    def mobius_matvec(
-        self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True
-    ) -> Float[Array, "*batch e"]:
+    def mobius_matvec(self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True) -> Float[Array, "*batch e"]:
         """The matrix m applied in the tangent space of the origin."""
         return self._projected(gyro.mobius_matvec(m, x, self._k(m, x), spherical=self.spherical), project)
 
-    def mobius_fn_apply(
-        self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any
-    ) -> Vector:
+    def mobius_fn_apply(self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any) -> Vector:
         """fn applied in the tangent space of the origin."""
         return self._projected(gyro.mobius_fn_apply(fn, x, *args, k=self._k(x), **kwargs), project)
 
@@ -187,9 +183,7 @@ class StereographicModel(Manifold):
 
     # Hyperplanes, means, the ambient sphere or hyperboloid.
 
-    def dist2plane(
-        self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False
-    ) -> Number:
+    def dist2plane(self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
         """Distance from x to the hyperplane through p with normal a; `scaled` multiplies by |a|."""
         return _drop(math.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled, spherical=self.spherical), keepdim)
 
@@ -227,9 +221,7 @@ class StereographicModel(Manifold):
 
     # Points.
 
-    def random_normal(
-        self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None
-    ) -> Vector:
+    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
         """expmap0 of normal vectors with deviation std/sqrt(d) a coordinate, around `mean` in the tangent space of the origin."""
         self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))

@@ -31,9 +31,7 @@ class StereographicProductManifold(ProductManifold):
                 )
         super().__init__(*manifolds_with_shape)
 
-    def dist2plane(
-        self, x: Vector, p: Vector, a: Vector, *, keepdim: bool = False, signed: bool = False, scaled: bool = False
-    ) -> Number:
+    def dist2plane(self, x: Vector, p: Vector, a: Vector, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
         """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect on a root of squares."""
         planes = self._parts(jnp.broadcast_arrays(x, p, a))
         parts = [m.dist2plane(*part, signed=signed, scaled=scaled) for m, part in planes]
@@ -101,16 +99,12 @@ class StereographicProductManifold(ProductManifold):
     def mobius_matvec(self, m: Float[Array, "*batch d d"], x: Vector, *, project: bool = True) -> Vector:
         """The diagonal blocks of m applied to the parts in the tangent space of the origin."""
         values = [
-            manifold.mobius_matvec(
-                self.take_submanifold_matrix(m, i), self.take_submanifold_value(x, i), project=project
-            )
+            manifold.mobius_matvec(self.take_submanifold_matrix(m, i), self.take_submanifold_value(x, i), project=project)
             for i, manifold in enumerate(self._stereographic())
         ]
         return self.pack_point(*values)
 
-    def mobius_fn_apply(
-        self, fn: Callable[..., Array], x: Vector, *args: Any, project: bool = True, **kwargs: Any
-    ) -> Vector:
+    def mobius_fn_apply(self, fn: Callable[..., Array], x: Vector, *args: Any, project: bool = True, **kwargs: Any) -> Vector:
         """fn applied to each part in the tangent space of the origin."""
         return self._each(lambda m, x: m.mobius_fn_apply(fn, x, *args, project=project, **kwargs), x)
 
@@ -132,9 +126,7 @@ class StereographicProductManifold(ProductManifold):
         std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
         draws = [
             m.wrapped_normal(k, *size[:-1], *shape, mean=mean_, std=std_, dtype=dtype)
-            for (m, (mean_, std_)), k, shape in zip(
-                self._parts([mean, std]), jax.random.split(key, self.n_manifolds), self.shapes
-            )
+            for (m, (mean_, std_)), k, shape in zip(self._parts([mean, std]), jax.random.split(key, self.n_manifolds), self.shapes)
         ]
         return self.pack_point(*draws)
 

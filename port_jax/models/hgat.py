@@ -65,9 +65,7 @@ class HGAT(nn.Module):
         given = self.curvature
         curvature = (float(given),) * depth if isinstance(given, (int, float)) else tuple(float(c) for c in given)
         if len(curvature) != depth or min(curvature) <= 0:
-            raise ValueError(
-                f"curvature: found {given}; give one positive number, or {depth}, one for each manifold 0..{depth - 1}"
-            )
+            raise ValueError(f"curvature: found {given}; give one positive number, or {depth}, one for each manifold 0..{depth - 1}")
         object.__setattr__(self, "curvature", curvature)
         super().__post_init__()
 
@@ -158,9 +156,7 @@ class HGAT(nn.Module):
         if self.preset == "markov_blanket":
             given = None if graph.edge_features is None else graph.edge_features.shape[-1]
             if (given or 0) != self.edge_features:
-                raise ValueError(
-                    f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}"
-                )
+                raise ValueError(f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}")
             if self.node_features:
                 require_shape("node_features", node_features, (graph.num_nodes, self.node_features))
                 require_finite("node_features", node_features)

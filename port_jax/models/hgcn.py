@@ -27,9 +27,7 @@ class HGCN(NodeModel):
         return self.depth + 1
 
     def layer(self, i: int) -> nn.Module:
-        return HgcnLayer(
-            self.dim, self.act or "none", self.bias, self.dropout, True, bool(self.use_att), bool(self.local_agg)
-        )
+        return HgcnLayer(self.dim, self.act or "none", self.bias, self.dropout, True, bool(self.use_att), bool(self.local_agg))
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
         manifolds = [self._at(l) for l in range(self.curvatures)]

@@ -27,28 +27,17 @@ def carry(manifold: Manifold, start: Array, end: Array, grad: Array) -> Array:
 
 def norm(manifolds: Sequence[Manifold], points: Sequence[Array], tangents: Sequence[Array | None]) -> Float[Array, ""]:
     """The norm of a tangent to the product of the manifolds: sqrt(sum of <u, u>); gradient 0 at 0. None counts 0."""
-    squares = [
-        jnp.sum(manifold.inner(point, u))
-        for manifold, point, u in zip(manifolds, points, tangents, strict=True)
-        if u is not None
-    ]
+    squares = [jnp.sum(manifold.inner(point, u)) for manifold, point, u in zip(manifolds, points, tangents, strict=True) if u is not None]
     total = functools.reduce(operator.add, squares, jnp.zeros([]))
     return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
 
 
-def riemannian(
-    manifolds: Sequence[Manifold], points: Sequence[Array], grads: Sequence[Array | None]
-) -> list[Array | None]:
+def riemannian(manifolds: Sequence[Manifold], points: Sequence[Array], grads: Sequence[Array | None]) -> list[Array | None]:
     """The Riemannian gradients of ambient ones; None stays None."""
-    return [
-        None if g is None else manifold.egrad2rgrad(point, g)
-        for manifold, point, g in zip(manifolds, points, grads, strict=True)
-    ]
+    return [None if g is None else manifold.egrad2rgrad(point, g) for manifold, point, g in zip(manifolds, points, grads, strict=True)]
 
 
-def flattened(
-    manifolds: trees.Manifolds, params: PyTree, grads: PyTree
-) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
+def flattened(manifolds: trees.Manifolds, params: PyTree, grads: PyTree) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
     """The manifolds, points and gradients of a tree of parameters in one order, and the parameters' structure."""
     points, structure = jax.tree.flatten(params)
     return trees.match_manifolds(manifolds, params), points, trees.match_gradients(grads, params), structure

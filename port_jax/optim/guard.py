@@ -41,8 +41,7 @@ def guard(
             if np.any(bad):
                 found = ", ".join(f"{name} ({n} entries)" for name, n in zip(names, bad, strict=True) if n)
                 raise FloatingPointError(
-                    f"gradients are NaN or infinite: {found}; look for the cause, or skip such "
-                    "steps with guard(..., 'skip')"
+                    f"gradients are NaN or infinite: {found}; look for the cause, or skip such steps with guard(..., 'skip')"
                 )
 
         if leaves:

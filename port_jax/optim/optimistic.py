@@ -20,9 +20,7 @@ class OptimisticState(NamedTuple):
     previous: PyTree[Array]
 
 
-def riemannian_ogd(
-    learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifolds, ascend: Any = False
-) -> optax.GradientTransformation:
+def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifolds, ascend: Any = False) -> optax.GradientTransformation:
     """Descent with the gradient that the next step would see if the change of the gradient went on.
 
     With r_t the Riemannian gradient at p_t, its sign changed where the player ascends:

@@ -23,6 +23,4 @@ def compute_copy(params: PyTree[Array], dtype: Any = jnp.bfloat16, *, manifolds:
     """
     leaves, structure = jax.tree.flatten(params)
     found = trees.match_manifolds(manifolds, params)
-    return structure.unflatten(
-        [leaf.astype(dtype) if isinstance(m, Euclidean) else leaf for m, leaf in zip(found, leaves, strict=True)]
-    )
+    return structure.unflatten([leaf.astype(dtype) if isinstance(m, Euclidean) else leaf for m, leaf in zip(found, leaves, strict=True)])

@@ -148,9 +148,7 @@ def riemannian_line_search(
         **extra: Any,
     ) -> tuple[Any, Any]:
         if params is None or value_fn is None:
-            raise ValueError(
-                "riemannian_line_search evaluates points: call update(gradients, state, params, value=, grad=, value_fn=)"
-            )
+            raise ValueError("riemannian_line_search evaluates points: call update(gradients, state, params, value=, grad=, value_fn=)")
         leaves, structure = jax.tree.flatten(params)
         steering = trees.match_gradients(updates, params)
         true = steering if grad is None else trees.match_gradients(grad, params)
@@ -208,9 +206,7 @@ def riemannian_line_search(
         slope = inner(g, d)
         result = search(Line(value_at, both_at, start, slope, state.old_value, state.moved))
         taken = jnp.where(result.found, result.step_size, fallback_stepsize).astype(number)
-        moves = (result.found | (jnp.asarray(force_step) & jnp.isfinite(start) & jnp.isfinite(slope))) & ~jnp.asarray(
-            no_step
-        )
+        moves = (result.found | (jnp.asarray(force_step) & jnp.isfinite(start) & jnp.isfinite(slope))) & ~jnp.asarray(no_step)
 
         steps = along(taken)
         ends = [m.retr(p, u) for m, p, u in zip(ms, ps, steps, strict=True)]
@@ -234,9 +230,7 @@ def riemannian_line_search(
             directions_grad = carry(state.transported_grad, g) if keeps_grad else None
         if stabilize is not None:
             flat = trees.nothing(leaves) if directions is None else jax.tree.leaves(directions)
-            ends, tangents = trees.stabilized(
-                count % stabilize == 0, ms, ends, [flat[i] for i in live], [True for _ in live]
-            )
+            ends, tangents = trees.stabilized(count % stabilize == 0, ms, ends, [flat[i] for i in live], [True for _ in live])
             if directions is not None:
                 for i, t in zip(live, tangents, strict=True):
                     flat[i] = t
@@ -282,9 +276,7 @@ def _number_type(leaves: Sequence[Array]) -> Any:
     return jnp.finfo(jnp.result_type(jnp.float32, *(p.dtype for p in leaves))).dtype
 
 
-def _inner(
-    manifolds: Sequence[Manifold], points: Sequence[Array], u: Sequence[Array], v: Sequence[Array]
-) -> Float[Array, ""]:
+def _inner(manifolds: Sequence[Manifold], points: Sequence[Array], u: Sequence[Array], v: Sequence[Array]) -> Float[Array, ""]:
     """<u, v> on the product of the manifolds."""
     parts = (jnp.sum(jnp.real(m.inner(p, a, b))) for m, p, a, b in zip(manifolds, points, u, v, strict=True))
     return functools.reduce(operator.add, parts, jnp.zeros([]))

@@ -105,9 +105,7 @@ def riemannian_sgd(
     return optax.GradientTransformation(init, update)
 
 
-def check_momentum(
-    learning_rate: ScalarOrSchedule, momentum: Scalar, dampening: Scalar, nesterov: bool, stabilize: int | None
-) -> bool:
+def check_momentum(learning_rate: ScalarOrSchedule, momentum: Scalar, dampening: Scalar, nesterov: bool, stabilize: int | None) -> bool:
     """Whether buffers are kept; raises ValueError for settings out of range or that exclude each other."""
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("momentum", momentum, 0)
@@ -116,9 +114,7 @@ def check_momentum(
     with_buffers = isinstance(momentum, jax.Array) or momentum > 0
     damped = isinstance(dampening, int | float) and dampening != 0
     if nesterov and (damped or not with_buffers):
-        raise ValueError(
-            f"nesterov takes a momentum above 0 and dampening 0; found momentum {momentum}, dampening {dampening}"
-        )
+        raise ValueError(f"nesterov takes a momentum above 0 and dampening 0; found momentum {momentum}, dampening {dampening}")
     return with_buffers
 
 

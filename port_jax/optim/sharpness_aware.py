@@ -42,9 +42,7 @@ def sharpness_aware(
             for m, p, r in zip(found, points, tangents, strict=True)
         ]
         sharp = jax.grad(loss)(structure.unflatten(worst), *rest)
-        carried = [
-            gradients.carry(m, q, p, g) for m, q, p, g in zip(found, worst, points, jax.tree.leaves(sharp), strict=True)
-        ]
+        carried = [gradients.carry(m, q, p, g) for m, q, p, g in zip(found, worst, points, jax.tree.leaves(sharp), strict=True)]
         return value, structure.unflatten(carried)
 
     return value_and_grad

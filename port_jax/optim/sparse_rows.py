@@ -54,8 +54,7 @@ def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None
     if found != structure:
         raise ValueError(f"row gradients have structure {found}, the parameters {structure}")
     return [
-        None if rows is None else _combined(rows, table, trees.show(path))
-        for path, rows, table in zip(paths, entries, tables, strict=True)
+        None if rows is None else _combined(rows, table, trees.show(path)) for path, rows, table in zip(paths, entries, tables, strict=True)
     ]
 
 

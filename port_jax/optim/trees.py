@@ -42,18 +42,14 @@ def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifol
     given = {_names(path): entry for path, entry in entries if not isinstance(entry, MaskedNode)}
     for path, entry in given.items():
         if not isinstance(entry, Manifold):
-            raise TypeError(
-                f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (Euclidean() where it is flat)"
-            )
+            raise TypeError(f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (Euclidean() where it is flat)")
     paths, _, _ = flatten(params)
     used: set[Path] = set()
     found = []
     for path in paths:
         prefix = next((path[:n] for n in range(len(path) + 1) if path[:n] in given), None)
         if prefix is None:
-            raise ValueError(
-                f"parameter {show(path)} has no manifold: add one at its path (Euclidean() where it is flat)"
-            )
+            raise ValueError(f"parameter {show(path)} has no manifold: add one at its path (Euclidean() where it is flat)")
         used.add(prefix)
         found.append(given[prefix])
     absent = _absent(params)
@@ -75,17 +71,13 @@ def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
             )
         shape = jnp.shape(leaf)
         if len(shape) < manifold.ndim:
-            raise ValueError(
-                f"parameter {show(path)} has shape {shape}; a point on {kind} takes the last {manifold.ndim} axes"
-            )
+            raise ValueError(f"parameter {show(path)} has shape {shape}; a point on {kind} takes the last {manifold.ndim} axes")
         try:
             projected = jax.eval_shape(manifold.projx, leaf).shape
         except (TypeError, ValueError) as error:
             raise ValueError(f"parameter {show(path)} has shape {shape}, which {kind} refuses: {error}") from error
         if projected != shape:
-            raise ValueError(
-                f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: the wrong manifold?"
-            )
+            raise ValueError(f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: the wrong manifold?")
 
 
 def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
@@ -100,9 +92,7 @@ def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
             raise ValueError(f"parameter {show(path)} has no gradient; say None where there is none")
         grad = given[prefix]
         if grad is not None and jnp.shape(grad) != jnp.shape(leaf):
-            raise ValueError(
-                f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}"
-            )
+            raise ValueError(f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}")
         used.add(prefix)
         found.append(grad)
     for path in given.keys() - used:
@@ -115,9 +105,7 @@ def match_state(state: PyTree[Array], structure: Structure, name: str) -> list[A
     """The leaves of a state tree that lies beside the parameters."""
     leaves, found = jax.tree_util.tree_flatten(state)
     if found != structure:
-        raise ValueError(
-            f"the state's {name} belongs to other parameters: it has structure {found}, they have {structure}"
-        )
+        raise ValueError(f"the state's {name} belongs to other parameters: it has structure {found}, they have {structure}")
     return leaves
 
 
@@ -126,9 +114,7 @@ def nothing(leaves: Sequence[Array]) -> list[Any]:
     return [None] * len(leaves)
 
 
-def in_turn(
-    manifolds: Manifolds, order: Sequence[str] | None, params: PyTree[Array], moved: list[Array]
-) -> Iterator[tuple[int, Manifold]]:
+def in_turn(manifolds: Manifolds, order: Sequence[str] | None, params: PyTree[Array], moved: list[Array]) -> Iterator[tuple[int, Manifold]]:
     """Each parameter's index and manifold, in the order of the updates; `moved` holds the leaves as they stand.
 
     Without `order` all manifolds are those of the parameters before the step. With it, the manifolds are asked for anew

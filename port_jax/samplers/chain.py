@@ -40,9 +40,7 @@ class Chain(NamedTuple):
     info: Info
 
 
-def sample(
-    sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1
-) -> Chain:
+def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
     """One chain from `params`: burn_in steps that are dropped, then every thin-th of num_samples thin steps."""
 
     def step(params: Any, key: PRNGKeyArray) -> tuple[Any, Info]:

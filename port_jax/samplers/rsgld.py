@@ -33,10 +33,7 @@ def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manif
         points, structure = jax.tree.flatten(params)
         value, grads = log_density(log_prob, found, structure)(points)
         noise = velocities(key, found, points)
-        points = [
-            m.retr(p, epsilon / 2 * g + math.sqrt(epsilon) * n)
-            for m, p, g, n in zip(found, points, grads, noise, strict=True)
-        ]
+        points = [m.retr(p, epsilon / 2 * g + math.sqrt(epsilon) * n) for m, p, g, n in zip(found, points, grads, noise, strict=True)]
         return structure.unflatten(points), Info(value, jnp.ones([]), jnp.array(True))
 
     return Sampler(step)

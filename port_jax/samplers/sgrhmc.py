@@ -13,9 +13,7 @@ from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
 
 
-def sgrhmc(
-    log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: trees.Manifolds
-) -> Sampler:
+def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: trees.Manifolds) -> Sampler:
     """n_steps + 1 steps of Hamiltonian dynamics with friction and noise, from a fresh velocity; nothing is rejected.
 
         v = sqrt(epsilon) n                                                 n standard normal in the tangent space at p
@@ -48,8 +46,7 @@ def sgrhmc(
             value, grads = density(points)
             noise = velocities(key, found, points)
             v = [
-                (1 - alpha) * u + epsilon * g + math.sqrt(2 * alpha * epsilon) * n
-                for (_, u), g, n in zip(moved, grads, noise, strict=True)
+                (1 - alpha) * u + epsilon * g + math.sqrt(2 * alpha * epsilon) * n for (_, u), g, n in zip(moved, grads, noise, strict=True)
             ]
             return (points, v), value
 

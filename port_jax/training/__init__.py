@@ -1,5 +1,7 @@
 """A training loop for jitted steps: many steps a call, evaluation, early stopping, checkpoints, resume to the bit.
 
+For example:
+
     step = gradient_step(loss, optimizer)                  # loss(params, batch, key) -> a number, or (a number, more numbers)
     state = train_state(params, optimizer, jax.random.key(0))
     result = fit(step, state, steps=500, batch=(x, graph), evaluate=evaluate, monitor="auc", folder="run/")

@@ -14,9 +14,7 @@ from reference_torch.graphs.graph import Graph, segment_softmax, segment_sum
 class Dense(nn.Module):
     """act(dropout(W x + b))."""
 
-    def __init__(
-        self, in_features: int, out_features: int, dropout: float, act: Callable[[Tensor], Tensor], bias: bool
-    ):
+    def __init__(self, in_features: int, out_features: int, dropout: float, act: Callable[[Tensor], Tensor], bias: bool):
         super().__init__()
         self.linear = nn.Linear(in_features, out_features, bias)
         self.dropout, self.act = dropout, act
@@ -36,9 +34,7 @@ class GraphConvolution(Dense):
 class AttentionHead(nn.Module):
     """act(sum_j alpha_ij h_j), h = x W, alpha_ij = softmax_j(-LeakyReLU(a . [h_i, h_j])) over the edges j -> i."""
 
-    def __init__(
-        self, in_features: int, out_features: int, dropout: float, slope: float, act: Callable[[Tensor], Tensor]
-    ):
+    def __init__(self, in_features: int, out_features: int, dropout: float, slope: float, act: Callable[[Tensor], Tensor]):
         super().__init__()
         self.W = nn.Parameter(torch.empty(in_features, out_features))
         self.a = nn.Parameter(torch.empty(1, 2 * out_features))

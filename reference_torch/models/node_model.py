@@ -51,9 +51,7 @@ class NodeModel(nn.Module):
         """A new curvature, trained if the model trains them."""
         return nn.Parameter(torch.ones(1)) if self.learn_c else torch.tensor([c if c is not None else float(self.c)])
 
-    def _apply(
-        self, fn, recurse: bool = True
-    ):  # fixed curvatures are no parameters, and follow the model's dtype all the same
+    def _apply(self, fn, recurse: bool = True):  # fixed curvatures are no parameters, and follow the model's dtype all the same
         super()._apply(fn, recurse)
         for module in self.modules():
             for name in ("c", "c_in", "c_out"):

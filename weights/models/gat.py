@@ -28,11 +28,7 @@ def settle(found: Found, settings: Settings) -> None:
 def rules(settings: Mapping[str, Any]) -> list[Rule]:
     """W is stored as [in, out] by torch as well."""
     places = ((LAYER, "params/layers_{i}"), ("decoder.cls", "params/decoder"))
-    table = [
-        param(f"{key}.attention_{{k}}.{name}", f"{path}/attention_{{k}}/{name}")
-        for key, path in places
-        for name in ("W", "a")
-    ]
+    table = [param(f"{key}.attention_{{k}}.{name}", f"{path}/attention_{{k}}/{name}") for key, path in places for name in ("W", "a")]
     return table + (trained_curvature() if settings["c"] is None else [])
 
 

@@ -15,9 +15,7 @@ from weights.settings import Settings
 def keys(found: Found) -> bool:
     """Linear maps alone."""
     known = r"(encoder\.layers\.\d+|decoder\.cls)\.linear\.(weight|bias)|((encoder|decoder)\.)?c"
-    return found.has(r"(encoder\.layers\.0|decoder\.cls)\.linear\.(weight|bias)") and all(
-        found_in(known, key) for key in found.tensors
-    )
+    return found.has(r"(encoder\.layers\.0|decoder\.cls)\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
 
 
 def settle(found: Found, settings: Settings) -> None:

@@ -40,9 +40,7 @@ def settle(found: Found, settings: Settings) -> None:
     heads = settings.settle("heads", *_heads(shapes, preset, depth))
     settings.settle("in_features", weights[0][1], "shape of layers.0.linear.weight")
     per_head = 1 if preset == "markov_blanket" else heads
-    settings.settle(
-        "features", [w[0] // per_head for w in weights], "shapes of layers.*.linear.weight", same=same_numbers
-    )
+    settings.settle("features", [w[0] // per_head for w in weights], "shapes of layers.*.linear.weight", same=same_numbers)
     settings.settle("bias", "layers.0.linear.bias" in shapes, "keys of layers.0")
     settings.settle("distance", *_distance(shapes, preset), default=False)
     for name, key in (("node_features", "layers.0.att_node_i"), ("edge_features", "layers.0.att_edge")):
@@ -78,9 +76,7 @@ def _heads(shapes: Mapping[str, tuple[int, ...]], preset: str, depth: int) -> tu
         if len(shapes.get(key, ())) == 3:
             return shapes[key][1], f"shape of {key}"
     last = f"layers.{depth - 1}"
-    if (
-        preset == "hat" and f"{last}.bias" in shapes
-    ):  # the last layer averages its heads, so its bias has the width of one
+    if preset == "hat" and f"{last}.bias" in shapes:  # the last layer averages its heads, so its bias has the width of one
         return shapes[f"{last}.linear.weight"][0] // shapes[f"{last}.bias"][0], f"shapes of {last}"
     return ()
 

@@ -15,17 +15,13 @@ from weights.settings import Settings
 def keys(found: Found) -> bool:
     """Hyperbolic linear maps, and classes if any."""
     known = r"(encoder\.layers\.\d+\.(linear|agg|hyp_act)|decoder)\..*|(encoder\.)?c"
-    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(
-        found_in(known, key) for key in found.tensors
-    )
+    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
 
 
 def settle(found: Found, settings: Settings) -> None:
     """Attention by the keys; local aggregation leaves no trace in the file."""
     node_model.settle(found, settings)
-    settings.settle(
-        "use_att", found.has(r"encoder\.layers\.\d+\.agg\.att\.linear\.weight"), "keys", same=node_model.same_flag
-    )
+    settings.settle("use_att", found.has(r"encoder\.layers\.\d+\.agg\.att\.linear\.weight"), "keys", same=node_model.same_flag)
     settings.settle("local_agg", default=False)
 
 
@@ -39,9 +35,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     ]
     if settings["c"] is None:
         depth = settings["num_layers"] - (settings["task"] == "nc")
-        first = ["encoder.layers.0.linear.c", *(f"encoder.layers.{i}.hyp_act.c_out" for i in range(depth - 1)), "c"][
-            -depth - 1 :
-        ]
+        first = ["encoder.layers.0.linear.c", *(f"encoder.layers.{i}.hyp_act.c_out" for i in range(depth - 1)), "c"][-depth - 1 :]
         for i in range(depth):
             names = [f"encoder.layers.{i}.{name}" for name in ("linear.c", "agg.c", "hyp_act.c_in")]
             table += [

@@ -15,9 +15,7 @@ from weights.settings import Settings
 def keys(found: Found) -> bool:
     """Hyperbolic linear maps without aggregation."""
     known = r"(encoder\.layers\.\d+\.(linear|hyp_act)|decoder)\..*|(encoder\.)?c"
-    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(
-        found_in(known, key) for key in found.tensors
-    )
+    return found.has(r"encoder\.layers\.0\.linear\.(weight|bias)") and all(found_in(known, key) for key in found.tensors)
 
 
 def settle(found: Found, settings: Settings) -> None:

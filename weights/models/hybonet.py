@@ -29,18 +29,14 @@ def settle(found: Found, settings: Settings) -> None:
     shapes = found.shapes
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if not np.all(k == 1):
-            raise Unmatched(
-                f"the key {key!r} is {k}; HyboNet's maps hold for k = 1 only", "Such a model has no counterpart"
-            )
+            raise Unmatched(f"the key {key!r} is {k}; HyboNet's maps hold for k = 1 only", "Such a model has no counterpart")
     depth = found.count(LINEAR)
     task = settings.settle("task", "nc" if "decoder.cls" in shapes else "lp", "keys of decoder")
     settings.settle("num_layers", depth + (task == "nc"), "keys of encoder.layers")
     dim, feat_dim = shapes["encoder.layers.0.linear.weight.weight"]
     settings.settle("feat_dim", feat_dim, "shape of encoder.layers.0")
     settings.settle("dim", dim, "shape of encoder.layers.0")
-    settings.settle(
-        "n_classes", *([shapes["decoder.cls"][0], "shape of decoder.cls"] if task == "nc" else []), default=None
-    )
+    settings.settle("n_classes", *([shapes["decoder.cls"][0], "shape of decoder.cls"] if task == "nc" else []), default=None)
     settings.settle("bias", "encoder.layers.0.linear.weight.bias" in shapes, "keys", same=same_flag)
     settings.settle("use_att", "encoder.layers.0.agg.scale" in shapes, "keys", same=same_flag)
     curvature.unit(settings, "HyboNet's maps hold for k = 1")
@@ -63,9 +59,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
             param(f"{key}.weight.bias", f"{path}/bias"),
             param(f"{key}.scale", f"{path}/scale"),
         ]
-    return table + [
-        param(f"encoder.layers.{{i}}.agg.{name}", f"params/layers_{{i}}/agg/{name}") for name in ("bias", "scale")
-    ]
+    return table + [param(f"encoder.layers.{{i}}.agg.{name}", f"params/layers_{{i}}/agg/{name}") for name in ("bias", "scale")]
 
 
 def groups(settings: Mapping[str, Any], keys: Sequence[str]) -> list[list[str]]:
@@ -90,11 +84,7 @@ def reference(settings: Mapping[str, Any]) -> Any:
 
 
 def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: bool(settings[name]) if name in ("bias", "use_att") else settings[name]
-        for name in FIELDS
-        if name in settings
-    }
+    return {name: bool(settings[name]) if name in ("bias", "use_att") else settings[name] for name in FIELDS if name in settings}
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:
@@ -102,9 +92,7 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     from port_jax.graphs import Graph
 
     loop = np.zeros(1, np.int32)
-    return np.zeros((1, settings["feat_dim"] - 1), np.float32), Graph.from_edges(
-        loop, loop, num_nodes=1, weights=np.ones(1, np.float32)
-    )
+    return np.zeros((1, settings["feat_dim"] - 1), np.float32), Graph.from_edges(loop, loop, num_nodes=1, weights=np.ones(1, np.float32))
 
 
 def optimizer(config: Mapping[str, Any]) -> str | None:

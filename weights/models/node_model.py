@@ -55,11 +55,7 @@ def edges(found: Found, settings: Settings, weight: str, out_axis: int = 0) -> N
     """feat_dim, dim and n_classes: the widths at which the layers begin and end."""
     first = [shape for key, shape in found.shapes.items() if found_in(weight, key)]
     heads = found.count(r"encoder\.layers\.0\.attention_(\d+)\.W") or 1
-    last = [
-        shape
-        for key, shape in found.shapes.items()
-        if found_in(r"(decoder)\.cls\.(linear\.weight|attention_0\.W)", key)
-    ]
+    last = [shape for key, shape in found.shapes.items() if found_in(r"(decoder)\.cls\.(linear\.weight|attention_0\.W)", key)]
     settings.settle("feat_dim", *([first[0][1 - out_axis], "shape of encoder.layers.0"] if first else []))
     width = first[-1][out_axis] * heads if first else None
     settings.settle("dim", *([width, "shapes of encoder.layers"] if width else []))
@@ -83,20 +79,12 @@ def settle_curvature(found: Found, settings: Settings) -> None:
         return
     if stated is not None:
         settings.config.setdefault("curvature", stated)
-    elif (
-        "c" in settings.config
-        and settings.given.get("curvature") is None
-        and settings.values["manifold"] != "Euclidean"
-    ):
+    elif "c" in settings.config and settings.given.get("curvature") is None and settings.values["manifold"] != "Euclidean":
         raise Unmatched(
             "the configuration says c is trained (null), and the file has no key 'c'",
             "Correct the configuration, or give --curvature (curvature=...)",
         )
-    if (
-        settings.values["manifold"] == "Euclidean"
-        and settings.config.get("curvature") is None
-        and settings.given.get("curvature") is None
-    ):
+    if settings.values["manifold"] == "Euclidean" and settings.config.get("curvature") is None and settings.given.get("curvature") is None:
         settings.values["c"], settings.sources["c"] = 1.0, "without effect in flat space"
         return
     (c,) = curvature.settle(settings, {}, 1)
@@ -143,9 +131,7 @@ def reference(name: str) -> Callable[[Mapping[str, Any]], Any]:
 def arguments(stem: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the model takes, switches as booleans."""
     switches = ("bias", "use_att", "local_agg", "use_feats")
-    return {
-        k: bool(settings[k]) if k in switches else settings[k] for k in (*SHARED, *OWN.get(stem, ())) if k in settings
-    }
+    return {k: bool(settings[k]) if k in switches else settings[k] for k in (*SHARED, *OWN.get(stem, ())) if k in settings}
 
 
 def inputs(settings: Mapping[str, Any]) -> tuple:

@@ -25,15 +25,11 @@ def settle(found: Found, settings: Settings) -> None:
     given = bool(depth or settings.config.get("pretrained_embeddings"))
     settings.settle("n_nodes", rows, "shape of encoder.lt")
     settings.values["pretrained"], settings.sources["pretrained"] = width if given else None, "keys and configuration"
-    task = settings.settle(
-        "task", "nc" if any(key.startswith("decoder.cls.") for key in shapes) else "lp", "keys of decoder"
-    )
+    task = settings.settle("task", "nc" if any(key.startswith("decoder.cls.") for key in shapes) else "lp", "keys of decoder")
     known = [depth + (task == "nc"), "keys of encoder.layers"] if given else []
     settings.settle("num_layers", *(known if known or "num_layers" in settings.config else [1, "without effect"]))
     first = shapes.get("encoder.layers.0.linear.weight")
-    settings.settle(
-        "feat_dim", *([first[1] - width, "shape of encoder.layers.0"] if first and first[1] > width else [])
-    )
+    settings.settle("feat_dim", *([first[1] - width, "shape of encoder.layers.0"] if first and first[1] > width else []))
     settings.settle(
         "use_feats",
         *([first[1] > width, "shape of encoder.layers.0"] if first else []),
@@ -41,15 +37,7 @@ def settle(found: Found, settings: Settings) -> None:
         same=node_model.same_flag,
     )
     classes = shapes.get("decoder.cls.linear.weight")
-    dim = (
-        width
-        if not given
-        else shapes[f"encoder.layers.{depth - 1}.linear.weight"][0]
-        if depth
-        else classes[1]
-        if classes
-        else width
-    )
+    dim = width if not given else shapes[f"encoder.layers.{depth - 1}.linear.weight"][0] if depth else classes[1] if classes else width
     settings.settle("dim", dim, "shapes")
     settings.settle("n_classes", *([classes[0], "shape of decoder.cls"] if classes else []), default=None)
     settings.settle("manifold")

@@ -29,11 +29,7 @@ def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry
     for key, tensor in tensors.items():
         if any(not part or "/" in part for part in key.split(".")):
             raise Usage(f"the key {key!r} does not nest", "Rename it in torch: parts between dots, without slashes")
-        buffer = (
-            tensor.kind == "buffer"
-            or BUFFERS.fullmatch(key)
-            or not tensor.dtype.startswith(("float", "bfloat", "complex"))
-        )
+        buffer = tensor.kind == "buffer" or BUFFERS.fullmatch(key) or not tensor.dtype.startswith(("float", "bfloat", "complex"))
         raw = tensor.numel == 1 and key.rpartition(".")[2] in RAW
         fixed = raw and key not in moved and not (tensor.kind == "parameter" and tensor.requires_grad)
         buffer = buffer or fixed
