@@ -87,7 +87,7 @@ mutants: $(READY)
 	$(BIN)/python -m parity_tests.mutants
 
 fuzz: $(READY)
-	$(BIN)/python -m parity_tests.weights.fuzz 10000
+	$(BIN)/python -m parity_tests.weights.files.fuzz 10000
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

@@ -55,14 +55,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a transpose dropped where the matrix is square",
-        "weights/rules.py",
+        "weights/mapping/rules.py",
         (
             (
                 'TRANSPOSE = Layout("transposed", np.transpose, ',
                 'TRANSPOSE = Layout("transposed", lambda a: a if a.shape == a.shape[::-1] else np.transpose(a), ',
             ),
         ),
-        ("parity_tests/weights/test_convert.py", HGAT),
+        ("parity_tests/weights/mapping/test_convert.py", HGAT),
     ),
     Mutation(
         "q and k swapped",

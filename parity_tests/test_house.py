@@ -24,9 +24,9 @@ FORBIDDEN = {
 
 # Files that may stand outside the rules, with the reason.
 MAY_IMPORT = {
-    "weights/sides.py": "runs the torch side of verify's comparisons, and imports torch when it does",
-    "weights/probes.py": "makes the torch side's inputs, likewise",
-    "weights/torch_steps.py": "the torch side's optimizer, likewise",
+    "weights/proof/sides.py": "runs the torch side of verify's comparisons, and imports torch when it does",
+    "weights/mapping/probes.py": "makes the torch side's inputs, likewise",
+    "weights/proof/torch_steps.py": "the torch side's optimizer, likewise",
 }
 UNPAIRED = {
     # port_jax models and layers without a torch original of the same stem

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from weights.checkpoint import Checkpoint, load
-    from weights.embed import Embeddings, embeddings
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
     from weights.exporter import export
-    from weights.reader import read
+    from weights.files.reader import read
+    from weights.files.writer import write
     from weights.store import restore
-    from weights.writer import write
+    from weights.views.embed import Embeddings, embeddings
 
 _HOMES = {
     "Checkpoint": "checkpoint",
     "load": "checkpoint",
-    "Embeddings": "embed",
-    "embeddings": "embed",
+    "Embeddings": "views.embed",
+    "embeddings": "views.embed",
     "export": "exporter",
     "restore": "store",
-    "read": "reader",
-    "write": "writer",
+    "read": "files.reader",
+    "write": "files.writer",
     **dict.fromkeys(("ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"), "errors"),
 }
 

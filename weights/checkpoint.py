@@ -10,21 +10,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights import convert, geometry, points, sections
-from weights import source as sources
-from weights.architecture import Architecture, Found
-from weights.config import read_config
-from weights.convert import Entry
 from weights.errors import ConversionError, Unmatched, Usage
+from weights.files import sections
+from weights.files import source as sources
+from weights.files.config import read_config
+from weights.files.reader import read
+from weights.files.sections import Sections
+from weights.files.source import Source
+from weights.files.tensors import buffer
+from weights.mapping import convert, manifold_trees, points
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.convert import Entry
+from weights.mapping.settings import Settings
 from weights.models import ARCHITECTURES
 from weights.models import tree as tree_model
 from weights.optim import engine as optimizers
 from weights.optim import names
-from weights.reader import read
-from weights.sections import Sections
-from weights.settings import Settings
-from weights.source import Source
-from weights.tensors import buffer
 
 TREE = "tree"
 
@@ -198,7 +199,7 @@ def _manifolds(table: Architecture | None, model: Any, parts: Sections, entries:
         if not flat and not any(t.manifold is not None for t in parts.tensors.values()):
             raise Usage("the optimizer is Riemannian and the file does not say which parameters lie on which manifold",
                         "Give manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7); Euclidean() where flat")  # fmt: skip
-    return geometry.beside(keys, given, parts.tensors, keys)
+    return manifold_trees.beside(keys, given, parts.tensors, keys)
 
 
 def _optimizer(table: Architecture | None, parts: Sections, settings: Settings, config: Mapping[str, Any], params: dict,

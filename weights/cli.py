@@ -71,8 +71,8 @@ class Level(StrEnum):
 def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
             group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
     """Show keys, shapes, types, and what each would become; architecture, curvature, optimizer. Writes nothing."""
-    from weights.inspect import inspect as look
-    from weights.inspect import show
+    from weights.views.inspect import inspect as look
+    from weights.views.inspect import show
 
     found = look(file, **_options(config, arch, curvature, manifold, group))
     _print_json(found) if as_json else show(found)
@@ -89,7 +89,7 @@ def convert(file: File,
             as_json: Json = False) -> None:  # fmt: skip
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
-    from weights.inspect import show_converted
+    from weights.views.inspect import show_converted
 
     with _progress("converting") as advance:
         checkpoint = load(
@@ -126,9 +126,9 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
            as_json: Json = False) -> None:  # fmt: skip
     """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
     from weights.checkpoint import load
+    from weights.proof.verify import failed, show, versions
+    from weights.proof.verify import verify as compare
     from weights.store import restore
-    from weights.verify import failed, show, versions
-    from weights.verify import verify as compare
 
     checkpoint = restore(converted) if converted else load(file, **_options(config, arch, curvature, manifold, group))
     rows = compare(checkpoint, file, graph, level=level.value, seed=seed)
@@ -143,7 +143,7 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
 def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or what convert wrote.")],
          b: Annotated[Path, typer.Argument(help="Another one.")], as_json: Json = False) -> None:  # fmt: skip
     """Compare two checkpoints of any kind, tensor by tensor, under torch's keys."""
-    from weights.diff import compare, show
+    from weights.proof.diff import compare, show
 
     rows = compare(a, b)
     _print_json([row._asdict() for row in rows]) if as_json else show(rows)
@@ -159,8 +159,8 @@ def embed(file: Checkpoint, out: Annotated[Path, typer.Option(help="File to writ
           graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None,
           curvature: Curvature = None, manifold: Manifolds = None, as_json: Json = False) -> None:  # fmt: skip
     """Write node embeddings with their names: the trained table, or what the encoder makes of --graph."""
-    from weights.embed import described, embeddings
-    from weights.embed_formats import write
+    from weights.views.embed import described, embeddings
+    from weights.views.embed_formats import write
 
     checkpoint = _checkpoint(file, config, arch, curvature, manifold)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
@@ -177,8 +177,8 @@ def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to wr
 
     More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
     """
-    from weights.disk import plot as draw
-    from weights.embed import described, embeddings
+    from weights.views.disk_picture import plot as draw
+    from weights.views.embed import described, embeddings
 
     checkpoint = _checkpoint(file, config, arch, curvature, manifold)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from weights import convert, sections
-from weights import source as sources
 from weights.checkpoint import Checkpoint
 from weights.errors import ConversionError
+from weights.files import sections
+from weights.files import source as sources
+from weights.files.tensors import Tensor
+from weights.files.writer import write
+from weights.mapping import convert
 from weights.optim import engine as optimizers
-from weights.tensors import Tensor
-from weights.writer import write
 
 
 def export(checkpoint: Checkpoint | str | Path, path: str | Path) -> None:

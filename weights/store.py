@@ -12,16 +12,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights import convert, folder, npz_file, safetensors_file
-from weights import source as sources
 from weights.checkpoint import TREE, Checkpoint, leaf_of
-from weights.convert import Entry
-from weights.dtypes import NUMPY
 from weights.errors import ConversionError, NotWritten, Unreadable
-from weights.geometry import from_json, to_json
+from weights.files import folder, npz, safetensors
+from weights.files import source as sources
+from weights.files.dtypes import NUMPY
+from weights.mapping import convert
+from weights.mapping.convert import Entry
+from weights.mapping.manifold_trees import from_json, to_json
+from weights.mapping.rules import matching
 from weights.models import ARCHITECTURES
 from weights.optim import engine as optimizers
-from weights.rules import matching
 
 FORMAT = 2
 MARK = "hyperport"
@@ -48,9 +49,9 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     named = {name: value for (name, *_), value in zip(documents["torch"]["arrays"].values(), arrays.values())}
     texts = {name: json.dumps(value) for name, value in documents.items()}
     if path.suffix == ".npz":
-        npz_file.write(path, named, {f"{name}.json": text.encode() for name, text in texts.items()})
+        npz.write(path, named, {f"{name}.json": text.encode() for name, text in texts.items()})
     else:
-        safetensors_file.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)})
+        safetensors.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)})
 
 
 def restore(path: str | Path) -> Checkpoint:
@@ -75,8 +76,8 @@ def form_of(path: Path) -> str | None:
         with open(path, "rb") as file:
             head = file.read(9)
         if head.startswith(b"PK"):
-            return "npz" if "torch.json" in npz_file.names(path) else None
-        return "safetensors" if safetensors_file.is_safetensors(head) and MARK in safetensors_file.read(path)[1] else None
+            return "npz" if "torch.json" in npz.names(path) else None
+        return "safetensors" if safetensors.is_safetensors(head) and MARK in safetensors.read(path)[1] else None
     except (OSError, ConversionError):
         return None
 
@@ -123,10 +124,10 @@ def _description(checkpoint: Checkpoint, arrays: Mapping[str, Any]) -> dict[str,
 def _restored(path: Path) -> Checkpoint:
     form = form_of(path)
     if form == "npz":
-        found: dict[str, Any] = npz_file.read(path)
+        found: dict[str, Any] = npz.read(path)
         texts = {name: found.pop(f"{name}.json").item() for name in folder.DOCUMENTS}
     elif form == "safetensors":
-        tensors, texts = safetensors_file.read(path)
+        tensors, texts = safetensors.read(path)
         if texts.get("crc32") != _sum({name: texts[name] for name in folder.DOCUMENTS}):
             raise Unreadable("its metadata are damaged: their checksum is another", "Convert again")
         found = {name: tensor.array() for name, tensor in tensors.items()}

@@ -12,8 +12,8 @@ from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.test_verify import CASES, load_ball
 from reference_torch.graphs.graph import Graph
-from weights.embed import NORMALIZED
 from weights.models import ARCHITECTURES
+from weights.views.embed import NORMALIZED
 
 TABLES = {"shallow": "encoder.lt", "hybonet_kg": "emb_entity", "kgemb": "entity.weight", "murp": "Eh.weight",
           "poincare_embeddings": "lt.weight", "tree": "emb"}  # fmt: skip

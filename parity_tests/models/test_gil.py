@@ -20,7 +20,7 @@ from parity_tests.models.conversion import (
 from reference_torch.models.gil import GIL, Pair
 from weights.checkpoint import load
 from weights.errors import ConversionError
-from weights.verify import verify
+from weights.proof.verify import verify
 
 FEATURES, WIDTHS, HEADS, CLASSES = 5, [8, 8], 4, 3
 BASE = {"model": "GIL", "task": "nc", "c": 1.0, "act": "relu", "n_heads": HEADS, "concat": 1, "alpha": 0.2, "bias": 1, "atten": 1,

@@ -11,7 +11,7 @@ from parity_tests.models.conversion import converted
 from parity_tests.models.graph_models import CLASSES, NODES, Frame
 from port_jax.manifolds import PoincareBallExact
 from reference_torch.models.shallow import Shallow
-from weights.verify import verify
+from weights.proof.verify import verify
 
 BASE = {"dim": 4, "n_nodes": NODES, "bias": 1, "dropout": 0.0, "r": 2.0, "t": 0.7, "act": "relu"}
 LP = {"task": "lp", "num_layers": 0, "pretrained_embeddings": None}

@@ -34,10 +34,10 @@ from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
 from reference_torch.optim import torch_dialects
 from weights.checkpoint import Checkpoint, load
-from weights.convert import flatten, place
 from weights.errors import Usage
+from weights.mapping.convert import flatten, place
 from weights.models import ARCHITECTURES
-from weights.verify import TYPES, verify
+from weights.proof.verify import TYPES, verify
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 Plant = Callable[[Checkpoint], Checkpoint]
@@ -254,7 +254,7 @@ def test_a_right_conversion_passes_and_wrong_ones_fail(arch: str, types: tuple[s
 def load_ball(path: Path) -> Any:
     """The ball of the curvature that the file holds, raw."""
     from port_jax.manifolds import PoincareBall
-    from weights.curvature import softplus
+    from weights.mapping.curvature_settings import softplus
 
     return PoincareBall(softplus(float(torch.load(path)["model"]["ball.isp_c"])))
 

@@ -29,7 +29,7 @@ def test_a_conversion_brings_no_torch(tmp_path):
         "import sys, weights\nfrom port_jax.manifolds import PoincareBall\n"
         "ckpt = weights.load(sys.argv[1] + '/x.pth', arch='tree', manifolds={'emb': PoincareBall(0.7)})\n"
         "ckpt.save(sys.argv[1] + '/out')\nweights.export(weights.restore(sys.argv[1] + '/out'), sys.argv[1] + '/y.pth')\n"
-        f"from weights.inspect import inspect\nfrom weights.diff import compare\n{CHECK}",
+        f"from weights.views.inspect import inspect\nfrom weights.proof.diff import compare\n{CHECK}",
         str(tmp_path),
     )
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from weights.checkpoint import leaf_of
-from weights.convert import BLOCK, same_bits
+from weights.mapping.convert import BLOCK, same_bits
 
 MEBIBYTES = 200
 BASE = 300

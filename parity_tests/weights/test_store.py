@@ -22,7 +22,8 @@ import weights
 from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, trained
 from port_jax.manifolds import PoincareBall
-from weights import NotWritten, Refused, Unreadable, Usage, atomic
+from weights import NotWritten, Refused, Unreadable, Usage
+from weights.files import atomic
 
 
 def tree_file(path, **kwargs):

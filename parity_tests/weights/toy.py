@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from port_jax.manifolds import Euclidean, PoincareBall
-from weights import curvature
-from weights.architecture import Architecture
-from weights.rules import constant, linear, param, reshape, tied
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture
+from weights.mapping.rules import constant, linear, param, reshape, tied
 
 
 class Module(nn.Module):
@@ -39,7 +39,7 @@ def settle(found, settings):
     settings.settle("width", found.shapes["emb"][-1], "shape of emb")
     settings.settle("depth", found.count(r"layers\.(\d+)\.weight"), "keys")
     settings.settle("scale")
-    curvature.settle(settings, found.raw(r"ball\.isp_c"), 1)
+    curvature_settings.settle(settings, found.raw(r"ball\.isp_c"), 1)
 
 
 def rules(settings: Mapping):

@@ -1,6 +1,6 @@
 """The table of each architecture, one file each. A new one is a file and a line here."""
 
-from weights.architecture import Architecture
+from weights.mapping.architecture import Architecture
 from weights.models.gat import GAT
 from weights.models.gcn import GCN
 from weights.models.gil import GIL

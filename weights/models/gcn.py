@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from weights.architecture import Found
+from weights.mapping.architecture import Found
+from weights.mapping.rules import Rule
+from weights.mapping.settings import Settings
 from weights.models import node_model
 from weights.models.node_model import LAYER, dense, found_in, trained_curvature
-from weights.rules import Rule
-from weights.settings import Settings
 
 
 def keys(found: Found) -> bool:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
-from weights.probes import Draw, Probe, on_nodes
-from weights.rules import Rule, constant, linear, param, tied
-from weights.settings import Settings, same_numbers
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import Draw, Probe, on_nodes
+from weights.mapping.rules import Rule, constant, linear, param, tied
+from weights.mapping.settings import Settings, same_numbers
 
 LAYER = r"(.*?)(\d+)\.(conv\.)?hy_linear\.weight"
 BALL = r"decoder\.ball\.(c|isp_c)"
@@ -54,7 +54,7 @@ def settle(found: Found, settings: Settings) -> None:
                 "the file holds a trained 'c' and the classifier's own 'decoder.ball.isp_c'; the model here has one curvature",
                 "Save it from the geoopt of the original code (0.1), which keeps one, or convert it as a tree (arch='tree')",
             )
-    curvature.settle(settings, {"c": found.value("c")} if trained else found.raw(BALL), 1)
+    curvature_settings.settle(settings, {"c": found.value("c")} if trained else found.raw(BALL), 1)
     for name, value in {
         "act": "relu",
         "alpha": 0.2,

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
-from weights.probes import Draw, Probe
-from weights.rules import TRANSPOSE, Rule, constant, linear, param, tied
-from weights.settings import Settings, same_numbers
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import Draw, Probe
+from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param, tied
+from weights.mapping.settings import Settings, same_numbers
 
 RAW = r"manifolds\.\d+\.(isp_c|k)"
 PLAIN = {
@@ -51,7 +51,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("classifier", *(["hyperplanes" if "decoder.points" in shapes else "linear", "keys of decoder"] if classes else []),
                     default="linear")  # fmt: skip
     learned = settings.settle("learnable_curvature", default=False)
-    curvature.settle(settings, found.raw(RAW), depth + 1, learned=learned)
+    curvature_settings.settle(settings, found.raw(RAW), depth + 1, learned=learned)
     for name, value in PLAIN.items():
         settings.settle(name, default=value)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
-from weights.probes import Draw, Probe
-from weights.rules import TRANSPOSE, Rule, constant, linear, param
-from weights.settings import Settings, same_numbers
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import Draw, Probe
+from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param
+from weights.mapping.settings import Settings, same_numbers
 
 WINDOW = 3
 """Hidden states that `verify` runs the model on."""
@@ -79,7 +79,7 @@ def _curvature(found: Found, settings: Settings, balls: int) -> None:
         fixed = settings.settle("fixed_curvature", True, "rows of c" if len(rows) else "keys")
     if not fixed:
         settings.config.pop("curvature", None)
-    curvature.settle(settings, {f"c[{i}]": np.asarray(row) for i, row in enumerate(rows)}, balls)
+    curvature_settings.settle(settings, {f"c[{i}]": np.asarray(row) for i, row in enumerate(rows)}, balls)
 
 
 def _same_flag(a: Any, b: Any) -> bool:

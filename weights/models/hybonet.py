@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import on_nodes
+from weights.mapping.rules import TRANSPOSE, Rule, constant, param
+from weights.mapping.settings import Settings
 from weights.models.node_model import same_flag
-from weights.probes import on_nodes
-from weights.rules import TRANSPOSE, Rule, constant, param
-from weights.settings import Settings
 
 FIELDS = ("feat_dim", "dim", "num_layers", "task", "n_classes", "act", "bias", "use_att", "dropout")
 LINEAR = r"encoder\.layers\.(\d+)\.linear\.weight\.weight"
@@ -39,7 +39,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("n_classes", *([shapes["decoder.cls"][0], "shape of decoder.cls"] if task == "nc" else []), default=None)
     settings.settle("bias", "encoder.layers.0.linear.weight.bias" in shapes, "keys", same=same_flag)
     settings.settle("use_att", "encoder.layers.0.agg.scale" in shapes, "keys", same=same_flag)
-    curvature.unit(settings, "HyboNet's maps hold for k = 1")
+    curvature_settings.unit(settings, "HyboNet's maps hold for k = 1")
     settings.settle("act", default=None)
     settings.settle("dropout", default=0.0)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
-from weights.probes import ROWS, Draw, Probe
-from weights.rules import Rule, constant, param
-from weights.settings import Settings
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.rules import Rule, constant, param
+from weights.mapping.settings import Settings
 
 PARAMETERS = ("emb_entity", "relation_bias", "relation_transform", "bias_head", "bias_tail")
 
@@ -35,7 +35,7 @@ def settle(found: Found, settings: Settings) -> None:
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if float(k) != 1:
             raise Unmatched(f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'")
-    curvature.unit(settings, "the code knows the unit hyperboloid")
+    curvature_settings.unit(settings, "the code knows the unit hyperboloid")
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
 from weights.errors import Usage
-from weights.probes import ROWS, Draw, Probe
-from weights.rules import Rule, constant, param
-from weights.settings import Settings, same_numbers
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.rules import Rule, constant, param
+from weights.mapping.settings import Settings, same_numbers
 
 HEAD = r"(tp|e2p)\.(c|xp)|mlr\.(a_vals|p_vals)"
 
@@ -43,7 +43,7 @@ def settle(found: Found, settings: Settings) -> None:
     start = settings.config.get("c", settings.given.get("curvature"))
     if trained:
         settings.given.pop("curvature", None)
-        curvature.settle(settings, {f"{where}.c": found.value(f"{where}.c")}, 1)
+        curvature_settings.settle(settings, {f"{where}.c": found.value(f"{where}.c")}, 1)
         if start is None:
             raise Usage(
                 "the c that training began with, which scales the gradient, is not in the file",
@@ -53,7 +53,7 @@ def settle(found: Found, settings: Settings) -> None:
     else:
         if start is not None:
             settings.config["curvature"] = start
-        curvature.settle(settings, {}, 1)
+        curvature_settings.settle(settings, {}, 1)
 
 
 def _same_flag(a: Any, b: Any) -> bool:

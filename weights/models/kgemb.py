@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from weights.architecture import Architecture, Found
-from weights.probes import ROWS, Draw, Probe
-from weights.rules import Rule, constant, param
-from weights.settings import Settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.rules import Rule, constant, param
+from weights.mapping.settings import Settings
 
 TABLES = ("entity", "rel", "rel_diag", "bh", "bt")
 

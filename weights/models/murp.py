@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
-from weights.probes import ROWS, Draw, Probe
-from weights.rules import Rule, param
-from weights.settings import Settings
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.rules import Rule, param
+from weights.mapping.settings import Settings
 
 HYPERBOLIC = {"Eh.weight", "rvh.weight", "Wu", "bs", "bo"}
 FLAT = {"E.weight", "rv.weight", "Wu", "bs", "bo"}
@@ -29,7 +29,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("entities", entities, "shape of the entities")
     settings.settle("dim", dim, "shape of the entities")
     settings.settle("relations", found.shapes["Wu"][0], "shape of Wu")
-    curvature.unit(settings, "the code knows the unit ball")
+    curvature_settings.unit(settings, "the code knows the unit ball")
 
 
 def rules(settings: Mapping[str, Any]) -> list[Rule]:

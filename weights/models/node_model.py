@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
 from weights.errors import Unmatched
-from weights.probes import on_nodes
-from weights.rules import Rule, linear, param, tied
-from weights.settings import Settings
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import on_nodes
+from weights.mapping.rules import Rule, linear, param, tied
+from weights.mapping.settings import Settings
 
 LAYER = "encoder.layers.{i}"
 OWN: dict[str, tuple[str, ...]] = {
@@ -74,7 +74,7 @@ def settle_curvature(found: Found, settings: Settings) -> None:
     stated = settings.config.get("c")
     if "c" in found.tensors:
         raw = {"c": found.value("c")}
-        curvature.settle(settings, raw, 1, learned=True)
+        curvature_settings.settle(settings, raw, 1, learned=True)
         settings.values["c"], settings.sources["c"] = None, "keys"
         return
     if stated is not None:
@@ -87,7 +87,7 @@ def settle_curvature(found: Found, settings: Settings) -> None:
     if settings.values["manifold"] == "Euclidean" and settings.config.get("curvature") is None and settings.given.get("curvature") is None:
         settings.values["c"], settings.sources["c"] = 1.0, "without effect in flat space"
         return
-    (c,) = curvature.settle(settings, {}, 1)
+    (c,) = curvature_settings.settle(settings, {}, 1)
     settings.values["c"], settings.sources["c"] = c, settings.sources["curvature"]
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from weights import curvature
-from weights.architecture import Architecture, Found
-from weights.probes import ROWS, Draw, Probe
-from weights.rules import Rule, param
-from weights.settings import Settings
+from weights.mapping import curvature_settings
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.rules import Rule, param
+from weights.mapping.settings import Settings
 
 
 def recognise(found: Found) -> bool:
@@ -26,7 +26,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("size", size, "shape of lt.weight")
     manifold = settings.settle("manifold")
     settings.settle("dim", width - (manifold == "lorentz"), "shape of lt.weight")
-    curvature.unit(settings, "the code knows curvature -1")
+    curvature_settings.unit(settings, "the code knows curvature -1")
     settings.settle("model", default="distance")  # files from before there were two models lack it
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from weights.convert import Entry, flatten
 from weights.errors import Usage
-from weights.geometry import CURVED, PLAIN
-from weights.probes import Draw, Probe
-from weights.tensors import Tensor
+from weights.files.tensors import Tensor
+from weights.mapping.convert import Entry, flatten
+from weights.mapping.manifold_trees import CURVED, PLAIN
+from weights.mapping.probes import Draw, Probe
 
 RAW = {"isp_c", "isp_k", "k", "_scale", "_log_scale"}
 """Names under which geoopt's manifolds keep their curvature and scale, as single numbers."""

@@ -10,7 +10,7 @@ import numpy as np
 from port_jax.optim import torch_counts
 from port_jax.optim.torch_counts import DOUBLE, GROUP, NONE, PARAMETER
 from weights.errors import Unmatched
-from weights.tensors import Tensor, from_array
+from weights.files.tensors import Tensor, from_array
 
 
 def read(kind: str, group: Mapping, states: Mapping[int, Mapping], number: int) -> tuple[dict[int, int], int]:
@@ -27,7 +27,7 @@ def read(kind: str, group: Mapping, states: Mapping[int, Mapping], number: int) 
 def write(kind: str, old: object, count: int) -> object:
     """A count in the form that the file had: a tensor where there was one, else an int."""
     if isinstance(old, Tensor):
-        from weights.dtypes import NUMPY
+        from weights.files.dtypes import NUMPY
 
         return from_array(np.asarray(count, NUMPY[old.dtype]).reshape(old.shape))
     if isinstance(old, float):

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from weights.convert import Entry
 from weights.errors import ConversionError, Unmatched
+from weights.files.tensors import Tensor
+from weights.mapping.convert import Entry
 from weights.optim import names, schedule
 from weights.optim.plan import REMEDY, Choice, Manifolds, Plan, begun, build, choose, last_axis, path_of, plain
 from weights.optim.saving import save, uneven
-from weights.tensors import Tensor
 
 
 def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], tensors: Mapping[str, Tensor], prefix: str,

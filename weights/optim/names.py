@@ -5,9 +5,9 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 
-from weights.convert import Entry
 from weights.errors import Unmatched, Usage
-from weights.tensors import Tensor
+from weights.files.tensors import Tensor
+from weights.mapping.convert import Entry
 
 
 def indices(groups: Sequence[object]) -> list[list[int]]:

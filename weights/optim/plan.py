@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from weights.convert import Entry
 from weights.errors import Unmatched
-from weights.tensors import Tensor
+from weights.files.tensors import Tensor
+from weights.mapping.convert import Entry
 
 COLLECTION = "params/"
 REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"

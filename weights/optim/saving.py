@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from weights.convert import Entry, flatten, inverse, same_bits
 from weights.errors import Unmatched
+from weights.files.tensors import Tensor, from_array
+from weights.mapping.convert import Entry, flatten, inverse, same_bits
 from weights.optim import counts, schedule
 from weights.optim.plan import Plan, forward_shape, path_of
-from weights.tensors import Tensor, from_array
 
 
 def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: Mapping[int, np.ndarray],

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched
+from weights.files.tensors import Tensor, from_array
 from weights.optim.plan import Plan, plain
-from weights.tensors import Tensor, from_array
 
 WHERE = "from_torch(..., scheduler_state=...)"
 
@@ -131,7 +131,7 @@ def _stepped(raw: Mapping[str, Any], done: int, rates: Sequence[float]) -> dict[
 
 def _like(old: object, value: Any) -> Any:
     if isinstance(old, Tensor):
-        from weights.dtypes import NUMPY
+        from weights.files.dtypes import NUMPY
 
         if old.dtype not in NUMPY:
             raise Unmatched(f"a setting of the optimizer is {old.dtype}", "Make it a number in torch")

@@ -1,0 +1,243 @@
+"""The reader against torch.load: every format, type and layout, and what it recovers of manifolds and modules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import struct
+import sys
+import types
+import zipfile
+
+import geoopt
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from parity_tests import draws
+from parity_tests.weights.helpers import Net, assert_deep_equal
+from weights import Refused, Unreadable
+from weights.files.dtypes import NUMPY
+from weights.files.pickles.standins import state_dict
+from weights.files.reader import read
+from weights.files.sections import split
+from weights.files.writer import write
+from weights.mapping.manifold_trees import curvature
+
+FORMS = [(True, 2), (True, 5), (False, 2), (False, 4)]
+
+
+def bits(array: np.ndarray) -> bytes:
+    return np.ascontiguousarray(array).tobytes()
+
+
+def torch_bits(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+@pytest.mark.parametrize(("zipped", "protocol"), FORMS)
+def test_every_type_and_layout(tmp_path, zipped, protocol):
+    names = [n for n in NUMPY if zipped or n not in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")]
+    tree = {n: torch.arange(12).reshape(3, 4).to(getattr(torch, n)) for n in names}
+    base = torch.randn(4, 6)
+    tree |= {
+        "transposed": base.t(),
+        "slice": base[1:, ::2],
+        "expanded": torch.randn(1, 3).expand(5, 3),
+        "scalar": torch.tensor(2.5),
+        "empty": torch.zeros(0, 3),
+    }
+    torch.save(tree, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    found = read(tmp_path / "x.pth").root
+    assert list(found) == list(tree)
+    for key, tensor in tree.items():
+        assert found[key].shape == tuple(tensor.shape)
+        assert bits(found[key].array()) == torch_bits(tensor), key
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_ties_survive(tmp_path, zipped):
+    weight = torch.randn(3, 3)
+    torch.save(
+        {"a": weight, "b": weight, "c": weight.t(), "d": weight.clone()},
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    found = read(tmp_path / "x.pth").root
+    assert found["a"].place == found["b"].place
+    assert found["c"].storage is found["a"].storage
+    assert found["d"].storage is not found["a"].storage
+
+
+def test_big_endian_and_compressed_entries(tmp_path):
+    torch.save({"w": torch.randn(5, 2), "h": torch.randn(3).half()}, tmp_path / "x.pth")
+    want = torch.load(tmp_path / "x.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "x.pth") as old,
+        zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            data = old.read(name)
+            if "/data/" in name:
+                size = 4 if name.endswith("/0") else 2
+                data = b"".join(data[i : i + size][::-1] for i in range(0, len(data), size))
+            new.writestr(name, b"big" if name.endswith("byteorder") else data)
+    found = read(tmp_path / "y.pth").root
+    assert all(np.array_equal(found[k].array(), want[k].numpy()) for k in want)
+
+
+@pytest.mark.parametrize(("zipped", "protocol"), FORMS)
+def test_manifold_parameters_keep_their_manifold(tmp_path, zipped, protocol):
+    net = Net(c=0.7)
+    torch.save(
+        dict(net.named_parameters()),
+        tmp_path / "x.pth",
+        _use_new_zipfile_serialization=zipped,
+        pickle_protocol=protocol,
+    )
+    found = read(tmp_path / "x.pth").root
+    assert found["emb"].kind == "manifold"
+    assert found["emb"].manifold.name.endswith(".PoincareBall")
+    assert curvature(found["emb"].manifold) == pytest.approx(0.7, rel=1e-6)
+    assert found["lin.weight"].kind == "parameter"
+    assert bits(found["emb"].array()) == torch_bits(net.emb)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
+def test_a_whole_module(tmp_path, zipped):
+    net = Net()
+    net.act, net.function = torch.relu, torch.nn.functional.relu
+    net.register_buffer("transient", torch.zeros(2), persistent=False)
+    torch.save(net, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    found = state_dict(read(tmp_path / "x.pth").root)
+    assert list(found) == list(net.state_dict())
+    assert all(bits(found[k].array()) == torch_bits(v) for k, v in net.state_dict().items())
+    write(tmp_path / "y.pth", read(tmp_path / "x.pth").root)
+    assert_deep_equal(net.state_dict(), torch.load(tmp_path / "y.pth", weights_only=False).state_dict())
+
+
+def test_hypll_tensors(tmp_path, monkeypatch):
+    module = types.ModuleType("hypll.tensors.manifold_tensor")
+    curved = types.ModuleType("hypll.manifolds.poincare_ball.manifold")
+
+    class ManifoldTensor:
+        pass
+
+    class PoincareBall(torch.nn.Module):
+        pass
+
+    class Curvature(torch.nn.Module):
+        pass
+
+    for home, cls in ((module, ManifoldTensor), (curved, PoincareBall), (curved, Curvature)):
+        cls.__module__, cls.__qualname__ = home.__name__, cls.__name__
+        setattr(home, cls.__name__, cls)
+    for name in ("hypll", "hypll.tensors", "hypll.manifolds", "hypll.manifolds.poincare_ball"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, curved.__name__, curved)
+    ball = PoincareBall()
+    ball.c = Curvature()
+    ball.c.value = torch.nn.Parameter(torch.tensor(0.3))
+    value = ManifoldTensor()
+    value.tensor, value.manifold, value.man_dim = torch.randn(4, 2), ball, 1
+    torch.save({"fc.z": value, "fc.bias": torch.zeros(2)}, tmp_path / "x.pth")
+    parts = split(read(tmp_path / "x.pth").root)
+    assert list(parts.tensors) == ["fc.z", "fc.bias"]
+    assert bits(parts.tensors["fc.z"].array()) == torch_bits(value.tensor)
+    assert curvature(parts.tensors["fc.z"].manifold) == pytest.approx(float(torch.nn.functional.softplus(torch.tensor(0.3))), rel=1e-6)
+
+
+def test_plain_data_around_the_tensors(tmp_path):
+    tree = {
+        "args": argparse.Namespace(lr=0.1, name="x"), "array": np.arange(6.0).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "scalar": np.float64(0.1), "size": torch.Size([2, 3]), "path": pathlib.PurePosixPath("a/b"), "set": {1, 2}, "complex": 1j,
+        "long": 1 << 70, "bytes": b"\x00\xff", "nan": float("nan"), "w": torch.ones(2),
+    }  # fmt: skip
+    for protocol in (2, 4):
+        torch.save(tree, tmp_path / "x.pth", pickle_protocol=protocol)
+        write(tmp_path / "y.pth", read(tmp_path / "x.pth").root)
+        assert_deep_equal(tree, torch.load(tmp_path / "y.pth", weights_only=False))
+    assert split(read(tmp_path / "x.pth").root).config == {"lr": 0.1, "name": "x"}
+
+
+@pytest.mark.parametrize("wrapper", ["model", "params", "state_dict", "model_state_dict"])
+def test_wrappers_and_prefixes(tmp_path, wrapper):
+    plain = Net().state_dict()
+    torch.save({wrapper: {f"module.{k}": v for k, v in plain.items()}, "epoch": 7}, tmp_path / "x.pth")
+    parts = split(read(tmp_path / "x.pth").root)
+    assert list(parts.tensors) == list(plain)
+    assert (parts.prefix, parts.epoch) == ("module.", 7)
+
+
+def test_safetensors_and_shards(tmp_path):
+    import ml_dtypes
+
+    arrays = {
+        "a": draws.rng(0).standard_normal((3, 4)).astype(np.float32),
+        "b": np.arange(5),
+        "c": np.ones((2, 2), ml_dtypes.bfloat16),
+        "d": np.float64(2.0)[None],
+    }
+    safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors")
+    found = read(tmp_path / "x.safetensors").root
+    assert all(bits(found[k].array()) == bits(v) and found[k].array().dtype == v.dtype for k, v in arrays.items())
+    safetensors.numpy.save_file({"a": arrays["a"]}, tmp_path / "one.safetensors")
+    torch.save({"b": torch.from_numpy(arrays["b"])}, tmp_path / "two.bin")
+    index = tmp_path / "m.index.json"
+    index.write_text(json.dumps({"weight_map": {"b": "two.bin", "a": "one.safetensors"}}))
+    assert list(read(index).root) == ["b", "a"]
+    index.write_text(json.dumps({"weight_map": {"a": "../one.safetensors"}}))
+    with pytest.raises(Refused, match="not a file beside it"):
+        read(index)
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "z": "two.bin"}}))
+    with pytest.raises(Unreadable, match=r"'z' in two\.bin"):
+        read(index)
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    for name, data in {
+        "text": b"hello world",
+        "empty": b"",
+        "pickle": b"\x80\x04K\x01.",
+        "zip": b"PK\x03\x04" + b"\0" * 50,
+    }.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(Unreadable) as caught:
+            read(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+    with pytest.raises(Unreadable, match="No such file"):
+        read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_truncation_anywhere_is_found(tmp_path, zipped):
+    torch.save({"model": Net().state_dict()}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    data = (tmp_path / "x.pth").read_bytes()
+    for end in [*range(0, len(data), max(1, len(data) // 60)), len(data) - 1]:
+        (tmp_path / "y.pth").write_bytes(data[:end])
+        with pytest.raises((Unreadable, Refused)):
+            read(tmp_path / "y.pth")
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(tmp_path):
+    torch.save({"w": torch.ones(1000)}, tmp_path / "x.pth")
+    data = bytearray((tmp_path / "x.pth").read_bytes())
+    at = data.find(struct.pack("<f", 1.0) * 8) + 100
+    data[at] ^= 1
+    (tmp_path / "x.pth").write_bytes(data)
+    tensor = read(tmp_path / "x.pth").root["w"]
+    with pytest.raises(Unreadable, match="checksum"):
+        tensor.array()
+
+
+def test_geoopt_manifolds_of_other_kinds(tmp_path):
+    manifolds = {"lorentz": geoopt.Lorentz(k=1.5), "k": geoopt.Stereographic(k=-0.3), "flat": geoopt.Euclidean()}
+    tree = {n: geoopt.ManifoldParameter(m.origin(2, 4), manifold=m) for n, m in manifolds.items()}
+    torch.save(tree, tmp_path / "x.pth")
+    found = read(tmp_path / "x.pth").root
+    assert [curvature(found[n].manifold) for n in manifolds] == [1.5, pytest.approx(-0.3), None]

@@ -1,0 +1,190 @@
+"""The engine: everything matched once, or an error that names key, found, expected and remedy; nothing else is written."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import weights
+from parity_tests import draws
+from parity_tests.weights.helpers import assert_deep_equal, ties
+from parity_tests.weights.toy import TOY
+from weights import ConversionError, Unmatched, Usage
+from weights.mapping.rules import TRANSPOSE, chain, permute, reshape
+from weights.models import ARCHITECTURES
+
+RAW = torch.tensor(math.log(math.expm1(0.7)))
+
+
+@pytest.fixture(autouse=True)
+def _toy(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
+
+
+def state() -> OrderedDict:
+    draws.seed_torch(0)
+    return OrderedDict({
+        "ball.isp_c": RAW, "emb": 0.1 * torch.randn(4, 5), "att": torch.randn(1, 2, 5),
+        "layers.0.weight": torch.randn(5, 5), "layers.0.bias": torch.randn(5), "layers.0.ball.isp_c": RAW,
+        "layers.1.weight": torch.randn(5, 5), "layers.1.bias": torch.randn(5), "layers.1.ball.isp_c": RAW, "steps": torch.tensor(3),
+    })  # fmt: skip
+
+
+CONFIG = {"scale": 2.0}
+
+
+def saved(path, tree, **extra):
+    torch.save({"model": tree, **extra} if extra else tree, path)
+    return path
+
+
+def test_round_trip_in_layout_and_ties(tmp_path):
+    tree = state()
+    ckpt = weights.load(saved(tmp_path / "x.pth", tree, epoch=4, lr_scheduler={"last_epoch": 4, "x": (1, None)}), config=CONFIG)
+    assert (ckpt.arch, ckpt.epoch) == ("toy", 4)
+    assert ckpt.settings["curvature"] == [pytest.approx(0.7, rel=1e-6)]
+    assert np.array_equal(ckpt.variables["params"]["dense_1"]["kernel"], tree["layers.1.weight"].T.numpy())
+    assert ckpt.variables["params"]["att"].shape == (2, 5)
+    assert sorted(ckpt.constants) == ["ball.isp_c", "steps"]
+    weights.export(ckpt, tmp_path / "y.pth")
+    back = torch.load(tmp_path / "y.pth", weights_only=True)
+    assert_deep_equal(torch.load(tmp_path / "x.pth"), back)
+    assert ties(back["model"]) == [["ball.isp_c", "layers.0.ball.isp_c", "layers.1.ball.isp_c"]]
+    jax.eval_shape(ckpt.model.apply, ckpt.variables, np.zeros((1, 3), np.float32))
+
+
+def changed(tree, **kwargs):
+    return OrderedDict({**tree, **kwargs})
+
+
+BAD = {
+    "missing": (
+        lambda t: OrderedDict((k, v) for k, v in t.items() if k != "layers.1.bias"),
+        "'layers.1.bias' is missing",
+    ),
+    "unexpected": (lambda t: changed(t, extra=torch.ones(2)), "'extra' is unexpected"),
+    "renamed": (
+        lambda t: OrderedDict((k.replace("1.bias", "1.bais"), v) for k, v in t.items()),
+        "nearest key in the file is 'layers.1.bais'",
+    ),
+    "shape": (
+        lambda t: changed(t, **{"layers.0.bias": torch.ones(7)}),
+        r"'layers.0.bias' has shape \(7,\); the model takes \(5,\)",
+    ),
+    "nan": (
+        lambda t: changed(t, emb=t["emb"].index_fill(1, torch.tensor([2]), float("nan"))),
+        r"'emb' holds nan at \(0, 2\), 4 of 20",
+    ),
+    "inf": (lambda t: changed(t, att=t["att"] / 0), "'att' holds -?inf"),
+    "integer": (lambda t: changed(t, emb=torch.ones(4, 5, dtype=torch.int64)), "'emb' holds int64"),
+    "untied": (
+        lambda t: changed(t, **{"layers.1.ball.isp_c": RAW + 1e-6}),
+        "'layers.1.ball.isp_c' differs from 'ball.isp_c'",
+    ),
+    "tied": (lambda t: changed(t, **{"layers.1.weight": t["layers.0.weight"]}), "are one tensor in the file"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_does_not_fit_is_named(tmp_path, name):
+    change, message = BAD[name]
+    path = saved(tmp_path / "x.pth", change(state()))
+    with pytest.raises(Unmatched, match=message) as caught:
+        weights.load(path, config=CONFIG)
+    assert str(path) in str(caught.value)
+    assert caught.value.remedy
+
+
+def test_a_transposed_weight_is_recognised(tmp_path):
+    tree = state()
+    tree["att"] = torch.randn(1, 2, 5)
+    for i in range(2):
+        tree[f"layers.{i}.weight"] = torch.randn(5, 5)
+    module = weights.load(saved(tmp_path / "x.pth", tree), config=CONFIG).model
+    assert module.width == 5
+    from weights.files.tensors import from_array
+    from weights.mapping.convert import plan
+    from weights.mapping.rules import linear
+
+    with pytest.raises(Unmatched, match=r"has shape \(3, 2\); the model takes \(2, 3\) \(its transpose would fit\)"):
+        plan({"a.weight": from_array(np.ones((3, 2)))}, linear("a", "params/a")[:1], {"params/a/kernel": (3, 2)})
+    twice = {"a.weight": from_array(np.ones((3, 2))), "b.weight": from_array(np.ones((3, 2)))}
+    with pytest.raises(Unmatched, match="both become params/a/kernel"):
+        plan(twice, [linear("a", "params/a")[0], linear("b", "params/a")[0]], {"params/a/kernel": (2, 3)})
+
+
+def test_a_gap_or_a_conflict_names_the_option(tmp_path):
+    path = saved(tmp_path / "x.pth", state())
+    with pytest.raises(Usage, match="scale is neither"):
+        weights.load(path)
+    with pytest.raises(Unmatched, match="width is 7 by config and 5 by shape of emb"):
+        weights.load(path, config={**CONFIG, "width": 7})
+    with pytest.raises(Unmatched, match=r"'ball.isp_c' in the file says curvature 0\.7, option says 1"):
+        weights.load(path, config=CONFIG, curvature=1.0)
+    weights.load(path, config={**CONFIG, "curvature": 0.7})
+    without = OrderedDict((k, v) for k, v in state().items() if "isp_c" not in k)
+    path = saved(tmp_path / "y.pth", without)
+    with pytest.raises(Usage, match="--curvature"):
+        weights.load(path, config=CONFIG)
+    with pytest.raises(Unmatched, match="--curvature says"):
+        weights.load(path, config={**CONFIG, "curvature": 2.0}, curvature=1.0)
+    assert weights.load(path, config=CONFIG, curvature=0.3).settings["curvature"] == [0.3]
+    with pytest.raises(Usage, match="no architecture is called 'hgcnn'"):
+        weights.load(path, arch="hgcnn")
+    with pytest.raises(Unmatched, match="not those of hgat"):
+        weights.load(path, arch="hgat")
+    with pytest.raises(Unmatched, match="--arch tree"):
+        weights.load(saved(tmp_path / "z.pth", {"a": torch.ones(2)}))
+
+
+def test_lightning_and_data_parallel_prefixes(tmp_path):
+    for prefix in ("module.", "model.", "_orig_mod.", "module.net."):
+        tree = {
+            "state_dict": OrderedDict((prefix + k, v) for k, v in state().items()),
+            "epoch": 2,
+            "pytorch-lightning_version": "2.0",
+        }
+        torch.save(tree, tmp_path / "x.pth")
+        ckpt = weights.load(tmp_path / "x.pth", config=CONFIG)
+        assert ckpt.arch == "toy"
+        weights.export(ckpt, tmp_path / "y.pth")
+        assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
+
+
+def test_trained_on_variables_are_exported(tmp_path):
+    from dataclasses import replace
+
+    ckpt = weights.load(saved(tmp_path / "x.pth", state()), config=CONFIG)
+    moved = jax.tree.map(lambda p: p + 1, ckpt.variables)
+    replace(ckpt, variables=moved).export(tmp_path / "y.pth")
+    old, new = torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth")
+    assert torch.equal(new["layers.0.weight"], old["layers.0.weight"] + 1)
+    assert torch.equal(new["ball.isp_c"], old["ball.isp_c"])
+    wrong = {**moved, "params": {**moved["params"], "emb": np.ones((3, 3), np.float32)}}
+    with pytest.raises(ConversionError, match="params/emb has shape"):
+        replace(ckpt, variables=wrong).export(tmp_path / "z.pth")
+    assert not (tmp_path / "z.pth").exists()
+
+
+def test_layouts_run_both_ways():
+    x = draws.rng(0).standard_normal((2, 3, 4))
+    for layout in (TRANSPOSE, permute(2, 0, 1), reshape(6, 4), chain(permute(1, 0, 2), reshape(3, 8))):
+        if layout.name.startswith("axes (1") and "shape" in layout.name:
+            continue
+        assert np.array_equal(layout.inverse(layout.forward(x), x.shape), x), layout.name
+
+
+def test_float64_is_not_rounded_without_x64(tmp_path):
+    tree = state()
+    path = saved(tmp_path / "x.pth", OrderedDict((k, v.double() if v.is_floating_point() else v) for k, v in tree.items()))
+    with jax.enable_x64(False):
+        ckpt = weights.load(path, config=CONFIG)
+        assert ckpt.variables["params"]["emb"].dtype == np.float64
+        assert "float64" in ckpt.report["note"]
+        weights.export(ckpt, tmp_path / "y.pth")
+    assert_deep_equal(torch.load(path), torch.load(tmp_path / "y.pth"))

@@ -1,0 +1,1 @@
+"""Reading and writing, without torch and without running anything of a file: what is on disk, and what it says is where."""

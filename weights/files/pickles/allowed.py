@@ -1,0 +1,274 @@
+"""The globals that a torch file may name, and the data that each stands for. A name that is not here is never called."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+
+import numpy as np
+
+from weights.errors import Refused, Unreadable
+from weights.files.dtypes import ALIASES, NUMPY, STORAGES
+from weights.files.pickles.bounds import checked_key
+from weights.files.pickles.standins import Buildable, Counts, DefaultDict, Known, Name, Record, Size
+from weights.files.tensors import Storage, Tensor, checked
+
+# Modules that give a pickle power over the machine: no model holds a reference to them.
+DANGEROUS = frozenset(
+    """
+    os posix nt sys subprocess shutil socket ctypes importlib imp runpy pty platform builtins __builtin__ code
+    codeop commands marshal pickle _pickle cPickle dill cloudpickle joblib webbrowser signal threading
+    multiprocessing asyncio tempfile pathlib io _io types inspect operator _operator functools itertools timeit
+    pdb bdb idlelib pip setuptools distutils zipimport urllib http ftplib smtplib telnetlib requests gc atexit
+    site tokenize ast numpy.testing torch.hub torch.utils.cpp_extension torch.jit torch.load torch.serialization
+    torch._dynamo torch.distributed
+    """.split()  # noqa: SIM905
+)
+
+
+class DType(Buildable):
+    """numpy.dtype as pickled: a code, then its byte order."""
+
+    def __init__(self, code: object, *_: object):
+        self.code, self.order = code, "="
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
+            raise ValueError
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype:
+        if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
+            raise Refused(
+                f"a numpy array of type {str(self.code)[:20]!r} in the pickle",
+                "Arrays of plain numbers are read, nothing else",
+            )
+        return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
+
+
+class Partial(Buildable):
+    """functools.partial around geoopt's rebuilding function, the only one that torch files hold."""
+
+    def __init__(self, function: object):
+        if str(function) != "geoopt.tensor._rebuild_manifold_tensor":
+            raise Refused(f"the pickle calls functools.partial on {function}", "Save the state_dict alone")
+
+    def build(self, state: object) -> None:
+        _, args, keywords, _ = state  # pyright: ignore[reportGeneralTypeIssues]
+        if args or set(keywords) != {"build_fn"}:
+            raise ValueError
+
+    def call(self, *args: object) -> Tensor:
+        """(storage arguments of the base rebuild..., attributes, class, manifold, requires_grad)."""
+        *base, cls, manifold, requires_grad = args
+        inner = base[0]
+        if isinstance(inner, Storage):  # geoopt on old torch passes _rebuild_tensor's own arguments on
+            inner = checked(*base[:4])  # pyright: ignore[reportArgumentType]
+        if not isinstance(inner, Tensor) or not isinstance(manifold, Record):
+            raise TypeError
+        inner.kind, inner.manifold, inner.requires_grad = "manifold", manifold, bool(requires_grad)
+        inner.cls = str(cls)
+        return inner
+
+
+def _rebuild_tensor(storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object) -> Tensor:
+    if not isinstance(storage, Storage):
+        raise TypeError
+    metadata = rest[1] if len(rest) > 1 else None
+    if metadata:
+        raise Refused(f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()")
+    return checked(storage, offset, shape, stride, requires_grad=bool(requires_grad))
+
+
+def _rebuild_v3(
+    storage: object,
+    offset: object,
+    shape: object,
+    stride: object,
+    grad: object,
+    hooks: object,
+    dtype: object,
+    *_: object,
+) -> Tensor:
+    if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.name not in NUMPY:
+        raise TypeError
+    return checked(storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
+
+
+def _rebuild_parameter(tensor: object, requires_grad: object = True, hooks: object = None, state: object = None) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError
+    tensor.kind, tensor.requires_grad = "parameter", bool(requires_grad)
+    if isinstance(state, dict) and isinstance(state.get("manifold"), Record):
+        tensor.kind, tensor.manifold = "manifold", state["manifold"]
+    return tensor
+
+
+def _rebuild_from_type(function: object, cls: object, args: object, state: object) -> Tensor:
+    if not isinstance(function, Known) or not isinstance(args, tuple) or function.call is None:
+        raise TypeError
+    tensor = function.call(*args)
+    if not isinstance(tensor, Tensor):
+        raise TypeError
+    if isinstance(state, dict) and isinstance(state.get("manifold"), Record):
+        tensor.kind, tensor.manifold = "manifold", state["manifold"]
+    return tensor
+
+
+def _scalar(dtype: object, data: object = b"") -> np.generic:
+    if not isinstance(dtype, DType) or not isinstance(data, (bytes, bytearray)):
+        raise TypeError
+    kind = dtype.numpy()
+    if len(data) != kind.itemsize:
+        raise Unreadable(f"a numpy scalar of {kind} has {len(data)} bytes", "The file is damaged")
+    return np.frombuffer(bytes(data), kind).astype(kind.newbyteorder("="))[0]
+
+
+def _frombuffer(data: object, dtype: object, shape: object, order: object) -> np.ndarray:
+    if not isinstance(dtype, DType) or not isinstance(shape, tuple) or not isinstance(data, (bytes, bytearray)):
+        raise TypeError
+    if math.prod(shape) * dtype.numpy().itemsize != len(data):
+        raise Unreadable(f"a numpy array of shape {shape} has {len(data)} bytes", "The file is damaged")
+    return np.frombuffer(bytes(data), dtype.numpy()).reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _encode(text: object, encoding: object = "latin1") -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii") or len(text) > 1 << 24:
+        raise TypeError
+    return text.encode(str(encoding))
+
+
+def _collection(kind: type) -> Callable[..., object]:
+    def make(items: object = (), *rest: object) -> object:
+        if rest or not isinstance(items, (list, tuple, str, bytes, set, frozenset)) or len(items) > 1 << 24:
+            raise TypeError
+        for item in items:
+            checked_key(item)
+        return kind(items)
+
+    return make
+
+
+def _ordered(items: object = ()) -> OrderedDict:
+    if not isinstance(items, (list, tuple)):
+        raise TypeError
+    table: OrderedDict = OrderedDict()
+    for key, value in items:
+        checked_key(key)
+        table[key] = value
+    return table
+
+
+def _bytes(*args: object) -> bytes:
+    if not args:
+        return b""
+    if len(args) == 2:
+        return _encode(*args)
+    if isinstance(args[0], (list, tuple)):
+        return bytes(args[0])
+    raise TypeError
+
+
+def _attribute(owner: object, name: object) -> Name:
+    """getattr on a class of torch, as modules that keep `torch.relu` pickle it: a name again, never the attribute."""
+    if not isinstance(owner, Name) or not owner.module.startswith("torch") or not isinstance(name, str) or name.startswith("_"):
+        raise Refused(f"the pickle calls getattr on {owner}", "Save the state_dict alone")
+    return Name(f"{owner}", name, owner)
+
+
+def _reconstruct(cls: object, *_: object) -> object:
+    if isinstance(cls, Known) and str(cls) == "numpy.ndarray":
+        return np.empty((0,))
+    if isinstance(cls, Name):  # copyreg._reconstructor(class, object, None)
+        return Record(cls)
+    raise TypeError
+
+
+def _record(module: str, name: str) -> Callable[..., Record]:
+    return lambda *args: Record(Known(module, name), args)
+
+
+def _call(module: str, name: str) -> Callable[..., Record]:
+    return lambda *args: Record(Known(module, name), args, called=True)
+
+
+def _table() -> dict[str, Known]:
+    table: dict[str, Known] = {}
+
+    def put(names: str, call: Callable[..., object] | None = None, new: Callable[..., object] | None = None) -> None:
+        for full in names.split():
+            module, _, name = full.rpartition(".")
+            table[full] = Known(module, name, call, new)
+
+    for builtins in ("builtins", "__builtin__"):
+        put(f"{builtins}.set", _collection(set))
+        put(f"{builtins}.frozenset", _collection(frozenset))
+        put(f"{builtins}.list", _collection(list))
+        put(f"{builtins}.tuple", _collection(tuple))
+        put(f"{builtins}.complex", lambda re, im=0.0: complex(float(re), float(im)))
+        put(f"{builtins}.bytes", _bytes)
+        put(f"{builtins}.bytearray", lambda *args: bytearray(_bytes(*args)))
+        put(f"{builtins}.slice", _call("builtins", "slice"))
+        put(f"{builtins}.getattr", _attribute)
+        put(f"{builtins}.dict", lambda *args: dict(_ordered(*args)))
+        put(f"{builtins}.object {builtins}.int {builtins}.float {builtins}.str {builtins}.bool")
+    put("_codecs.encode", _encode)
+    put("collections.OrderedDict", _ordered, OrderedDict)
+    put("collections.defaultdict", DefaultDict)
+    put("collections.Counter", Counts, Counts)
+    put("argparse.Namespace", None, _record("argparse", "Namespace"))
+    for name in ("Namespace", "SimpleNamespace"):
+        put(f"types.{name}", _record("types", name), _record("types", name))
+    for path in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"):
+        put(f"pathlib.{path}", _call("pathlib", path))
+        put(f"pathlib._local.{path}", _call("pathlib._local", path))
+    put("functools.partial", Partial)
+    put("geoopt.tensor._rebuild_manifold_tensor")
+    put("copyreg._reconstructor copy_reg._reconstructor", _reconstruct)
+    for core in ("numpy.core", "numpy._core"):
+        put(f"{core}.multiarray._reconstruct", _reconstruct)
+        put(f"{core}.multiarray.scalar", _scalar)
+        put(f"{core}.numeric._frombuffer", _frombuffer)
+    put("numpy.ndarray")
+    put("numpy.dtype", DType)
+    put("torch._utils._rebuild_tensor torch._utils._rebuild_tensor_v2", _rebuild_tensor)
+    put("torch._utils._rebuild_tensor_v3", _rebuild_v3)
+    put("torch._utils._rebuild_parameter torch._utils._rebuild_parameter_with_state", _rebuild_parameter)
+    put("torch._tensor._rebuild_from_type_v2 torch.tensor._rebuild_from_type_v2", _rebuild_from_type)
+    put("torch.nn.parameter.Parameter torch.nn.parameter.Buffer torch.nn.Parameter", _rebuild_parameter)
+    put("torch.Tensor torch._tensor.Tensor geoopt.tensor.ManifoldParameter geoopt.tensor.ManifoldTensor")
+    put("torch.Size", _size)
+    put("torch.device", _call("torch", "device"))
+    for dtype in (*NUMPY, *ALIASES):
+        put(f"torch.{dtype}")
+    for storage in STORAGES:
+        put(f"torch.{storage} torch.cuda.{storage} torch.storage.{storage}")
+    put("pytorch_lightning.utilities.parsing.AttributeDict lightning.pytorch.utilities.parsing.AttributeDict "
+        "lightning_fabric.utilities.data.AttributeDict lightning.fabric.utilities.data.AttributeDict", None, dict)  # fmt: skip
+    return table
+
+
+def _size(items: object = ()) -> Size:
+    if not isinstance(items, (list, tuple)):
+        raise TypeError
+    return Size(items)
+
+
+_KNOWN = _table()
+
+
+def find(module: str, name: str) -> Known | Name:
+    """What a global of the file stands for; Refused for one that has no business in a model."""
+    full = f"{module}.{name}"
+    if full in _KNOWN:
+        return _KNOWN[full]
+    parts = module.split(".")
+    if any(".".join(parts[:n]) in DANGEROUS for n in range(1, len(parts) + 1)) or full in DANGEROUS:
+        raise Refused(
+            f"the pickle names {full[:120]}, which is not on the reader's list",
+            "Do not load this file in torch unless you trust who made it",
+        )
+    if not all(part.isidentifier() for part in (*parts, *name.split("."))):
+        raise Refused(f"the pickle names {full[:120]!r}, which is no name", "The file is damaged")
+    return Name(module, name)

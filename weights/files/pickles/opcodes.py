@@ -1,0 +1,94 @@
+"""The operations of a pickle (PEP 307, 3154) that torch files use, each as what it does to the machine's stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weights.files.pickles.unpickler import Machine
+
+MARK = object()
+
+
+def _long(data: bytes) -> int:
+    return int.from_bytes(data, "little", signed=True)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _ascii(data: bytes) -> str | bytes:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        return data
+
+
+def _integer(line: bytes) -> int | bool:
+    return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
+
+
+OPERATIONS: dict[int, Callable[[Machine], None]] = {
+    ord(code): operation
+    for code, operation in {
+        b"\x80": lambda m: m.take(1),  # PROTO
+        b"\x95": lambda m: m.take(8),  # FRAME
+        b"(": lambda m: m.push(MARK),
+        b"0": lambda m: m.stack.pop(),
+        b"1": lambda m: m.marked(),
+        b"2": lambda m: m.push(m.stack[-1]),
+        b"N": lambda m: m.push(None),
+        b"\x88": lambda m: m.push(True),
+        b"\x89": lambda m: m.push(False),
+        b"I": lambda m: m.push(_integer(m.line())),
+        b"L": lambda m: m.push(int(m.line().rstrip(b"L"))),
+        b"F": lambda m: m.push(float(m.line())),
+        b"J": lambda m: m.push(m.number("<i")),
+        b"K": lambda m: m.push(m.number("B")),
+        b"M": lambda m: m.push(m.number("<H")),
+        b"G": lambda m: m.push(m.number(">d")),
+        b"\x8a": lambda m: m.push(_long(m.take(m.number("B")))),
+        b"\x8b": lambda m: m.push(_long(m.take(min(m.number("<i"), 4096)))),
+        b"X": lambda m: m.push(_text(m.take(m.number("<I")))),
+        b"\x8c": lambda m: m.push(_text(m.take(m.number("B")))),
+        b"\x8d": lambda m: m.push(_text(m.take(m.number("<Q")))),
+        b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+        b"U": lambda m: m.push(_ascii(m.take(m.number("B")))),
+        b"T": lambda m: m.push(_ascii(m.take(m.number("<i")))),
+        b"B": lambda m: m.push(m.take(m.number("<I"))),
+        b"C": lambda m: m.push(m.take(m.number("B"))),
+        b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+        b"\x96": lambda m: m.push(bytearray(m.take(m.number("<Q")))),
+        b"]": lambda m: m.push([]),
+        b"}": lambda m: m.push({}),
+        b")": lambda m: m.push(()),
+        b"\x8f": lambda m: m.push(set()),
+        b"l": lambda m: m.push(m.marked()),
+        b"d": lambda m: m.dictionary(m.marked()),
+        b"t": lambda m: m.push(tuple(m.marked())),
+        b"\x85": lambda m: m.last(1),
+        b"\x86": lambda m: m.last(2),
+        b"\x87": lambda m: m.last(3),
+        b"a": lambda m: m.append([m.pop()]),
+        b"e": lambda m: m.append(m.marked()),
+        b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+        b"u": lambda m: m.set_items(m.marked()),
+        b"\x90": lambda m: m.add(m.marked()),
+        b"p": lambda m: m.put(int(m.line())),
+        b"q": lambda m: m.put(m.number("B")),
+        b"r": lambda m: m.put(m.number("<I")),
+        b"\x94": lambda m: m.put(len(m.memo)),
+        b"g": lambda m: m.push(m.memo[int(m.line())]),
+        b"h": lambda m: m.push(m.memo[m.number("B")]),
+        b"j": lambda m: m.push(m.memo[m.number("<I")]),
+        b"c": lambda m: m.global_(m.line().decode(), m.line().decode()),
+        b"\x93": lambda m: m.global_(*[m.pop(), m.pop()][::-1]),
+        b"R": lambda m: m.reduce(),
+        b"\x81": lambda m: m.new_object(),
+        b"\x92": lambda m: m.new_object(keyword=True),
+        b"b": lambda m: m.build(),
+        b"Q": lambda m: m.push(m.persistent(m.pop())),
+    }.items()
+}

@@ -1,0 +1,134 @@
+"""Where in a file the model, the optimizer and the configuration are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weights.errors import Unreadable, Usage
+from weights.files.pickles.standins import Record, named_tensors, unwrapped
+from weights.files.tensors import Tensor
+
+MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
+OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state", "optimizer_states")
+SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "lr_scheduler_state_dict", "sched")
+CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf")
+EPOCHS = ("epoch", "iteration", "global_step", "step")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The parts of a checkpoint. `tensors` are the model's by key, without the wrappers' `prefix`."""
+
+    tensors: dict[str, Tensor]
+    prefix: str
+    model_at: tuple
+    optimizer: dict | None
+    optimizer_at: tuple
+    config: dict[str, Any] | None
+    epoch: int | None
+    extras: tuple[str, ...]
+    """Names at the top of the file that are carried along and not interpreted."""
+    scheduler: object = None
+    """The state of the learning rates' scheduler."""
+    scheduler_at: tuple = ()
+    updates: int | None = None
+    """Optimizer steps, where the file counts them apart."""
+
+
+def split(root: object) -> Sections:
+    """Finds the parts; Unreadable where there is no model in any known wrapper."""
+    model_at, model = _model(root)
+    tensors = dict(_tensors(model))
+    if not tensors:
+        raise Unreadable("the file holds no tensors", f"A model is looked for at the top and in {', '.join(MODELS)}")
+    top = root if isinstance(root, dict) else {}
+    prefix = ""
+    for known in PREFIXES * 2:
+        if all(key.startswith(prefix + known) for key in tensors):
+            prefix += known
+    optimizer_at, optimizer = _optimizer(top)
+    config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
+    epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
+    scheduler_at, scheduler = _scheduler(top)
+    updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
+    used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
+    extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
+    stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras, scheduler, scheduler_at, updates)
+
+
+def without_first(sections: Sections) -> Sections | None:
+    """The same with the first part of all keys taken off (a Lightning module's attribute), if they share one."""
+    firsts = {key.partition(".")[0] for key in sections.tensors}
+    if len(firsts) != 1 or any("." not in key for key in sections.tensors):
+        return None
+    first = f"{firsts.pop()}."
+    tensors = {key.removeprefix(first): tensor for key, tensor in sections.tensors.items()}
+    return Sections(tensors, sections.prefix + first, *list(vars(sections).values())[2:])
+
+
+def _model(root: object) -> tuple[tuple, object]:
+    if isinstance(root, Record) and root.is_module:
+        return (), root
+    if not isinstance(root, dict):
+        raise Unreadable(f"the file holds a {type(root).__name__}, not a model", "Save a state_dict")
+    for name in MODELS:
+        value = root.get(name)
+        if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (isinstance(value, Record) and value.is_module):
+            return (name,), value
+    return (), root
+
+
+def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(model, Record) and model.is_module:
+        yield from named_tensors(model, prefix)
+    elif isinstance(model, Mapping) and depth < 20:
+        for name, value in model.items():
+            value = unwrapped(value)
+            if isinstance(value, Tensor) and isinstance(name, str):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, (Mapping, Record)) and isinstance(name, str):
+                yield from _tensors(value, f"{prefix}{name}.", depth + 1)
+
+
+def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
+    for name in OPTIMIZERS:
+        value = top.get(name)
+        at: tuple = (name,)
+        if isinstance(value, list) and value:
+            if len(value) > 1:
+                raise Usage(f"the file holds {len(value)} optimizers under {name!r}", "Save one of them beside the model")
+            value, at = value[0], (name, 0)
+        if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict):
+            return at, value
+    return (), None
+
+
+def _scheduler(top: Mapping) -> tuple[tuple, object]:
+    """One scheduler's state; of several (Lightning keeps a list) none, said by a list in its place."""
+    for name in SCHEDULERS:
+        value = top.get(name)
+        if isinstance(value, list) and len(value) == 1:
+            return (name, 0), value[0]
+        if value is not None and value != []:
+            return (name,), value
+    return (), None
+
+
+def _plain(value: object) -> dict[str, Any] | None:
+    if isinstance(value, Record):
+        value = {**value.items, **value.attributes}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return None
+    return {key: item for key, item in value.items() if _is_plain(item)}
+
+
+def _is_plain(value: object, depth: int = 0) -> bool:
+    if isinstance(value, (list, tuple)):
+        return depth < 5 and all(_is_plain(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        return depth < 5 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
+    return value is None or type(value) in (bool, int, float, str)

@@ -1,0 +1,58 @@
+"""Writes files that torch.load reads (`weights_only=True` for state_dicts), without torch."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from weights.errors import NotWritten
+from weights.files.atomic import new_file
+from weights.files.pickles.pickler import Pickler
+
+ALIGNMENT = 64
+CHUNK = 16 << 20
+_LARGE = 1 << 30
+
+
+def write(path: str | Path, root: object) -> None:
+    """Writes plain data with `Tensor`s to `path`, atomically. Tensors on one storage stay tied.
+
+    The layout is torch's (1.6 and later): data.pkl, byteorder, data/<key>, version, under one folder named as the file.
+    """
+    path = Path(path)
+    pickler = Pickler()
+    try:
+        pickle = pickler.dump(root)
+    except TypeError as error:
+        raise NotWritten(str(error), "Keep plain data and tensors", path=path) from None
+    top = path.stem or "archive"
+    with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        entry(file, f"{top}/data.pkl", pickle)
+        entry(file, f"{top}/.format_version", b"1")
+        entry(file, f"{top}/.storage_alignment", b"64")
+        entry(file, f"{top}/byteorder", b"little")
+        for key, storage in enumerate(pickler.storages):
+            flat = np.ascontiguousarray(storage.read())
+            if flat.dtype.byteorder == ">":
+                flat = flat.byteswap()
+            entry(file, f"{top}/data/{key}", flat.view(np.uint8).data)
+            storage.forget()
+        entry(file, f"{top}/version", b"3\n")
+
+
+def entry(file: zipfile.ZipFile, name: str, *parts: bytes | memoryview) -> None:
+    """Adds an uncompressed entry whose bytes begin at a multiple of 64."""
+    info = zipfile.ZipInfo(name)
+    info.file_size = sum(map(len, parts))
+    large = info.file_size > _LARGE
+    assert file.fp is not None
+    start = file.fp.tell() + 30 + len(name.encode()) + 4 + (20 if large else 0)
+    padding = -start % ALIGNMENT
+    info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
+    with file.open(info, "w", force_zip64=large) as out:
+        for data in parts:
+            for at in range(0, len(data), CHUNK):
+                out.write(data[at : at + CHUNK])

@@ -1,0 +1,1 @@
+"""Between torch's keys and flax's variables, both ways: rules, architectures, settings, curvatures, manifolds."""

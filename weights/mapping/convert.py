@@ -1,0 +1,290 @@
+"""The one engine between torch's keys and flax's variables, both ways: nothing missing, nothing left over, nothing guessed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.files.tensors import Tensor
+from weights.mapping.rules import IDENTITY, TRANSPOSE, Layout, Rule, fill, matching
+
+Flat = dict[str, np.ndarray]
+BLOCK = 16 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one key of the file becomes. `role` is "parameter" (at `path`), "constant" or "tied" (to `tied`)."""
+
+    key: str
+    role: str
+    shape: tuple[int, ...]
+    dtype: str
+    path: str | None = None
+    layout: Layout = IDENTITY
+    tied: str | None = None
+
+
+def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
+    """Every key's entry, in the file's order; `targets` are the shapes of the model's variables by path (None: any).
+
+    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that nothing or
+    two keys fill, a shape that is not the model's, and tied names that are not tied in the table.
+    """
+    problems: list[tuple[str, str]] = []
+    entries: list[Entry] = []
+    filled: dict[str, str] = {}
+    unexpected: list[str] = []
+    for key, tensor in tensors.items():
+        found = matching(rules, key)
+        if len(found) > 1:
+            problems.append(
+                (
+                    f"the key {key!r} fits {len(found)} rules: {', '.join(r.key for r, _ in found)}",
+                    "The table is ambiguous; report it",
+                )
+            )
+        elif not found:
+            unexpected.append(key)
+        else:
+            rule, values = found[0]
+            path = rule.path and fill(rule.path, values)
+            role = "parameter" if path else "tied" if rule.tied else "constant"
+            entry = Entry(key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values))
+            entries.append(entry)
+            if path:
+                if path in filled:
+                    problems.append((f"the keys {filled[path]!r} and {key!r} both become {path}", "Remove one of them"))
+                filled[path] = key
+                problems.extend(_misfit(entry, targets))
+    missing = sorted(_key_of(path, rules) for path in (targets or {}) if path not in filled)
+    problems[:0] = [*_missing(missing, unexpected), *_unexpected(unexpected, missing)]
+    problems.extend(_ties(entries, tensors))
+    if problems:
+        cause, remedy = problems[0]
+        more = f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)" if len(problems) > 1 else ""
+        raise Unmatched(cause + more, remedy)
+    return entries
+
+
+def to_flax(
+    tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray
+) -> tuple[dict, Flat]:
+    """Nested variables and flat constants. `leaf` makes what the variables hold of each array."""
+    variables: dict = {}
+    constants: Flat = {}
+    for entry in entries:
+        array = tensors[entry.key].array()
+        if entry.role == "tied":
+            assert entry.tied is not None
+            if not same_bits(array, tensors[entry.tied].array()):
+                raise Unmatched(
+                    f"the key {entry.key!r} differs from {entry.tied!r}, which it should repeat",
+                    "The file was edited, or the model unties them: such a model has no counterpart",
+                )
+            continue
+        _finite(entry, array)
+        if entry.role == "constant":
+            constants[entry.key] = np.array(array)
+            continue
+        assert entry.path is not None
+        if array.dtype.kind in "iub":
+            raise Unmatched(
+                f"the key {entry.key!r} holds {entry.dtype}; a parameter takes floating numbers",
+                "Save the weights before quantising",
+            )
+        place(variables, entry.path, leaf(entry.layout.forward(array)))
+    return variables, constants
+
+
+def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]) -> Callable[[str], np.ndarray]:
+    """The way back: a function from a key to its array, in torch's layout and the file's type."""
+    by_key = {entry.key: entry for entry in entries}
+    flat = flatten(variables)
+    expected = {entry.path for entry in entries if entry.role == "parameter"}
+    if expected != set(flat):
+        odd = sorted(map(str, expected ^ set(flat)))
+        raise Unmatched(
+            f"the variables have other paths than were converted: {', '.join(odd[:3])}",
+            "Export variables of the same model",
+        )
+
+    def value(key: str) -> np.ndarray:  # not by recursion: a function that holds itself keeps the arrays until a collection
+        entry = by_key[key]
+        while entry.role == "tied":
+            assert entry.tied is not None
+            entry = by_key[entry.tied]
+        if entry.role == "constant":
+            return constants[entry.key]
+        array = inverse(entry, np.asarray(flat[str(entry.path)]), str(entry.path))
+        return array if array.dtype == _numpy(entry.dtype) else _recast(array, entry)
+
+    return value
+
+
+def inverse(entry: Entry, array: np.ndarray, path: str) -> np.ndarray:
+    """An array at a parameter's path in torch's layout; Unmatched if its shape is not the parameter's."""
+    try:
+        back = entry.layout.inverse(array, entry.shape)
+    except ValueError:
+        back = array
+    if back.shape != entry.shape:
+        raise Unmatched(f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model")
+    return back
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal in type, shape and every bit."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return all(x.tobytes() == y.tobytes() for x, y in zip(_blocks(a), _blocks(b)))
+
+
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in pieces along its first axes, so that what is made of each is small beside it."""
+    if array.nbytes <= BLOCK or array.ndim == 0:
+        yield array
+        return
+    rows = BLOCK * len(array) // array.nbytes
+    if rows:
+        yield from (array[at : at + rows] for at in range(0, len(array), rows))
+    else:
+        for part in array:
+            yield from _blocks(part)
+
+
+def place(tree: dict, path: str, value: object) -> None:
+    """Sets the value at a slash-separated path of nested dicts."""
+    *parents, last = path.split("/")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise Unmatched(f"{path} lies below the parameter {name}", "Rename one of the keys in torch")
+    if isinstance(tree.get(last), dict):
+        raise Unmatched(f"{path} is a parameter and holds others", "Rename one of the keys in torch")
+    tree[last] = value
+
+
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
+    """Nested dicts as slash-separated paths."""
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        flat.update(flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None) -> list[tuple[str, str]]:
+    if targets is None:
+        return []
+    want = targets.get(str(entry.path))
+    if want is None:
+        return [
+            (
+                f"the key {entry.key!r} becomes {entry.path}, which the model lacks",
+                "Check the configuration: it describes a smaller model",
+            )
+        ]
+    got = _shape(entry.layout, entry.shape)
+    if got == want:
+        return []
+    expected = next((s for s in (want, want[::-1]) if _shape(entry.layout, s) == want), want)
+    turned = " (its transpose would fit)" if _shape(entry.layout, entry.shape[::-1]) == want else ""
+    return [(f"the key {entry.key!r} has shape {entry.shape}; the model takes {expected}{turned}",
+             "Transpose it in torch" if turned else "Check the configuration: widths, heads, numbers of nodes and classes")]  # fmt: skip
+
+
+def _shape(layout: Layout, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return layout.forward(np.broadcast_to(np.empty((), np.int8), shape)).shape
+
+
+def _key_of(path: str, rules: Sequence[Rule]) -> str:
+    return next((key for rule in rules if (key := rule.key_for(path))), path)
+
+
+def _missing(missing: list[str], unexpected: list[str]) -> list[tuple[str, str]]:
+    problems = []
+    for key in missing:
+        near = difflib.get_close_matches(key, unexpected, 1)
+        remedy = (
+            f"The nearest key in the file is {near[0]!r}: rename it"
+            if near
+            else "Check the file and the configuration: the model needs this key"
+        )
+        problems.append((f"the key {key!r} is missing", remedy))
+    return problems
+
+
+def _unexpected(unexpected: list[str], missing: list[str]) -> list[tuple[str, str]]:
+    problems = []
+    for key in unexpected:
+        near = difflib.get_close_matches(key, missing, 1)
+        remedy = f"Was {near[0]!r} meant?" if near else "Check the architecture (arch=...); no rule of its table knows this key"
+        problems.append((f"the key {key!r} is unexpected", remedy))
+    return problems
+
+
+def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Names that share a tensor although the table trains them apart, and tied names whose tensor is not in the file."""
+    problems = [
+        (f"the key {e.key!r} repeats {e.tied!r}, which is missing", "Save the whole state_dict")
+        for e in entries if e.role == "tied" and e.tied not in tensors
+    ]  # fmt: skip
+    first: dict[tuple, str] = {}
+    for entry in entries:
+        if entry.role == "parameter":
+            other = first.setdefault(tensors[entry.key].place, entry.key)
+            if other != entry.key:
+                problems.append((f"the keys {other!r} and {entry.key!r} are one tensor in the file; the model trains them apart",
+                                 "Untie them in torch (.clone()) if that is meant"))  # fmt: skip
+    return problems
+
+
+def _finite(entry: Entry, array: np.ndarray) -> None:
+    if array.dtype.kind in "iub":
+        return
+    if not all(np.isfinite(block).all() for block in _blocks(array)):
+        good = np.isfinite(array)
+        where = tuple(int(i) for i in np.argwhere(~good)[0])
+        raise Unmatched(f"the key {entry.key!r} holds {array[where]} at {where}, {int((~good).sum())} of {array.size} values not finite",
+                        "Take an earlier checkpoint")  # fmt: skip
+
+
+def _numpy(name: str) -> np.dtype:
+    from weights.files.dtypes import NUMPY
+
+    return NUMPY[name]
+
+
+def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
+    raise Unmatched(
+        f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file",
+        "Export variables of the same type",
+    )
+
+
+def tie_repeats(tensors: Mapping[str, Tensor], entries: Sequence[Entry]) -> list[Entry]:
+    """Entries in which every name but the first of one tensor is tied to the first."""
+    first: dict[tuple, str] = {}
+    result = []
+    for entry in entries:
+        owner = first.setdefault(tensors[entry.key].place, entry.key)
+        result.append(entry if owner == entry.key else replace(entry, role="tied", path=None, tied=owner))
+    return result
+
+
+__all__ = [
+    "TRANSPOSE",
+    "Entry",
+    "flatten",
+    "inverse",
+    "place",
+    "plan",
+    "same_bits",
+    "tie_repeats",
+    "to_flax",
+    "to_torch",
+]

@@ -1,0 +1,84 @@
+"""Curvature: never assumed. From the file's raw tensors, the configuration or the caller, and the same from all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from weights.errors import Unmatched, Usage
+from weights.mapping.settings import Settings
+
+
+def softplus(raw: float) -> float:
+    """log(1 + exp(raw)) in float64: geoopt's c for its stored isp_c."""
+    return max(raw, 0.0) + math.log1p(math.exp(-abs(raw)))
+
+
+def from_raw(name: str, raw: float) -> float:
+    """The curvature that a raw tensor of that name stands for: isp_c and isp_k through softplus, the rest as they are."""
+    return softplus(raw) if name in ("isp_c", "isp_k") else raw
+
+
+def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
+           learned: bool = False) -> list[float]:  # fmt: skip
+    """The curvature of each of `count` manifolds. `raw` holds the file's raw tensors by key, in order, or nothing.
+
+    The file's own value is what the model computes with; a configuration or an option has to agree with it, up to the
+    rounding of geoopt's float32 log(exp(c) - 1); a `learned` one has moved on from the configuration's start.
+    """
+    stated = [
+        (where, table[name]) for where, table in (("option", settings.given), ("config", settings.config)) if table.get(name) is not None
+    ]
+    stated = [(where, _numbers(value, count, where)) for where, value in stated]
+    if raw:
+        if len(raw) != count:
+            raise Unmatched(
+                f"the file holds {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
+                "Check the configuration",
+            )
+        values = [from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
+        for where, others in stated:
+            if learned and where == "config":  # where training began
+                continue
+            for key, value, other in zip(raw, values, others):
+                if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
+                    raise Unmatched(
+                        f"{key!r} in the file says curvature {value:.9g}, {where} says {other:.9g}",
+                        "Correct it, or set learnable_curvature if it was trained; the file's value is the one to keep",
+                    )
+        settings.values[name], settings.sources[name] = values, ", ".join(raw)
+        return values
+    if len(stated) == 2 and stated[0][1] != stated[1][1]:
+        raise Unmatched(f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it")
+    if not stated:
+        raise Usage("the curvature is neither in the file nor in a configuration", "Give --curvature (curvature=...)")
+    where, values = stated[0]
+    settings.values[name], settings.sources[name] = values, where
+    return values
+
+
+def unit(settings: Settings, why: str) -> None:
+    """Curvature 1, of code that knows no other; Unmatched where the caller gives another."""
+    given = settings.given.get("curvature")
+    if given is not None and _numbers(given, 1, "option") != [1.0]:
+        raise Unmatched(f"the curvature by option is {given}; {why}", "Leave --curvature out (curvature=...)")
+    settings.values["curvature"], settings.sources["curvature"] = [1.0], why
+
+
+def _numbers(value: Any, count: int, where: str) -> list[float]:
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * count
+    try:
+        numbers = [float(v) for v in values]
+    except (TypeError, ValueError):
+        raise Usage(f"the curvature by {where} is {value!r}", "Give a number, or one for each manifold") from None
+    if len(numbers) == 1:
+        numbers *= count
+    if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
+        raise Usage(
+            f"the curvature by {where} is {value!r}; the model has {count} manifolds",
+            "Give one finite number, or one for each",
+        )
+    return numbers

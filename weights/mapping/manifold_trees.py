@@ -1,0 +1,114 @@
+"""Manifolds recovered from a file or given by the user, as a tree beside the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from weights.errors import Unmatched, Usage
+from weights.files.pickles.standins import Record
+from weights.files.tensors import Tensor
+from weights.mapping.convert import flatten, place
+from weights.mapping.curvature_settings import from_raw
+
+# geoopt's and HypLL's class names, port_jax's, and the raw tensor with the argument it stands for.
+CURVED = {
+    "PoincareBall": ("PoincareBall", ("isp_c", "c")),
+    "PoincareBallExact": ("PoincareBallExact", ("isp_c", "c")),
+    "SphereProjection": ("SphereProjection", ("isp_k", "k")),
+    "SphereProjectionExact": ("SphereProjectionExact", ("isp_k", "k")),
+    "Stereographic": ("Stereographic", ("k", "k")),
+    "StereographicExact": ("StereographicExact", ("k", "k")),
+    "Lorentz": ("Lorentz", ("k", "k")),
+}
+PLAIN = ("Euclidean", "Sphere", "SphereExact", "Stiefel", "CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact",
+         "SymmetricPositiveDefinite", "BirkhoffPolytope")  # fmt: skip
+
+
+def recovered(record: object) -> Any:
+    """The port_jax manifold that a pickled manifold stands for; Unmatched for a kind that has no counterpart yet."""
+    import port_jax.manifolds as manifolds
+
+    if not isinstance(record, Record):
+        raise Unmatched(f"a tensor's manifold is a {type(record).__name__}", "Give manifolds={...}")
+    name = record.name.rpartition(".")[2]
+    if name in CURVED and hasattr(manifolds, CURVED[name][0]):
+        target, (raw, argument) = CURVED[name]
+        value = _number(record, raw)
+        if value is None:
+            raise Unmatched(f"a {name} in the file lacks its curvature {raw}", "Give manifolds={...}")
+        return getattr(manifolds, target)(**{argument: from_raw(raw, value)})
+    if name in PLAIN and hasattr(manifolds, name):
+        return getattr(manifolds, name)()
+    raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart", "Give manifolds={...}")
+
+
+def curvature(record: object) -> float | None:
+    """The curvature of a pickled manifold, if it has one number."""
+    if not isinstance(record, Record):
+        return None
+    _, (raw, _) = CURVED.get(record.name.rpartition(".")[2], ("", ("", "")))
+    value = _number(record, raw) if raw else None
+    return None if value is None else from_raw(raw, value)
+
+
+def _number(record: Record, raw: str) -> float | None:
+    state = record.attributes
+    for table in (state.get("_parameters"), state.get("_buffers"), state):
+        tensor = table.get(raw) if isinstance(table, dict) else None
+        if isinstance(tensor, Tensor) and tensor.numel == 1:
+            return float(tensor.array().reshape(-1)[0])
+    inner = (state.get("_modules") or {}).get("c") if isinstance(state.get("_modules"), dict) else None
+    if raw == "isp_c" and isinstance(inner, Record):  # HypLL keeps it in a Curvature, softplus of `value`
+        return _number(inner, "value")
+    return None
+
+
+def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
+    """A tree of manifolds over parameters: `given` by key or path (or beginnings of them), else the pickled ones, else Euclidean.
+
+    `keys` maps paths (without the collection) to the file's keys. Usage for a name that no parameter has.
+    """
+    from port_jax.manifolds import Euclidean
+
+    wanted = {name.replace(".", "/"): manifold for name, manifold in flatten(given or {}).items()}
+    used: set[str] = set()
+    tree: dict = {}
+    for path in paths:
+        name = next((name for name in wanted if path == name or path.startswith(f"{name}/")), None)
+        tensor = tensors[keys[path]]
+        if name is not None:
+            used.add(name)
+            place(tree, path, wanted[name])
+        else:
+            place(tree, path, recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
+    if unknown := sorted(set(wanted) - used):
+        raise Usage(
+            f"manifolds names {unknown[0]!r}, which no parameter of the file has",
+            f"Parameters are {', '.join(list(paths)[:8])}",
+        )
+    return tree
+
+
+def to_json(tree: Any) -> Any:
+    """A tree of manifolds as JSON: class names with their fields."""
+    from dataclasses import fields
+
+    from port_jax.manifolds.base import Manifold
+
+    if isinstance(tree, Manifold):
+        values = {f.name: getattr(tree, f.name) for f in fields(tree)}  # pyright: ignore[reportArgumentType]
+        return {
+            "manifold": type(tree).__name__,
+            "fields": {n: v if isinstance(v, (int, str, bool)) or v is None else float(v) for n, v in values.items()},
+        }
+    return {"tree": {name: to_json(child) for name, child in tree.items()}}
+
+
+def from_json(data: Any) -> Any:
+    """The tree that `to_json` wrote."""
+    import port_jax.manifolds as manifolds
+
+    if "tree" in data:
+        return {name: from_json(child) for name, child in data["tree"].items()}
+    return getattr(manifolds, data["manifold"])(**data["fields"])

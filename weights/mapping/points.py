@@ -1,0 +1,50 @@
+"""Points are checked against the manifolds that the converted model puts them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.mapping.convert import Entry
+
+ROWS = 1 << 16
+# Beyond rounding, and beyond what a trained curvature leaves: geoopt moves it without moving the points that lie on it.
+TOLERANCE = 1e-2
+
+
+def check(manifolds: Any, params: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+    """Raises Unmatched for the first point whose projection (`projx`) is farther than 1 % of 1 + |x| from it.
+
+    `manifolds` is the tree beside the parameters, or a callable from them to it; None where nothing is known.
+    """
+    from port_jax.manifolds import Euclidean
+    from port_jax.optim.trees import match_manifolds
+
+    if manifolds is None or not params:
+        return
+    keys = {f"{e.path}": e.key for e in entries if e.role == "parameter"}
+    leaves = jax.tree.leaves_with_path(params)
+    for (path, leaf), manifold in zip(leaves, match_manifolds(manifolds, params), strict=True):
+        if not isinstance(manifold, Euclidean) and np.ndim(leaf) >= manifold.ndim:
+            name = "/".join(["params", *(str(getattr(step, "key", step)) for step in path)])
+            _check_leaf(manifold, np.asarray(leaf), keys.get(name, name))
+
+
+def _check_leaf(manifold: Any, points: np.ndarray, key: str) -> None:
+    flat = points.reshape(-1, *points.shape[points.ndim - manifold.ndim :])
+    axes = tuple(range(1, flat.ndim))
+    for start in range(0, len(flat), ROWS):
+        block = flat[start : start + ROWS]
+        gap = np.max(np.abs(np.asarray(manifold.projx(block)) - block), axis=axes)
+        off = np.flatnonzero(~(gap <= TOLERANCE * (1 + np.max(np.abs(block), axis=axes))))
+        if len(off):
+            where = np.unravel_index(start + off[0], points.shape[: points.ndim - manifold.ndim])
+            raise Unmatched(
+                f"the key {key!r} holds a point off its {type(manifold).__name__} at {tuple(int(i) for i in where)}: "
+                f"{gap[off[0]]:.3g} from its projection",
+                "Check the curvature (it may be another than the model was trained with), or project the points in torch (manifold.projx)",
+            )

@@ -1,0 +1,1 @@
+"""Torch beside JAX on one checkpoint. The only folder of the converter that imports torch, and only when called."""

@@ -1,0 +1,101 @@
+"""Two checkpoints of any kind, compared tensor by tensor under torch's keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from weights.files import sections
+from weights.files.reader import read
+from weights.files.tensors import Tensor
+from weights.mapping.convert import same_bits
+
+
+class Row(NamedTuple):
+    """One key. `largest`: the largest absolute difference; `ulp`: the same in units of the larger value's last place."""
+
+    key: str
+    a: str
+    b: str
+    equal: bool
+    largest: float | None = None
+    ulp: float | None = None
+    where: list[int] | None = None
+
+
+def compare(a: Path, b: Path) -> list[Row]:
+    """A row for every key of either; model and optimizer state. One tensor of each at a time is read from a torch file."""
+    left, right = _tensors(a), _tensors(b)
+    rows = []
+    for key in [*left, *(k for k in right if k not in left)]:
+        x, y = _read(left.get(key)), _read(right.get(key))
+        a_is, b_is = (_named(value) if key in side else "absent" for side, value in ((left, x), (right, y)))
+        if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype or x.shape != y.shape:
+            rows.append(Row(key, a_is, b_is, key in left and key in right and _equal(x, y)))
+        elif same_bits(x, y) or not x.size:
+            rows.append(Row(key, a_is, b_is, True))
+        else:
+            rows.append(Row(key, a_is, b_is, False, *_distance(x, y)))
+    return rows
+
+
+def _read(value: Any) -> Any:
+    return value.array() if isinstance(value, Tensor) else value
+
+
+def _named(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def _equal(x: Any, y: Any) -> bool:
+    return not isinstance(x, np.ndarray) and type(x) is type(y) and repr(x) == repr(y)
+
+
+def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
+    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    gap = np.abs(x.astype(wide) - y.astype(wide))
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    at = np.unravel_index(int(np.argmax(gap)), gap.shape)
+    ulp = float("nan")
+    if x.dtype.kind == "f":
+        ulp = float(np.max(gap / np.spacing(np.maximum(np.abs(x), np.abs(y))).astype(np.float64)))
+    return float(gap[at]), ulp, [int(i) for i in at]
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    from weights.store import form_of, restore
+
+    if form_of(path):
+        from weights.exporter import torch_tree
+
+        root = torch_tree(restore(path))
+    else:
+        root = read(path).root
+    parts = sections.split(root)
+    flat: dict[str, Any] = dict(parts.tensors)
+    if parts.optimizer is not None:
+        for index, state in parts.optimizer["state"].items():
+            for name, value in state.items():
+                flat[f"optimizer.state.{index}.{name}"] = value
+        for number, group in enumerate(parts.optimizer["param_groups"]):
+            flat.update({f"optimizer.param_groups.{number}.{name}": value for name, value in group.items()})
+    return flat
+
+
+def show(rows: list[Row]) -> None:
+    """A table of what differs, and how many do not."""
+    table = Table()
+    for name in ("key", "A", "B", "max abs", "ULP", "at"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        if not row.equal:
+            numbers = ["" if v is None else f"{v:.3g}" for v in (row.largest, row.ulp)]
+            table.add_row(row.key, row.a, row.b, *numbers, str(row.where or ""))
+    console = Console()
+    if table.row_count:
+        console.print(table)
+    console.print(f"{sum(r.equal for r in rows)} of {len(rows)} equal bit by bit", highlight=False)

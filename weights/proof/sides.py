@@ -1,0 +1,277 @@
+"""One converted checkpoint in torch and in JAX, in one precision: outputs, gradients, optimizer steps. Imports torch when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from weights.checkpoint import Checkpoint
+from weights.errors import Unmatched
+from weights.files import source as sources
+from weights.files.reader import read
+from weights.files.sections import split
+from weights.files.tensors import Tensor
+from weights.mapping import convert, probes
+from weights.mapping.probes import Probe
+from weights.proof import torch_steps
+
+STEPS = 10
+RATE = 1e-2
+"""Learning rate of the fresh optimizer where the file has none."""
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
+"""A model is run a dozen times here: what takes the time is compiling it."""
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Original:
+    """The torch file as it is read for the comparison: tensors by key, and the optimizer's section if its steps are compared.
+
+    They are not where the file has none, nor for an optimizer of sparse gradients or line searches, which one gradient a step does
+    not move: then both sides take the steps of a fresh RiemannianAdam.
+    """
+
+    tensors: Mapping[str, Tensor]
+    optimizer: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, path: Path) -> Original:
+        root, prefix, plan = read(path).root, checkpoint.source.prefix, checkpoint.plan
+        parts = split(root)
+        tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
+        resumed = plan is not None and torch_steps.class_of(plan) is not None
+        return cls(tensors, sources.at(root, checkpoint.source.optimizer_at) if resumed else None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The flax model on the probe; equal for equal models, so that one compilation serves all comparisons of one model."""
+
+    probe: Probe
+    settings: Mapping[str, Any] = field(compare=False)
+    model: Any = field(compare=False)
+    label: str
+
+    def __call__(self, variables: Any, inputs: Any) -> dict[str, Any]:
+        def call(method: str, *args: Any) -> Any:
+            return self.model.apply(variables, *args, method=method)
+
+        return _named(self.probe.outputs(self.settings, call, inputs))
+
+
+@partial(jax.jit, static_argnames="run", compiler_options=QUICK)
+def _pull(run: _Run, variables: Any, inputs: Any, weights: Any, targets: Any, strength: Any) -> tuple[Any, Any]:
+    """Outputs, and the gradient of sum(weights * outputs) + strength * mean((outputs - targets)^2): one compilation for all levels."""
+    ours, back = jax.vjp(lambda v: run(v, inputs), variables)
+    pulls = {k: weights[k] + 2 * strength / v.size * (v - targets[k]) for k, v in ours.items()}
+    return ours, back({k: pull.astype(ours[k].dtype) for k, pull in pulls.items()})[0]
+
+
+@dataclass
+class Sides:
+    """Both models on the same inputs. Arrays come by the file's keys and in torch's layout.
+
+    `reference` makes the torch module; it is given the file's tensors, never the converted ones.
+    """
+
+    checkpoint: Checkpoint
+    original: Original
+    reference: Callable[[Any], Any]
+    probe: Probe
+    inputs: Mapping[str, Any]
+    model: Any
+    dtype: str
+
+    # JAX.
+
+    @cached_property
+    def variables(self) -> Any:
+        return jax.tree.map(self.cast, self.checkpoint.variables)
+
+    def pull(self, variables: Any, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Any]:
+        """Outputs, gradients by key, and the same gradients as a tree."""
+        run = _Run(self.probe, self.checkpoint.settings, self.model, f"{self.model!r} {sorted(self.checkpoint.settings.items())!r}")
+        ours, slopes = _pull(run, variables, self._for_jax, weights, targets, strength)
+        return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
+
+    def steps(self, targets: Arrays) -> Arrays:
+        """Parameters after the steps."""
+        optimizer, state = self._optimizer()
+        metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
+
+        @partial(jax.jit, compiler_options=QUICK)
+        def advance(slopes: Any, state: Any, params: Any) -> tuple[Any, Any]:
+            updates, state = optimizer.update(slopes, state, params, **metric)
+            return jax.tree.map(lambda p, u: p + u, params, updates), state
+
+        zero = {name: np.zeros_like(value) for name, value in targets.items()}
+        variables, state = self.variables, jax.tree.map(self.cast, state)
+        for _ in range(STEPS):
+            _, _, slopes = self.pull(variables, zero, targets, 1.0)
+            slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
+            params, state = advance(slopes["params"], state, variables["params"])
+            variables = {**variables, "params": params}
+        return self.back(variables)
+
+    def cast(self, leaf: Any) -> Any:
+        floating = jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating)
+        return jax.numpy.asarray(np.asarray(leaf, self.dtype)) if floating else leaf
+
+    def back(self, tree: Any) -> Arrays:
+        """A tree beside the variables, in torch's layout, by key."""
+        flat = convert.flatten(tree)
+        return {key: convert.inverse(e, np.asarray(flat[str(e.path)]), str(e.path)) for key, e in self._trained.items()}
+
+    # torch.
+
+    def torch_pull(self, weights: Callable[[Arrays], Arrays], nudge: int) -> tuple[Arrays, Arrays]:
+        """Outputs, and the gradient of sum(weights * outputs); `weights` are told the outputs."""
+        module = self.module(nudge)
+        outputs = self.run_torch(module)
+        theirs = {name: value.detach().numpy() for name, value in outputs.items()}
+        drawn = weights(theirs)
+        sum((v * v.new_tensor(drawn[k])).sum() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+        found = dict(module.named_parameters())
+        zeros = {key: np.zeros(found[key].shape, self.dtype) for key in self._trained}
+        return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
+
+    def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
+        """Parameters before and after the steps."""
+        module = self.module(nudge)
+        found, raw = dict(module.named_parameters()), self.original.optimizer
+        if raw is None:
+            moving = [found[key] for key, entry in self._trained.items() if entry.path not in self._still]
+            optimizer, scheduled = torch_steps.fresh(moving, RATE), None
+        else:
+            optimizer, scheduled = torch_steps.resumed(self.checkpoint, raw, found)
+        start = {key: found[key].detach().numpy().copy() for key in self._trained}
+        for step in range(STEPS):
+            optimizer.zero_grad()
+            outputs = self.run_torch(module)
+            sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+            optimizer.step()
+            if scheduled is not None:
+                scheduled(step)
+        return start, {key: found[key].detach().numpy() for key in self._trained}
+
+    def run_torch(self, module: Any) -> dict[str, Any]:
+        def call(method: str, *args: Any) -> Any:
+            return getattr(module, method)(*args)
+
+        return _named(self.probe.outputs(self.checkpoint.settings, call, self._for_torch))
+
+    def module(self, nudge: int = 0) -> Any:
+        """The torch reference with the file's tensors, in this precision.
+
+        `nudge` > 0 seeds a move of all numbers by one unit in the last place, up or down at random.
+        """
+        import torch
+
+        module = self.reference(self.checkpoint.settings).double()
+        result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
+        known = {entry.key for entry in self.checkpoint.entries if entry.role == "constant"}
+        odd = [key for key in result.unexpected_keys if key not in known]
+        odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
+        if odd:
+            raise Unmatched(f"the torch reference of {self.checkpoint.arch} and the file differ in the key {odd[0]!r}",
+                            "Verify at the level of bits (--level bits)")  # fmt: skip
+        module.to(getattr(torch, self.dtype)).eval()
+        if nudge:
+            ways = torch.Generator().manual_seed(nudge)
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    up = torch.rand(parameter.shape, generator=ways) < 0.5
+                    parameter.copy_(torch.nextafter(parameter, torch.where(up, float("inf"), float("-inf")).to(parameter.dtype)))
+        return module
+
+    # Both.
+
+    @cached_property
+    def curved(self) -> dict[str, tuple[Any, Any]]:
+        """Key -> (manifold, points here) of the parameters that are points of a manifold other than flat space."""
+        from port_jax.manifolds import Euclidean
+        from port_jax.optim.trees import match_manifolds
+
+        params = self.checkpoint.variables["params"]
+        if self.checkpoint.manifolds is None or not params:
+            return {}
+        paths = [f"params/{_path(path)}" for path, _ in jax.tree.leaves_with_path(params)]
+        matched = dict(zip(paths, match_manifolds(self.checkpoint.manifolds, params), strict=True))
+        flat = convert.flatten(self.variables)
+        return {key: (matched[str(e.path)], flat[str(e.path)]) for key, e in self._trained.items()
+                if not isinstance(matched[str(e.path)], Euclidean)}  # fmt: skip
+
+    def tangential(self, slopes: Arrays) -> Arrays:
+        """Gradients, those at points of a manifold as Riemannian ones: off it two formulas of one function differ."""
+        result = dict(slopes)
+        for key, (manifold, points) in self.curved.items():
+            entry = self._trained[key]
+            rgrad = manifold.egrad2rgrad(points, jax.numpy.asarray(entry.layout.forward(slopes[key]), self.dtype))
+            result[key] = convert.inverse(entry, np.asarray(rgrad), str(entry.path))
+        return result
+
+    @cached_property
+    def _trained(self) -> dict[str, convert.Entry]:
+        return {entry.key: entry for entry in self.checkpoint.entries if entry.role == "parameter"}
+
+    @cached_property
+    def _still(self) -> frozenset[str]:
+        """Paths of the curvatures that a fresh optimizer does not move: those of hyperboloids, off which points would be left."""
+        moved, params = self.checkpoint.manifolds, self.checkpoint.variables["params"]
+        if self.original.optimizer is not None or not callable(moved) or not any(is_lorentz(m) for m, _ in self.curved.values()):
+            return frozenset()
+        now, found = jax.tree.leaves(moved(params)), []
+        for at, leaf in jax.tree.leaves_with_path(params):
+            other = jax.tree_util.tree_map_with_path(lambda here, p, at=at: 2 * p if here == at else p, params)
+            if np.ndim(leaf) < 2 and any(np.any(a != b) for a, b in zip(now, jax.tree.leaves(moved(other)), strict=True)):
+                found.append(f"params/{_path(at)}")
+        return frozenset(found)
+
+    @cached_property
+    def _for_jax(self) -> Any:
+        return probes.for_jax(self.inputs, self.dtype)
+
+    @cached_property
+    def _for_torch(self) -> Any:
+        import torch
+
+        return probes.for_torch(self.inputs, getattr(torch, self.dtype))
+
+    def _optimizer(self) -> tuple[Any, Any]:
+        """The transformation and its state."""
+        from port_jax.optim import riemannian_adam
+
+        if self.original.optimizer is not None:
+            return self.checkpoint.optimizer, self.checkpoint.opt_state
+        order = [str(entry.path).removeprefix("params/") for entry in self._trained.values()]
+        moved = self.checkpoint.manifolds
+        fresh = riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None)
+        return fresh, fresh.init(self.checkpoint.variables["params"])
+
+
+def is_lorentz(manifold: Any) -> bool:
+    """Whether it is a hyperboloid."""
+    from port_jax.manifolds import Lorentz
+
+    return isinstance(manifold, Lorentz)
+
+
+def _path(at: Any) -> str:
+    return "/".join(str(getattr(step, "key", step)) for step in at)
+
+
+def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs that are tuples, each part by a name of its own."""
+    named: dict[str, Any] = {}
+    for name, value in outputs.items():
+        named.update({f"{name}.{i}": part for i, part in enumerate(value)} if isinstance(value, tuple) else {name: value})
+    return named
+
+
+__all__ = ["STEPS", "Original", "Sides", "is_lorentz"]

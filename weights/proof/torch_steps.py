@@ -1,0 +1,99 @@
+"""The torch optimizer and scheduler that `verify` steps with: the file's own at its state, or a fresh one. Needs torch when called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from weights.checkpoint import Checkpoint
+from weights.files.tensors import Tensor
+from weights.optim.plan import Plan
+
+PLATEAU = "ReduceLROnPlateau"
+METRIC = 1e9
+"""What a scheduler by a metric is told, on both sides."""
+
+
+def class_of(plan: Plan) -> Any:
+    """The torch class that goes on with a file's state; None for what takes sparse gradients or several evaluations a step."""
+    from reference_torch.optim import torch_dialects
+
+    return torch_dialects.of(plan.table, plan.dialects)
+
+
+def fresh(parameters: Sequence[Any], rate: float) -> Any:
+    """A RiemannianAdam without state."""
+    import geoopt
+
+    return geoopt.optim.RiemannianAdam(parameters, lr=rate)
+
+
+def resumed(checkpoint: Checkpoint, raw: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Any, Callable[[int], None] | None]:
+    """The file's optimizer over the parameters `found` by key, in its groups and with its state `raw`; and what its scheduler does
+    after each step, numbered from 0, where the rates follow one.
+    """
+    import geoopt
+
+    plan = checkpoint.plan
+    assert plan is not None
+    for entry in checkpoint.entries:
+        if entry.role == "parameter" and str(entry.path).removeprefix("params/") in plan.still:
+            found[entry.key].requires_grad_(False)
+    kind = class_of(plan)
+    optimizer = kind([{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed], lr=1.0)
+    groups, states = [], {}
+    for new, old, listed in zip(optimizer.state_dict()["param_groups"], plan.groups, plan.listed, strict=True):
+        groups.append({**new, **old, "params": new["params"]})
+        states.update({place: _plain(raw["state"][i]) for place, i in zip(new["params"], listed, strict=True) if raw["state"].get(i)})
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    if kind is geoopt.optim.RiemannianAdam:
+        for state in optimizer.state.values():  # a float32 tensor after a reload, and 0.999 ** t then has 24 bits
+            state["step"] = int(state["step"])
+    return optimizer, _schedule(checkpoint, plan, optimizer)
+
+
+def metric(plan: Plan | None) -> dict[str, float]:
+    """What the transformation's update is given beside the gradients."""
+    from port_jax.optim.torch_schedulers import recognised
+
+    follows = plan is not None and plan.scheduler is not None and recognised(plan.scheduler) == PLATEAU
+    return {"value": METRIC} if follows else {}
+
+
+def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: Any) -> Callable[[int], None] | None:
+    from port_jax.optim.torch_groups import GroupsState
+    from port_jax.optim.torch_schedulers import recognised
+    from reference_torch.optim import torch_schedulers
+
+    if plan.scheduler is None:
+        return None
+    scheduler = torch_schedulers.resumed(plan.scheduler, optimizer, recognised)
+    told = list(metric(plan).values())
+    before = int(checkpoint.opt_state.step) + (0 if isinstance(checkpoint.opt_state, GroupsState) else plan.ahead)
+
+    def after(step: int) -> None:
+        if (before + step + 1) % plan.per_step == 0:
+            scheduler.step(*told)
+
+    return after
+
+
+def tensor(stored: Tensor) -> Any:
+    """A torch tensor of a file's; of bfloat16, which numpy's bridge lacks, in float32."""
+    import torch
+
+    array = np.array(stored.array())
+    return torch.from_numpy(array.astype(np.float32) if array.dtype.name == "bfloat16" else array)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return tensor(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+__all__ = ["class_of", "fresh", "metric", "resumed", "tensor"]

@@ -1,0 +1,215 @@
+"""Torch beside JAX on one checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch from `forward` on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from weights.checkpoint import TREE, Checkpoint
+from weights.errors import Usage
+from weights.mapping import probes
+from weights.models import ARCHITECTURES
+from weights.models import tree as tree_model
+from weights.proof import diff
+from weights.proof.sides import STEPS, Arrays, Original, Sides, is_lorentz
+
+TYPES = ("float64", "float32")
+LEVELS = ("bits", "forward", "grad", "step")
+NUDGES = (1, 2, 3)
+# facts: the float64 differences of a whole model stay within ten times those of geoopt's maps near radius 0.99.
+FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "step": 1e-10}
+STRETCH = 5e-9
+"""geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
+
+
+class Row(NamedTuple):
+    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the way gone."""
+
+    level: str
+    dtype: str
+    what: str
+    error: float
+    gate: float
+    ok: bool
+
+
+def verify(
+    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0,
+    types: Sequence[str] = TYPES,
+) -> list[Row]:  # fmt: skip
+    """Compares the checkpoint with the torch file it came from; each level includes those before it.
+
+    bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
+    random cotangents, at the same inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go
+    on from the file's state for 10 steps on one loss; where that cannot be done (see `Original`), a fresh RiemannianAdam does on
+    both, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
+    they were converted to.
+
+    An error is the difference of the two sides, over the largest value (for steps, over the way gone). Its gate
+    is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
+    moved as far as the gradients differ already, see `_amplified`, whose own gate is at the level before): float64 may
+    differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
+    float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
+
+    Raises Usage where the architecture takes no graph and one is given.
+    """
+    depth, path = LEVELS.index(level), Path(path)
+    rows = _bits(checkpoint, path)
+    if depth == 0:
+        return rows
+    if not jax.config.read("jax_enable_x64"):
+        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
+    make = _sides(checkpoint, path, graph, seed)
+    sides = {name: make(name) for name in types}
+    results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
+    if level == "step":
+        for name, side in sides.items():
+            results[name]["step"] = _amplified(_step(side, seed), results[name]["grad"])
+    fresh = " (fresh RiemannianAdam)" if sides["float64"].original.optimizer is None else ""
+    for kind in LEVELS[1 : depth + 1]:
+        found = _gated(kind, "float64", results["float64"][kind], None)
+        if "float32" in types:
+            found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
+        rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """What was compared with what."""
+    return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy")}
+
+
+def failed(rows: Sequence[Row]) -> bool:
+    """Whether any comparison is beyond its gate."""
+    return any(not row.ok for row in rows)
+
+
+def show(rows: Sequence[Row]) -> None:
+    """The table."""
+    table = Table()
+    for name in ("level", "type", "what", "error", "gate", ""):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED")
+    Console().print(table)
+
+
+@dataclass
+class _Results:
+    """Named arrays of both sides; `scale` divides errors, `drift` is torch's own after a moved start, `slack` what geoopt adds."""
+
+    torch: Arrays
+    jax: Arrays
+    scale: dict[str, float]
+    drift: dict[str, float]
+    slack: dict[str, float]
+
+
+def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
+    """Both sides of a checkpoint, by the precision."""
+    model, original = checkpoint.model, Original.of(checkpoint, path)
+    if checkpoint.arch == TREE:
+        model = tree_model.Points.of(checkpoint.entries, checkpoint.manifolds, checkpoint.variables)
+        reference, probe = model.reference, tree_model.probe(model)
+    else:
+        table = ARCHITECTURES[checkpoint.arch]
+        reference, probe = table.reference, table.probe
+        if reference is None or probe is None:
+            raise Usage(f"{checkpoint.arch} has no torch reference to compare with", "Use --level bits")
+    inputs = probes.drawn(probe, checkpoint.settings, seed, graph)
+    return lambda dtype: Sides(checkpoint, original, reference, probe, inputs, model, dtype)
+
+
+def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        back = Path(folder, path.stem + ".pth")
+        checkpoint.export(back)
+        rows = [row for row in diff.compare(path, back) if not row.equal]
+    total = len(checkpoint.entries)
+    return [Row("bits", "as stored", f"{total} tensors and optimizer state", float(len(rows)), 0.0, not rows)]
+
+
+def _cotangents(outputs: Arrays, seed: int) -> Arrays:
+    random = np.random.default_rng(seed)
+    return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
+
+
+def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
+    def weights(outputs: Arrays) -> Arrays:
+        return _cotangents(outputs, seed)
+
+    theirs, slopes = sides.torch_pull(weights, 0)
+    moved, moved_slopes = zip(*(sides.torch_pull(weights, nudge) for nudge in NUDGES))
+    zero = {name: np.zeros_like(value) for name, value in theirs.items()}
+    ours, ours_slopes, _ = sides.pull(sides.variables, weights(theirs), zero, 0.0)
+    slopes, ours_slopes, *moved_slopes = (sides.tangential(found) for found in (slopes, ours_slopes, *moved_slopes))
+    return {
+        "forward": _Results(theirs, ours, {}, _drift(moved, theirs), {}),
+        "grad": _Results(slopes, ours_slopes, {}, _drift(moved_slopes, slopes), {}),
+    }
+
+
+def _step(sides: Sides, seed: int) -> _Results:
+    """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
+    first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
+    noise = _cotangents(first, seed)
+    targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
+    start, theirs = sides.torch_steps(targets, 0)
+    moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
+    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if is_lorentz(manifold)}
+    return _Results(theirs, sides.steps(targets), _gaps(theirs, start), _drift(moved, theirs), slack)
+
+
+def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:
+    return {key: _largest(a[key].astype(np.float64) - b[key]) for key in a}
+
+
+def _amplified(steps: _Results, slopes: _Results) -> _Results:
+    """Steps whose drift is that of a start as far away as the gradients of both sides are apart already.
+
+    One unit in the last place of the parameters moves torch's gradients less than another order of rounding in its formulas
+    does. The factor is the median over the parameters of (gradient difference of the sides / drift of torch's gradient).
+    """
+    gaps = _gaps(slopes.jax, slopes.torch)
+    ratios = [gaps[key] / slopes.drift[key] for key in gaps if slopes.drift[key] > 0]
+    factor = max(1.0, float(np.median(ratios))) if ratios else 1.0
+    return replace(steps, drift={key: factor * drift for key, drift in steps.drift.items()})
+
+
+def _drift(moved: Sequence[Arrays], theirs: Arrays) -> dict[str, float]:
+    """How far torch itself ends elsewhere after a nudged start: the farthest of a few."""
+    return {key: max(_gaps(other, theirs)[key] for other in moved) for key in theirs}
+
+
+def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> list[Row]:
+    """One row for each array. Where float32 is beyond torch's drift, being as near to float64 as torch is passes too."""
+    rows = []
+    for name in found.torch:
+        theirs, ours = found.torch[name].astype(np.float64), found.jax[name].astype(np.float64)
+        top = _largest(theirs)
+        scale = found.scale.get(name) or top or 1.0
+        error, limit = _largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
+        if exact is None:
+            limit = max(limit, FLOAT64[level] * scale)
+        else:
+            unit = float(np.finfo(np.float32).eps) * top
+            limit += 4 * unit
+            if error > limit:
+                truth = exact.torch[name].astype(np.float64)
+                error, limit = _largest(ours - truth), 2 * _largest(theirs - truth) + 4 * unit
+        error, limit = error / scale, limit / scale
+        rows.append(Row(level, dtype, name, error, limit, bool(np.isfinite(error)) and error <= limit))
+    return rows
+
+
+def _largest(gap: np.ndarray) -> float:
+    return float(np.max(np.abs(gap), initial=0))

@@ -1,0 +1,239 @@
+"""Node embeddings out of a checkpoint: the table that was trained, or what the encoder makes of a graph; with names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from port_jax.data import DataError, GraphData, load_graph
+from port_jax.graphs import Graph
+from port_jax.layers.tangent import CurvedSpace, to_tangent0
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds.base import Manifold
+from port_jax.optim.trees import match_manifolds
+from weights.checkpoint import TREE, Checkpoint
+from weights.errors import Unmatched, Unreadable, Usage
+from weights.mapping.convert import flatten
+
+TABLES = {
+    "poincare_embeddings": "embedding",
+    "murp": "Eh",
+    "hybonet_kg": "emb_entity",
+    "kgemb": "entity",
+    "shallow": "lt",
+    "hgat": "embedding",
+}
+"""The parameter that holds a row for each node. Other models compute embeddings from features and a graph."""
+NORMALIZED = ("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "hybonet")
+"""Models of code bases that train on D^-1 (A + I), features prepared beforehand."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Points [N, d], one row for each name. `manifold` is where they lie; None in coordinates of the tangent space at its origin.
+
+    origin: the parameter they are, or "encoder". labels and edges ([2, E]) come with a graph. note: what the reader has to know.
+    """
+
+    points: np.ndarray
+    names: tuple[str, ...]
+    manifold: Manifold | None
+    names_from: str
+    origin: str
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] | None = None
+    edges: np.ndarray | None = None
+    note: str = ""
+
+
+def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | Path | GraphData | None = None,
+               names: str | Path | Sequence[str] | None = None, space: str = "manifold") -> Embeddings:  # fmt: skip
+    """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
+
+    key: a parameter, by torch's key or its path here; without it the model's table of nodes, or what the encoder computes
+    from `graph` (an .npz file as `port_jax.data.load_graph` takes it). names: a file with one a line, or the names; else
+    the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
+
+    Raises Usage that says which of these to give, and Unmatched where sizes differ.
+    """
+    if space not in ("manifold", "tangent"):
+        raise Usage(f"space is {space!r}", "Give manifold or tangent")
+    data = _graph(checkpoint, graph)
+    table = TABLES.get(checkpoint.arch, "")
+    params = flatten(checkpoint.variables["params"])
+    if key is None and checkpoint.arch == TREE:
+        key = _only_table(checkpoint)
+    note = ""
+    if key is not None or (table in params and (data is None or checkpoint.arch != "hgat") and not checkpoint.settings.get("pretrained")):
+        path = table if key is None else _path(checkpoint, key)
+        points, manifold, origin = np.asarray(params[path]), _manifold_of(checkpoint, path), f"params/{path}"
+        if checkpoint.arch == "hgat" and key is None:
+            note = "the table that the layers start from; give a graph for what they make of it"
+    else:
+        points, manifold = _encoded(checkpoint, data)
+        origin = "encoder"
+    if points.ndim != 2:
+        raise Usage(f"{origin} has shape {points.shape}", "Give the --key of a parameter with a row for each node")
+    if origin == f"params/{TABLES['kgemb']}" and checkpoint.arch == "kgemb":  # kept as tangents at the origins of the relations' balls
+        if space == "manifold":
+            if manifold is None:
+                raise Usage("each relation has a ball of its own: c has several rows", "Give --space tangent")
+            assert isinstance(manifold, PoincareBall)
+            points = np.asarray(manifold.expmap0(jnp.asarray(points)))
+    elif space == "tangent":
+        if not isinstance(manifold, CurvedSpace | Euclidean):
+            raise Usage(f"{type(manifold).__name__} has no origin to take a tangent space at", "Give --space manifold")
+        points = np.asarray(to_tangent0(manifold, jnp.asarray(points)))
+    manifold = manifold if space == "manifold" else None
+    listed, source = _names(checkpoint, names, data, len(points))
+    if data is not None and data.num_nodes != len(points):
+        raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph it was trained on")
+    beside = (None, None, None) if data is None else (data.labels, data.label_names, data.edges)
+    return Embeddings(points, listed, manifold, source, origin, *beside, note=note)
+
+
+def described(found: Embeddings) -> dict[str, Any]:
+    """What was found, JSON-able."""
+    curved = found.manifold
+    c = None if curved is None or isinstance(curved, Euclidean) else float(np.asarray(getattr(curved, "k", np.nan)).reshape(-1)[0])
+    if isinstance(curved, Lorentz) and c is not None:
+        c = -1 / c
+    return {
+        "nodes": len(found.points),
+        "dimension": found.points.shape[1],
+        "dtype": str(found.points.dtype),
+        "space": "tangent at the origin" if curved is None else type(curved).__name__,
+        "curvature": c,
+        "from": found.origin,
+        "names": found.names_from,
+        "note": found.note,
+    }
+
+
+def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> GraphData | None:
+    if graph is None or isinstance(graph, GraphData):
+        return graph
+    settings = checkpoint.settings
+    task = settings.get("task") or ("nc" if settings.get("num_classes") else "lp")
+    try:
+        return load_graph(graph, task="nc" if task == "nc" else "lp")
+    except DataError as error:
+        raise Unreadable(str(error)) from None
+
+
+def _only_table(checkpoint: Checkpoint) -> str:
+    found = [e.key for e in checkpoint.entries if e.role == "parameter" and len(e.shape) == 2]
+    curved = [key for key in found if not isinstance(_manifold_of(checkpoint, _path(checkpoint, key)), Euclidean)]
+    if len(curved) != 1:
+        shown = ", ".join((curved or found)[:8])
+        raise Usage(f"{len(curved) or 'no'} tables of points on a manifold are in the file", f"Give the --key of one, of {shown}")
+    return curved[0]
+
+
+def _path(checkpoint: Checkpoint, key: str) -> str:
+    """A parameter's path below params, by torch's key or by the path itself."""
+    paths = {e.key: str(e.path) for e in checkpoint.entries if e.role == "parameter"}
+    paths |= {e.key: paths[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in paths}
+    path = paths.get(key, key if key.startswith("params/") else f"params/{key}")
+    if path not in paths.values():
+        raise Usage(f"no parameter is called {key!r}", f"Parameters are {', '.join(list(paths)[:8])}")
+    return path.removeprefix("params/")
+
+
+def _manifold_of(checkpoint: Checkpoint, path: str) -> Manifold | None:
+    """Where a parameter's rows lie; of entities of kgemb the ball that they are mapped to, None if there are several."""
+    params = checkpoint.variables["params"]
+    if checkpoint.arch == "kgemb" and path == TABLES["kgemb"]:
+        c = np.asarray(params["c"])
+        return PoincareBall(float(np.logaddexp(0, c.astype(np.float64)).item())) if c.size == 1 else None
+    if checkpoint.manifolds is None:
+        return Euclidean()
+    return dict(zip(flatten(_paths_as_leaves(params)).values(), match_manifolds(checkpoint.manifolds, params)))[path]
+
+
+def _paths_as_leaves(params: Mapping, prefix: str = "") -> dict[str, Any]:
+    """The same nesting, sorted as jax sorts it, with each leaf's path in its place."""
+    return {
+        name: _paths_as_leaves(params[name], f"{prefix}{name}/") if isinstance(params[name], Mapping) else f"{prefix}{name}"
+        for name in sorted(params)
+    }
+
+
+def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray, Manifold]:
+    model, variables, arch = checkpoint.model, checkpoint.variables, checkpoint.arch
+    if model is None or not hasattr(model, "encode"):
+        raise Usage(f"{arch} has no encoder", "Give the --key of a parameter")
+    if data is None:
+        raise Usage(f"{arch} computes embeddings from features and a graph", "Give --graph data.npz, or the --key of a parameter")
+    for name in ("node_features", "edge_features"):
+        if checkpoint.settings.get(name) and getattr(data, name) is None:
+            raise Usage(f"the model takes {name.replace('_', ' ')}, and the graph has none", f"Add an array {name} to the .npz")
+    dtype = np.result_type(*(np.asarray(leaf).dtype for leaf in flatten(variables["params"]).values()))
+    x = jnp.asarray(data.features, dtype)
+    own_table = checkpoint.settings.get("num_nodes") and (arch == "hgat" or checkpoint.settings.get("trainable_feat"))
+    graph = _prepared(checkpoint, data, dtype)
+    try:
+        inputs = [x] if arch == "hyptorch" else [None if own_table else x, graph]
+        if checkpoint.settings.get("node_features"):
+            inputs.append(jnp.asarray(data.node_features, dtype))
+        found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
+    except ValueError as error:
+        raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
+    points = np.asarray(found[0] if isinstance(found, tuple) else found)
+    return points, _output_manifold(checkpoint)
+
+
+def _prepared(checkpoint: Checkpoint, data: GraphData, dtype: np.dtype) -> Graph:
+    """The graph as the model was trained on it: normalised with loops in this type, or plain edges, to which layers add their loops."""
+    if checkpoint.settings.get("edge_features"):
+        assert data.edge_features is not None
+        ends, beside = np.concatenate([data.edges, data.edges[::-1]], 1), np.concatenate([data.edge_features] * 2)
+        return Graph.from_edges(*ends, num_nodes=data.num_nodes, edge_features=beside)
+    if checkpoint.arch not in NORMALIZED:
+        return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
+    if data.graph.weights is not None:
+        return data.graph
+    ones = np.ones(data.edges.shape[1], dtype)
+    plain = Graph.from_edge_index(data.edges, num_nodes=data.num_nodes, weights=ones).undirected()
+    return plain if checkpoint.config.get("normalize_adj") in (0, False) else plain.normalized()
+
+
+def _output_manifold(checkpoint: Checkpoint) -> Manifold:
+    """Where the encoder's output lies."""
+    model, params = checkpoint.model, checkpoint.variables["params"]
+    if checkpoint.arch == "hybonet":
+        return Lorentz(1.0)
+    if hasattr(model, "manifold_at"):
+        return model.manifold_at(-1, params)
+    last = [len(model.features)] if checkpoint.arch == "htgn" else []
+    return model.apply(checkpoint.variables, method=lambda module: module._ball(*last))
+
+
+def _names(
+    checkpoint: Checkpoint, given: str | Path | Sequence[str] | None, data: GraphData | None, count: int
+) -> tuple[tuple[str, ...], str]:
+    root = checkpoint.source.root
+    objects = root.get("objects") if isinstance(root, dict) else None
+    if isinstance(given, str | Path):
+        try:
+            found, source = Path(given).read_text(encoding="utf-8").splitlines(), str(given)
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name a line", path=given) from None
+    elif given is not None:
+        found, source = [str(name) for name in given], "the names given"
+    elif isinstance(objects, list | tuple | np.ndarray) and len(objects) == count:
+        found, source = [str(name) for name in objects], "the checkpoint's objects"
+    elif data is not None and data.names is not None:
+        found, source = list(data.names), "the graph's names"
+    else:
+        return tuple(map(str, range(count))), "numbers"
+    if len(found) != count:
+        raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name a line, in the order of the nodes")
+    return tuple(found), source

@@ -1,0 +1,101 @@
+"""Embeddings as files of other tools: csv, numpy, word2vec's text, TensorBoard's projector."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.files.atomic import new_directory, new_file
+from weights.views.embed import Embeddings
+
+PROJECTOR = "projector_config.pbtxt"
+
+
+def write(found: Embeddings, form: str, out: str | Path) -> list[Path]:
+    """Writes one of `FORMATS` atomically and returns the files.
+
+    csv: a header name,x0,x1,...; then a row a node. npy: the array [N, d], and beside it `<out>.names.txt`, a name a line.
+    word2vec: "N d", then a name and its numbers a line; blanks in names become underscores. tensorboard: a folder of
+    vectors.tsv, metadata.tsv (with labels where a graph gave some) and projector_config.pbtxt. Numbers in text are the
+    shortest that read back as the same ones in their type. Unmatched where two names become one.
+    """
+    return FORMATS[form](found, Path(out))
+
+
+def numbers(points: np.ndarray) -> Iterable[list[str]]:
+    """Rows as text: the shortest decimal that rounds to each number of its type."""
+    wide = points if points.dtype in (np.float16, np.float32, np.float64) else points.astype(np.float32)
+    for row in wide:
+        yield [str(value) for value in row]
+
+
+def _csv(found: Embeddings, out: Path) -> list[Path]:
+    with new_file(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["name", *(f"x{i}" for i in range(found.points.shape[1]))])
+        rows.writerows([name, *row] for name, row in zip(found.names, numbers(found.points)))
+    return [out]
+
+
+def _npy(found: Embeddings, out: Path) -> list[Path]:
+    names = out.with_name(f"{out.name}.names.txt")
+    listed = _one_line(found.names)
+    with new_file(names) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
+    with new_file(out) as temporary, open(temporary, "wb") as file:
+        native = found.points.dtype.isbuiltin == 1
+        np.save(file, found.points if native else found.points.astype(np.float32), allow_pickle=False)
+    return [out, names]
+
+
+def _word2vec(found: Embeddings, out: Path) -> list[Path]:
+    names = _unique(found.names, ["_".join(name.split()) or "_" for name in found.names])
+    with new_file(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        file.write("{} {}\n".format(*found.points.shape))
+        file.writelines(f"{name} {' '.join(row)}\n" for name, row in zip(names, numbers(found.points)))
+    return [out]
+
+
+def _tensorboard(found: Embeddings, out: Path) -> list[Path]:
+    metadata = io.StringIO(newline="")
+    names = _one_line(found.names)
+    if found.labels is None:
+        metadata.writelines(f"{name}\n" for name in names)  # one column has no header
+    else:
+        texts = found.label_names
+        shown = [str(label) if texts is None else texts[label] for label in found.labels.tolist()]
+        metadata.write("name\tlabel\n")
+        metadata.writelines(f"{name}\t{label}\n" for name, label in zip(names, _one_line(shown)))
+    with new_directory(out, mark=PROJECTOR) as folder:
+        with open(folder / "vectors.tsv", "w", newline="", encoding="utf-8") as file:
+            file.writelines("\t".join(row) + "\n" for row in numbers(found.points))
+        (folder / "metadata.tsv").write_text(metadata.getvalue(), encoding="utf-8", newline="")
+        (folder / PROJECTOR).write_text('embeddings {\n  tensor_name: "embeddings"\n  tensor_path: "vectors.tsv"\n'
+                                        '  metadata_path: "metadata.tsv"\n}\n')  # fmt: skip
+    return [out / name for name in ("vectors.tsv", "metadata.tsv", PROJECTOR)]
+
+
+def _one_line(names: Sequence[str]) -> list[str]:
+    """Names without tabs and line ends, which separate columns and rows."""
+    return [" ".join(name.splitlines()).replace("\t", " ") for name in names]
+
+
+def _unique(names: Sequence[str], written: list[str]) -> list[str]:
+    first: dict[str, str] = {}
+    for name, text in zip(names, written):
+        if first.setdefault(text, name) != name:
+            raise Unmatched(f"the names {first[text]!r} and {name!r} both become {text!r}", "Take csv, or give other --names")
+    return written
+
+
+FORMATS: dict[str, Callable[[Embeddings, Path], list[Path]]] = {
+    "csv": _csv,
+    "npy": _npy,
+    "word2vec": _word2vec,
+    "tensorboard": _tensorboard,
+}
