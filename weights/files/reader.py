@@ -8,17 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from weights.errors import ConversionError, Refused, Unreadable, Usage
-from weights.files import npz, safetensors, torch_legacy
-from weights.files.archive import Archive
-from weights.files.dtypes import NUMPY, STORAGES
-from weights.files.pickles.allowed import find
+from weights.files import npz, safetensors, torch_legacy, torch_zip
 from weights.files.pickles.bounds import checked_tree
-from weights.files.pickles.standins import Known
-from weights.files.pickles.unpickler import Machine
-from weights.files.tensors import Storage, Tensor
+from weights.files.tensors import Tensor
 
 MAX_INDEX = 64 << 20
 CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to have the torch file back"
@@ -57,7 +50,7 @@ def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
     if head.startswith(b"PK"):
         return "zip", _zip
     if torch_legacy.is_legacy(head):
-        return "legacy", lambda p: torch_legacy.load_legacy(p, _storage)
+        return "legacy", torch_legacy.load
     if head.lstrip()[:1] == b"{" and path.name.endswith(".json"):
         return "sharded", _sharded
     if safetensors.is_safetensors(head):
@@ -73,58 +66,7 @@ def _format(path: Path, head: bytes) -> tuple[str, Callable[[Path], object]]:
 def _zip(path: Path) -> object:
     if "torch.json" in npz.names(path):
         raise Usage(*CONVERTED)
-    archive = Archive(path)
-    if "data.pkl" not in archive.entries:
-        raise Unreadable("a zip file without data.pkl", "Give the file that torch.save wrote")
-    if "constants.pkl" in archive.entries or any(name.startswith("code/") for name in archive.entries):
-        raise Refused("a TorchScript archive, which holds code", "Save the module's state_dict")
-    order = archive.small("byteorder").strip() if "byteorder" in archive.entries else b"little"
-    if order not in (b"little", b"big"):
-        raise Unreadable(f"the byte order is {order[:20]!r}", "Copy the file again")
-    storages: dict[str, Storage] = {}
-
-    def fetch(storage: Storage, key: str) -> np.ndarray:
-        dtype = NUMPY[storage.dtype]
-        flat = archive.bytes_of(f"data/{key}", storage.numel * dtype.itemsize).view(dtype)
-        return flat if order == b"little" else flat.byteswap()
-
-    def persistent(identity: object) -> object:
-        if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage" or not isinstance(identity[2], str):
-            raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
-        _, kind, key, location, numel = identity
-        if key not in storages:
-            storages[key] = _storage(kind, key, location, numel, lambda s: fetch(s, key))
-            entry = archive.entries.get(f"data/{key}")
-            if entry is None or entry.file_size != storages[key].numel * NUMPY[storages[key].dtype].itemsize:
-                raise Unreadable(
-                    f"the storage data/{key[:40]} is missing or has another length than its tensors",
-                    "Copy the file again",
-                )
-        known = storages[key]
-        if str(kind).rpartition(".")[2] != ("UntypedStorage" if known.untyped else _class(known)) or numel != known.numel:
-            raise Unreadable(f"the storage data/{key[:40]} is declared twice, differently", "The file is damaged")
-        return known
-
-    return Machine(archive.small("data.pkl"), find, persistent).load()
-
-
-def _class(storage: Storage) -> str:
-    return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
-
-
-def _storage(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
-    """A storage as a persistent id declares it."""
-    name = kind.name if isinstance(kind, Known) else ""
-    if (
-        name not in STORAGES
-        or type(numel) is not int
-        or not 0 <= numel < 1 << 60
-        or not isinstance(key, str)
-        or not isinstance(location, str)
-    ):
-        raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
-    storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
-    return storage
+    return torch_zip.load(path)
 
 
 def _safetensors(path: Path) -> OrderedDict[str, Tensor]:

@@ -14,7 +14,9 @@ from weights.errors import Refused, Unreadable
 from weights.files.archive import read_into
 from weights.files.dtypes import NUMPY
 from weights.files.pickles.allowed import find
-from weights.files.pickles.unpickler import Machine
+from weights.files.pickles.machine import Machine
+from weights.files.pickles.unpickler import unpickled
+from weights.files.storages import declared
 from weights.files.tensors import Storage, buffer
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -26,19 +28,19 @@ def is_legacy(head: bytes) -> bool:
     return head[:1] == b"\x80" and _MAGIC_OPERATION in head
 
 
-def load_legacy(path: Path, storage: Callable[..., Storage]) -> object:
-    """The object in a file of the old format. `storage(type, key, location, numel, fetch)` makes a checked storage."""
+def load(path: Path) -> object:
+    """The object in a file of the old format."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             buffer = memoryview(data)
             try:
-                return _load(path, buffer, size, storage)
+                return _load(path, buffer, size)
             finally:
                 buffer.release()
 
 
-def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage]) -> object:
+def _load(path: Path, buffer: memoryview, size: int) -> object:
     storages: dict[str, Storage] = {}
     places: dict[str, int] = {}
     little = True
@@ -52,7 +54,7 @@ def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage
         if view and view[0] is not None:
             raise Refused("a storage is a view of another, as torch before 0.4 wrote", "Load and save it again in torch")
         if key not in storages:
-            storages[key] = make(kind, key, location, numel, lambda s: _read(path, places[key], s, little))
+            storages[key] = declared(kind, key, location, numel, lambda s: _read(path, places[key], s, little))
         return storages[key]
 
     def plain(identity: object) -> object:
@@ -64,7 +66,7 @@ def _load(path: Path, buffer: memoryview, size: int, make: Callable[..., Storage
         nonlocal position
         machine = Machine(buffer, find, lookup, position)
         try:
-            value = machine.load()
+            value = unpickled(machine)
         finally:
             machine.data.release()
         position = machine.position

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from weights.files.pickles.unpickler import Machine
-
-MARK = object()
+from weights.files.pickles.machine import MARK, Machine
 
 
 def _long(data: bytes) -> int:

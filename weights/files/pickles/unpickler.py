@@ -1,20 +1,13 @@
-"""A pickle machine that calls nothing of the file: it builds plain data and inert records (PEP 307, 3154 opcodes)."""
+"""Reads a pickle as plain data and inert records (PEP 307, 3154 opcodes): nothing of the file is called."""
 
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
-
-import numpy as np
 
 from weights.errors import ConversionError, Refused, Unreadable
-from weights.files.pickles.bounds import checked_key
-from weights.files.pickles.opcodes import MARK, OPERATIONS
-from weights.files.pickles.standins import Buildable, Known, Name, Record, kind
+from weights.files.pickles.machine import MAX_BYTES, Machine
+from weights.files.pickles.opcodes import OPERATIONS
 
-MAX_BYTES = 64 << 20
 MAX_OPERATIONS = 4_000_000
 _DAMAGE = (
     IndexError,
@@ -29,190 +22,38 @@ _DAMAGE = (
 )
 
 
-class Machine:
-    """Runs one pickle of `data` from `start`; `position` is then its end.
-
-    `find(module, name)` gives what a global stands for; `persistent(id)` what a persistent id stands for.
-    """
-
-    def __init__(
-        self,
-        data: bytes | memoryview,
-        find: Callable[[str, str], object],
-        persistent: Callable[[object], object],
-        start: int = 0,
-    ):
-        self.data, self.position = memoryview(data), start
-        self.limit = min(len(self.data), start + MAX_BYTES)
-        self.find, self.persistent = find, persistent
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-
-    def load(self) -> object:
-        """The pickled object. Refused if it would call anything unknown, Unreadable if it is damaged."""
-        try:
-            return self._run()
-        except ConversionError:
-            raise
-        except _DAMAGE as error:
-            raise Unreadable(f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again") from None
-
-    def _run(self) -> object:
-        operations = 0
-        data = self.data
-        while True:
-            if self.position >= self.limit:
-                cause = "ends before its pickle does" if self.limit == len(data) else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
-                raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
-            code = data[self.position]
-            self.position += 1
-            operations += 1
-            if operations > MAX_OPERATIONS:
-                raise Refused(f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out")
-            if code == 0x2E:  # STOP
-                if len(self.stack) != 1:
-                    raise Unreadable(f"the pickle leaves {len(self.stack)} objects", "The file is damaged")
-                return self.stack[0]
-            operation = OPERATIONS.get(code)
-            if operation is None:
-                raise Refused(
-                    f"the pickle uses operation {bytes([code])!r}, which no torch checkpoint needs",
-                    "Save it again with torch.save",
-                )
-            operation(self)
-
-    def take(self, count: int) -> bytes:
-        if count < 0 or self.position + count > self.limit:
-            raise Unreadable(f"the file ends inside its pickle, at byte {self.position}", "Copy or save it again")
-        chunk = bytes(self.data[self.position : self.position + count])
-        self.position += count
-        return chunk
-
-    def line(self) -> bytes:
-        for end in range(self.position, min(self.limit, self.position + 4096)):
-            if self.data[end] == 10:
-                chunk = bytes(self.data[self.position : end])
-                self.position = end + 1
-                return chunk
-        raise Unreadable(f"a line of the pickle does not end, at byte {self.position}", "The file is damaged")
-
-    def number(self, form: str) -> Any:
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def push(self, value: object) -> None:
-        self.stack.append(value)
-
-    def marked(self) -> list[Any]:
-        at = len(self.stack) - 1
-        while self.stack[at] is not MARK:
-            at -= 1
-            if at < 0:
-                raise IndexError
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
-        return items
-
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is MARK:
-            raise IndexError
-        return value
-
-    # Composite operations
-
-    def reduce(self) -> None:
-        args, function = self.pop(), self.pop()
-        if not isinstance(args, tuple):
-            raise TypeError
-        self.push(called(function, args))
-
-    def new_object(self, keyword: bool = False) -> None:
-        named = self.pop() if keyword else {}
-        args, cls = self.pop(), self.pop()
-        if named:
-            raise Refused(f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object")
-        if isinstance(cls, Known) and cls.new is not None:
-            self.push(cls.new(*args))
-        elif isinstance(cls, Name):
-            self.push(Record(cls, tuple(args)))
-        else:
-            raise Refused(f"the pickle makes a {cls}", "Save the state_dict instead of the object")
-
-    def build(self) -> None:
-        state, target = self.pop(), self.stack[-1]
-        if isinstance(target, Record):
-            target.state = state
-        elif isinstance(target, OrderedDict):
-            if not isinstance(state, dict) or set(state) - {"_metadata"}:
-                raise Refused(f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict")
-            vars(target).update(state)
-        elif isinstance(target, Buildable):
-            target.build(state)
-        elif isinstance(target, np.ndarray):
-            fill(target, state)
-        else:
-            raise Refused(f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object")
-
-    def set_items(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        table = target.items if isinstance(target, Record) else target
-        if not isinstance(table, dict) or len(items) % 2:
-            raise TypeError
-        for key, value in zip(items[::2], items[1::2]):
-            checked_key(key)
-            table[key] = value
-
-    def append(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise TypeError
-        self.stack[-1].extend(items)
-
-    def add(self, items: list[Any]) -> None:
-        for item in items:
-            checked_key(item)
-        self.stack[-1].update(items)
-
-    def dictionary(self, items: list[Any]) -> None:
-        self.push({})
-        self.set_items(items)
-
-    def global_(self, module: object, name: object) -> None:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise TypeError
-        self.push(self.find(module, name))
-
-    def put(self, index: int) -> None:
-        if index < 0 or self.stack[-1] is MARK:
-            raise ValueError
-        self.memo[index] = self.stack[-1]
-
-    def last(self, count: int) -> None:
-        items = tuple(self.stack[-count:])
-        if len(items) != count or MARK in items:
-            raise IndexError
-        self.stack[-count:] = [items]
+def unpickled(machine: Machine) -> object:
+    """The object of the pickle that starts where the machine is. Refused if it would call anything unknown, Unreadable if it is damaged."""
+    try:
+        return _run(machine)
+    except ConversionError:
+        raise
+    except _DAMAGE as error:
+        where = f"the pickle is damaged at byte {machine.position} ({type(error).__name__})"
+        raise Unreadable(where, "Copy or save it again") from None
 
 
-def called(function: object, args: tuple) -> object:
-    """What the pickle gets for calling `function`: data if it is on the list, Refused otherwise."""
-    call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
-    if call is None:
-        name = function if isinstance(function, (Known, Name)) else kind(function)
-        raise Refused(
-            f"the pickle calls {name}, which is not on the reader's list",
-            "If the file is trusted, load it in torch and save its state_dict alone",
-        )
-    return call(*args)
-
-
-def fill(array: np.ndarray, state: object) -> None:
-    """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
-    if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
-        raise Refused("a numpy array in the pickle does not hold plain numbers", "Save it as a tensor")
-    _, shape, dtype, fortran, data = state
-    dtype = dtype.numpy()
-    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-        raise ValueError
-    flat = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if fortran else "C")
-    state = (1, tuple(shape), dtype, bool(fortran), flat.tobytes(order="F" if fortran else "C"))
-    array.__setstate__(state)  # pyright: ignore[reportArgumentType]
+def _run(machine: Machine) -> object:
+    operations = 0
+    data = machine.data
+    while True:
+        if machine.position >= machine.limit:
+            short = machine.limit == len(data)
+            cause = "ends before its pickle does" if short else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
+            raise (Unreadable if short else Refused)(f"the file {cause}", "Copy or save it again")
+        code = data[machine.position]
+        machine.position += 1
+        operations += 1
+        if operations > MAX_OPERATIONS:
+            raise Refused(f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out")
+        if code == 0x2E:  # STOP
+            if len(machine.stack) != 1:
+                raise Unreadable(f"the pickle leaves {len(machine.stack)} objects", "The file is damaged")
+            return machine.stack[0]
+        operation = OPERATIONS.get(code)
+        if operation is None:
+            raise Refused(
+                f"the pickle uses operation {bytes([code])!r}, which no torch checkpoint needs",
+                "Save it again with torch.save",
+            )
+        operation(machine)

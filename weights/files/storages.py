@@ -1,0 +1,32 @@
+"""Storages as the persistent ids of a torch file declare them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from weights.errors import Unreadable
+from weights.files.dtypes import STORAGES
+from weights.files.pickles.standins import Known
+from weights.files.tensors import Storage
+
+
+def declared(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
+    """The storage of a persistent id, whose elements `fetch` reads when they are asked for; Unreadable where the id makes no sense."""
+    name = kind.name if isinstance(kind, Known) else ""
+    if (
+        name not in STORAGES
+        or type(numel) is not int
+        or not 0 <= numel < 1 << 60
+        or not isinstance(key, str)
+        or not isinstance(location, str)
+    ):
+        raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
+    storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
+    return storage
+
+
+def class_of(storage: Storage) -> str:
+    """The name of torch's class of storages of this type."""
+    return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
