@@ -75,7 +75,7 @@ def job(work: str, source: str, target: str) -> dict[str, float]:
         import orbax.checkpoint  # noqa: F401
 
         import weights
-        from weights import exporter, store  # noqa: F401
+        from weights import checkpoint  # noqa: F401
 
         start = time.perf_counter()
         if work == "convert":

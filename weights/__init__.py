@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weights.checkpoint import Checkpoint, load
+    from weights.checkpoint import Checkpoint, export, load, restore
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
-    from weights.exporter import export
     from weights.files.reader import read
     from weights.files.writer import write
-    from weights.store import restore
     from weights.views.embed import Embeddings, embeddings
 
 _HOMES = {
@@ -18,8 +16,8 @@ _HOMES = {
     "load": "checkpoint",
     "Embeddings": "views.embed",
     "embeddings": "views.embed",
-    "export": "exporter",
-    "restore": "store",
+    "export": "checkpoint",
+    "restore": "checkpoint",
     "read": "files.reader",
     "write": "files.writer",
     **dict.fromkeys(("ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"), "errors"),

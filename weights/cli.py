@@ -109,7 +109,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
 ) -> None:
     """Write a converted checkpoint as the torch file it came from, bit by bit, with the numbers it has now."""
-    from weights.exporter import export as write
+    from weights.checkpoint import export as write
 
     write(folder, file)
     typer.echo(f"{file}: {file.stat().st_size} bytes")
@@ -125,10 +125,9 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
            report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
            as_json: Json = False) -> None:  # fmt: skip
     """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
-    from weights.checkpoint import load
+    from weights.checkpoint import load, restore
     from weights.proof.verify import failed, show, versions
     from weights.proof.verify import verify as compare
-    from weights.store import restore
 
     checkpoint = restore(converted) if converted else load(file, **_options(config, arch, curvature, manifold, group))
     rows = compare(checkpoint, file, graph, level=level.value, seed=seed)
@@ -188,9 +187,9 @@ def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to wr
 
 def _checkpoint(file: Path, config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None) -> Any:
     """A checkpoint without its optimizer, from a torch file or from what convert wrote."""
-    from weights.checkpoint import load
+    from weights.checkpoint import load, restore
     from weights.errors import Usage
-    from weights.store import form_of, restore
+    from weights.store import form_of
 
     if form_of(file) is None:
         return load(file, optimizer=False, **_options(config, arch, curvature, manifold, None))

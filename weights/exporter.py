@@ -1,51 +1,47 @@
-"""From a converted checkpoint back to the torch file it came from, with the numbers as they are now."""
+"""The way back to the torch file: what is kept of it when it is read, and its object tree with the numbers as they are now."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from weights.checkpoint import Checkpoint
-from weights.errors import ConversionError
-from weights.files import sections
+from weights.contents import Contents
 from weights.files import source as sources
+from weights.files.sections import Sections, split
 from weights.files.tensors import Tensor
-from weights.files.writer import write
 from weights.mapping import convert
-from weights.optim import engine as optimizers
+from weights.mapping.entries import Entry
+from weights.optim.engine import save, uneven
+from weights.optim.plan import Plan
 
 
-def export(checkpoint: Checkpoint | str | Path, path: str | Path) -> None:
-    """Writes a checkpoint, or the folder of one, as the torch file it was: keys, order, ties, wrappers, optimizer dialect.
-
-    Tensors that were not trained on come back bit by bit.
-    """
-    if not isinstance(checkpoint, Checkpoint):
-        from weights.store import restore
-
-        checkpoint = restore(checkpoint)
-    try:
-        root = torch_tree(checkpoint)
-        write(path, root)
-    except ConversionError as error:
-        raise error.at(path) from None
+def origin(root: object, parts: Sections, entries: Sequence[Entry], plan: Plan | None, state: Any) -> sources.Source:
+    """What the way back needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
+    accounted = {id(t) for t in parts.tensors.values()}
+    if parts.optimizer is not None and plan is not None:
+        accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
+        accounted -= {id(t) for t in uneven(parts.optimizer, plan, state, entries)}
+    places = {t.place for t in parts.tensors.values()}
+    every = enumerate(sources.tensors_of(root))
+    kept = {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
+    return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=parts.optimizer_at, kept=kept)
 
 
-def torch_tree(checkpoint: Checkpoint) -> Any:
+def torch_tree(contents: Contents) -> Any:
     """The object that torch.save would be given."""
-    origin = checkpoint.source
-    parts = sections.split(origin.root)
+    source = contents.source
+    parts = split(source.root)
     by_tensor: dict[int, str] = {}
     by_place: dict[tuple, str] = {}
     for key, tensor in parts.tensors.items():
-        short = f"{parts.prefix}{key}".removeprefix(origin.prefix)
+        short = f"{parts.prefix}{key}".removeprefix(source.prefix)
         by_tensor[id(tensor)] = short
         by_place.setdefault(tensor.place, short)
-    kept = {id(t): origin.kept[n] for n, t in enumerate(sources.tensors_of(origin.root)) if n in origin.kept}
-    variables = {name: tree for name, tree in checkpoint.variables.items() if tree or name != "params"}
-    value = convert.to_torch(checkpoint.entries, variables, checkpoint.constants)
+    kept = {id(t): source.kept[n] for n, t in enumerate(sources.tensors_of(source.root)) if n in source.kept}
+    variables = {name: tree for name, tree in contents.variables.items() if tree or name != "params"}
+    value = convert.to_torch(contents.entries, variables, contents.constants)
 
     def values(tensor: Tensor) -> np.ndarray:
         if id(tensor) in kept:
@@ -53,9 +49,9 @@ def torch_tree(checkpoint: Checkpoint) -> Any:
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
     replaced: list[tuple[Any, Any]] = []
-    if checkpoint.plan is not None and origin.optimizer_at:
-        raw = sources.at(origin.root, origin.optimizer_at)
-        timing = None if checkpoint.plan.scheduler is None else parts.scheduler
-        section, timed = optimizers.save(raw, checkpoint.plan, checkpoint.opt_state, checkpoint.entries, kept, timing)
+    if contents.plan is not None and source.optimizer_at:
+        raw = sources.at(source.root, source.optimizer_at)
+        timing = None if contents.plan.scheduler is None else parts.scheduler
+        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept, timing)
         replaced = [(raw, section)] + ([(timing, timed)] if timed is not timing else [])
-    return sources.filled(origin, values, replaced)
+    return sources.filled(source, values, replaced)

@@ -12,33 +12,35 @@ from typing import Any
 import jax
 import numpy as np
 
-from weights.checkpoint import TREE, Checkpoint, leaf_of
+from weights.contents import Contents
 from weights.errors import ConversionError, NotWritten, Unreadable
-from weights.files import folder, npz, safetensors
+from weights.files import folder, npz, object_json, safetensors
 from weights.files import source as sources
 from weights.files.dtypes import NUMPY
-from weights.mapping import convert
-from weights.mapping.convert import Entry
+from weights.mapping.architecture import TREE
+from weights.mapping.entries import Entry, flatten, place
+from weights.mapping.leaves import leaf_of
 from weights.mapping.manifold_trees import from_json, to_json
 from weights.mapping.rules import matching
 from weights.models import ARCHITECTURES
 from weights.optim import engine as optimizers
+from weights.optim.resume import beside
 
 FORMAT = 2
 MARK = "hyperport"
 _DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def save(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Writes the checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
+def save(contents: Contents, path: str | Path) -> None:
+    """Writes a checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
 
     Folder: `arrays` (Orbax), config.json, report.json, torch.json (the way back). In a file the arrays have names, as
     params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
     safetensors and strings in .npz. NotWritten for a path that holds something else, and for a type safetensors lacks.
     """
     path = Path(path)
-    arrays = _arrays(checkpoint)
-    documents = {"config": checkpoint.config, "report": checkpoint.report, "torch": _description(checkpoint, arrays)}
+    arrays = _arrays(contents)
+    documents = {"config": contents.config, "report": contents.report, "torch": _description(contents, arrays)}
     if path.suffix != ".npz":  # a zip file has checksums of its own, which are verified; Orbax's arrays have none
         documents["torch"]["crc32"] = {name: _crc(value) for name, value in arrays.items()}
     if path.suffix not in (".safetensors", ".npz"):
@@ -54,8 +56,8 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         safetensors.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)})
 
 
-def restore(path: str | Path) -> Checkpoint:
-    """The checkpoint that `save` wrote, bit by bit. Unreadable for what is none or damaged."""
+def read(path: str | Path) -> Contents:
+    """What `save` wrote, bit by bit. Unreadable for what is none or damaged."""
     path = Path(path)
     aside = path.parent / f".{path.name}.old"
     if not path.exists() and aside.exists():  # killed between the two renames of a system without exchange
@@ -82,46 +84,46 @@ def form_of(path: Path) -> str | None:
         return None
 
 
-def _arrays(checkpoint: Checkpoint) -> dict[str, Any]:
+def _arrays(contents: Contents) -> dict[str, Any]:
     """Every array, by what it is to `_rebuilt`."""
     numpy: dict[str, np.ndarray] = {}
-    sources.encode(checkpoint.source.root, numpy)
-    arrays: dict[str, Any] = {f"variables/{p}": v for p, v in convert.flatten(checkpoint.variables).items()}
-    arrays |= {f"constants/{n}": v for n, v in enumerate(checkpoint.constants.values())}
-    arrays |= {f"kept/{n}": v for n, v in checkpoint.source.kept.items()} | {f"numpy/{n}": v for n, v in numpy.items()}
-    if checkpoint.opt_state is not None:
-        arrays |= {f"opt_state/{n}": v for n, v in enumerate(jax.tree.leaves(checkpoint.opt_state))}
+    object_json.encode(contents.source.root, numpy)
+    arrays: dict[str, Any] = {f"variables/{p}": v for p, v in flatten(contents.variables).items()}
+    arrays |= {f"constants/{n}": v for n, v in enumerate(contents.constants.values())}
+    arrays |= {f"kept/{n}": v for n, v in contents.source.kept.items()} | {f"numpy/{n}": v for n, v in numpy.items()}
+    if contents.opt_state is not None:
+        arrays |= {f"opt_state/{n}": v for n, v in enumerate(jax.tree.leaves(contents.opt_state))}
     return arrays
 
 
-def _description(checkpoint: Checkpoint, arrays: Mapping[str, Any]) -> dict[str, Any]:
+def _description(contents: Contents, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """What leads back to torch: keys, settings, the file's object tree; of each array its public name, type and shape."""
     names = [path.removeprefix("variables/") for path in arrays if path.startswith("variables/")]
-    names += [f"constants/{key}" for key in checkpoint.constants]
+    names += [f"constants/{key}" for key in contents.constants]
     names += [path for path in arrays if path.startswith(("kept/", "numpy/"))]
-    if checkpoint.opt_state is not None:
-        moments = jax.tree.leaves_with_path(checkpoint.opt_state)
+    if contents.opt_state is not None:
+        moments = jax.tree.leaves_with_path(contents.opt_state)
         names += [f"opt_state/{jax.tree_util.keystr(path, simple=True, separator='/')}" for path, _ in moments]
     if len(set(names)) != len(names):
         names = list(arrays)
     return {
         "format": FORMAT,
-        "arch": checkpoint.arch,
-        "settings": checkpoint.settings,
-        "epoch": checkpoint.epoch,
-        "keys": [[e.key, e.role, list(e.shape), e.dtype, e.path, e.tied] for e in checkpoint.entries],
-        "constants": list(checkpoint.constants),
-        "manifolds": to_json(checkpoint.manifolds) if checkpoint.arch == TREE else None,
-        "plan": None if checkpoint.plan is None else asdict(checkpoint.plan),
-        "prefix": checkpoint.source.prefix,
-        "model_at": list(checkpoint.source.model_at),
-        "optimizer_at": list(checkpoint.source.optimizer_at),
+        "arch": contents.arch,
+        "settings": contents.settings,
+        "epoch": contents.epoch,
+        "keys": [[e.key, e.role, list(e.shape), e.dtype, e.path, e.tied] for e in contents.entries],
+        "constants": list(contents.constants),
+        "manifolds": to_json(contents.manifolds) if contents.arch == TREE else None,
+        "plan": None if contents.plan is None else asdict(contents.plan),
+        "prefix": contents.source.prefix,
+        "model_at": list(contents.source.model_at),
+        "optimizer_at": list(contents.source.optimizer_at),
         "arrays": {path: [name, str(np.asarray(v).dtype), list(np.shape(v))] for name, (path, v) in zip(names, arrays.items())},
-        "tree": sources.encode(checkpoint.source.root, {}),
+        "tree": object_json.encode(contents.source.root, {}),
     }
 
 
-def _restored(path: Path) -> Checkpoint:
+def _restored(path: Path) -> Contents:
     form = form_of(path)
     if form == "npz":
         found: dict[str, Any] = npz.read(path)
@@ -177,14 +179,20 @@ def _sum(texts: Mapping[str, str]) -> str:
     return f"{zlib.crc32(chr(0).join(texts[name] for name in folder.DOCUMENTS).encode()):08x}"
 
 
-def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: dict[str, np.ndarray]) -> Checkpoint:
+def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: dict[str, np.ndarray]) -> Contents:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
-    root = sources.decode(description["tree"], numpy)
+    root = object_json.decode(description["tree"], numpy)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
-    origin = sources.Source(root, description["prefix"], tuple(description["model_at"]), tuple(description["optimizer_at"]), kept)
+    origin = sources.Source(
+        root=root,
+        prefix=description["prefix"],
+        model_at=tuple(description["model_at"]),
+        optimizer_at=tuple(description["optimizer_at"]),
+        kept=kept,
+    )
     variables: dict[str, Any] = {"params": {}}
     for name in [n for n in arrays if n.startswith("variables/")]:
-        convert.place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))
+        place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))
     constants = {key: arrays[f"constants/{n}"] for n, key in enumerate(description["constants"])}
     settings, arch = description["settings"], description["arch"]
     table = ARCHITECTURES.get(arch)
@@ -195,12 +203,25 @@ def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays:
     if description["plan"] is not None:
         stored = description["plan"]
         plan = optimizers.Plan(**{**stored, "keys": {int(i): key for i, key in stored["keys"].items()}})
-        beside = manifolds if callable(manifolds) or manifolds is None else lambda params: manifolds
-        transformation, shapes = optimizers.build(plan, variables["params"], beside)
+        transformation, shapes = optimizers.build(plan, variables["params"], beside(manifolds))
         leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in range(len(jax.tree.leaves(shapes)))]
         state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
-    return Checkpoint(arch, model, variables, transformation, state, constants, manifolds, config, description["epoch"], report,
-                      settings, entries, plan, origin)  # fmt: skip
+    return Contents(
+        arch=arch,
+        model=model,
+        variables=variables,
+        optimizer=transformation,
+        opt_state=state,
+        constants=constants,
+        manifolds=manifolds,
+        config=config,
+        epoch=description["epoch"],
+        report=report,
+        settings=settings,
+        entries=entries,
+        plan=plan,
+        source=origin,
+    )
 
 
 def _entries(rows: list[list[Any]], rules: Any) -> list[Entry]:

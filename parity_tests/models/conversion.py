@@ -20,7 +20,7 @@ from port_jax.graphs import Graph
 from port_jax.manifolds import Lorentz
 from reference_torch.graphs.graph import Graph as TorchGraph
 from weights.checkpoint import Checkpoint, load
-from weights.mapping.convert import flatten
+from weights.mapping.entries import flatten
 
 Theirs = Callable[[Any, torch.dtype], Sequence[torch.Tensor]]
 Ours = Callable[[Any, Any, Any], Sequence[jax.Array]]

@@ -13,7 +13,6 @@ from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.test_verify import CASES, load_ball
 from reference_torch.graphs.graph import Graph
 from weights.models import ARCHITECTURES
-from weights.views.embed import NORMALIZED
 
 TABLES = {"shallow": "encoder.lt", "hybonet_kg": "emb_entity", "kgemb": "entity.weight", "murp": "Eh.weight",
           "poincare_embeddings": "lt.weight", "tree": "emb"}  # fmt: skip
@@ -44,7 +43,7 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
         assert np.array_equal(weights.embeddings(ckpt, space=space).points, module.state_dict()[TABLES[arch]])
         return
     nodes = ckpt.settings.get("num_nodes") or ROWS
-    ends, theirs = graph(nodes, arch in NORMALIZED)
+    ends, theirs = graph(nodes, ARCHITECTURES[arch].normalized)
     x = (0.3 * RNG.standard_normal((nodes, ckpt.settings.get("in_features") or FEATURES))).astype(np.float32)
     np.savez(tmp_path / "g.npz", edges=ends, features=x)
     with torch.no_grad():

@@ -35,7 +35,7 @@ from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet
 from reference_torch.optim import torch_dialects
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
-from weights.mapping.convert import flatten, place
+from weights.mapping.entries import flatten, place
 from weights.models import ARCHITECTURES
 from weights.proof.verify import TYPES, verify
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from weights.checkpoint import leaf_of
-from weights.mapping.convert import BLOCK, same_bits
+from weights.files.tensors import BLOCK, same_bits
+from weights.mapping.leaves import leaf_of
 
 MEBIBYTES = 200
 BASE = 300

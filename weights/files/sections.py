@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from weights.errors import Unreadable, Usage
@@ -57,7 +57,19 @@ def split(root: object) -> Sections:
     used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
     stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    return Sections(stripped, prefix, model_at, optimizer, optimizer_at, config, epoch, extras, scheduler, scheduler_at, updates)
+    return Sections(
+        tensors=stripped,
+        prefix=prefix,
+        model_at=model_at,
+        optimizer=optimizer,
+        optimizer_at=optimizer_at,
+        config=config,
+        epoch=epoch,
+        extras=extras,
+        scheduler=scheduler,
+        scheduler_at=scheduler_at,
+        updates=updates,
+    )
 
 
 def without_first(sections: Sections) -> Sections | None:
@@ -67,7 +79,7 @@ def without_first(sections: Sections) -> Sections | None:
         return None
     first = f"{firsts.pop()}."
     tensors = {key.removeprefix(first): tensor for key, tensor in sections.tensors.items()}
-    return Sections(tensors, sections.prefix + first, *list(vars(sections).values())[2:])
+    return replace(sections, tensors=tensors, prefix=sections.prefix + first)
 
 
 def _model(root: object) -> tuple[tuple, object]:

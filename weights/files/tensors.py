@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,8 @@ from weights.errors import Refused, Unreadable
 from weights.files.dtypes import NUMPY, torch_name
 
 MAX_DIMENSIONS = 32
+BLOCK = 16 << 20
+"""Bytes of the pieces in which arrays are compared."""
 
 
 @dataclass(eq=False)
@@ -147,6 +149,26 @@ def from_array(array: np.ndarray, **kwargs) -> Tensor:
     name = torch_name(array.dtype)
     storage = Storage(name, array.size, lambda: np.ascontiguousarray(array).reshape(-1), users=1)
     return Tensor(storage, name, array.shape, contiguous_stride(array.shape), **kwargs)
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays are equal in type, shape and every bit."""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return all(x.tobytes() == y.tobytes() for x, y in zip(blocks(a), blocks(b)))
+
+
+def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in pieces along its first axes, so that what is made of each is small beside it."""
+    if array.nbytes <= BLOCK or array.ndim == 0:
+        yield array
+        return
+    rows = BLOCK * len(array) // array.nbytes
+    if rows:
+        yield from (array[at : at + rows] for at in range(0, len(array), rows))
+    else:
+        for part in array:
+            yield from blocks(part)
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What the converter has to know of an architecture: a table of rules, and how its settings follow from file and configuration."""
+"""What the converter has to know of an architecture: everything, in one table of `weights/models`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from weights.files.tensors import Tensor
 from weights.mapping.probes import Probe
 from weights.mapping.rules import Rule
 from weights.mapping.settings import Settings
+
+TREE = "tree"
+"""The name that stands where no architecture is known: the parameters as a tree, nested as the keys are."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class Architecture:
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
     probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
+    code: whose code base it is of, where that code has an optimizer of its own that may have written the files.
+    node_table: the parameter, as a path below "params", that has a row for each node; empty where the model computes
+        embeddings from features and a graph.
+    normalized: whether its code trains on D^-1 (A + I), with features prepared beforehand.
     """
 
     name: str
@@ -72,3 +79,6 @@ class Architecture:
     optimizer: Callable[[Mapping[str, Any]], str | None] = lambda config: None
     reference: Callable[[Mapping[str, Any]], Any] | None = None
     probe: Probe | None = None
+    code: str | None = None
+    node_table: str = ""
+    normalized: bool = False

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from weights.errors import Unmatched
-from weights.files.tensors import Tensor
-from weights.mapping.rules import IDENTITY, TRANSPOSE, Layout, Rule, fill, matching
+from weights.files.dtypes import NUMPY
+from weights.files.tensors import Tensor, blocks, same_bits
+from weights.mapping.entries import Entry, flatten, inverse, place
+from weights.mapping.rules import Layout, Rule, fill, matching
 
 Flat = dict[str, np.ndarray]
-BLOCK = 16 << 20
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one key of the file becomes. `role` is "parameter" (at `path`), "constant" or "tied" (to `tied`)."""
-
-    key: str
-    role: str
-    shape: tuple[int, ...]
-    dtype: str
-    path: str | None = None
-    layout: Layout = IDENTITY
-    tied: str | None = None
 
 
 def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
@@ -121,60 +108,9 @@ def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[st
         if entry.role == "constant":
             return constants[entry.key]
         array = inverse(entry, np.asarray(flat[str(entry.path)]), str(entry.path))
-        return array if array.dtype == _numpy(entry.dtype) else _recast(array, entry)
+        return array if array.dtype == NUMPY[entry.dtype] else _recast(array, entry)
 
     return value
-
-
-def inverse(entry: Entry, array: np.ndarray, path: str) -> np.ndarray:
-    """An array at a parameter's path in torch's layout; Unmatched if its shape is not the parameter's."""
-    try:
-        back = entry.layout.inverse(array, entry.shape)
-    except ValueError:
-        back = array
-    if back.shape != entry.shape:
-        raise Unmatched(f"{path} has shape {array.shape}; {entry.key!r} takes {entry.shape}", "Export variables of the same model")
-    return back
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays are equal in type, shape and every bit."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return all(x.tobytes() == y.tobytes() for x, y in zip(_blocks(a), _blocks(b)))
-
-
-def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array in pieces along its first axes, so that what is made of each is small beside it."""
-    if array.nbytes <= BLOCK or array.ndim == 0:
-        yield array
-        return
-    rows = BLOCK * len(array) // array.nbytes
-    if rows:
-        yield from (array[at : at + rows] for at in range(0, len(array), rows))
-    else:
-        for part in array:
-            yield from _blocks(part)
-
-
-def place(tree: dict, path: str, value: object) -> None:
-    """Sets the value at a slash-separated path of nested dicts."""
-    *parents, last = path.split("/")
-    for name in parents:
-        tree = tree.setdefault(name, {})
-        if not isinstance(tree, dict):
-            raise Unmatched(f"{path} lies below the parameter {name}", "Rename one of the keys in torch")
-    if isinstance(tree.get(last), dict):
-        raise Unmatched(f"{path} is a parameter and holds others", "Rename one of the keys in torch")
-    tree[last] = value
-
-
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
-    """Nested dicts as slash-separated paths."""
-    flat: dict[str, object] = {}
-    for name, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
-    return flat
 
 
 def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None) -> list[tuple[str, str]]:
@@ -246,17 +182,11 @@ def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple
 def _finite(entry: Entry, array: np.ndarray) -> None:
     if array.dtype.kind in "iub":
         return
-    if not all(np.isfinite(block).all() for block in _blocks(array)):
+    if not all(np.isfinite(block).all() for block in blocks(array)):
         good = np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(~good)[0])
         raise Unmatched(f"the key {entry.key!r} holds {array[where]} at {where}, {int((~good).sum())} of {array.size} values not finite",
                         "Take an earlier checkpoint")  # fmt: skip
-
-
-def _numpy(name: str) -> np.dtype:
-    from weights.files.dtypes import NUMPY
-
-    return NUMPY[name]
 
 
 def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
@@ -264,27 +194,3 @@ def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
         f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file",
         "Export variables of the same type",
     )
-
-
-def tie_repeats(tensors: Mapping[str, Tensor], entries: Sequence[Entry]) -> list[Entry]:
-    """Entries in which every name but the first of one tensor is tied to the first."""
-    first: dict[tuple, str] = {}
-    result = []
-    for entry in entries:
-        owner = first.setdefault(tensors[entry.key].place, entry.key)
-        result.append(entry if owner == entry.key else replace(entry, role="tied", path=None, tied=owner))
-    return result
-
-
-__all__ = [
-    "TRANSPOSE",
-    "Entry",
-    "flatten",
-    "inverse",
-    "place",
-    "plan",
-    "same_bits",
-    "tie_repeats",
-    "to_flax",
-    "to_torch",
-]

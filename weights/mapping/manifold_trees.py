@@ -8,8 +8,8 @@ from typing import Any
 from weights.errors import Unmatched, Usage
 from weights.files.pickles.standins import Record
 from weights.files.tensors import Tensor
-from weights.mapping.convert import flatten, place
 from weights.mapping.curvature_settings import from_raw
+from weights.mapping.entries import flatten, place
 
 # geoopt's and HypLL's class names, port_jax's, and the raw tensor with the argument it stands for.
 CURVED = {

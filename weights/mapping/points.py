@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from weights.errors import Unmatched
-from weights.mapping.convert import Entry
+from weights.mapping.entries import Entry
 
 ROWS = 1 << 16
 # Beyond rounding, and beyond what a trained curvature leaves: geoopt moves it without moving the points that lie on it.

@@ -132,34 +132,6 @@ def on_nodes(width: Callable[[Settings], int], classified: Callable[[Settings], 
     return Probe(draw, outputs)
 
 
-def for_jax(value: Any, dtype: str) -> Any:
-    """Inputs as JAX takes them, floating numbers in the precision compared."""
-    import jax.numpy as jnp
-
-    from port_jax.graphs import Graph
-
-    if isinstance(value, Edges):
-        weights, features = (for_jax(part, dtype) for part in (value.weights, value.features))
-        return Graph.from_edges(value.senders, value.receivers, num_nodes=value.num_nodes, weights=weights, edge_features=features)
-    if isinstance(value, Mapping):
-        return {name: for_jax(part, dtype) for name, part in value.items()}
-    return value if value is None else jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
-
-
-def for_torch(value: Any, dtype: Any) -> Any:
-    """The same for torch."""
-    import torch
-
-    from reference_torch.graphs.graph import Graph
-
-    if isinstance(value, Edges):
-        senders, receivers = (torch.as_tensor(part).long() for part in (value.senders, value.receivers))
-        return Graph(senders, receivers, value.num_nodes, for_torch(value.weights, dtype), for_torch(value.features, dtype))
-    if isinstance(value, Mapping):
-        return {name: for_torch(part, dtype) for name, part in value.items()}
-    return value if value is None else torch.tensor(np.array(value), dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
-
-
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """Senders, receivers, weights and features: undirected `edges` [2, E], or `adj_row` (receivers), `adj_col` and `adj_val`."""
     try:
@@ -183,4 +155,4 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.nda
     return senders, receivers, weights, features.astype(np.float64)
 
 
-__all__ = ["ROWS", "Draw", "Edges", "Probe", "drawn", "for_jax", "for_torch", "on_nodes"]
+__all__ = ["ROWS", "Draw", "Edges", "Probe", "drawn", "on_nodes"]

@@ -233,4 +233,15 @@ def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
 
 
 PROBE = Probe(draw, NODES.outputs)
-GIL = Architecture("gil", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=PROBE)
+GIL = Architecture(
+    name="gil",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    optimizer=optimizer,
+    reference=reference,
+    probe=PROBE,
+    code="hgcn",
+)

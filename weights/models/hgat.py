@@ -149,4 +149,15 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return found if settings["num_classes"] is None else {**found, "logits": call("classify", h)}
 
 
-HGAT = Architecture("hgat", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=Probe(draw, outputs))
+HGAT = Architecture(
+    name="hgat",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    optimizer=optimizer,
+    reference=reference,
+    probe=Probe(draw, outputs),
+    node_table="embedding",
+)

@@ -194,12 +194,12 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
 
 
 HTGN = Architecture(
-    "htgn",
-    recognise,
-    settle,
-    rules,
-    build,
-    inputs,
+    name="htgn",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
     optimizer=lambda config: "RiemannianAdam",
     reference=reference,
     probe=Probe(draw, outputs),

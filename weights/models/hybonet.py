@@ -102,4 +102,17 @@ def optimizer(config: Mapping[str, Any]) -> str | None:
 
 
 PROBE = on_nodes(lambda settings: settings["feat_dim"] - 1, lambda settings: settings["task"] == "nc", weighted=True)
-HyboNet = Architecture("hybonet", recognise, settle, rules, build, inputs, groups, optimizer, reference, PROBE)
+HyboNet = Architecture(
+    name="hybonet",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    groups=groups,
+    optimizer=optimizer,
+    reference=reference,
+    probe=PROBE,
+    code="hybonet",
+    normalized=True,
+)

@@ -92,5 +92,15 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
 
 
 HYBONET_KG = Architecture(
-    "hybonet_kg", recognise, settle, rules, build, inputs, optimizer=optimizer, reference=reference, probe=Probe(draw, outputs)
+    name="hybonet_kg",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    optimizer=optimizer,
+    reference=reference,
+    probe=Probe(draw, outputs),
+    code="hybonet",
+    node_table="emb_entity",
 )

@@ -102,4 +102,13 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
 
 
-HYPTORCH = Architecture("hyptorch", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs))
+HYPTORCH = Architecture(
+    name="hyptorch",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    reference=reference,
+    probe=Probe(draw, outputs),
+)

@@ -88,13 +88,14 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
 
 
 KGEMB = Architecture(
-    "kgemb",
-    recognise,
-    settle,
-    rules,
-    build,
-    inputs,
+    name="kgemb",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
     optimizer=lambda config: config.get("optimizer"),
     reference=reference,
     probe=Probe(draw, outputs),
+    node_table="entity",
 )

@@ -70,4 +70,15 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return {"scores": call("__call__", given["subjects"], given["relations"], given["objects"]), "entities": call("encode")}
 
 
-MURP = Architecture("murp", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs))
+MURP = Architecture(
+    name="murp",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    reference=reference,
+    probe=Probe(draw, outputs),
+    code="murp",
+    node_table="Eh",
+)

@@ -159,14 +159,25 @@ def optimizer(config: Mapping[str, Any]) -> str | None:
 
 
 def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Found, Settings], None],
-                 rules: Callable[[Mapping[str, Any]], Sequence[Rule]]) -> Architecture:  # fmt: skip
+                 rules: Callable[[Mapping[str, Any]], Sequence[Rule]], node_table: str = "") -> Architecture:  # fmt: skip
     """An architecture of this code base: its files name the model in the configuration, and several have the same keys."""
 
     def recognise(found: Found) -> bool:
         return keys(found) and found.config.get("model", name) == name
 
     return Architecture(
-        name.lower(), recognise, settle, rules, build(name), inputs, optimizer=optimizer, reference=reference(name), probe=PROBE
+        name=name.lower(),
+        recognise=recognise,
+        settle=settle,
+        rules=rules,
+        build=build(name),
+        inputs=inputs,
+        optimizer=optimizer,
+        reference=reference(name),
+        probe=PROBE,
+        code="hgcn",
+        node_table=node_table,
+        normalized=True,
     )
 
 

@@ -65,5 +65,13 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
 
 
 POINCARE_EMBEDDINGS = Architecture(
-    "poincare_embeddings", recognise, settle, rules, build, inputs, reference=reference, probe=Probe(draw, outputs)
+    name="poincare_embeddings",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    build=build,
+    inputs=inputs,
+    reference=reference,
+    probe=Probe(draw, outputs),
+    node_table="embedding",
 )

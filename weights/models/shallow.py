@@ -57,4 +57,4 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     return table + (trained_curvature() if settings["c"] is None else [])
 
 
-Shallow = node_model.architecture("Shallow", keys, settle, rules)
+Shallow = node_model.architecture("Shallow", keys, settle, rules, node_table="lt")

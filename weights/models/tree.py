@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from weights.errors import Usage
+from weights.files.sections import Sections
 from weights.files.tensors import Tensor
-from weights.mapping.convert import Entry, flatten
-from weights.mapping.manifold_trees import CURVED, PLAIN
-from weights.mapping.probes import Draw, Probe
+from weights.mapping.entries import Entry, tie_repeats
+from weights.mapping.manifold_trees import beside
+from weights.mapping.settings import Settings
 
 RAW = {"isp_c", "isp_k", "k", "_scale", "_log_scale"}
 """Names under which geoopt's manifolds keep their curvature and scale, as single numbers."""
@@ -38,62 +36,22 @@ def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry
     return result
 
 
-@dataclass(frozen=True)
-class Points:
-    """What stands for a flax module where there is none: the parameters themselves, and squared distances of points to targets.
+def matched(parts: Sections, settings: Settings, moved: Callable[[Sections, Sequence[Entry]], Collection[str]]) -> list[Entry]:
+    """What each key becomes, further names of one tensor tied to the first. `moved` gives the keys that the optimizer has state for."""
+    if settings.given.get("curvature") is not None:
+        raise Usage("a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}")
+    tensors = parts.tensors
+    every = tie_repeats(tensors, entries(tensors, tensors))
+    return tie_repeats(tensors, entries(tensors, moved(parts, every)))
 
-    keys: parameters by key, as paths. manifolds: of those that are points. shapes: of all floating tensors of the file.
+
+def manifolds(parts: Sections, found: Sequence[Entry], given: Mapping[str, Any] | None, riemannian: bool) -> dict:
+    """The tree of manifolds beside the parameters: those that the caller gives or the file has pickled, else Euclidean.
+
+    Usage where a `riemannian` optimizer moves points and the file has no manifold.
     """
-
-    keys: Mapping[str, str]
-    manifolds: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
-
-    @classmethod
-    def of(cls, entries: Sequence[Entry], tree: Any, variables: Mapping[str, Any]) -> Points:
-        """From a converted tree; Usage for a manifold that torch has no counterpart of."""
-        from port_jax.manifolds import Euclidean
-
-        keys = {e.key: str(e.path) for e in entries if e.role == "parameter"}
-        flat = flatten({"params": tree})
-        manifolds = {key: flat[path] for key, path in keys.items() if not isinstance(flat[path], Euclidean)}
-        for key, manifold in manifolds.items():
-            if type(manifold).__name__ not in (*CURVED, *PLAIN):
-                raise Usage(f"{key!r} lies on {type(manifold).__name__}, which the torch side cannot be made with", "Use --level bits")
-        floats = {e.key: e.shape for e in entries if e.role != "tied" and e.dtype.startswith(("float", "bfloat"))}
-        return cls(keys, manifolds, floats)
-
-    def reference(self, settings: Mapping[str, Any]) -> Any:
-        """The torch module."""
-        from reference_torch.models.tree import Tree
-
-        named = {key: (type(m).__name__, curvature_of(m)) for key, m in self.manifolds.items()}
-        return Tree(self.shapes, named, set(self.shapes) - set(self.keys))
-
-    def apply(self, variables: Mapping[str, Any], targets: Mapping[str, Any], *, method: str) -> dict[str, Any]:
-        """Every parameter, and the squared distances of points to the targets of their keys."""
-        flat = flatten(variables)
-        outputs = {key: flat[path] for key, path in self.keys.items()}
-        return {**outputs, **{f"{key} to targets": self.manifolds[key].dist2(flat[self.keys[key]], y) for key, y in targets.items()}}
-
-
-def probe(points: Points) -> Probe:
-    """Targets at lengths of about a half around the origin of each manifold that has one."""
-
-    def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
-        targets = {}
-        for key, manifold in points.manifolds.items():
-            if type(manifold).__name__ in CURVED:
-                tangent = draw.normal(points.shapes[key][-1], scale=0.5 / (abs(curvature_of(manifold) or 0) + 1) ** 0.5)
-                if type(manifold).__name__ == "Lorentz":
-                    tangent[0] = 0
-                targets[key] = np.asarray(manifold.expmap0(tangent))
-        return {"targets": targets}
-
-    return Probe(draw, lambda settings, call, given: call("__call__", given["targets"]))
-
-
-def curvature_of(manifold: Any) -> float | None:
-    """c or k, of the manifolds that have one."""
-    name = CURVED.get(type(manifold).__name__)
-    return None if name is None else float(getattr(manifold, name[1][1]))
+    if riemannian and not any(t.manifold is not None for t in parts.tensors.values()):
+        raise Usage("the optimizer is Riemannian and the file does not say which parameters lie on which manifold",
+                    "Give manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7); Euclidean() where flat")  # fmt: skip
+    keys = {str(e.path).removeprefix("params/"): e.key for e in found if e.role == "parameter"}
+    return beside(keys, given, parts.tensors, keys)

@@ -10,7 +10,7 @@ import numpy as np
 
 from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
-from weights.mapping.convert import Entry
+from weights.mapping.entries import Entry
 from weights.optim import names, schedule
 from weights.optim.plan import REMEDY, Choice, Manifolds, Plan, begun, build, choose, last_axis, path_of, plain
 from weights.optim.saving import save, uneven

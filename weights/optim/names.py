@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from weights.errors import Unmatched, Usage
 from weights.files.tensors import Tensor
-from weights.mapping.convert import Entry
+from weights.mapping.entries import Entry
 
 
 def indices(groups: Sequence[object]) -> list[list[int]]:

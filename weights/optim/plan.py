@@ -10,14 +10,10 @@ import numpy as np
 
 from weights.errors import Unmatched
 from weights.files.tensors import Tensor
-from weights.mapping.convert import Entry
+from weights.mapping.entries import Entry
 
 COLLECTION = "params/"
 REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
-CODE = dict.fromkeys(("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "gil"), "hgcn") | {
-    "hybonet": "hybonet", "hybonet_kg": "hybonet", "murp": "murp",
-}  # fmt: skip
-"""Whose code an architecture is, and so whose optimizer may have written its files."""
 Manifolds = Callable[[Any], Any] | None
 
 
@@ -64,8 +60,8 @@ class Choice:
     riemannian: bool
 
 
-def choose(raw: Mapping, said: object, arch: str | None = None, name: str | None = None) -> Choice:
-    """The choice by a section of a file and its architecture; said: a configuration's name, or {"name": ...}.
+def choose(raw: Mapping, said: object, code: str | None = None, name: str | None = None) -> Choice:
+    """The choice by a section of a file. said: a configuration's name, or {"name": ...}. code: whose code the architecture is.
 
     Unmatched where the section's groups are no dictionaries of settings.
     """
@@ -75,7 +71,7 @@ def choose(raw: Mapping, said: object, arch: str | None = None, name: str | None
     if not groups or not all(isinstance(group, dict) for group in groups):
         raise Unmatched("the optimizer has no groups of settings", "Save optimizer.state_dict()")
     said = said.get("name") if isinstance(said, Mapping) else said
-    said, code = said if isinstance(said, str) else None, CODE.get(arch or "")
+    said = said if isinstance(said, str) else None
     if name is not None and name in KINDS:
         return Choice(said, code, name, KINDS[name].riemannian)
     keys = set(groups[0])

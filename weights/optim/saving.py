@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched
-from weights.files.tensors import Tensor, from_array
-from weights.mapping.convert import Entry, flatten, inverse, same_bits
+from weights.files.tensors import Tensor, from_array, same_bits
+from weights.mapping.entries import Entry, flatten, inverse
 from weights.optim import counts, schedule
 from weights.optim.plan import Plan, forward_shape, path_of
 

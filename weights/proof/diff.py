@@ -9,10 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from weights.checkpoint import restore
+from weights.exporter import torch_tree
 from weights.files import sections
 from weights.files.reader import read
-from weights.files.tensors import Tensor
-from weights.mapping.convert import same_bits
+from weights.files.tensors import Tensor, same_bits
+from weights.store import form_of
 
 
 class Row(NamedTuple):
@@ -67,14 +69,7 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
 
 
 def _tensors(path: Path) -> dict[str, Any]:
-    from weights.store import form_of, restore
-
-    if form_of(path):
-        from weights.exporter import torch_tree
-
-        root = torch_tree(restore(path))
-    else:
-        root = read(path).root
+    root = torch_tree(restore(path)) if form_of(path) else read(path).root
     parts = sections.split(root)
     flat: dict[str, Any] = dict(parts.tensors)
     if parts.optimizer is not None:

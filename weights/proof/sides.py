@@ -17,9 +17,10 @@ from weights.files import source as sources
 from weights.files.reader import read
 from weights.files.sections import split
 from weights.files.tensors import Tensor
-from weights.mapping import convert, probes
+from weights.mapping.entries import Entry, flatten, inverse
 from weights.mapping.probes import Probe
 from weights.proof import torch_steps
+from weights.proof.inputs import for_jax, for_torch
 
 STEPS = 10
 RATE = 1e-2
@@ -125,8 +126,8 @@ class Sides:
 
     def back(self, tree: Any) -> Arrays:
         """A tree beside the variables, in torch's layout, by key."""
-        flat = convert.flatten(tree)
-        return {key: convert.inverse(e, np.asarray(flat[str(e.path)]), str(e.path)) for key, e in self._trained.items()}
+        flat = flatten(tree)
+        return {key: inverse(e, np.asarray(flat[str(e.path)]), str(e.path)) for key, e in self._trained.items()}
 
     # torch.
 
@@ -203,7 +204,7 @@ class Sides:
             return {}
         paths = [f"params/{_path(path)}" for path, _ in jax.tree.leaves_with_path(params)]
         matched = dict(zip(paths, match_manifolds(self.checkpoint.manifolds, params), strict=True))
-        flat = convert.flatten(self.variables)
+        flat = flatten(self.variables)
         return {key: (matched[str(e.path)], flat[str(e.path)]) for key, e in self._trained.items()
                 if not isinstance(matched[str(e.path)], Euclidean)}  # fmt: skip
 
@@ -213,11 +214,11 @@ class Sides:
         for key, (manifold, points) in self.curved.items():
             entry = self._trained[key]
             rgrad = manifold.egrad2rgrad(points, jax.numpy.asarray(entry.layout.forward(slopes[key]), self.dtype))
-            result[key] = convert.inverse(entry, np.asarray(rgrad), str(entry.path))
+            result[key] = inverse(entry, np.asarray(rgrad), str(entry.path))
         return result
 
     @cached_property
-    def _trained(self) -> dict[str, convert.Entry]:
+    def _trained(self) -> dict[str, Entry]:
         return {entry.key: entry for entry in self.checkpoint.entries if entry.role == "parameter"}
 
     @cached_property
@@ -235,13 +236,13 @@ class Sides:
 
     @cached_property
     def _for_jax(self) -> Any:
-        return probes.for_jax(self.inputs, self.dtype)
+        return for_jax(self.inputs, self.dtype)
 
     @cached_property
     def _for_torch(self) -> Any:
         import torch
 
-        return probes.for_torch(self.inputs, getattr(torch, self.dtype))
+        return for_torch(self.inputs, getattr(torch, self.dtype))
 
     def _optimizer(self) -> tuple[Any, Any]:
         """The transformation and its state."""

@@ -14,13 +14,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from weights.checkpoint import TREE, Checkpoint
+from weights.checkpoint import Checkpoint
 from weights.errors import Usage
 from weights.mapping import probes
+from weights.mapping.architecture import TREE
 from weights.models import ARCHITECTURES
-from weights.models import tree as tree_model
 from weights.proof import diff
 from weights.proof.sides import STEPS, Arrays, Original, Sides, is_lorentz
+from weights.proof.trees import Points
+from weights.proof.trees import probe as points_probe
 
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "forward", "grad", "step")
@@ -118,8 +120,8 @@ def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: i
     """Both sides of a checkpoint, by the precision."""
     model, original = checkpoint.model, Original.of(checkpoint, path)
     if checkpoint.arch == TREE:
-        model = tree_model.Points.of(checkpoint.entries, checkpoint.manifolds, checkpoint.variables)
-        reference, probe = model.reference, tree_model.probe(model)
+        model = Points.of(checkpoint.entries, checkpoint.manifolds, checkpoint.variables)
+        reference, probe = model.reference, points_probe(model)
     else:
         table = ARCHITECTURES[checkpoint.arch]
         reference, probe = table.reference, table.probe

@@ -18,21 +18,11 @@ from port_jax.layers.tangent import CurvedSpace, to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.manifolds.base import Manifold
 from port_jax.optim.trees import match_manifolds
-from weights.checkpoint import TREE, Checkpoint
+from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
-from weights.mapping.convert import flatten
-
-TABLES = {
-    "poincare_embeddings": "embedding",
-    "murp": "Eh",
-    "hybonet_kg": "emb_entity",
-    "kgemb": "entity",
-    "shallow": "lt",
-    "hgat": "embedding",
-}
-"""The parameter that holds a row for each node. Other models compute embeddings from features and a graph."""
-NORMALIZED = ("hgcn", "hnn", "gcn", "gat", "mlp", "shallow", "hybonet")
-"""Models of code bases that train on D^-1 (A + I), features prepared beforehand."""
+from weights.mapping.architecture import TREE
+from weights.mapping.entries import flatten
+from weights.models import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -66,7 +56,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     if space not in ("manifold", "tangent"):
         raise Usage(f"space is {space!r}", "Give manifold or tangent")
     data = _graph(checkpoint, graph)
-    table = TABLES.get(checkpoint.arch, "")
+    table = _node_table(checkpoint)
     params = flatten(checkpoint.variables["params"])
     if key is None and checkpoint.arch == TREE:
         key = _only_table(checkpoint)
@@ -81,7 +71,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
         origin = "encoder"
     if points.ndim != 2:
         raise Usage(f"{origin} has shape {points.shape}", "Give the --key of a parameter with a row for each node")
-    if origin == f"params/{TABLES['kgemb']}" and checkpoint.arch == "kgemb":  # kept as tangents at the origins of the relations' balls
+    if checkpoint.arch == "kgemb" and origin == f"params/{table}":  # kept as tangents at the origins of the relations' balls
         if space == "manifold":
             if manifold is None:
                 raise Usage("each relation has a ball of its own: c has several rows", "Give --space tangent")
@@ -128,6 +118,11 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
         raise Unreadable(str(error)) from None
 
 
+def _node_table(checkpoint: Checkpoint) -> str:
+    """The parameter with a row for each node, of an architecture that has one."""
+    return "" if checkpoint.arch == TREE else ARCHITECTURES[checkpoint.arch].node_table
+
+
 def _only_table(checkpoint: Checkpoint) -> str:
     found = [e.key for e in checkpoint.entries if e.role == "parameter" and len(e.shape) == 2]
     curved = [key for key in found if not isinstance(_manifold_of(checkpoint, _path(checkpoint, key)), Euclidean)]
@@ -150,7 +145,7 @@ def _path(checkpoint: Checkpoint, key: str) -> str:
 def _manifold_of(checkpoint: Checkpoint, path: str) -> Manifold | None:
     """Where a parameter's rows lie; of entities of kgemb the ball that they are mapped to, None if there are several."""
     params = checkpoint.variables["params"]
-    if checkpoint.arch == "kgemb" and path == TABLES["kgemb"]:
+    if checkpoint.arch == "kgemb" and path == _node_table(checkpoint):
         c = np.asarray(params["c"])
         return PoincareBall(float(np.logaddexp(0, c.astype(np.float64)).item())) if c.size == 1 else None
     if checkpoint.manifolds is None:
@@ -196,7 +191,7 @@ def _prepared(checkpoint: Checkpoint, data: GraphData, dtype: np.dtype) -> Graph
         assert data.edge_features is not None
         ends, beside = np.concatenate([data.edges, data.edges[::-1]], 1), np.concatenate([data.edge_features] * 2)
         return Graph.from_edges(*ends, num_nodes=data.num_nodes, edge_features=beside)
-    if checkpoint.arch not in NORMALIZED:
+    if not ARCHITECTURES[checkpoint.arch].normalized:
         return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if data.graph.weights is not None:
         return data.graph

@@ -1,0 +1,43 @@
+"""What a converted checkpoint consists of: the model in JAX, and everything that leads back to torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from weights.files.source import Source
+from weights.mapping.entries import Entry
+from weights.optim.plan import Plan
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The fields of a `Checkpoint`. They stand apart from it so that the modules that save and export them need not know the class.
+
+    arch: the architecture's name. model: the flax module (None for "tree"). variables: what `model.apply` takes.
+    optimizer, opt_state: an optax transformation over `variables["params"]` and its state, or None. constants: tensors
+    of the file that no variable holds, by key. manifolds: a tree beside the parameters, or a callable from them to it.
+    config, epoch: as the file or the configuration has them. report: what became of what, JSON-able.
+
+    settings: the hyper-parameters from which the model is built. entries: what each key of the file became. plan: how the file's
+    optimizer became `optimizer`. source: the file's objects around the numbers.
+    """
+
+    arch: str
+    model: Any
+    variables: dict[str, Any]
+    optimizer: Any
+    opt_state: Any
+    constants: dict[str, np.ndarray]
+    manifolds: Any
+    config: dict[str, Any]
+    epoch: int | None
+    report: dict[str, Any]
+    settings: dict[str, Any] = field(repr=False)
+    entries: list[Entry] = field(repr=False)
+    plan: Plan | None = field(repr=False)
+    source: Source = field(repr=False)
+    given: Any = field(repr=False, default=None)
+    """The manifolds that the caller named."""

@@ -1,0 +1,130 @@
+"""A file's object tree as JSON: scalars as they are, all else as numbered nodes, so that shared objects stay shared."""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.errors import Unreadable
+from weights.files.pickles.standins import Counts, DefaultDict, Known, Name, Record, Size
+from weights.files.tensors import Storage, Tensor
+
+
+def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The tree as JSON. Arrays of numpy that it holds go into `arrays`; tensors leave their elements out."""
+    nodes: list[Any] = []
+    index: dict[int, int] = {}
+    storages: dict[int, int] = {}
+    tables: list[list[Any]] = []
+
+    def node(value: Any) -> Any:
+        if value is None or type(value) in (bool, int, str):
+            return value
+        if type(value) is float:
+            return {"float": value.hex()}
+        if id(value) not in index:
+            index[id(value)] = len(nodes)
+            nodes.append(None)
+            nodes[index[id(value)]] = composite(value)
+        return {"node": index[id(value)]}
+
+    def composite(value: Any) -> list[Any]:
+        if isinstance(value, Tensor):
+            store = value.storage
+            if id(store) not in storages:
+                storages[id(store)] = len(tables)
+                tables.append([store.dtype, store.numel, store.location, store.untyped])
+            return ["tensor", storages[id(store)], value.dtype, list(value.shape), list(value.stride), value.offset,
+                    value.requires_grad, value.kind, value.cls, node(value.manifold)]  # fmt: skip
+        if isinstance(value, OrderedDict):
+            return ["ordered", [[node(k), node(v)] for k, v in value.items()], node(dict(vars(value)))]
+        if isinstance(value, DefaultDict):
+            return ["default", [[node(k), node(v)] for k, v in value.items()], node(value.factory)]
+        if isinstance(value, dict):
+            return ["counts" if isinstance(value, Counts) else "dict", [[node(k), node(v)] for k, v in value.items()]]
+        for kind in _SEQUENCES:
+            if type(value) is _SEQUENCES[kind]:
+                return [kind, [node(v) for v in (sorted(value, key=repr) if "set" in kind else value)]]
+        if isinstance(value, Record):
+            return ["record", node(value.cls), node(value.args), node(value.state), node(value.items), value.called]
+        if isinstance(value, (Name, Known)):
+            return [
+                "name",
+                value.module,
+                value.name,
+                node(value.owner) if isinstance(value, Name) else None,
+                isinstance(value, Known),
+            ]
+        if isinstance(value, (bytes, bytearray)):
+            return ["bytes", base64.b64encode(bytes(value)).decode(), isinstance(value, bytearray)]
+        if isinstance(value, complex) and not isinstance(value, np.generic):
+            return ["complex", value.real.hex(), value.imag.hex()]
+        if isinstance(value, (np.ndarray, np.generic)):
+            name = f"numpy_{len(arrays)}"
+            arrays[name] = np.asarray(value)
+            return ["numpy", name, isinstance(value, np.generic)]
+        raise Unreadable(f"a {type(value).__name__} in the file cannot be kept", "Save plain data and tensors")
+
+    return {"root": node(root), "nodes": nodes, "storages": tables}
+
+
+_SEQUENCES: dict[str, type] = {"list": list, "size": Size, "tuple": tuple, "set": set, "frozenset": frozenset}
+
+
+def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
+    """The tree that `encode` wrote; its tensors' storages hold no elements."""
+    nodes = data["nodes"]
+    storages = [Storage(d, n, _empty, location, untyped=u) for d, n, location, u in data["storages"]]
+    made: dict[int, Any] = {}
+
+    def value(ref: Any) -> Any:
+        if not isinstance(ref, dict):
+            return ref
+        if "float" in ref:
+            return float.fromhex(ref["float"])
+        number = ref["node"]
+        if number not in made:
+            kind, *rest = nodes[number]
+            make(number, kind, rest)
+        return made[number]
+
+    def make(number: int, kind: str, rest: list[Any]) -> None:
+        if kind == "tensor":
+            store, dtype, shape, stride, offset, grad, role, cls, manifold = rest
+            made[number] = Tensor(storages[store], dtype, tuple(shape), tuple(stride), offset, grad, role, None, cls)
+            made[number].manifold = value(manifold)
+        elif kind in ("ordered", "default", "dict", "counts"):
+            made[number] = {"ordered": OrderedDict, "default": DefaultDict, "dict": dict, "counts": Counts}[kind]()
+            made[number].update((value(k), value(v)) for k, v in rest[0])
+            if kind == "ordered":
+                vars(made[number]).update(value(rest[1]))
+            if kind == "default":
+                made[number].factory = value(rest[1])
+        elif kind == "list":
+            made[number] = []
+            made[number].extend(map(value, rest[0]))
+        elif kind in _SEQUENCES:
+            made[number] = _SEQUENCES[kind](value(v) for v in rest[0])
+        elif kind == "record":
+            made[number] = record = Record(Name("", ""), called=rest[4])
+            record.cls, record.args, record.state, record.items = (value(r) for r in rest[:4])
+        elif kind == "name":
+            module, name, owner, known = rest
+            made[number] = Known(module, name) if known else Name(module, name, value(owner))
+        elif kind == "bytes":
+            plain = base64.b64decode(rest[0])
+            made[number] = bytearray(plain) if rest[1] else plain
+        elif kind == "complex":
+            made[number] = complex(*map(float.fromhex, rest))
+        else:
+            made[number] = arrays[rest[0]][()] if rest[1] else arrays[rest[0]]
+
+    return value(data["root"])
+
+
+def _empty() -> np.ndarray:
+    raise Unreadable("a tensor of a converted checkpoint has no elements of its own", "Export the checkpoint")

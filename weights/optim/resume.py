@@ -1,0 +1,79 @@
+"""A file's optimizer goes on in JAX: what file, configuration and caller say of it, brought together for `engine.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weights.errors import ConversionError
+from weights.files.sections import Sections
+from weights.mapping.architecture import Architecture
+from weights.mapping.entries import Entry
+from weights.optim import engine, names
+from weights.optim.plan import Plan
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller says of the optimizer, each None where it says nothing.
+
+    groups: keys (or patterns) of each group. name: the class. updates_per_step: updates between two steps of the scheduler.
+    """
+
+    groups: Sequence[Sequence[str]] | None
+    name: str | None
+    updates_per_step: int | None
+
+
+def resumed(table: Architecture | None, parts: Sections, config: Mapping[str, Any], settings: Mapping[str, Any], params: dict,
+            entries: Sequence[Entry], manifolds: Any, asked: Asked) -> tuple[Any, Any, Plan]:  # fmt: skip
+    """The transformation over `params`, its state, and the plan by which the state goes back. The file has to have an optimizer.
+
+    `config` is the configuration as it was given, `settings` what the model is built from.
+    """
+    raw = parts.optimizer
+    assert raw is not None
+    said = (table.optimizer(config) if table else None) or config.get("optimizer")
+    choice = engine.choose(raw, said, table.code if table else None, asked.name)
+    keys = [e.key for e in entries if e.role != "tied"]
+    listed = table.groups(settings, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
+    return engine.load(
+        raw,
+        choice,
+        params,
+        entries,
+        parts.tensors,
+        parts.prefix,
+        beside(manifolds),
+        table_groups=listed,
+        given=asked.groups,
+        scheduler=parts.scheduler,
+        updates_per_step=asked.updates_per_step,
+        updates=parts.updates,
+    )
+
+
+def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
+    """The keys that the optimizer has state for, as far as one group in the state_dict's order tells; all of them with names."""
+    raw = parts.optimizer
+    if raw is None:
+        return set()
+    try:
+        listed = names.indices(raw["param_groups"])
+        keys, _ = names.keys_by_index(raw["param_groups"], listed, entries, parts.tensors, parts.prefix, None, None)
+    except ConversionError:
+        return set()
+    return {key for index, key in keys.items() if engine.begun(raw["state"].get(index))}
+
+
+def moves_points(parts: Sections) -> bool:
+    """Whether the file has an optimizer that moves points on manifolds, by its settings alone."""
+    return parts.optimizer is not None and engine.choose(parts.optimizer, None).riemannian
+
+
+def beside(manifolds: Any) -> Callable[[Any], Any] | None:
+    """Manifolds as the optimizers take them: a callable from the parameters to the tree beside them."""
+    if manifolds is None:
+        return None
+    return manifolds if callable(manifolds) else lambda params: manifolds

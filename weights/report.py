@@ -1,0 +1,47 @@
+"""What a conversion says of itself: JSON-able, stored beside the arrays, shown by `inspect` and `convert`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from weights.files.sections import Sections
+from weights.mapping.architecture import TREE, Architecture
+from weights.mapping.entries import Entry
+from weights.mapping.settings import Settings
+from weights.optim.plan import Plan
+
+
+def reported(path: Path, form: str, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry],
+             plan: Plan | None) -> dict[str, Any]:  # fmt: skip
+    """What became of each tensor, setting and count. `form` is the file's format."""
+    report: dict[str, Any] = {
+        "file": path.name,
+        "format": form,
+        "arch": table.name if table else TREE,
+        "settings": settings.reported(),
+        "tensors": [
+            {"key": e.key, "shape": list(e.shape), "dtype": e.dtype, "becomes": e.path or e.tied or "constant",
+             "role": e.role, "layout": e.layout.name}
+            for e in entries
+        ],
+        "prefix": parts.prefix,
+        "carried": list(parts.extras),
+        "count": len(parts.tensors),
+    }  # fmt: skip
+    wide = [e.key for e in entries if e.dtype == "float64" and e.role == "parameter"]
+    if wide and not jax.config.read("jax_enable_x64"):
+        report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
+    if plan is not None:
+        report["optimizer"] = {
+            "name": plan.table,
+            "counts": plan.dialects,
+            "indices_by": plan.source,
+            "without_state": plan.still,
+        }
+        if plan.timing is not None:
+            report["optimizer"]["scheduler"] = plan.timing
+    return report
