@@ -10,7 +10,7 @@ import pytest
 
 from parity_tests import draws, slow
 from parity_tests.oracle import exceptions, grid, report
-from parity_tests.oracle.accuracy import Row, measure
+from parity_tests.oracle.accuracy import measure
 from parity_tests.oracle.exceptions import NOT_FINITE
 from port_jax.manifolds import PoincareBall, SphereProjection, Stereographic
 
@@ -30,7 +30,7 @@ ULP = 64
 
 def test_the_table_is_nowhere_above_geoopt():
     """Over the whole grid: p50, p99 and maximum, 64 eps beyond the conditioning, finite; what is no exception any more leaves the list."""
-    wrong, rows = [], report.read(TABLE, Row)
+    wrong, rows = [], report.read(TABLE)
     assert len({row.key for row in rows}) == len(rows) > 500
     for row in rows:
         above, most = row.above(), ABOVE.get(row.key, 0.0)
@@ -73,7 +73,7 @@ LINES = [("ball", "lambda_x", np.float32), ("ball", "dist", np.float64), ("loren
 @pytest.mark.parametrize(("space", "name", "dtype"), slow.all_but({LINES[2]}, LINES))
 def test_the_table_is_that_of_the_code(space, name, dtype):
     """Lines computed anew over the whole grid: as close to the truth as the table says, to what another order of summation changes."""
-    rows = {row.key: row for row in report.read(TABLE, Row)}
+    rows = {row.key: row for row in report.read(TABLE)}
     (found,) = measure(space, name, grid.draw(space, dtype, rng=draws.fixed), dtype, gradients=False)
     listed = rows[found.row.key]
     for at in ("p50", "p99", "max"):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +22,10 @@ from tqdm import tqdm
 
 from parity_tests.oracle import grid, report, sides
 from parity_tests.oracle.formulas import SPACES
+from parity_tests.oracle.rows import Errors, Row
 from parity_tests.oracle.truth import Truth, truths
 
 DTYPES = (np.float32, np.float64)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: an operation's value, or its gradient in one argument."""
-
-    space: str
-    operation: str
-    of: str
-    dtype: str
-    cases: int
-    geoopt_p50: float
-    geoopt_p99: float
-    geoopt_max: float
-    geoopt_not_finite: int
-    port_jax_p50: float
-    port_jax_p99: float
-    port_jax_max: float
-    port_jax_not_finite: int
-    port_jax_conditioned: float
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What the row is about."""
-        return self.space, self.operation, self.of, self.dtype
-
-    def above(self) -> dict[str, float]:
-        """The statistics in which port_jax is above geoopt by more than half an eps, one rounding, with the factor."""
-        pairs = {at: (getattr(self, f"port_jax_{at}"), getattr(self, f"geoopt_{at}")) for at in ("p50", "p99", "max")}
-        return {at: mine / theirs if theirs else np.inf for at, (mine, theirs) in pairs.items() if mine > theirs + 0.5}
-
-
-@dataclass(frozen=True)
-class Errors:
-    """A row with the errors of its cases, and the cases."""
-
-    row: Row
-    geoopt: np.ndarray
-    port_jax: np.ndarray
-    condition: np.ndarray
-    cases: Sequence[dict[str, Any]]
 
 
 def measure(space: str, name: str, cases: Sequence[dict[str, Any]], dtype: Any, gradients: bool = True) -> Iterator[Errors]:
@@ -162,7 +121,7 @@ def main() -> None:
     ]
     cases = {(s, d): grid.draw(s, d, options.thin) for s, d in dict.fromkeys((s, d) for s, _, d in work)}
     found: list[Errors] = []
-    rows = {} if whole or not (options.out / "table.csv").exists() else {r.key: r for r in report.read(options.out / "table.csv", Row)}
+    rows = {} if whole or not (options.out / "table.csv").exists() else {r.key: r for r in report.read(options.out / "table.csv")}
     for space, name, dtype in (bar := tqdm(work, mininterval=5)):
         bar.set_description(f"{space} {name}")
         found += measure(space, name, cases[space, dtype], dtype, not options.no_gradients)

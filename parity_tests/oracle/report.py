@@ -6,12 +6,10 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from parity_tests.oracle.accuracy import Errors, Row
+from parity_tests.oracle.rows import Errors, Row
 
 MIGRATION = Path(__file__).parents[2] / "MIGRATION.md"
 BEGIN, END = "<!-- accuracy: written by make accuracy -->", "<!-- end of accuracy -->"
@@ -27,11 +25,11 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
         )
 
 
-def read(path: Path, row: type[Row]) -> list[Row]:
+def read(path: Path) -> list[Row]:
     """The rows of table.csv."""
     convert = {"int": int, "float": float, "str": str}
     with open(path, newline="") as file:
-        return [row(**{f.name: convert[str(f.type)](line[f.name]) for f in fields(row)}) for line in csv.DictReader(file)]
+        return [Row(**{f.name: convert[str(f.type)](line[f.name]) for f in fields(Row)}) for line in csv.DictReader(file)]
 
 
 def summary(rows: Sequence[Row]) -> str:

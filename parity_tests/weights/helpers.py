@@ -28,6 +28,16 @@ class Net(torch.nn.Module):
         return ((self.lin(self.ball.logmap0(self.emb)) - target) ** 2).sum()
 
 
+class Call:
+    """Pickles as a call of a function, as what wants to do harm does."""
+
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
+
+    def __reduce__(self):
+        return self.function, self.args
+
+
 def trained(optimizer=None, steps: int = 3, dtype: torch.dtype = torch.float32):
     """A Net and its optimizer after some steps."""
     net = Net(dtype=dtype)

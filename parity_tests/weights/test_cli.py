@@ -11,8 +11,7 @@ import zipfile
 import pytest
 import torch
 
-from parity_tests.weights.files.test_hostile import Call
-from parity_tests.weights.helpers import Net, assert_deep_equal, run, trained
+from parity_tests.weights.helpers import Call, Net, assert_deep_equal, run, trained
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import zipfile
 import pytest
 import torch
 
+from parity_tests.weights.helpers import Call
 from weights import ConversionError, Refused, Unreadable
 from weights.files.pickles import unpickler
 from weights.files.reader import read
@@ -36,14 +37,6 @@ def tensor(offset: bytes, shape: bytes, stride: bytes) -> bytes:
     """{"w": _rebuild_tensor_v2(storage of 4 floats, offset, shape, stride, False, OrderedDict())}"""
     return (b"\x80\x02}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n" + STORAGE + offset + shape + stride
             + b"\x89ccollections\nOrderedDict\n)RtRs.")  # fmt: skip
-
-
-class Call:
-    def __init__(self, function, *args):
-        self.function, self.args = function, args
-
-    def __reduce__(self):
-        return self.function, self.args
 
 
 @pytest.mark.parametrize("zipped", [True, False])

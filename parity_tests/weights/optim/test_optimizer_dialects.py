@@ -16,7 +16,7 @@ import weights
 from parity_tests import draws
 from parity_tests.optim import dialects
 from parity_tests.weights.helpers import assert_deep_equal, run, trained
-from parity_tests.weights.optim.test_optimizers import BALL, assert_close, load
+from parity_tests.weights.optim.going_on import BALL, assert_close, load
 from parity_tests.weights.toy import TOY
 from port_jax.manifolds import PoincareBall
 from weights import Unmatched

@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 
 import weights
 from parity_tests.weights.helpers import Net, assert_deep_equal
-from parity_tests.weights.optim.test_optimizers import BALL, STEPS, assert_close, flat, target
+from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
 from port_jax.optim.torch_schedulers import recognised
 from reference_torch.optim.torch_schedulers import resumed
 from weights.optim.plan import plain

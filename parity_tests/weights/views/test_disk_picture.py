@@ -12,7 +12,7 @@ import torch
 import weights
 from parity_tests import draws
 from parity_tests.weights.helpers import run
-from parity_tests.weights.views.test_embed import NAMES, nouns
+from parity_tests.weights.views.nouns import NAMES, nouns
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Stereographic
 from weights import Usage
 from weights.views.disk_picture import disk, plot, spread

@@ -16,6 +16,7 @@ import torch
 import weights
 from parity_tests import draws
 from parity_tests.weights.helpers import run
+from parity_tests.weights.views.nouns import NAMES, nouns, points
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere
 from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
@@ -24,21 +25,6 @@ from weights.views.embed import Embeddings
 from weights.views.embed_formats import FORMATS, write
 
 SHARED = Path(__file__).parents[4] / "shared" / "fixtures"
-NAMES = ("mammal.n.01", 'sea "lion", brown', "chat\tnoir", "ß", "5", "dog house")
-
-
-def points(n=6, d=3, scale=0.4, seed=0) -> torch.Tensor:
-    return scale * torch.randn(n, d, generator=draws.generator(seed), dtype=torch.float64) / d**0.5
-
-
-def nouns(path, manifold="poincare", objects=NAMES):
-    """A file as the Poincare embeddings' authors write it."""
-    table = points()
-    if manifold == "lorentz":
-        table = geoopt.Lorentz(k=1.0).expmap0(torch.nn.functional.pad(table, (1, 0)))
-    conf = {"manifold": manifold, "dim": 3, "model": "distance"}
-    torch.save({"model": {"lt.weight": table}, "embeddings": table, "epoch": 3, "conf": conf, "objects": list(objects)}, path)
-    return table
 
 
 def read_csv(path) -> tuple[list[str], np.ndarray]:
