@@ -43,7 +43,7 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
         assert np.array_equal(weights.embeddings(ckpt, space=space).points, module.state_dict()[TABLES[arch]])
         return
     nodes = ckpt.settings.get("num_nodes") or ROWS
-    ends, theirs = graph(nodes, ARCHITECTURES[arch].normalized)
+    ends, theirs = graph(nodes, ARCHITECTURES[arch].nodes.normalized)
     x = (0.3 * RNG.standard_normal((nodes, ckpt.settings.get("in_features") or FEATURES))).astype(np.float32)
     np.savez(tmp_path / "g.npz", edges=ends, features=x)
     with torch.no_grad():

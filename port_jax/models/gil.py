@@ -205,7 +205,7 @@ class GIL(nn.Module):
         require_shape("x", x, (graph.num_nodes, self.in_features))
         require_finite("x", x)
         x = jnp.asarray(x)
-        ball = self._ball()
+        ball = self.ball()
         pair = Pair(x if self.hyperbolic_input else from_tangent0(ball, x), x)
         require_inside(pair.hyperbolic)
         for layer in self.layers:
@@ -220,14 +220,14 @@ class GIL(nn.Module):
                 self.score(h, jnp.zeros((1, 2), int))
             return h
         if self.kind == "GIL":
-            return self.decoder(self._ball(), h, graph, deterministic)
-        return self.decoder(self._ball(), h)
+            return self.decoder(self.ball(), h, graph, deterministic)
+        return self.decoder(self.ball(), h)
 
     def score(self, h: Pair | Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e), p_h and p_e Fermi-Dirac of
         |log_0 h_i - log_0 h_j|
         and |e_i - e_j|, with the gates w of the last pair for all pairs, as in the original."""
-        pairs, ball = jnp.asarray(pairs), self._ball()
+        pairs, ball = jnp.asarray(pairs), self.ball()
         if not isinstance(h, tuple):
             return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
         curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (to_tangent0(ball, h[0]), h[1]))
@@ -241,5 +241,6 @@ class GIL(nn.Module):
         too."""
         return {name: Euclidean() for name in params}
 
-    def _ball(self) -> PoincareBall:
+    def ball(self) -> PoincareBall:
+        """The ball of all layers, of the curvature as it is trained or given."""
         return PoincareBall(self.c[0] if self.learnable_curvature else self.curvature)

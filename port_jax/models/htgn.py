@@ -138,7 +138,7 @@ class HTGN(nn.Module):
         require_shape("x", x, (graph.num_nodes, self.in_features))
         require_finite("x", x)
         assert x is not None
-        balls = [self._ball(l) for l in range(len(self.features) + 1)]
+        balls = [self.ball(l) for l in range(len(self.features) + 1)]
         if not self.recurrent:
             return self._convolve(balls, from_tangent0(balls[0], x), graph, deterministic)
         u = self.linear(x)
@@ -162,7 +162,7 @@ class HTGN(nn.Module):
 
     def htc(self, h: Float[Array, "n d"], hidden: Float[Array, "n d"]) -> Float[Array, ""]:
         """Mean squared distance to the hidden state before: the temporal consistency that training adds to its loss."""
-        return self._ball(len(self.features)).dist2(h, hidden).mean()
+        return self.ball(len(self.features)).dist2(h, hidden).mean()
 
     def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
         """All parameters are Euclidean; those of hyperbolic layers lie in tangent spaces."""
@@ -179,6 +179,7 @@ class HTGN(nn.Module):
             return window[-1]
         return (jax.nn.softmax(jnp.tanh(window @ self.Q) @ self.r, 0) * window).mean(0)
 
-    def _ball(self, l: int) -> PoincareBall:
+    def ball(self, l: int) -> PoincareBall:
+        """The ball that layer l starts from; the last one is that of the output."""
         assert isinstance(self.curvature, tuple)
         return PoincareBall(self.c[l, 0] if self.learnable_curvature else self.curvature[l])

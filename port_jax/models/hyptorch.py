@@ -94,7 +94,7 @@ class HypTorch(nn.Module):
     def encode(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """Points of the ball."""
         require_shape("x", x, (len(x), self.dim))
-        x, ball = jnp.asarray(x), self._ball()
+        x, ball = jnp.asarray(x), self.ball()
         if self.train_x:
             at = inside(ball, ball.expmap0(self.xp, project=False))
             step = ball.expmap0(x / (1 - jnp.asarray(ball.c, x.dtype) * (at * at).sum()), project=False)  # lambda_p / 2 x
@@ -110,12 +110,13 @@ class HypTorch(nn.Module):
         h = self.encode(x)
         if self.num_classes is None:
             return h
-        ball = self._ball()
+        ball = self.ball()
         return plane_logits(jnp.asarray(ball.c, h.dtype), h, ball.expmap0(self.p_vals, project=False), self.a_vals)
 
     def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
         """All parameters are Euclidean: points are kept as their tangents at the origin."""
         return {name: Euclidean() for name in params}
 
-    def _ball(self) -> PoincareBall:
+    def ball(self) -> PoincareBall:
+        """The ball that features are mapped into, of the curvature as it is trained or given."""
         return PoincareBall(self.raw_c[0] if self.train_c else self.c)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from weights.files.tensors import Tensor
+from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.mapping.probes import Probe
 from weights.mapping.rules import Rule
 from weights.mapping.settings import Settings
@@ -64,9 +65,7 @@ class Architecture:
         into it.
     probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
     code: whose code base it is of, where that code has an optimizer of its own that may have written the files.
-    node_table: the parameter, as a path below "params", that has a row for each node; empty where the model computes
-        embeddings from features and a graph.
-    normalized: whether its code trains on D^-1 (A + I), with features prepared beforehand.
+    nodes: where the embeddings of its nodes are.
     """
 
     name: str
@@ -80,5 +79,4 @@ class Architecture:
     reference: Callable[[Mapping[str, Any]], Any] | None = None
     probe: Probe | None = None
     code: str | None = None
-    node_table: str = ""
-    normalized: bool = False
+    nodes: NodeEmbeddings = ENCODED

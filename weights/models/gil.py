@@ -11,6 +11,7 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import Draw, Probe, on_nodes
 from weights.mapping.rules import Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_numbers
@@ -232,6 +233,11 @@ def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
     return given
 
 
+def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+    """The model's one ball."""
+    return model.apply(variables, method=lambda module: module.ball())
+
+
 PROBE = Probe(draw, NODES.outputs)
 GIL = Architecture(
     name="gil",
@@ -244,4 +250,5 @@ GIL = Architecture(
     reference=reference,
     probe=PROBE,
     code="hgcn",
+    nodes=NodeEmbeddings(manifold=encoded_on),
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import Draw, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_numbers
@@ -149,6 +150,11 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return found if settings["num_classes"] is None else {**found, "logits": call("classify", h)}
 
 
+def encoder_inputs(settings: Mapping[str, Any], x: Any, graph: Any) -> list[Any]:
+    """Features, or None where the model has a table of its own."""
+    return [None if settings["num_nodes"] else x, graph]
+
+
 HGAT = Architecture(
     name="hgat",
     recognise=recognise,
@@ -159,5 +165,5 @@ HGAT = Architecture(
     optimizer=optimizer,
     reference=reference,
     probe=Probe(draw, outputs),
-    node_table="embedding",
+    nodes=NodeEmbeddings(table="embedding", start=True, inputs=encoder_inputs),
 )

@@ -10,6 +10,7 @@ import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import Draw, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param
 from weights.mapping.settings import Settings, same_numbers
@@ -193,6 +194,16 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return {"embeddings": h, "scores": call("score", h, given["pairs"]), "htc": call("htc", h, given["hiddens"][-1])}
 
 
+def encoder_inputs(settings: Mapping[str, Any], x: Any, graph: Any) -> list[Any]:
+    """Features, or None where the model has trained ones."""
+    return [None if settings["recurrent"] and settings["trainable_feat"] else x, graph]
+
+
+def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+    """The last ball."""
+    return model.apply(variables, method=lambda module: module.ball(len(model.features)))
+
+
 HTGN = Architecture(
     name="htgn",
     recognise=recognise,
@@ -203,4 +214,5 @@ HTGN = Architecture(
     optimizer=lambda config: "RiemannianAdam",
     reference=reference,
     probe=Probe(draw, outputs),
+    nodes=NodeEmbeddings(inputs=encoder_inputs, manifold=encoded_on),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import TRANSPOSE, Rule, constant, param
 from weights.mapping.settings import Settings
@@ -101,6 +102,13 @@ def optimizer(config: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+    """The unit hyperboloid."""
+    from port_jax.manifolds import Lorentz
+
+    return Lorentz(1.0)
+
+
 PROBE = on_nodes(lambda settings: settings["feat_dim"] - 1, lambda settings: settings["task"] == "nc", weighted=True)
 HyboNet = Architecture(
     name="hybonet",
@@ -114,5 +122,5 @@ HyboNet = Architecture(
     reference=reference,
     probe=PROBE,
     code="hybonet",
-    normalized=True,
+    nodes=NodeEmbeddings(normalized=True, manifold=encoded_on),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Draw, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
@@ -102,5 +103,5 @@ HYBONET_KG = Architecture(
     reference=reference,
     probe=Probe(draw, outputs),
     code="hybonet",
-    node_table="emb_entity",
+    nodes=NodeEmbeddings(table="emb_entity"),
 )

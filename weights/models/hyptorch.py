@@ -12,6 +12,7 @@ import numpy as np
 from weights.errors import Usage
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Draw, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings, same_numbers
@@ -102,6 +103,11 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
 
 
+def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+    """The model's one ball."""
+    return model.apply(variables, method=lambda module: module.ball())
+
+
 HYPTORCH = Architecture(
     name="hyptorch",
     recognise=recognise,
@@ -111,4 +117,5 @@ HYPTORCH = Architecture(
     inputs=inputs,
     reference=reference,
     probe=Probe(draw, outputs),
+    nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=encoded_on),
 )

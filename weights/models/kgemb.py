@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Draw, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
@@ -87,6 +88,14 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return {"scores": call("__call__", given["triples"]), "tails": call("score_tails", given["triples"][:4])}
 
 
+def ball(params: Mapping[str, Any]) -> Any:
+    """The ball that entities are mapped to; None where each relation has its own."""
+    from port_jax.manifolds import PoincareBall
+
+    c = np.asarray(params["c"])
+    return PoincareBall(float(np.logaddexp(0, c.astype(np.float64)).item())) if c.size == 1 else None
+
+
 KGEMB = Architecture(
     name="kgemb",
     recognise=recognise,
@@ -97,5 +106,5 @@ KGEMB = Architecture(
     optimizer=lambda config: config.get("optimizer"),
     reference=reference,
     probe=Probe(draw, outputs),
-    node_table="entity",
+    nodes=NodeEmbeddings(table="entity", tangents=ball),
 )

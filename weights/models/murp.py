@@ -9,6 +9,7 @@ import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Draw, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
@@ -80,5 +81,5 @@ MURP = Architecture(
     reference=reference,
     probe=Probe(draw, outputs),
     code="murp",
-    node_table="Eh",
+    nodes=NodeEmbeddings(table="Eh"),
 )

@@ -11,6 +11,7 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import Rule, linear, param, tied
 from weights.mapping.settings import Settings
@@ -176,8 +177,7 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
         reference=reference(name),
         probe=PROBE,
         code="hgcn",
-        node_table=node_table,
-        normalized=True,
+        nodes=NodeEmbeddings(table=node_table, normalized=True),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
+from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Draw, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
@@ -73,5 +74,5 @@ POINCARE_EMBEDDINGS = Architecture(
     inputs=inputs,
     reference=reference,
     probe=Probe(draw, outputs),
-    node_table="embedding",
+    nodes=NodeEmbeddings(table="embedding"),
 )

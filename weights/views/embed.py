@@ -22,6 +22,7 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
+from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.models import ARCHITECTURES
 
 
@@ -56,22 +57,22 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     if space not in ("manifold", "tangent"):
         raise Usage(f"space is {space!r}", "Give manifold or tangent")
     data = _graph(checkpoint, graph)
-    table = _node_table(checkpoint)
+    nodes = _nodes(checkpoint)
     params = flatten(checkpoint.variables["params"])
     if key is None and checkpoint.arch == TREE:
         key = _only_table(checkpoint)
     note = ""
-    if key is not None or (table in params and (data is None or checkpoint.arch != "hgat") and not checkpoint.settings.get("pretrained")):
-        path = table if key is None else _path(checkpoint, key)
+    if key is not None or (nodes.table in params and (data is None or not nodes.start) and not checkpoint.settings.get("pretrained")):
+        path = nodes.table if key is None else _path(checkpoint, key)
         points, manifold, origin = np.asarray(params[path]), _manifold_of(checkpoint, path), f"params/{path}"
-        if checkpoint.arch == "hgat" and key is None:
+        if nodes.start and key is None:
             note = "the table that the layers start from; give a graph for what they make of it"
     else:
         points, manifold = _encoded(checkpoint, data)
         origin = "encoder"
     if points.ndim != 2:
         raise Usage(f"{origin} has shape {points.shape}", "Give the --key of a parameter with a row for each node")
-    if checkpoint.arch == "kgemb" and origin == f"params/{table}":  # kept as tangents at the origins of the relations' balls
+    if nodes.tangents is not None and origin == f"params/{nodes.table}":  # kept as tangents at the origins of the relations' balls
         if space == "manifold":
             if manifold is None:
                 raise Usage("each relation has a ball of its own: c has several rows", "Give --space tangent")
@@ -118,9 +119,9 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
         raise Unreadable(str(error)) from None
 
 
-def _node_table(checkpoint: Checkpoint) -> str:
-    """The parameter with a row for each node, of an architecture that has one."""
-    return "" if checkpoint.arch == TREE else ARCHITECTURES[checkpoint.arch].node_table
+def _nodes(checkpoint: Checkpoint) -> NodeEmbeddings:
+    """What the architecture says of its nodes' embeddings; of a tree of parameters nothing is known."""
+    return ENCODED if checkpoint.arch == TREE else ARCHITECTURES[checkpoint.arch].nodes
 
 
 def _only_table(checkpoint: Checkpoint) -> str:
@@ -143,11 +144,11 @@ def _path(checkpoint: Checkpoint, key: str) -> str:
 
 
 def _manifold_of(checkpoint: Checkpoint, path: str) -> Manifold | None:
-    """Where a parameter's rows lie; of entities of kgemb the ball that they are mapped to, None if there are several."""
+    """Where a parameter's rows lie; of a table of tangents the ball that they are mapped to, None if there are several."""
     params = checkpoint.variables["params"]
-    if checkpoint.arch == "kgemb" and path == _node_table(checkpoint):
-        c = np.asarray(params["c"])
-        return PoincareBall(float(np.logaddexp(0, c.astype(np.float64)).item())) if c.size == 1 else None
+    nodes = _nodes(checkpoint)
+    if nodes.tangents is not None and path == nodes.table:
+        return nodes.tangents(params)
     if checkpoint.manifolds is None:
         return Euclidean()
     return dict(zip(flatten(_paths_as_leaves(params)).values(), match_manifolds(checkpoint.manifolds, params)))[path]
@@ -172,17 +173,16 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
             raise Usage(f"the model takes {name.replace('_', ' ')}, and the graph has none", f"Add an array {name} to the .npz")
     dtype = np.result_type(*(np.asarray(leaf).dtype for leaf in flatten(variables["params"]).values()))
     x = jnp.asarray(data.features, dtype)
-    own_table = checkpoint.settings.get("num_nodes") and (arch == "hgat" or checkpoint.settings.get("trainable_feat"))
     graph = _prepared(checkpoint, data, dtype)
     try:
-        inputs = [x] if arch == "hyptorch" else [None if own_table else x, graph]
+        inputs = _nodes(checkpoint).inputs(checkpoint.settings, x, graph)
         if checkpoint.settings.get("node_features"):
             inputs.append(jnp.asarray(data.node_features, dtype))
         found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
         raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
     points = np.asarray(found[0] if isinstance(found, tuple) else found)
-    return points, _output_manifold(checkpoint)
+    return points, _nodes(checkpoint).manifold(model, variables)
 
 
 def _prepared(checkpoint: Checkpoint, data: GraphData, dtype: np.dtype) -> Graph:
@@ -191,24 +191,13 @@ def _prepared(checkpoint: Checkpoint, data: GraphData, dtype: np.dtype) -> Graph
         assert data.edge_features is not None
         ends, beside = np.concatenate([data.edges, data.edges[::-1]], 1), np.concatenate([data.edge_features] * 2)
         return Graph.from_edges(*ends, num_nodes=data.num_nodes, edge_features=beside)
-    if not ARCHITECTURES[checkpoint.arch].normalized:
+    if not _nodes(checkpoint).normalized:
         return Graph.from_edge_index(data.edges, num_nodes=data.num_nodes).undirected()
     if data.graph.weights is not None:
         return data.graph
     ones = np.ones(data.edges.shape[1], dtype)
     plain = Graph.from_edge_index(data.edges, num_nodes=data.num_nodes, weights=ones).undirected()
     return plain if checkpoint.config.get("normalize_adj") in (0, False) else plain.normalized()
-
-
-def _output_manifold(checkpoint: Checkpoint) -> Manifold:
-    """Where the encoder's output lies."""
-    model, params = checkpoint.model, checkpoint.variables["params"]
-    if checkpoint.arch == "hybonet":
-        return Lorentz(1.0)
-    if hasattr(model, "manifold_at"):
-        return model.manifold_at(-1, params)
-    last = [len(model.features)] if checkpoint.arch == "htgn" else []
-    return model.apply(checkpoint.variables, method=lambda module: module._ball(*last))
 
 
 def _names(

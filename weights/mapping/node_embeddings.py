@@ -1,0 +1,31 @@
+"""How the embeddings of a model's nodes are found: in a table that was trained, or by its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NodeEmbeddings:
+    """What `weights.embeddings` has to know of an architecture. The defaults are those of a model that encodes features on a graph.
+
+    table: the parameter that has a row for each node, as a path below "params"; empty where there is none.
+    start: whether the layers start from the table, so that with a graph the encoder's output is meant.
+    tangents: of a table of tangents at the origin of a ball, the ball from the parameters; it gives None where there are several.
+    normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
+    inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them where the model takes some.
+    manifold: where the output of `encode` lies, from the flax module and its variables.
+    """
+
+    table: str = ""
+    start: bool = False
+    tangents: Callable[[Mapping[str, Any]], Any] | None = None
+    normalized: bool = False
+    inputs: Callable[[Mapping[str, Any], Any, Any], list[Any]] = lambda settings, x, graph: [x, graph]
+    manifold: Callable[[Any, Mapping[str, Any]], Any] = lambda model, variables: model.manifold_at(-1, variables["params"])
+
+
+ENCODED = NodeEmbeddings()
+"""Of a model that has no table of nodes and encodes features on a graph."""
