@@ -11,19 +11,13 @@ from weights import store
 from weights.contents import Contents
 from weights.errors import ConversionError
 from weights.exporter import origin, torch_tree
-from weights.files.config import read_config
-from weights.files.reader import read
-from weights.files.sections import split
+from weights.files.opening import opened
 from weights.files.writer import write
-from weights.mapping import convert, points
 from weights.mapping.architecture import TREE
-from weights.mapping.leaves import counted
-from weights.mapping.matching import matched, own_manifolds
-from weights.mapping.recognition import recognised
-from weights.mapping.settings import Settings
-from weights.models import ARCHITECTURES, tree
+from weights.mapping.conversion import converted
+from weights.mapping.parameter_tree import Trained
+from weights.models import ARCHITECTURES
 from weights.optim.resume import Asked, moved_keys, moves_points, resumed
-from weights.report import reported
 
 
 @dataclass(frozen=True)
@@ -57,46 +51,31 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
     Raises a ConversionError (Usage, Unreadable, Refused, Unmatched) that names file, key, what was found, and a remedy.
     """
     path = Path(path)
-    file = read(path)
     try:
-        parts = split(file.root)
-        stated = read_config(config, parts.config)
-        table, parts = recognised(ARCHITECTURES, arch, parts, stated or {})
-        settings = Settings(stated, {"curvature": curvature})
-        if table is None:
-            model, entries = None, tree.matched(parts, settings, moved_keys)
-        else:
-            model, entries = matched(table, parts, settings)
-        variables, constants = convert.to_flax(parts.tensors, entries, counted(progress, entries))
-        variables.setdefault("params", {})
-        if table is None:
-            riemannian = bool(optimizer) and manifolds is None and moves_points(parts)
-            spaces = tree.manifolds(parts, entries, manifolds, riemannian)
-        else:
-            spaces = own_manifolds(table, model, manifolds)
-        points.check(spaces, variables["params"], entries)
-        transformation = state = plan = None
-        if optimizer and parts.optimizer is not None:
+        file = opened(path, config)
+        trained = Trained(moved=moved_keys, on_manifolds=moves_points if optimizer else lambda parts: False)
+        found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress)
+        resumption = None
+        if optimizer and found.parts.optimizer is not None:
             asked = Asked(groups=groups, name=optimizer if isinstance(optimizer, str) else None, updates_per_step=updates_per_step)
-            transformation, state, plan = resumed(table, parts, stated or {}, settings.values, variables["params"], entries, spaces, asked)
-        source = origin(file.root, parts, entries, plan, state)
-        report = reported(path, file.format, table, parts, settings, entries, plan)
+            resumption = resumed(found, file.config or {}, asked)
+        source = origin(file.root, found.parts, resumption)
     except ConversionError as error:
         raise error.at(path) from None
     return Checkpoint(
-        arch=table.name if table else TREE,
-        model=model,
-        variables=variables,
-        optimizer=transformation,
-        opt_state=state,
-        constants=constants,
-        manifolds=spaces,
-        config=stated or {},
-        epoch=parts.epoch,
-        report=report,
-        settings=settings.values,
-        entries=entries,
-        plan=plan,
+        arch=found.table.name if found.table else TREE,
+        model=found.model,
+        variables=found.variables,
+        optimizer=resumption and resumption.transformation,
+        opt_state=resumption and resumption.state,
+        constants=found.constants,
+        manifolds=found.manifolds,
+        config=file.config or {},
+        epoch=found.parts.epoch,
+        report={**found.report, **({"optimizer": resumption.report} if resumption else {})},
+        settings=found.settings,
+        entries=found.entries,
+        plan=resumption and resumption.plan,
         source=source,
         given=manifolds,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,16 @@ from weights.files import source as sources
 from weights.files.sections import Sections, split
 from weights.files.tensors import Tensor
 from weights.mapping import convert
-from weights.mapping.entries import Entry
-from weights.optim.engine import save, uneven
-from weights.optim.plan import Plan
+from weights.optim.engine import save
+from weights.optim.resume import Resumed
 
 
-def origin(root: object, parts: Sections, entries: Sequence[Entry], plan: Plan | None, state: Any) -> sources.Source:
+def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.Source:
     """What the way back needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
-    if parts.optimizer is not None and plan is not None:
+    if optimizer is not None and parts.optimizer is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
-        accounted -= {id(t) for t in uneven(parts.optimizer, plan, state, entries)}
+        accounted -= {id(t) for t in optimizer.uneven}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     kept = {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}

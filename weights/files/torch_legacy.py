@@ -13,8 +13,6 @@ import numpy as np
 from weights.errors import Refused, Unreadable
 from weights.files.archive import read_into
 from weights.files.dtypes import NUMPY
-from weights.files.pickles.allowed import find
-from weights.files.pickles.machine import Machine
 from weights.files.pickles.unpickler import unpickled
 from weights.files.storages import declared
 from weights.files.tensors import Storage, buffer
@@ -64,12 +62,7 @@ def _load(path: Path, buffer: memoryview, size: int) -> object:
 
     def part(lookup: Callable[[object], object]) -> object:
         nonlocal position
-        machine = Machine(buffer, find, lookup, position)
-        try:
-            value = unpickled(machine)
-        finally:
-            machine.data.release()
-        position = machine.position
+        value, position = unpickled(buffer, lookup, position)
         return value
 
     if part(plain) != MAGIC or part(plain) != 1001:

@@ -9,8 +9,6 @@ import numpy as np
 from weights.errors import Refused, Unreadable
 from weights.files.archive import Archive
 from weights.files.dtypes import NUMPY
-from weights.files.pickles.allowed import find
-from weights.files.pickles.machine import Machine
 from weights.files.pickles.unpickler import unpickled
 from weights.files.storages import class_of, declared
 from weights.files.tensors import Storage
@@ -50,4 +48,5 @@ def load(path: Path) -> object:
             raise Unreadable(f"the storage data/{key[:40]} is declared twice, differently", "The file is damaged")
         return known
 
-    return unpickled(Machine(archive.small("data.pkl"), find, persistent))
+    root, _ = unpickled(archive.small("data.pkl"), persistent)
+    return root

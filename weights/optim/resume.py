@@ -8,7 +8,8 @@ from typing import Any
 
 from weights.errors import ConversionError
 from weights.files.sections import Sections
-from weights.mapping.architecture import Architecture
+from weights.files.tensors import Tensor
+from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
 from weights.optim import engine, names
 from weights.optim.plan import Plan
@@ -26,32 +27,52 @@ class Asked:
     updates_per_step: int | None
 
 
-def resumed(table: Architecture | None, parts: Sections, config: Mapping[str, Any], settings: Mapping[str, Any], params: dict,
-            entries: Sequence[Entry], manifolds: Any, asked: Asked) -> tuple[Any, Any, Plan]:  # fmt: skip
-    """The transformation over `params`, its state, and the plan by which the state goes back. The file has to have an optimizer.
+@dataclass(frozen=True)
+class Resumed:
+    """A file's optimizer in JAX.
 
-    `config` is the configuration as it was given, `settings` what the model is built from.
+    transformation, state: optax's. plan: how the state goes back. uneven: the file's tensors that the state does not have as they
+    were. report: what became of it, JSON-able.
     """
+
+    transformation: Any
+    state: Any
+    plan: Plan
+    uneven: list[Tensor]
+    report: dict[str, Any]
+
+
+def resumed(found: Converted, config: Mapping[str, Any], asked: Asked) -> Resumed:
+    """The optimizer of a file that has one, going on over the converted parameters. `config` is the configuration as it was given.
+
+    Raises Unmatched and Usage where it does not fit the model.
+    """
+    table, parts, entries = found.table, found.parts, found.entries
     raw = parts.optimizer
     assert raw is not None
     said = (table.optimizer(config) if table else None) or config.get("optimizer")
     choice = engine.choose(raw, said, table.code if table else None, asked.name)
     keys = [e.key for e in entries if e.role != "tied"]
-    listed = table.groups(settings, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
-    return engine.load(
+    listed = table.groups(found.settings, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
+    transformation, state, plan = engine.load(
         raw,
         choice,
-        params,
+        found.variables["params"],
         entries,
         parts.tensors,
         parts.prefix,
-        beside(manifolds),
+        beside(found.manifolds),
         table_groups=listed,
         given=asked.groups,
         scheduler=parts.scheduler,
         updates_per_step=asked.updates_per_step,
         updates=parts.updates,
     )
+    uneven = engine.uneven(raw, plan, state, entries)
+    report = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
+    if plan.timing is not None:
+        report["scheduler"] = plan.timing
+    return Resumed(transformation=transformation, state=state, plan=plan, uneven=uneven, report=report)
 
 
 def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:

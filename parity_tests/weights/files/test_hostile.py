@@ -15,7 +15,7 @@ import torch
 
 from parity_tests.weights.helpers import Call
 from weights import ConversionError, Refused, Unreadable
-from weights.files.pickles import unpickler
+from weights.files.pickles import machine
 from weights.files.reader import read
 from weights.files.sections import split
 
@@ -96,7 +96,7 @@ def test_hostile_pickles(tmp_path, body, message):
 
 
 def test_bombs_are_refused_quickly(tmp_path, monkeypatch):
-    monkeypatch.setattr(unpickler, "MAX_OPERATIONS", 200_000)
+    monkeypatch.setattr(machine, "MAX_OPERATIONS", 200_000)
     laughs = b"\x80\x02]" + b"".join(b"q%c" % i + b"](" + (b"h%c" % i) * 10 + b"e" for i in range(12)) + b"."
     hashing = b"\x80\x02}" + b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40)) + b"K\x01s."
     nested = b"\x80\x02" + b"](" * 50000 + b"e" * 50000 + b"."

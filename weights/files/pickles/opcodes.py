@@ -26,7 +26,7 @@ def _integer(line: bytes) -> int | bool:
     return {b"00": False, b"01": True}[line] if line in (b"00", b"01") else int(line)
 
 
-OPERATIONS: dict[int, Callable[[Machine], None]] = {
+OPERATIONS: dict[int, Callable[[Machine], object]] = {
     ord(code): operation
     for code, operation in {
         b"\x80": lambda m: m.take(1),  # PROTO

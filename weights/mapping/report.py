@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from weights.files.opening import Opened
 from weights.files.sections import Sections
 from weights.mapping.architecture import TREE, Architecture
 from weights.mapping.entries import Entry
 from weights.mapping.settings import Settings
-from weights.optim.plan import Plan
 
 
-def reported(path: Path, form: str, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry],
-             plan: Plan | None) -> dict[str, Any]:  # fmt: skip
-    """What became of each tensor, setting and count. `form` is the file's format."""
+def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What each tensor and setting became. The optimizer says itself what became of it."""
     report: dict[str, Any] = {
-        "file": path.name,
-        "format": form,
+        "file": file.path.name,
+        "format": file.format,
         "arch": table.name if table else TREE,
         "settings": settings.reported(),
         "tensors": [
@@ -35,13 +33,4 @@ def reported(path: Path, form: str, table: Architecture | None, parts: Sections,
     wide = [e.key for e in entries if e.dtype == "float64" and e.role == "parameter"]
     if wide and not jax.config.read("jax_enable_x64"):
         report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
-    if plan is not None:
-        report["optimizer"] = {
-            "name": plan.table,
-            "counts": plan.dialects,
-            "indices_by": plan.source,
-            "without_state": plan.still,
-        }
-        if plan.timing is not None:
-            report["optimizer"]["scheduler"] = plan.timing
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from weights.errors import Usage
@@ -16,6 +17,17 @@ from weights.mapping.settings import Settings
 RAW = {"isp_c", "isp_k", "k", "_scale", "_log_scale"}
 """Names under which geoopt's manifolds keep their curvature and scale, as single numbers."""
 BUFFERS = re.compile(r"(.*\.)?(running_mean|running_var|num_batches_tracked|projector|xp)")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What an optimizer's state tells of a tree. The optimizers' room has the two functions; here they are only called.
+
+    moved: the keys that it has state for. on_manifolds: whether it moves points on manifolds.
+    """
+
+    moved: Callable[[Sections, Sequence[Entry]], Collection[str]]
+    on_manifolds: Callable[[Sections], bool]
 
 
 def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry]:
@@ -36,21 +48,21 @@ def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry
     return result
 
 
-def matched(parts: Sections, settings: Settings, moved: Callable[[Sections, Sequence[Entry]], Collection[str]]) -> list[Entry]:
-    """What each key becomes, further names of one tensor tied to the first. `moved` gives the keys that the optimizer has state for."""
+def matched(parts: Sections, settings: Settings, trained: Trained) -> list[Entry]:
+    """What each key becomes, further names of one tensor tied to the first."""
     if settings.given.get("curvature") is not None:
         raise Usage("a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)}")
     tensors = parts.tensors
     every = tie_repeats(tensors, entries(tensors, tensors))
-    return tie_repeats(tensors, entries(tensors, moved(parts, every)))
+    return tie_repeats(tensors, entries(tensors, trained.moved(parts, every)))
 
 
-def manifolds(parts: Sections, found: Sequence[Entry], given: Mapping[str, Any] | None, riemannian: bool) -> dict:
+def manifolds(parts: Sections, found: Sequence[Entry], given: Mapping[str, Any] | None, trained: Trained) -> dict:
     """The tree of manifolds beside the parameters: those that the caller gives or the file has pickled, else Euclidean.
 
-    Usage where a `riemannian` optimizer moves points and the file has no manifold.
+    Usage where an optimizer moves points and neither the caller nor the file says on which manifolds.
     """
-    if riemannian and not any(t.manifold is not None for t in parts.tensors.values()):
+    if given is None and trained.on_manifolds(parts) and not any(t.manifold is not None for t in parts.tensors.values()):
         raise Usage("the optimizer is Riemannian and the file does not say which parameters lie on which manifold",
                     "Give manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7); Euclidean() where flat")  # fmt: skip
     keys = {str(e.path).removeprefix("params/"): e.key for e in found if e.role == "parameter"}

@@ -1,0 +1,91 @@
+"""From an opened file to variables: the architecture recognised, settings settled, every key given its place, points checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from weights.errors import Unmatched, Usage
+from weights.files.opening import Opened
+from weights.files.sections import Sections
+from weights.mapping import parameter_tree, points
+from weights.mapping.architecture import Architecture, Found
+from weights.mapping.convert import plan, to_flax
+from weights.mapping.entries import Entry, flatten
+from weights.mapping.leaves import counted
+from weights.mapping.recognition import recognised
+from weights.mapping.report import reported
+from weights.mapping.settings import Settings
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A file's model in JAX.
+
+    table: its architecture; None for a tree of parameters. parts: the file's, with keys as the architecture has them. settings:
+    what the model is built from. model: the flax module, None for a tree. entries: what each key became. variables, constants,
+    manifolds, report: as `weights.contents` says.
+    """
+
+    table: Architecture | None
+    parts: Sections
+    settings: dict[str, Any]
+    model: Any
+    entries: list[Entry]
+    variables: dict[str, Any]
+    constants: dict[str, np.ndarray]
+    manifolds: Any
+    report: dict[str, Any]
+
+
+def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None, curvature: Any, given: Mapping[str, Any] | None,
+              trained: parameter_tree.Trained, progress: Callable[[str, int, int], None] | None) -> Converted:  # fmt: skip
+    """The model of a file, by one of the `known` architectures or as a tree of parameters.
+
+    arch, curvature, progress: as the caller gives them to `weights.load`; `given` are the manifolds. trained: what the optimizer's
+    state tells of a tree. Raises Usage and Unmatched.
+    """
+    config = file.config
+    table, parts = recognised(known, arch, file.parts, config or {})
+    settings = Settings(config, {"curvature": curvature})
+    if table is None:
+        model, entries = None, parameter_tree.matched(parts, settings, trained)
+        spaces = parameter_tree.manifolds(parts, entries, given, trained)
+    else:
+        if given is not None:
+            raise Usage(f"manifolds is for arch='tree'; {table.name} has its own", "Leave it out")
+        model, entries = _matched(table, parts, settings)
+        spaces = getattr(model, "manifolds", None)
+    variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))
+    variables.setdefault("params", {})
+    points.check(spaces, variables["params"], entries)
+    return Converted(
+        table=table,
+        parts=parts,
+        settings=settings.values,
+        model=model,
+        entries=entries,
+        variables=variables,
+        constants=constants,
+        manifolds=spaces,
+        report=reported(file, table, parts, settings, entries),
+    )
+
+
+def _matched(table: Architecture, parts: Sections, settings: Settings) -> tuple[Any, list[Entry]]:
+    """The flax module, and what each key becomes. Unmatched where settings, keys or shapes do not fit."""
+    table.settle(Found(parts.tensors, settings.config), settings)
+    if settings.given.get("curvature") is not None and "curvature" not in settings.values:
+        raise Usage(f"the curvatures of {table.name} are in the file", "Leave --curvature out (curvature=...)")
+    rules = table.rules(settings.values)
+    try:
+        model = table.build(settings.values)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), *table.inputs(settings.values))
+    except (ValueError, TypeError) as error:
+        raise Unmatched(f"the settings make no {table.name}: {error}", "Check the configuration") from None
+    targets = {path: tuple(s.shape) for path, s in flatten(shapes).items()}  # pyright: ignore[reportAttributeAccessIssue]
+    return model, plan(parts.tensors, rules, targets)
