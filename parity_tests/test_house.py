@@ -97,6 +97,13 @@ def test_circles_are_found(tmp_path: Path):
     assert circles(graph(tmp_path, ("room",))) == [["room.a", "room.b", "room.c"]]
 
 
+def test_tests_of_the_converter_share_by_helpers():
+    """A test file that another imports runs twice, or not where it is asked for."""
+    found = graph(ROOT, ("parity_tests/weights",))
+    tests = {name for name in found if name.rpartition(".")[2].startswith("test_")}
+    assert not {name: found[name] & tests for name in tests if found[name] & tests}
+
+
 def test_nothing_imports_the_tests():
     for room in ("port_jax", "reference_torch", "weights", "benchmarks", "examples"):
         for path in sources(room):

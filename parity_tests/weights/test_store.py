@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import geoopt
 import jax
@@ -52,6 +53,19 @@ def assert_same(a, b):
 
 
 FORMS = ("out", "out.safetensors", "out.npz")
+VERSION_0_1_0 = Path(__file__).parent / "version_0_1_0"
+"""A torch file of an HGAT and its RiemannianAdam after three steps, and what hyperport 0.1.0 converted it to."""
+
+
+def test_what_version_0_1_0_converted_comes_back(tmp_path):
+    ckpt = weights.restore(VERSION_0_1_0 / "hgat.safetensors")
+    ckpt.export(tmp_path / "back.pth")
+    assert_deep_equal(torch.load(VERSION_0_1_0 / "hgat.pth"), torch.load(tmp_path / "back.pth"))
+    ckpt.save(tmp_path / "again.safetensors")
+    old, new = (safetensors.safe_open(path, "numpy") for path in (VERSION_0_1_0 / "hgat.safetensors", tmp_path / "again.safetensors"))
+    assert sorted(old.keys()) == sorted(new.keys())
+    texts = [{name: json.loads(file.metadata()[name]) for name in ("config", "report", "torch")} for file in (old, new)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

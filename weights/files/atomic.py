@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,8 +65,7 @@ def _sibling(path: Path) -> Path:
         owner = name.name.split(".")[-2]
         if not owner.isdigit() or not Path(f"/proc/{owner}").exists():
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
-    token = next(tempfile._get_candidate_names())  # pyright: ignore[reportAttributeAccessIssue]
-    return path.parent / f".{path.name}.{token}.{os.getpid()}.part"
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.part"
 
 
 def _flush(path: Path) -> None:

@@ -95,7 +95,16 @@ def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
     def make(number: int, kind: str, rest: list[Any]) -> None:
         if kind == "tensor":
             store, dtype, shape, stride, offset, grad, role, cls, manifold = rest
-            made[number] = Tensor(storages[store], dtype, tuple(shape), tuple(stride), offset, grad, role, None, cls)
+            made[number] = Tensor(
+                storage=storages[store],
+                dtype=dtype,
+                shape=tuple(shape),
+                stride=tuple(stride),
+                offset=offset,
+                requires_grad=grad,
+                kind=role,
+                cls=cls,
+            )
             made[number].manifold = value(manifold)
         elif kind in ("ordered", "default", "dict", "counts"):
             made[number] = {"ordered": OrderedDict, "default": DefaultDict, "dict": dict, "counts": Counts}[kind]()

@@ -128,7 +128,9 @@ def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: i
         if reference is None or probe is None:
             raise Usage(f"{checkpoint.arch} has no torch reference to compare with", "Use --level bits")
     inputs = probes.drawn(probe, checkpoint.settings, seed, graph)
-    return lambda dtype: Sides(checkpoint, original, reference, probe, inputs, model, dtype)
+    return lambda dtype: Sides(
+        checkpoint=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs, model=model, dtype=dtype
+    )
 
 
 def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
@@ -155,8 +157,8 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     ours, ours_slopes, _ = sides.pull(sides.variables, weights(theirs), zero, 0.0)
     slopes, ours_slopes, *moved_slopes = (sides.tangential(found) for found in (slopes, ours_slopes, *moved_slopes))
     return {
-        "forward": _Results(theirs, ours, {}, _drift(moved, theirs), {}),
-        "grad": _Results(slopes, ours_slopes, {}, _drift(moved_slopes, slopes), {}),
+        "forward": _Results(torch=theirs, jax=ours, scale={}, drift=_drift(moved, theirs), slack={}),
+        "grad": _Results(torch=slopes, jax=ours_slopes, scale={}, drift=_drift(moved_slopes, slopes), slack={}),
     }
 
 
@@ -168,7 +170,8 @@ def _step(sides: Sides, seed: int) -> _Results:
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if is_lorentz(manifold)}
-    return _Results(theirs, sides.steps(targets), _gaps(theirs, start), _drift(moved, theirs), slack)
+    ours, way = sides.steps(targets), _gaps(theirs, start)
+    return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 
 
 def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:

@@ -86,8 +86,17 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
         raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph it was trained on")
-    beside = (None, None, None) if data is None else (data.labels, data.label_names, data.edges)
-    return Embeddings(points, listed, manifold, source, origin, *beside, note=note)
+    return Embeddings(
+        points=points,
+        names=listed,
+        manifold=manifold,
+        names_from=source,
+        origin=origin,
+        labels=data and data.labels,
+        label_names=data and data.label_names,
+        edges=data and data.edges,
+        note=note,
+    )
 
 
 def described(found: Embeddings) -> dict[str, Any]:
