@@ -1,1 +1,1 @@
-"""Optimizer state across, both ways: `resume` brings together what is said of it, `engine` loads, builds and saves it. The optimizers are port_jax's."""
+"""Optimizer state across, both ways: `resume` brings together what is said of it, `engine` loads, builds and saves it."""
