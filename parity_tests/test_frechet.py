@@ -16,6 +16,13 @@ WEIGHTS = jnp.asarray(RNG.uniform(0.2, 2, 6))
 mean_of = jax.jit(frechet_mean)
 
 
+def test_the_mean_on_the_hyperboloid_is_stationary():
+    lorentz, x = Lorentz(1 / 0.7), ball_to_hyperboloid(POINTS / np.sqrt(0.7), 0.7)
+    mean = mean_of(lorentz, x, WEIGHTS)
+    pull = jnp.tensordot(WEIGHTS, jax.jit(lorentz.logmap)(mean, x), 1)
+    np.testing.assert_allclose(pull, 0, atol=1e-12)
+
+
 @pytest.mark.slow
 def test_models_agree():
     """Ball and hyperboloid have one mean for each curvature; the flat limit is the weighted mean."""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.oracle import matrices as exact
 from port_jax import linalg
 from port_jax.frechet import frechet_mean
@@ -243,7 +243,7 @@ def orders(f: Callable, ct, t, reverse: bool):
 
 @pytest.mark.parametrize(
     ("name", "dtype", "reverse"),
-    [(name, np.float64, False) for name in LINES]
+    slow.all_but({("polar", np.float64, False)}, [(name, np.float64, False) for name in LINES])
     + [pytest.param(name, dtype, True, marks=pytest.mark.slow) for name in EVERY for dtype in (np.float64, np.float32)],
 )
 def test_along_lines(name: str, dtype: type, reverse: bool):

@@ -54,12 +54,11 @@ TWICE = {
 }
 """The operations of which second derivatives are compiled, on each class."""
 BROADCAST = {
-    *("PoincareBall", "Scaled Sphere", "Sphere, intersection", "ProductManifold", "BirkhoffPolytope", "Euclidean of numbers"),
-    *("SymmetricPositiveDefinite SM", "UpperHalf wsum", "BoundedDomain finf", "SphereProjectionExact", "SphereExact, complement"),
+    *("PoincareBall", "Scaled Sphere", "Sphere, intersection", "ProductManifold", "Euclidean of numbers"),
+    *("SymmetricPositiveDefinite SM", "UpperHalf wsum", "BoundedDomain finf", "SphereExact, complement"),
 }
 KEPT = {
-    *("PoincareBall", "Scaled PoincareBall", "Scaled Sphere", "Sphere", "SphereExact, complement", "CanonicalStiefel"),
-    *("EuclideanStiefel", "UpperHalf fone", "Euclidean"),
+    *("PoincareBall", "Scaled PoincareBall", "Sphere", "SphereExact, complement", "CanonicalStiefel", "EuclideanStiefel", "Euclidean"),
 }
 """Subjects of `make test`, for broadcasting and for second derivatives."""
 EAGER = ("norm", "retr")

@@ -121,8 +121,7 @@ DRAWS = {
 
 
 KEPT = {
-    *("PoincareBallExact", "Lorentz", "Sphere", "EuclideanStiefelExact", "SymmetricPositiveDefinite AIM", "UpperHalf riem"),
-    *("BoundedDomain finf", "BirkhoffPolytope", "Euclidean of numbers"),
+    *("PoincareBallExact", "Lorentz", "Sphere", "SymmetricPositiveDefinite AIM", "BoundedDomain finf", "Euclidean of numbers"),
 }
 
 

@@ -10,7 +10,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from port_jax.manifolds import trig
 
 
@@ -35,7 +35,7 @@ GATES = (2, 48, 1500)
 the series: at 0.1 that multiplies roundings by 30 or less, at each of two orders."""
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", slow.all_but({np.float64}, [np.float32, np.float64]))
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_derivatives(name: str, dtype: type):
     function, options, truth, low, high = CASES[name]

@@ -45,6 +45,7 @@ def test_forward_and_gradients(name: str, tmp_path: Path):
     FRAME.check(name, tmp_path, reference(FRAME.config(name)), single="links on the ball" in name)
 
 
+@pytest.mark.slow  # test_verify.py has HGAT with a trained curvature
 def test_verify_of_a_trained_curvature_without_an_optimizer(tmp_path: Path):
     """The fresh optimizer lets the curvature stand: it would leave points off the hyperboloid, where geoopt's gradients are NaN."""
     config = FRAME.config("links on the hyperboloid") | {"c": None}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from parity_tests import slow
 from parity_tests.models import (
     test_gat,
     test_gcn,
@@ -65,7 +66,7 @@ def test_every_architecture_is_here():
     assert set(CASES) == set(ARCHITECTURES)
 
 
-@pytest.mark.parametrize("arch", CASES)
+@pytest.mark.parametrize("arch", slow.all_but(lambda arch: arch != "gil", CASES))
 def test_a_spoiled_key_is_refused(arch: str, tmp_path: Path):
     make, key = CASES[arch]
     module, config = make()

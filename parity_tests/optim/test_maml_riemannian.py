@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from parity_tests import draws
 
@@ -19,6 +20,7 @@ def load():
     return module
 
 
+@pytest.mark.slow  # the test below has its derivatives
 def test_the_start_it_learns_adapts_where_that_of_joint_training_does_not():
     maml = load()
     rng = draws.rng(0)

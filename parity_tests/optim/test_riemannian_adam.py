@@ -9,7 +9,6 @@ from parity_tests.optim.trajectories import compare, part
 @cases(
     "Adam",
     kept=(
-        "lr 0.03",
         "lr 0.01, betas (0.8, 0.95), eps 0.001, weight_decay 0.1",
         "lr 0.03, betas (0.8, 0.95), weight_decay 0.1, amsgrad True, stabilize 3",
     ),

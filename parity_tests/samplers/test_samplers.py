@@ -101,7 +101,8 @@ def test_law_on_a_curved_plane(name, manifold):
     assert error < 0.03 * expected
 
 
-@pytest.mark.parametrize("name", slow.all_but({"rhmc"}, MAKE))
+@pytest.mark.slow  # test_law_on_a_curved_plane has the ball alone
+@pytest.mark.parametrize("name", MAKE)
 def test_law_on_products_and_scaled_manifolds(name):
     """A ball and a plane side by side, each with its own law; a ball seen from 1.5 times as far has 1/1.5^2 of the curvature."""
     pair = ProductManifold((StereographicExact(-1.7), 2), (Euclidean(1), 2))
@@ -155,9 +156,11 @@ GEOOPT = {
     "rhmc": lambda p: geoopt.samplers.RHMC(p, epsilon=0.02, n_steps=40),
     "sgrhmc": lambda p: geoopt.samplers.SGRHMC(p, epsilon=0.01, n_steps=40, alpha=0.1),
 }
+# Steps after which the start is forgotten: over seeds the p-values of one-sample tests are spread evenly. After half as many those of
+# rsgld and of rhmc, whose proposals are refused for all coordinates together, are up to 0.05 away.
 SAME = {
-    "rsgld": (lambda f: rsgld(f, 0.05, manifolds=Euclidean()), 150),
-    "rhmc": (lambda f: rhmc(f, 0.02, 40, manifolds=Euclidean()), 12),
+    "rsgld": (lambda f: rsgld(f, 0.05, manifolds=Euclidean()), 300),
+    "rhmc": (lambda f: rhmc(f, 0.02, 40, manifolds=Euclidean()), 30),
     "sgrhmc": (lambda f: sgrhmc(f, 0.01, 40, 0.1, manifolds=Euclidean()), 12),
 }
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import weights
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.weights.helpers import run
 from parity_tests.weights.views.nouns import NAMES, nouns, points
 from port_jax.manifolds import Lorentz, PoincareBall, Sphere
@@ -58,7 +58,7 @@ def test_tables_with_their_names(monkeypatch, capsys, tmp_path, manifold):
     np.testing.assert_allclose(read_csv(tmp_path / "t.csv")[1], want, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("manifold", ["PoincareBall", "Lorentz"])
+@pytest.mark.parametrize("manifold", slow.all_but({"Lorentz"}, ["PoincareBall", "Lorentz"]))
 def test_an_encoder_runs_on_a_graph(tmp_path, manifold):
     random = draws.rng(0)
     settings = {"in_features": 4, "features": [6, 3], "heads": 2, "manifold": manifold, "curvature": [0.7, 1.3, 0.6], "preset": "htgn"}
