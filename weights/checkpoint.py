@@ -227,7 +227,7 @@ def _kept(root: object, parts: Sections, plan: optimizers.Plan | None, state: An
     accounted = {id(t) for t in parts.tensors.values()}
     if parts.optimizer is not None and plan is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
-        accounted -= {id(t) for t in optimizers.uneven(parts.optimizer, plan, state, entries)}
+        accounted -= {id(t) for t in optimizers.unheld(parts.optimizer, plan, state, entries)}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     return {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
