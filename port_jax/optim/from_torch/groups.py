@@ -55,8 +55,8 @@ class Group(NamedTuple):
         return self.kind.make(settings, rate, manifolds, list(self.members) if ordered else None)
 
 
-def single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
-    """Whether one group moves everything at a rate that depends on the step only, so that its state needs no wrapper."""
+def _single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
+    """Whether one group moves everything at a rate that depends on the step only, so that its own state is enough."""
     group = groups[0]
     everything = set(group.members) == {trees.show(path) for path in trees.flatten(params)[0]}
     simple = not group.extra and group.schedule.momentum is None and not isinstance(group.schedule.rate, ReduceOnPlateau)
@@ -66,14 +66,14 @@ def single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
 def transformation(
     groups: Sequence[Group], params: PyTree[Array], manifolds: trees.Manifolds | None, per_step: int = 1, ahead: int = 0
 ) -> Any:
-    """The transformation of all groups: that of the class if `single`, else one with a `GroupsState`.
+    """The transformation of all groups: that of the class where one group moves everything, else one with a `GroupsState`.
 
     The groups move in torch's order, so that a point follows a curvature of an earlier group; a parameter in none has update
     zero. per_step: updates in a scheduler step. ahead: the schedules' updates before the first of a single group's state.
     """
     ordered = callable(manifolds) and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(manifolds(params)))
     group = groups[0]
-    if single(groups, params):
+    if _single(groups, params):
         rate = group.schedule.rate
         moving = group.settings.get("lr") if rate is None else lambda step: rate((step + ahead) // per_step)
         tx = group.transformation(moving, None, manifolds, ordered)

@@ -82,10 +82,10 @@ class Kind:
         return set() if any(version <= keys for version in versions) else set(versions[0] - keys)
 
 
-_ROWS = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
-_ADAM = {**_ROWS, "weight_decay": 0.0}
-_STABLE_ADAM = {**_ADAM, "stabilize": None}
-_BALLS = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "stabilize": None}
+# settings with torch's defaults
+_ROW_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
+_ADAM = {**_ROW_ADAM, "weight_decay": 0.0}
+_ROW_SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "stabilize": None}
 _SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
 _RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False, "maximize": False}
 _ADAGRAD = {
@@ -95,6 +95,11 @@ _SEARCH = {
     "line_search_method": "armijo", "line_search_params": None, "cg_method": "steepest", "cg_kwargs": None,
     "fallback_stepsize": 1.0, "stabilize": None,
 }  # fmt: skip
+# telling settings
+_RATE, _DECAY, _STABILIZE, _COUNT = (frozenset({name}) for name in ("lr", "weight_decay", "stabilize", "step"))
+_OF_ADAM = frozenset({"betas", "eps", "amsgrad"})
+_OF_SGD = frozenset({"momentum", "dampening", "nesterov"})
+# buffers, and what a line search keeps of its trials
 MOMENTS = {"exp_avg": "mu", "exp_avg_sq": "nu", "max_exp_avg_sq": "nu_max"}
 """Adam's buffers, which a parameter that has begun has all."""
 _MOMENTUM = {"momentum_buffer": "momentum"}
@@ -104,62 +109,68 @@ _TRIALS = frozenset({
     "grad", "grad_transported", "search_transported", "search_direction", "new_point", "new_grad", "der_phi", "prev_grad",
     "prev_grad_norm_squared",
 })  # fmt: skip
-_AS_ADAM = frozenset({"betas", "eps", "amsgrad", "weight_decay"})
-_AS_STABLE_ADAM = _AS_ADAM | {"stabilize"}
-_AS_COUNTED_ADAM = _AS_ADAM | {"step"}
-_AS_MOMENTUM = frozenset({"momentum", "dampening", "nesterov"})
-_RATE, _DECAY, _STABILIZE = frozenset({"lr"}), frozenset({"weight_decay"}), frozenset({"stabilize"})
-_BY, _IN, _TWICE, _NO = (Dialect.PARAMETER,), (Dialect.GROUP,), (Dialect.DOUBLE,), (Dialect.NONE,)
 
 _TABLE = (
     Kind(
-        "RiemannianAdam", making.adam, _STABLE_ADAM, (_AS_STABLE_ADAM, _AS_COUNTED_ADAM),  # geoopt 0.1 has no `stabilize`
-        (*_BY, *_IN, *_TWICE), MOMENTS, riemannian=True, aliases=("radam", "riemannian_adam"),
+        "RiemannianAdam", making.adam, {**_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True,
+        telling=(_OF_ADAM | _DECAY | _STABILIZE, _OF_ADAM | _DECAY | _COUNT),  # the second is geoopt 0.1's
+        dialects=(Dialect.PARAMETER, Dialect.GROUP, Dialect.DOUBLE), aliases=("radam", "riemannian_adam"),
     ),
     Kind(
-        "RiemannianAdam", making.hgcn_adam, _ADAM, (_AS_COUNTED_ADAM,), _TWICE, MOMENTS, code="hgcn", lacking=_STABILIZE,
-        required=_AS_ADAM, riemannian=True, by_rows=True, zero_beside=True, ours={"axes": {}},
+        "RiemannianAdam", making.hgcn_adam, _ADAM, buffers=MOMENTS, riemannian=True, code="hgcn",
+        telling=(_OF_ADAM | _DECAY | _COUNT,), lacking=_STABILIZE, required=_OF_ADAM | _DECAY,
+        dialects=(Dialect.DOUBLE,), zero_beside=True, by_rows=True, ours={"axes": {}},
     ),
     Kind(
-        "RiemannianAdam", making.hybonet_adam, _STABLE_ADAM, (_AS_STABLE_ADAM,), _IN, MOMENTS, code="hybonet", riemannian=True,
-        zero_beside=True,
+        "RiemannianAdam", making.hybonet_adam, {**_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True, code="hybonet",
+        telling=(_OF_ADAM | _DECAY | _STABILIZE,), dialects=(Dialect.GROUP,), zero_beside=True,
     ),
     Kind(
-        "RiemannianSGD", making.sgd, {**_BALLS, "weight_decay": 0.0}, (_AS_MOMENTUM | _STABILIZE | _DECAY,), _IN, _MOMENTUM,
-        required=_AS_MOMENTUM | _STABILIZE, riemannian=True, sgd=True, aliases=("rsgd", "riemannian_sgd"),
-    ),
-    Kind("RiemannianSGD", making.murp_sgd, {"lr": 1e-3}, (_RATE,), _NO, code="murp", sole=True, riemannian=True, sgd=True),
-    Kind(
-        "RiemannianSGD", making.embedding_sgd, {"lr": 1e-3}, (frozenset({"rgrad", "expm"}),), _NO, code="poincare_embeddings",
-        required=_RATE, riemannian=True, sgd=True, ours={"sparse": False},
+        "RiemannianSGD", making.sgd, {**_ROW_SGD, "weight_decay": 0.0}, buffers=_MOMENTUM, riemannian=True, sgd=True,
+        telling=(_OF_SGD | _STABILIZE | _DECAY,), required=_OF_SGD | _STABILIZE, dialects=(Dialect.GROUP,),
+        aliases=("rsgd", "riemannian_sgd"),
     ),
     Kind(
-        "SparseRiemannianAdam", making.sparse_adam, {**_ROWS, "stabilize": None}, (_AS_STABLE_ADAM - _DECAY,), _BY, MOMENTS,
-        lacking=_DECAY, riemannian=True, sparse=True,
+        "RiemannianSGD", making.murp_sgd, {"lr": 1e-3}, riemannian=True, sgd=True, code="murp",
+        telling=(_RATE,), sole=True, dialects=(Dialect.NONE,),
     ),
     Kind(
-        "SparseRiemannianSGD", making.sparse_sgd, _BALLS, (_AS_MOMENTUM | _STABILIZE,), _IN, _MOMENTUM, lacking=_DECAY,
-        riemannian=True, sgd=True, sparse=True,
+        "RiemannianSGD", making.embedding_sgd, {"lr": 1e-3}, riemannian=True, sgd=True, code="poincare_embeddings",
+        telling=(frozenset({"rgrad", "expm"}),), required=_RATE, dialects=(Dialect.NONE,), ours={"sparse": False},
     ),
     Kind(
-        "RiemannianLineSearch", making.line_search, _SEARCH, (frozenset({"line_search_method", "cg_method"}),), _IN, _CARRIED,
-        riemannian=True, search=True, ignored=_TRIALS,
-    ),
-    Kind("Adam", making.flat_adam, {**_ADAM, "maximize": False}, (_AS_ADAM,), _BY, MOMENTS, decoupled=False),
-    Kind(
-        "AdamW", making.flat_adamw, {**_ADAM, "weight_decay": 1e-2, "maximize": False}, (_AS_ADAM,), _BY, MOMENTS, decoupled=True,
+        "SparseRiemannianAdam", making.sparse_adam, {**_ROW_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True, sparse=True,
+        telling=(_OF_ADAM | _STABILIZE,), lacking=_DECAY, dialects=(Dialect.PARAMETER,),
     ),
     Kind(
-        "SGD", making.by_rule(rules.sgd, "momentum", "dampening", "weight_decay", "nesterov"), _SGD, (_AS_MOMENTUM,), _NO,
-        _FLAT_MOMENTUM, sgd=True,
+        "SparseRiemannianSGD", making.sparse_sgd, _ROW_SGD, buffers=_MOMENTUM, riemannian=True, sgd=True, sparse=True,
+        telling=(_OF_SGD | _STABILIZE,), lacking=_DECAY, dialects=(Dialect.GROUP,),
+    ),
+    Kind(
+        "RiemannianLineSearch", making.line_search, _SEARCH, buffers=_CARRIED, ignored=_TRIALS, riemannian=True, search=True,
+        telling=(frozenset({"line_search_method", "cg_method"}),), dialects=(Dialect.GROUP,),
+    ),
+    Kind(
+        "Adam", making.flat_adam, {**_ADAM, "maximize": False}, buffers=MOMENTS,
+        telling=(_OF_ADAM | _DECAY,), dialects=(Dialect.PARAMETER,), decoupled=False,
+    ),
+    Kind(
+        "AdamW", making.flat_adamw, {**_ADAM, "weight_decay": 1e-2, "maximize": False}, buffers=MOMENTS,
+        telling=(_OF_ADAM | _DECAY,), dialects=(Dialect.PARAMETER,), decoupled=True,
+    ),
+    Kind(
+        "SGD", making.by_rule(rules.sgd, "momentum", "dampening", "weight_decay", "nesterov"), _SGD, buffers=_FLAT_MOMENTUM, sgd=True,
+        telling=(_OF_SGD,), dialects=(Dialect.NONE,),
     ),
     Kind(
         "RMSprop", making.by_rule(rules.rmsprop, "alpha", "eps", "weight_decay", "momentum", "centered"), _RMSPROP,
-        (frozenset({"alpha", "centered"}),), _BY, {"square_avg": "square_avg", "grad_avg": "grad_avg", **_FLAT_MOMENTUM},
+        buffers={"square_avg": "square_avg", "grad_avg": "grad_avg", **_FLAT_MOMENTUM},
+        telling=(frozenset({"alpha", "centered"}),), dialects=(Dialect.PARAMETER,),
     ),
     Kind(
         "Adagrad", making.by_rule(rules.adagrad, "lr_decay", "weight_decay", "initial_accumulator_value", "eps"), _ADAGRAD,
-        (frozenset({"lr_decay", "initial_accumulator_value"}),), _BY, {"sum": "sum"}, from_start=True,
+        buffers={"sum": "sum"}, from_start=True,
+        telling=(frozenset({"lr_decay", "initial_accumulator_value"}),), dialects=(Dialect.PARAMETER,),
     ),
 )  # fmt: skip
 
