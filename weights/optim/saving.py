@@ -25,11 +25,11 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: M
     from port_jax.optim.from_torch.back import written
     from port_jax.optim.from_torch.sections import Section
 
-    found = _entries(plan, entries)
+    found, translation = _entries(plan, entries), plan.translation
     old = [{path_of(found[i]): raw["state"].get(i, {}) for i in listed} for listed in plan.listed]
     section = Section(raw["param_groups"], [[path_of(found[i]) for i in listed] for listed in plan.listed], old)
     try:
-        new, timed = written(section, plan.translation, state, scheduler)
+        new, timed = written(section, translation, state, scheduler)
     except ValueError as error:
         raise Unmatched(str(error), "The state is kept whole by ckpt.save; or convert from a file of geoopt 0.5.1") from None
     states: dict[int, dict] = {}
