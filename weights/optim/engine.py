@@ -60,8 +60,7 @@ def _translated(choice: Choice, params: dict, manifolds: Manifolds, section: Sec
                 updates_per_step: int | None, updates: int | None) -> tuple[Any, Any, Plan]:  # fmt: skip
     """The pipeline; the plan without what it has from the file."""
     from port_jax.optim.from_torch.recognition import recognise
-    from port_jax.optim.from_torch.resumption import resume
-    from port_jax.optim.from_torch.translation import counted, flat_paths, translate
+    from port_jax.optim.from_torch.translation import counted, flat_paths, resume, translate
 
     kind = recognise(section, flat_paths(params, manifolds), choice.name, choice.said, choice.code)
     section, still = _moving(kind, section)

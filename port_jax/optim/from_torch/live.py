@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
-from port_jax.optim.from_torch import back, recognition, resumption, translation
+from port_jax.optim.from_torch import back, recognition, translation
 from port_jax.optim.from_torch.numbers import by_path
 from port_jax.optim.from_torch.scheduler_settings import Lambdas
 from port_jax.optim.from_torch.sections import Section
@@ -70,7 +70,7 @@ def from_torch(
         kind, section, tallies, scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps, per_step=updates_per_step,
         last_axes=last_axes, strict="param_groups" not in optimizer_state,
     )  # fmt: skip
-    tx, state = resumption.resume(translated, tallies, section, params, manifolds)
+    tx, state = translation.resume(translated, tallies, section, params, manifolds)
     return tx, _searching(state, optimizer_state) if kind.search else state
 
 

@@ -1,17 +1,19 @@
-"""From a section to the groups of one transformation: settings, counts and scheduler of each."""
+"""From a section to the groups of one transformation (settings, counts and scheduler of each), and to its state."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim import trees
-from port_jax.optim.from_torch import dialects, groups, schedulers
+from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
 from port_jax.optim.from_torch.dialects import Dialect, Tally
-from port_jax.optim.from_torch.groups import Group
+from port_jax.optim.from_torch.groups import Group, GroupsState
 from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.schedulers import Lambdas
 from port_jax.optim.from_torch.sections import Section, Settings, plain
@@ -79,6 +81,27 @@ def translate(
     first = made[0].schedule
     ahead = first.done * per_step - tallies[0].steps if first.rate is not None else 0
     return Translation(kind, tuple(made), scheduler_state, per_step, ahead)
+
+
+def resume(
+    translation: Translation, tallies: Sequence[Tally], section: Section, params: PyTree[Array], manifolds: trees.Manifolds | None
+) -> tuple[Any, Any]:
+    """The transformation, and its state with torch's numbers, from the section's entries in the layout of `params`.
+
+    Errors: those of `from_torch`.
+    """
+    kind, everything = translation.kind, section.everything
+    tx = translation.transformation(params, manifolds)
+    blank = jax.eval_shape(tx.init, params)
+    inner = blank.groups if isinstance(blank, GroupsState) else (blank,)
+    states = [
+        numbers.filled(kind, shapes, tally, {path: everything.get(path, {}) for path in group.members})
+        for shapes, tally, group in zip(inner, tallies, translation.groups, strict=True)
+    ]
+    if not isinstance(blank, GroupsState):
+        return tx, states[0]
+    step = jnp.asarray(max(group.schedule.done for group in translation.groups) * translation.per_step, jnp.int32)
+    return tx, GroupsState(step, tuple(group.schedule.plateau for group in translation.groups), tuple(states))
 
 
 def settled(
