@@ -177,6 +177,18 @@ MUTATIONS = (
         (ADAM_GENERAL,),
     ),
     Mutation(
+        "a count that goes up twice a parameter goes up once an update",
+        "port_jax/optim/from_torch/dialects.py",
+        (("total // turn, turn - 1)", "total // turn, 0)"),),
+        ("parity_tests/optim/from_torch/test_repositories.py::test_goes_on_as_its_loop_does[7-hgcn, amsgrad]",),
+    ),
+    Mutation(
+        "HGCN's sums along the last axis here in place of torch's",
+        "port_jax/optim/from_torch/translation.py",
+        (('{"axes": dict(axes or {})}', '{"axes": {}}'),),
+        ("parity_tests/optim/from_torch/test_repositories.py::test_rows_of_a_transposed_parameter_are_its_columns",),
+    ),
+    Mutation(
         "softmax over the senders",
         "port_jax/graphs/softmax.py",
         (

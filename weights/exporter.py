@@ -20,7 +20,7 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
     accounted = {id(t) for t in parts.tensors.values()}
     if optimizer is not None and parts.optimizer is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
-        accounted -= {id(t) for t in optimizer.uneven}
+        accounted -= {id(t) for t in optimizer.unheld}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     kept = {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}

@@ -32,7 +32,7 @@ from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.weights.helpers import Net, run
 from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
-from reference_torch.optim import torch_dialects
+from reference_torch.optim.from_torch import repositories
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
 from weights.mapping.entries import flatten, place
@@ -179,7 +179,7 @@ CASES: dict[str, Case] = {
                      feat_dim=FEATURES + 1, dim=FEATURES + 1),
     "shallow": node_case("Shallow", shallow.Shallow,
                          {"sign": negated("encoder.lt"), "order": rolled("encoder.lt"), "curvature": another(c=0.8)},
-                         torch_dialects.HGCN, manifold="PoincareBall", c=0.7, num_layers=0,
+                         repositories.HGCN, manifold="PoincareBall", c=0.7, num_layers=0,
                          n_nodes=ROWS, use_feats=0, pretrained_embeddings=None),
     "gcn": node_case("GCN", gcn.GCN, DENSE),
     "gat": node_case("GAT", gat.GAT, {"sign": negated("encoder.layers.0.attention_0.a"),
@@ -188,7 +188,7 @@ CASES: dict[str, Case] = {
     "hybonet": Case(hybonet_case, theirs, {
         "sign": negated("encoder.layers.0.linear.weight.bias"), "transpose": transposed("encoder.layers.0.linear.weight.weight"),
         "query for key": swapped(*(f"encoder.layers.0.agg.{name}_linear.weight.weight" for name in ("key", "query"))),
-    }, partial(torch_dialects.Hybonet, weight_decay=0.1, stabilize=3)),
+    }, partial(repositories.Hybonet, weight_decay=0.1, stabilize=3)),
     "hybonet_kg": Case(lambda: (test_hybonet_kg.module_of(), test_hybonet_kg.CONFIG), test_hybonet_kg.theirs, {
         "sign": negated("relation_bias"), "transpose": transposed("relation_transform"), "swap": swapped("bias_head", "bias_tail"),
     }),
@@ -203,16 +203,16 @@ CASES: dict[str, Case] = {
     }, torch.optim.Adam),
     "murp": Case(lambda: (test_murp.module_of(murp.MuRP), {}), test_murp.theirs,
                  {"sign": negated("Wu"), "swap": swapped("bs", "bo"), "order": rolled("rvh.weight")},
-                 torch_dialects.MuRP, hurried),
+                 repositories.MuRP, hurried),
     "poincare_embeddings": Case(
         lambda: (test_poincare_embeddings.module_of("lorentz", "distance"), {"manifold": "lorentz", "model": "distance"}),
-        test_poincare_embeddings.theirs, {"order": rolled("lt.weight")}, torch_dialects.PoincareEmbeddings, hurried),
+        test_poincare_embeddings.theirs, {"order": rolled("lt.weight")}, repositories.PoincareEmbeddings, hurried),
     "hyptorch": Case(lambda: (test_hyptorch.module_of("trained"), {"c": 0.6}), test_hyptorch.theirs,
                      {"sign": negated("tp.xp"), "swap": swapped("mlr.a_vals", "mlr.p_vals"),
                       "curvature": changed(lambda flat, at: {at("tp.c"): flat[at("tp.c")] + 0.1})}, torch.optim.Adam),
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
                                             "curvature": swapped_curvatures},
-                 torch_dialects.OldGeoopt, options={"optimizer": "RiemannianAdam"}),
+                 repositories.OldGeoopt, options={"optimizer": "RiemannianAdam"}),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import (
     RowGradients,
+    from_torch,
     guard,
     riemannian_adam,
     riemannian_line_search,
@@ -20,7 +21,6 @@ from port_jax.optim import (
     sparse_riemannian_sgd,
 )
 from port_jax.optim.clip import clip_grad_norm
-from port_jax.optim.from_torch import from_torch
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.riemannian_adamw import riemannian_adamw
 from port_jax.optim.schedules import cosine_annealing_lr, one_cycle_momentum

@@ -2,7 +2,7 @@
 
 from port_jax.optim import schedules
 from port_jax.optim.clip import clip_grad_norm, clip_grad_value
-from port_jax.optim.from_torch import from_torch
+from port_jax.optim.from_torch import from_torch, to_torch
 from port_jax.optim.guard import guard
 from port_jax.optim.optimistic import riemannian_ogd
 from port_jax.optim.precision import compute_copy
@@ -38,5 +38,6 @@ __all__ = [
     "sharpness_aware",
     "sparse_riemannian_adam",
     "sparse_riemannian_sgd",
+    "to_torch",
     "weight_average",
 ]

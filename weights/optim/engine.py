@@ -1,10 +1,10 @@
-"""A file's optimizer as an optax transformation and its state. `port_jax.optim.from_torch` is the table; here are keys and layouts."""
+"""A file's optimizer as an optax transformation and its state: keys and layouts around the pipeline of `port_jax.optim.from_torch`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +12,14 @@ from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 from weights.optim import names, schedule
-from weights.optim.plan import REMEDY, Choice, Manifolds, Plan, begun, build, choose, last_axis, path_of, plain
-from weights.optim.saving import save, uneven
+from weights.optim.forms import plain
+from weights.optim.layouts import REMEDY, last_axis, path_of
+from weights.optim.plan import Choice, Manifolds, Plan, begun, build, choose
+from weights.optim.saving import save, unheld
+
+if TYPE_CHECKING:
+    from port_jax.optim.from_torch.kinds import Kind
+    from port_jax.optim.from_torch.sections import Section
 
 
 def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], tensors: Mapping[str, Tensor], prefix: str,
@@ -26,6 +32,8 @@ def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], t
 
     Raises Unmatched, naming the key, for settings, indices and numbers that do not fit the model.
     """
+    from port_jax.optim.from_torch.sections import Section
+
     groups, states = raw["param_groups"], raw["state"]
     listed = names.indices(groups)
     keys, source = names.keys_by_index(groups, listed, entries, tensors, prefix, table_groups, given)
@@ -35,61 +43,67 @@ def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], t
     found = {index: by_key[keys[index]] for indexes in listed for index in indexes}
     numbers = {index: _numbers(index, found[index], states.get(index) or {}) for index in found}
     settings = [plain({name: value for name, value in group.items() if name != "params" and _holds(value)}) for group in groups]
-    timing = (scheduler, updates_per_step, updates)
+    trained = [{path_of(found[i]): numbers[i] for i in indexes if found[i].role == "parameter"} for indexes in listed]
+    section = Section(settings, [list(own) for own in trained], trained)
     try:
-        return _translated(choice, params, manifolds, listed, keys, found, numbers, settings, source, timing)
+        transformation, state, plan = _translated(
+            choice, params, manifolds, section, list(found.values()), scheduler, updates_per_step, updates
+        )
     except ConversionError:
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
+    return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=source)
 
 
-def _translated(choice: Choice, params: dict, manifolds: Manifolds, listed: list[list[int]], keys: dict[int, str],
-                found: Mapping[int, Entry], numbers: Mapping[int, Mapping[str, Any]], settings: list[dict], source: str,
-                timing: tuple[object, int | None, int | None]) -> tuple[Any, Any, Plan]:  # fmt: skip
-    from port_jax.optim import torch_translation as torch_side
-    from port_jax.optim.torch_optimizers import KINDS, keeps_buffers, settled
-    from port_jax.optim.torch_recognition import recognised
+def _translated(choice: Choice, params: dict, manifolds: Manifolds, section: Section, entries: Sequence[Entry], scheduler: object,
+                updates_per_step: int | None, updates: int | None) -> tuple[Any, Any, Plan]:  # fmt: skip
+    """The pipeline; the plan without what it has from the file."""
+    from port_jax.optim.from_torch.recognition import recognise
+    from port_jax.optim.from_torch.translation import counted, flat_paths, resume, translate
 
-    trained = [{path_of(found[i]): numbers[i] for i in indexes if found[i].role == "parameter"} for indexes in listed]
-    manifolds = manifolds if choice.riemannian else None
-    kind = recognised(settings, trained, torch_side.flat_paths(params, manifolds), choice.name, choice.said, choice.code)
-    if KINDS[kind].riemannian and manifolds is None:
-        raise ValueError(f"{kind} moves points, and no manifolds are known: give manifolds=")
-    fresh = not any(begun(entry) for entry in numbers.values())
-    members, still = [], []
-    for group, own in zip(settings, trained, strict=True):
-        kept = keeps_buffers(kind, settled(kind, group, strict=False)) and not fresh
-        members.append([path for path, entry in own.items() if begun(entry) or not kept])
-        still += [path for path, entry in own.items() if kept and not begun(entry)]
-    axes = {path_of(e): axis for e in found.values() if e.path and (axis := _axis(kind, e)) is not None}
-    own = [{path: all_[path] for path in paths} for all_, paths in zip(trained, members, strict=True)]
-    made = torch_side.translated(kind, settings, members, own, last_axes=axes)
+    kind = recognise(section, flat_paths(params, manifolds), choice.name, choice.said, choice.code)
+    section, still = _moving(kind, section)
+    axes = {path_of(e): axis for e in entries if kind.by_rows and e.path and (axis := last_axis(e)) is not None}
+    tallies = counted(kind, section)
+    translation = translate(kind, section, tallies, last_axes=axes)
     timed = None
-    if timing[0] is not None:
-        timed = schedule.scheduled(timing[0], max(made.steps) or timing[2] or 0, timing[1])
+    if scheduler is not None:
+        timed = schedule.scheduled(scheduler, max(tally.steps for tally in tallies) or updates or 0, updates_per_step)
         if not timed.problem:
             try:
-                made = torch_side.translated(kind, settings, members, own, timed.state, last_axes=axes)
+                translation = translate(kind, section, tallies, timed.state, per_step=timed.per_step or 1, last_axes=axes)
             except ValueError as error:
                 timed = replace(timed, problem=f"{error}; pass what is missing to {schedule.WHERE}")
-    followed = timed is not None and not timed.problem
-    per_step = (timed.per_step if timed is not None and followed else None) or 1
-    transformation, state = torch_side.resumed(made, params, manifolds, own, per_step)
+    transformation, state = resume(translation, tallies, section, params, manifolds)
     plan = Plan(
-        kind, list(made.dialects), dict(keys), listed, [list(part.members) for part in made.parts],
-        [part.extra for part in made.parts], still, source, settings, axes,
-        timed.state if timed is not None and followed else None, per_step, made.ahead(per_step),
-        None if timed is None else timed.reported(),
+        table=kind.name, dialects=[group.dialect.value for group in translation.groups], keys={}, listed=[],
+        parts=[list(group.members) for group in translation.groups], extras=[group.extra for group in translation.groups], still=still,
+        groups=[dict(group) for group in section.groups], axes=axes,
+        scheduler=None if translation.scheduler is None else dict(translation.scheduler), per_step=translation.per_step,
+        ahead=translation.ahead, timing=None if timed is None else timed.reported(),
     )  # fmt: skip
     return transformation, state, plan
 
 
+def _moving(kind: Kind, section: Section) -> tuple[Section, list[str]]:
+    """The section without parameters that have no state where others have, and their paths: they were frozen in training."""
+    from port_jax.optim.from_torch.translation import settled
+
+    fresh = not any(begun(entry) for entry in section.everything.values())
+    members, still = [], []
+    for settings, own in zip(section.groups, section.entries, strict=True):
+        kept = not fresh and kind.keeps_buffers(settled(kind, settings))
+        members.append([path for path, entry in own.items() if begun(entry) or not kept])
+        still += [path for path, entry in own.items() if kept and not begun(entry)]
+    entries = [{path: own[path] for path in paths} for own, paths in zip(section.entries, members, strict=True)]
+    return section._replace(members=members, entries=entries), still
+
+
 def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, Any]:
     """What the optimizer keeps beside a parameter, in the parameter's layout here; without what is None."""
-    from port_jax.optim.torch_optimizers import KINDS
+    from port_jax.optim.from_torch.kinds import TENSORS
 
-    known = {name for kind in KINDS.values() for name in (*kind.buffers, *kind.ignored)}
     if entry.role != "parameter":
         if not begun(state):
             return {}
@@ -99,7 +113,7 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
         )
     result: dict[str, Any] = {}
     for name, value in state.items():
-        if name in known and isinstance(value, Tensor):
+        if name in TENSORS and isinstance(value, Tensor):
             if value.shape != entry.shape:
                 raise Unmatched(f"the optimizer's {name} at index {index} has shape {value.shape}; {entry.key!r} has {entry.shape}",
                                 "The order of the parameters differs: give groups=[[...]] (--groups)")  # fmt: skip
@@ -109,12 +123,8 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def _axis(kind: str, entry: Entry) -> int | None:
-    return last_axis(entry) if kind == "hgcn.RiemannianAdam" else None
-
-
 def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Plan", "begun", "build", "choose", "load", "save", "uneven"]
+__all__ = ["Choice", "Plan", "begun", "build", "choose", "load", "save", "unheld"]

@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from weights.errors import Unmatched
-from weights.files.tensors import Tensor
-from weights.mapping.entries import Entry
+from weights.optim.forms import plain
 
-COLLECTION = "params/"
-REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
+if TYPE_CHECKING:
+    from port_jax.optim.from_torch.kinds import Kind
+    from port_jax.optim.from_torch.translation import Translation
+
 Manifolds = Callable[[Any], Any] | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """JSON-able."""
+    """A translation of `port_jax.optim.from_torch` as a folder stores it, in JSON under these names, and where it came from."""
 
     table: str
-    """The class, a key of `port_jax.optim.torch_optimizers.KINDS`."""
+    """The kind, a key of `port_jax.optim.from_torch.kinds.KINDS`."""
     dialects: list[str]
+    """The dialect of each group."""
     keys: dict[int, str]
+    """The file's key of each index."""
     listed: list[list[int]]
+    """The indices of each group."""
     parts: list[list[str]]
     """The paths of each group that move."""
     extras: list[int]
+    """What is added to the counts of each group after an update on top of 1."""
     still: list[str] = field(default_factory=list)
     """Trained parameters that have no state where others have: they were frozen, and get no update."""
     source: str = ""
+    """By what the keys of the indices were found."""
     groups: list[dict[str, Any]] = field(default_factory=list)
     """The settings of each group, and what a scheduler keeps there."""
     axes: dict[str, int] = field(default_factory=dict)
@@ -45,12 +49,32 @@ class Plan:
     timing: dict[str, Any] | None = None
     """What the report says of the file's scheduler; None without one."""
 
+    @property
+    def kind(self) -> Kind:
+        """The row of the table of kinds."""
+        from port_jax.optim.from_torch.kinds import kind_named
+
+        return kind_named(self.table)
+
+    @property
+    def translation(self) -> Translation:
+        """The translation that the plan stores."""
+        from port_jax.optim.from_torch.dialects import Dialect, Tally
+        from port_jax.optim.from_torch.sections import Section
+        from port_jax.optim.from_torch.translation import translate
+
+        tallies = [Tally(Dialect(dialect), {}, 0, extra) for dialect, extra in zip(self.dialects, self.extras, strict=True)]
+        groups = self.groups[: len(self.parts)]  # a line search has one part, with the settings of the first group
+        section = Section(groups, self.parts, [{} for _ in self.parts])
+        made = translate(self.kind, section, tallies, self.scheduler, per_step=self.per_step, last_axes=self.axes)
+        return made._replace(ahead=self.ahead)
+
 
 @dataclass(frozen=True)
 class Choice:
     """What is known of an optimizer's class before its numbers are looked at.
 
-    said: what the configuration calls it. code: whose code the model is. name: the class, where the caller gives it.
+    said: what the configuration calls it. code: whose code the model is. name: the kind, where the caller gives it.
     riemannian: whether it moves points on manifolds.
     """
 
@@ -65,7 +89,8 @@ def choose(raw: Mapping, said: object, code: str | None = None, name: str | None
 
     Unmatched where the section's groups are no dictionaries of settings.
     """
-    from port_jax.optim.torch_optimizers import KINDS
+    from port_jax.optim.from_torch.kinds import KINDS
+    from port_jax.optim.from_torch.recognition import moves_points
 
     groups = raw["param_groups"]
     if not groups or not all(isinstance(group, dict) for group in groups):
@@ -74,67 +99,19 @@ def choose(raw: Mapping, said: object, code: str | None = None, name: str | None
     said = said if isinstance(said, str) else None
     if name is not None and name in KINDS:
         return Choice(said, code, name, KINDS[name].riemannian)
-    keys = set(groups[0])
-    telling = {"stabilize", "rgrad", "line_search_method"} & keys or ("step" in keys and "betas" in keys)
-    telling = telling or (code == "murp" and not {"betas", "momentum"} & keys)  # its own has no setting but the rate
-    return Choice(said, code, name, bool(telling))
+    return Choice(said, code, name, moves_points(groups, code))
 
 
 def build(plan: Plan, params: dict, manifolds: Manifolds) -> tuple[Any, Any]:
     """The transformation of a plan, and the shapes of its state."""
     import jax
 
-    from port_jax.optim import torch_groups, torch_optimizers, torch_schedulers
-
-    parts = []
-    for number, (group, paths, extra, dialect) in enumerate(zip(plan.groups, plan.parts, plan.extras, plan.dialects)):
-        settings = torch_optimizers.settled(plan.table, group, dialect=dialect, axes=plan.axes)
-        planned = torch_schedulers.plan(plan.scheduler, {**settings, **group}, number)
-        parts.append(torch_groups.Part(plan.table, settings, tuple(paths), planned, extra))
-    flat = not torch_optimizers.KINDS[plan.table].riemannian
-    transformation = torch_groups.transformation(parts, params, None if flat else manifolds, plan.per_step, plan.ahead)
+    transformation = plan.translation.transformation(params, manifolds)
     return transformation, jax.eval_shape(transformation.init, params)
-
-
-def path_of(entry: Entry) -> str:
-    """The parameter's path under "params"."""
-    assert entry.path is not None
-    return entry.path.removeprefix(COLLECTION)
-
-
-def forward_shape(entry: Entry) -> tuple[int, ...]:
-    """The shape of a parameter here."""
-    return entry.layout.forward(np.broadcast_to(np.empty((), np.int8), entry.shape)).shape
-
-
-def last_axis(entry: Entry) -> int | None:
-    """Where the last axis of torch's layout is here: None where it is the last, too, or where it makes no difference.
-
-    Unmatched for a layout that takes it apart.
-    """
-    if not entry.shape or entry.shape[-1] == 1:
-        return None
-    places = entry.layout.forward(np.broadcast_to(np.arange(entry.shape[-1]), entry.shape))
-    for axis in reversed(range(places.ndim)):
-        if places.shape[axis] == entry.shape[-1]:
-            shape = [1] * places.ndim
-            shape[axis] = -1
-            if (places == np.arange(entry.shape[-1]).reshape(shape)).all():
-                return None if axis == places.ndim - 1 else axis
-    raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axis for the last one of torch, along which its optimizer sums", REMEDY)
 
 
 def begun(state: Mapping[str, Any] | None) -> bool:
     """Whether a parameter has been trained: torch's Adagrad keeps a state of every one from the start."""
-    return bool(state) and not ("sum" in state and plain(state.get("step", 0)) == 0)
+    from port_jax.optim.from_torch.kinds import trained
 
-
-def plain(value: Any) -> Any:
-    """A setting as JSON has it; tensors of one number as that number."""
-    if isinstance(value, Tensor):
-        return value.array().reshape(-1)[0].item() if value.numel == 1 else value.array().tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    return trained(state or {}, plain((state or {}).get("step", 0)))

@@ -31,14 +31,14 @@ class Asked:
 class Resumed:
     """A file's optimizer in JAX.
 
-    transformation, state: optax's. plan: how the state goes back. uneven: the file's tensors that the state does not have as they
+    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that the state does not have as they
     were. report: what became of it, JSON-able.
     """
 
     transformation: Any
     state: Any
     plan: Plan
-    uneven: list[Tensor]
+    unheld: list[Tensor]
     report: dict[str, Any]
 
 
@@ -68,11 +68,11 @@ def resumed(found: Converted, config: Mapping[str, Any], asked: Asked) -> Resume
         updates_per_step=asked.updates_per_step,
         updates=parts.updates,
     )
-    uneven = engine.uneven(raw, plan, state, entries)
+    unheld = engine.unheld(raw, plan, state, entries)
     report = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
     if plan.timing is not None:
         report["scheduler"] = plan.timing
-    return Resumed(transformation=transformation, state=state, plan=plan, uneven=uneven, report=report)
+    return Resumed(transformation=transformation, state=state, plan=plan, unheld=unheld, report=report)
 
 
 def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:

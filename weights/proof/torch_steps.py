@@ -11,16 +11,15 @@ from weights.checkpoint import Checkpoint
 from weights.files.tensors import Tensor
 from weights.optim.plan import Plan
 
-PLATEAU = "ReduceLROnPlateau"
 METRIC = 1e9
 """What a scheduler by a metric is told, on both sides."""
 
 
 def class_of(plan: Plan) -> Any:
     """The torch class that goes on with a file's state; None for what takes sparse gradients or several evaluations a step."""
-    from reference_torch.optim import torch_dialects
+    from reference_torch.optim.from_torch import repositories
 
-    return torch_dialects.of(plan.table, plan.dialects)
+    return repositories.of(plan.table, plan.dialects)
 
 
 def fresh(parameters: Sequence[Any], rate: float) -> Any:
@@ -56,20 +55,20 @@ def resumed(checkpoint: Checkpoint, raw: Mapping[str, Any], found: Mapping[str, 
 
 def metric(plan: Plan | None) -> dict[str, float]:
     """What the transformation's update is given beside the gradients."""
-    from port_jax.optim.torch_schedulers import recognised
+    from port_jax.optim.from_torch.schedulers import scheduler_of
 
-    follows = plan is not None and plan.scheduler is not None and recognised(plan.scheduler) == PLATEAU
+    follows = plan is not None and plan.scheduler is not None and scheduler_of(plan.scheduler).metric
     return {"value": METRIC} if follows else {}
 
 
 def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: Any) -> Callable[[int], None] | None:
-    from port_jax.optim.torch_groups import GroupsState
-    from port_jax.optim.torch_schedulers import recognised
-    from reference_torch.optim import torch_schedulers
+    from port_jax.optim.from_torch import GroupsState
+    from port_jax.optim.from_torch.schedulers import scheduler_of
+    from reference_torch.optim.from_torch import schedulers
 
     if plan.scheduler is None:
         return None
-    scheduler = torch_schedulers.resumed(plan.scheduler, optimizer, recognised)
+    scheduler = schedulers.resumed(plan.scheduler, optimizer, lambda state: scheduler_of(state).name)
     told = list(metric(plan).values())
     before = int(checkpoint.opt_state.step) + (0 if isinstance(checkpoint.opt_state, GroupsState) else plan.ahead)
 

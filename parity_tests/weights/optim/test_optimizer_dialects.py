@@ -14,7 +14,7 @@ import torch
 
 import weights
 from parity_tests import draws
-from parity_tests.optim import dialects
+from parity_tests.optim.from_torch import loops
 from parity_tests.weights.helpers import assert_deep_equal, run, trained
 from parity_tests.weights.optim.going_on import BALL, assert_close, load
 from parity_tests.weights.toy import TOY
@@ -65,9 +65,9 @@ def continued(ckpt, start, steps):
 
 
 CASES = {
-    "hgcn.RiemannianAdam": (dialects.HGCN, {}, True),
-    "hybonet.RiemannianAdam": (dialects.Hybonet, {"stabilize": 2, "amsgrad": True}, True),
-    "RiemannianAdam": (dialects.OldGeoopt, {"stabilize": 12}, "RiemannianAdam"),
+    "hgcn.RiemannianAdam": (loops.HGCN, {}, True),
+    "hybonet.RiemannianAdam": (loops.Hybonet, {"stabilize": 2, "amsgrad": True}, True),
+    "RiemannianAdam": (loops.OldGeoopt, {"stabilize": 12}, "RiemannianAdam"),
 }
 
 
@@ -80,7 +80,7 @@ def test_a_dialect_goes_on_and_comes_back(tmp_path, monkeypatch, name):
     weights.load(tmp_path / "x.pth", optimizer=said).save(tmp_path / "out")
     ckpt = weights.restore(tmp_path / "out")
     assert ckpt.report["optimizer"]["name"] == name
-    assert ckpt.plan.axes == ({"dense_0/kernel": 0} if make is dialects.HGCN else {})
+    assert ckpt.plan.axes == ({"dense_0/kernel": 0} if make is loops.HGCN else {})
     weights.export(ckpt, tmp_path / "y.pth")
     assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
     start = {key: p.numpy().copy() for key, p in params.items()}
@@ -100,7 +100,7 @@ def test_a_dialect_goes_on_and_comes_back(tmp_path, monkeypatch, name):
 
 def test_what_a_file_leaves_open_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
-    _, _, tree = toy(dialects.Hybonet, steps=8)
+    _, _, tree = toy(loops.Hybonet, steps=8)
     torch.save(tree, tmp_path / "x.pth")
     with pytest.raises(Unmatched, match=r"say optimizer='hybonet\.RiemannianAdam' or 'RiemannianAdam'"):
         weights.load(tmp_path / "x.pth")
@@ -116,9 +116,27 @@ def test_what_a_file_leaves_open_is_asked_for(tmp_path, monkeypatch):
         weights.load(tmp_path / "x.pth")
 
 
+def test_a_fresh_state_is_that_of_the_models_code(tmp_path, monkeypatch):
+    """No number tells before the first step; after it the counts and zeros are there that HGCN's loop has."""
+    monkeypatch.setitem(ARCHITECTURES, "toy", replace(TOY, code="hgcn"))
+    params, loop, tree = toy(loops.HGCN, steps=0)
+    torch.save(tree, tmp_path / "x.pth")
+    ckpt = weights.load(tmp_path / "x.pth")
+    assert ckpt.plan.table == "hgcn.RiemannianAdam"
+    ckpt.export(tmp_path / "y.pth")
+    assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
+    start = {key: p.numpy().copy() for key, p in params.items()}
+    continued(ckpt, 0, 3).export(tmp_path / "z.pth")
+    advance(loop, 0, 3)
+    back, theirs = torch.load(tmp_path / "z.pth"), loop.state_dict()
+    assert_close({key: value.numpy() for key, value in back["model"].items()}, {key: p.numpy() for key, p in params.items()}, start)
+    assert back["optimizer"]["param_groups"][0]["step"] == theirs["param_groups"][0]["step"]
+    assert {index: entry["step"] for index, entry in back["optimizer"]["state"].items()} == dict.fromkeys(range(4), 0)
+
+
 def test_the_options_of_the_shell(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
-    _, _, tree = toy(dialects.Hybonet, steps=8)
+    _, _, tree = toy(loops.Hybonet, steps=8)
     scheduler = {"step_size": 3, "gamma": 0.5, "base_lrs": [0.03], "last_epoch": 3, "_step_count": 4, "_last_lr": [0.015]}
     tree["optimizer"]["param_groups"][0]["lr"] = 0.015
     torch.save({**tree, "scheduler": scheduler}, tmp_path / "x.pth")
@@ -171,7 +189,8 @@ def test_a_search_and_rows_come_back(tmp_path):
     names = [[k for k, p in net.named_parameters() if p.requires_grad]]
     ckpt = load(tmp_path, net, {**opt.state_dict()}, groups=names)
     assert int(ckpt.opt_state.count) == 2
-    weights.export(ckpt, tmp_path / "y.pth")
+    ckpt.save(tmp_path / "search")
+    weights.export(weights.restore(tmp_path / "search"), tmp_path / "y.pth")
     assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
     table = geoopt.ManifoldParameter(net.emb.data.clone(), manifold=net.ball)
     rows = geoopt.optim.SparseRiemannianAdam([table], lr=0.1)

@@ -18,9 +18,9 @@ from torch.optim import lr_scheduler
 import weights
 from parity_tests.weights.helpers import Net, assert_deep_equal
 from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
-from port_jax.optim.torch_schedulers import recognised
-from reference_torch.optim.torch_schedulers import resumed
-from weights.optim.plan import plain
+from port_jax.optim.from_torch.schedulers import scheduler_of
+from reference_torch.optim.from_torch.schedulers import resumed
+from weights.optim.forms import plain
 from weights.proof.verify import verify
 
 SCHEDULERS = {
@@ -126,7 +126,7 @@ def test_the_rates_go_on_and_come_back(tmp_path, name):
     again.steps = run.steps
     start, remade = run.values(), Run(SCHEDULERS[name], optimizer=lambda p: geoopt.optim.RiemannianAdam(p, lr=1e-2))
     remade.optimizer.load_state_dict(again.optimizer.state_dict())
-    remade.scheduler = resumed(json.loads(json.dumps(plain(back["lr_scheduler"]))), remade.optimizer, recognised)
+    remade.scheduler = resumed(json.loads(json.dumps(plain(back["lr_scheduler"]))), remade.optimizer, lambda s: scheduler_of(s).name)
     remade.net.load_state_dict(back["model"])
     remade.steps = run.steps
     for state in remade.optimizer.state.values():

@@ -1,4 +1,4 @@
-"""from_torch of optimizers that are no plain optax transformations: of rows of tables, and along a line; and of float32 states."""
+"""from_torch of optimizers that are no plain optax transformations: of rows of tables, and along a line."""
 
 import geoopt
 import jax
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from parity_tests import draws, slow
-from parity_tests.optim.test_from_torch import plain
+from parity_tests.optim.from_torch.runs import plain
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import RowGradients, from_torch
 
@@ -17,8 +17,8 @@ ROWS, BEFORE, AFTER = 8, 6, 12
 START = 0.3 * draws.rng(0).normal(size=(ROWS, 3))
 
 
-def ball(dtype=torch.float64):
-    return geoopt.PoincareBall(torch.tensor(0.7, dtype=dtype))
+def ball():
+    return geoopt.PoincareBall(torch.tensor(0.7, dtype=torch.float64))
 
 
 def touched(step):
@@ -133,44 +133,3 @@ def test_a_search_by_a_function_is_refused():
     saved = plain(run.optimizer.state_dict())
     with pytest.raises(ValueError, match="cg_method is a function, which no file holds; build riemannian_line_search"):
         from_torch(saved, params=dict(zip("ab", run.values())), names=["a", "b"], manifolds={"a": PoincareBall(0.7), "b": Euclidean()})
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p: geoopt.optim.RiemannianAdam(p, 0.03, amsgrad=True),
-        lambda p: geoopt.optim.RiemannianSGD(p, 0.03, 0.9),
-        lambda p: torch.optim.RMSprop(p, 0.03, momentum=0.5),
-        lambda p: torch.optim.Adagrad(p, 0.03),
-    ],
-)
-def test_float32_states_stay_float32(make):
-    """Also in a session of float64; and float64 states keep their digits in one of float32."""
-    for dtype, x64 in ((torch.float32, True), (torch.float64, False)):
-        riemannian = isinstance(make([torch.nn.Parameter(torch.ones(2))]), geoopt.optim.mixin.OptimMixin)
-        first = torch.tensor(START, dtype=dtype)
-        parameter = geoopt.ManifoldParameter(first, manifold=ball(dtype)) if riemannian else torch.nn.Parameter(first)
-        optimizer = make([parameter])
-        for step in range(BEFORE):
-            parameter.grad = torch.tensor(draws.rng(step).normal(size=(ROWS, 3)), dtype=dtype)
-            optimizer.step()
-        saved = plain(optimizer.state_dict())
-        start = parameter.detach().numpy().copy()
-        with jax.enable_x64(x64):
-            params = jnp.asarray(start) if x64 else start
-            tx, state = from_torch(saved, params=params, names=["(the root)"], manifolds=PoincareBall(0.7))
-            floats = [x for x in jax.tree.leaves(state) if np.issubdtype(x.dtype, np.floating)]
-            assert floats
-            assert {x.dtype.name for x in floats} == {str(dtype).removeprefix("torch.")}
-            if not x64:
-                continue
-            move = jax.jit(tx.update)
-            for step in range(BEFORE, BEFORE + 5):
-                grad = draws.rng(step).normal(size=(ROWS, 3)).astype(np.float32)
-                updates, state = move(jnp.asarray(grad), state, params)
-                params = optax.apply_updates(params, updates)
-                parameter.grad = torch.tensor(grad)
-                optimizer.step()
-            end = parameter.detach().numpy()
-            assert params.dtype == np.float32
-            np.testing.assert_allclose(params, end, rtol=0, atol=2e-5 * np.abs(end - start).max())

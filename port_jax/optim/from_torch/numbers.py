@@ -1,4 +1,4 @@
-"""The numbers beside parameters: between torch's entries by parameter and the states of the port's transformations."""
+"""The numbers beside parameters: between torch's entries by path and the states of the port's transformations."""
 
 from __future__ import annotations
 
@@ -8,55 +8,63 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
-from port_jax.optim.riemannian_line_search import RiemannianLineSearchState
-from port_jax.optim.torch_optimizers import KINDS
-from port_jax.optim.torch_rules import TorchState
+from port_jax.optim.from_torch.dialects import Tally
+from port_jax.optim.from_torch.kinds import MOMENTS, Kind
+from port_jax.optim.from_torch.rules import TorchState
+from port_jax.optim.from_torch.sections import Entry
 
 UNEVEN = 1024
 """Units in the last place by which torch's copies of one number drift apart: its vector lanes and the rest round differently."""
 
 
-def unpacked(name: str, state: Any) -> tuple[Any, dict[str, Any]]:
+def unpacked(kind: Kind, state: Any) -> tuple[Any, dict[str, PyTree[Array]]]:
     """The tree of counts (a line search has one count) and the trees of buffers by torch's names, without those not kept."""
     held = state.buffers if isinstance(state, TorchState) else state._asdict()
-    buffers = {torch: held.get(ours) for torch, ours in KINDS[name].buffers.items()}
+    buffers = {torch: held.get(ours) for torch, ours in kind.buffers.items()}
     return state.count, {torch: tree for torch, tree in buffers.items() if tree is not None}
 
 
-def packed(name: str, blank: Any, step: int, counts: Any, buffers: Mapping[str, Any]) -> Any:
+def packed(kind: Kind, blank: Any, step: int, counts: Any, buffers: Mapping[str, PyTree[Array]]) -> Any:
     """The state from what `unpacked` gives; `blank` says which fields there are."""
-    fields = {KINDS[name].buffers[torch]: tree for torch, tree in buffers.items()}
-    if isinstance(blank, RiemannianLineSearchState):
+    fields = {kind.buffers[torch]: tree for torch, tree in buffers.items()}
+    if kind.search:
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), blank)
         return zeros._replace(count=jnp.asarray(step, jnp.int32), **fields)
     fields = {"buffers": fields} if isinstance(blank, TorchState) else fields
     return blank._replace(step=jnp.asarray(step, jnp.int32), count=counts, **fields)
 
 
-def resumed(name: str, blank: Any, step: int, counts: Mapping[str, int], entries: Mapping[str, Mapping[str, Any]]) -> Any:
+def filled(kind: Kind, blank: Any, tally: Tally, entries: Mapping[str, Entry]) -> Any:
     """The state of a group: shapes as in `blank`, numbers from torch's entries by path; zeros where there is no entry.
 
-    Buffers keep their type, as numpy arrays where jax without x64 has not got it. Raises ValueError for a buffer that does not
+    Buffers keep their type, as numpy arrays where jax without x64 does not have it. Raises ValueError for a buffer that does not
     fit, one that is missing, one left over.
     """
-    _, buffers = unpacked(name, blank)
-    known = {*buffers, *KINDS[name].ignored, "step"}
+    _, buffers = unpacked(kind, blank)
+    known = {*buffers, *kind.ignored, "step"}
     for path, entry in entries.items():
         if odd := sorted(map(str, entry.keys() - known)):
             raise ValueError(
-                f"the state of {path} holds {', '.join(odd)}, which {name} with these settings has not: say optimizer=, or correct "
+                f"the state of {path} holds {', '.join(odd)}, which {kind.name} with these settings has not: say optimizer=, or correct "
                 "the settings"
             )
-    filled = {
+    found = {
         torch: jax.tree_util.tree_map_with_path(
             lambda at, like, torch=torch: _fitted(entries.get(joined(at)) or {}, torch, like, joined(at)), tree
         )
         for torch, tree in buffers.items()
     }
-    tally = jax.tree_util.tree_map_with_path(lambda at, _: jnp.asarray(counts.get(joined(at), step), jnp.int32), blank.count)
-    return packed(name, blank, step, tally, filled)
+    counts, step = tally.counts, tally.steps
+    counters = jax.tree_util.tree_map_with_path(lambda at, _: jnp.asarray(counts.get(joined(at), step), jnp.int32), blank.count)
+    return packed(kind, blank, step, counters, found)
+
+
+def by_path(tree: PyTree[Array]) -> dict[str, Any]:
+    """The leaves of a tree beside the parameters, by path."""
+    return {joined(at): leaf for at, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
 def joined(at: Sequence[Any]) -> str:
@@ -64,11 +72,11 @@ def joined(at: Sequence[Any]) -> str:
     return trees.show(tuple(jax.tree_util.keystr((key,), simple=True) for key in at))
 
 
-def _fitted(entry: Mapping[str, Any], name: str, like: Any, path: str) -> Any:
+def _fitted(entry: Entry, name: str, like: Any, path: str) -> Any:
     """A buffer in the shape of `like`; a second moment that repeats one number a point is that number."""
     value = entry.get(name)
     if value is None:
-        if entry.keys() - {"step"} and name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"):
+        if entry.keys() - {"step"} and name in MOMENTS:
             raise ValueError(f"the state of {path} has {', '.join(sorted(entry))} but no {name}: save optimizer.state_dict()")
         return _kept(np.zeros(like.shape, like.dtype))
     value = np.asarray(value)

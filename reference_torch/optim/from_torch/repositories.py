@@ -52,7 +52,7 @@ class Optimizer(torch.optim.Optimizer):
 
 
 class Adam(Optimizer):
-    """What the dialects of RiemannianAdam share."""
+    """What the versions of RiemannianAdam share."""
 
     beside: Mapping[str, Any] = {}
     """What the original puts beside the moments and never changes."""

@@ -1,4 +1,4 @@
-"""A torch or geoopt optimizer, with its schedule, groups and state, as an optax transformation that goes on."""
+"""A torch or geoopt optimizer, with its schedule, groups and state, as an optax transformation that goes on; and back."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from port_jax.optim import torch_recognition, torch_translation, trees
-from port_jax.optim.torch_groups import GroupsState
-from port_jax.optim.torch_translation import LINE_SEARCH, Lambdas
+from port_jax.optim import trees
+from port_jax.optim.from_torch import back, recognition, translation
+from port_jax.optim.from_torch.numbers import by_path
+from port_jax.optim.from_torch.scheduler_settings import Lambdas
+from port_jax.optim.from_torch.sections import Section
+from port_jax.optim.from_torch.translation import Translation
+
+Names = Mapping[int, str] | Sequence[str] | None
 
 
 def from_torch(
     optimizer_state: Mapping[str, Any],
     *,
     params: PyTree[Array],
-    names: Mapping[int, str] | Sequence[str] | None = None,
+    names: Names = None,
     manifolds: trees.Manifolds | None = None,
     scheduler_state: Mapping[str, Any] | None = None,
     optimizer: str | None = None,
@@ -29,7 +34,7 @@ def from_torch(
 ) -> tuple[Any, Any]:
     """The transformation of a torch optimizer and its state, ready for the next update.
 
-    Known are the optimizers of `torch_optimizers.KINDS`: geoopt's (in the dialects of its versions), torch's Adam, AdamW, SGD,
+    Known are the optimizers of `kinds.KINDS`: geoopt's (in the dialects of its versions), torch's Adam, AdamW, SGD,
     RMSprop and Adagrad, the own ones of HGCN, fully-hyperbolic-nn, MuRP and poincare-embeddings; and the schedulers of
     `schedules` and `ReduceOnPlateau`. The class is recognised from settings and numbers, or given as `optimizer`.
 
@@ -58,24 +63,77 @@ def from_torch(
     that is no parameter or comes twice, a state of other parameters, a buffer that does not fit, a rate that is not the
     scheduler's.
     """
-    config = "param_groups" not in optimizer_state
-    shown = [trees.show(path) for path in trees.flatten(params)[0]]
-    if config:
+    section, optimizer = _section(optimizer_state, params, names, optimizer)
+    kind = recognition.recognise(section, translation.flat_paths(params, manifolds), optimizer)
+    tallies = translation.counted(kind, section)
+    translated = translation.translate(
+        kind, section, tallies, scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps, per_step=updates_per_step,
+        last_axes=last_axes, strict="param_groups" not in optimizer_state,
+    )  # fmt: skip
+    tx, state = translation.resume(translated, tallies, section, params, manifolds)
+    return tx, _searching(state, optimizer_state) if kind.search else state
+
+
+def to_torch(
+    state: Any,
+    optimizer_state: Mapping[str, Any],
+    *,
+    params: PyTree[Array],
+    names: Names = None,
+    manifolds: trees.Manifolds | None = None,
+    scheduler_state: Mapping[str, Any] | None = None,
+    optimizer: str | None = None,
+    lr_lambda: Lambdas = None,
+    num_steps: int | None = None,
+    updates_per_step: int = 1,
+    last_axes: Mapping[str, int] | None = None,
+) -> tuple[dict[str, Any], Any]:
+    """The way back from `from_torch`: what torch's `load_state_dict` takes, after the updates that `state` has seen.
+
+    state: the transformation's state as it is now. The rest are the arguments that `from_torch` was given, the optimizer's state among
+    them, whose indices, settings and forms are kept; a configuration has no indices, and is refused.
+
+    Returns the states of the optimizer and of the scheduler (None without one), with numpy arrays in the layout of `params`. A
+    line search's has "old_phi0" and "last_step_size" beside it, if it has searched.
+
+    Errors: ValueError as from `from_torch`, for a configuration, and where torch has one count for parameters that have seen different
+    numbers of gradients.
+    """
+    if "param_groups" not in optimizer_state:
+        raise ValueError("a configuration has no indices to write to: give optimizer.state_dict() of the torch optimizer")
+    section, optimizer = _section(optimizer_state, params, names, optimizer)
+    kind = recognition.recognise(section, translation.flat_paths(params, manifolds), optimizer)
+    translated = translation.translate(
+        kind, section, translation.counted(kind, section), scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps,
+        per_step=updates_per_step, last_axes=last_axes,
+    )  # fmt: skip
+    new, scheduler = back.written(section, translated, state, scheduler_state)
+    shapes = {path: np.shape(leaf) for path, leaf in by_path(params).items()}
+    kept = dict(optimizer_state.get("state", {}))
+    for group, members, entries in zip(*new, strict=True):
+        for i, path in zip(group["params"], members, strict=True):
+            entry = {key: _whole(value, shapes[path]) if key in kind.buffers else value for key, value in entries[path].items()}
+            at = str(i) if str(i) in kept else i
+            if entry or at in kept:
+                kept[at] = {**kept.get(at, {}), **entry}
+    result = {**optimizer_state, "state": kept, "param_groups": list(new.groups)}
+    return result | (_searched(translated, state) if kind.search else {}), scheduler
+
+
+def _section(saved: Mapping[str, Any], params: PyTree[Array], names: Names, optimizer: str | None) -> tuple[Section, str | None]:
+    """The section of a state or configuration, and the kind's name where it is given."""
+    shown = list(by_path(params))
+    if "param_groups" in saved:
+        groups = list(saved["param_groups"])
+    else:
         names = shown if names is None else names
-        optimizer = optimizer or optimizer_state.get("name")
-        groups = [{**optimizer_state, "params": list(range(len(names)))}]
+        optimizer = optimizer or saved.get("name")
+        groups = [{**saved, "params": list(range(len(names)))}]
         if optimizer is None:
             raise ValueError("a configuration without 'name': say optimizer=, for instance 'RiemannianAdam'")
-    else:
-        groups = list(optimizer_state["param_groups"])
     members = [_named(group["params"], names, shown) for group in groups]
     _check_once(members)
-    entries = _entries(optimizer_state.get("state", {}), groups, members)
-    flat = torch_translation.flat_paths(params, manifolds)
-    kind = torch_recognition.recognised(groups, entries, flat, optimizer)
-    made = torch_translation.translated(kind, groups, members, entries, scheduler_state, lr_lambda, num_steps, last_axes, strict=config)
-    tx, state = torch_translation.resumed(made, params, manifolds, entries, updates_per_step)
-    return tx, _searching(state, optimizer_state) if kind == LINE_SEARCH else state
+    return Section(groups, members, _entries(saved.get("state", {}), groups, members)), optimizer
 
 
 def _entries(saved: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]], members: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
@@ -103,7 +161,19 @@ def _searching(state: Any, saved: Mapping[str, Any]) -> Any:
     )
 
 
-def _named(indices: Sequence[int], names: Mapping[int, str] | Sequence[str] | None, known: Sequence[str]) -> list[str]:
+def _searched(translated: Translation, state: Any) -> dict[str, Any]:
+    """What geoopt keeps on the object of a line search; nothing before the first search."""
+    if not bool(state.moved) and not int(state.trials):
+        return {}
+    return {"old_phi0": float(state.old_value), "last_step_size": float(state.step_size) if bool(state.found) else None}
+
+
+def _whole(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """A buffer in the parameter's shape, as torch has it, also where all numbers of a point are one."""
+    return np.array(np.broadcast_to(np.asarray(value), shape))
+
+
+def _named(indices: Sequence[int], names: Names, known: Sequence[str]) -> list[str]:
     if names is None:
         raise ValueError("torch's groups hold indices: give names=, the parameter's path by index")
     found = []
@@ -125,6 +195,3 @@ def _check_once(members: Sequence[Sequence[str]]) -> None:
         if name in seen:
             raise ValueError(f"parameter {name} has two indices in the optimizer")
         seen.add(name)
-
-
-__all__ = ["GroupsState", "from_torch"]

@@ -1,0 +1,81 @@
+"""The numbers of a state: apart and together again, and in the precision that they had."""
+
+import geoopt
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from parity_tests import draws
+from parity_tests.optim.from_torch import loops
+from parity_tests.optim.from_torch.loops import BEFORE, CASES, PATHS, SHAPES, run, tree
+from parity_tests.optim.from_torch.runs import plain
+from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.optim import from_torch
+from port_jax.optim.from_torch import numbers
+from port_jax.optim.from_torch.kinds import KINDS
+
+
+@pytest.mark.parametrize("name", [*CASES])
+def test_a_state_comes_apart_and_together(name):
+    make, (theirs, ours), settings, _, kind = CASES[name]
+    loop = make(loops.tensors(draws.rng(3), theirs, SHAPES), [theirs, None, None, None], **settings)
+    start = run(loop, 0, BEFORE)
+    saved, manifolds = plain(loop.state_dict()), {"points": ours, "layer": Euclidean()}
+    _, state = from_torch(saved, params=tree(start), names=PATHS, manifolds=manifolds, optimizer=kind)
+    inner = state.groups[0] if hasattr(state, "groups") else state
+    count, buffers = numbers.unpacked(KINDS[kind], inner)
+    assert set(buffers) == set(saved["state"].get(0, {})) - {"step"}
+    again = numbers.packed(KINDS[kind], jax.eval_shape(lambda: inner), int(inner.step), count, buffers)
+    assert jax.tree.structure(again) == jax.tree.structure(inner)
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(inner)))
+
+
+TABLE = 0.3 * draws.rng(0).normal(size=(8, 3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: geoopt.optim.RiemannianAdam(p, 0.03, amsgrad=True),
+        lambda p: geoopt.optim.RiemannianSGD(p, 0.03, 0.9),
+        lambda p: torch.optim.RMSprop(p, 0.03, momentum=0.5),
+        lambda p: torch.optim.Adagrad(p, 0.03),
+    ],
+)
+def test_float32_states_stay_float32(make):
+    """Also in a session of float64; and float64 states keep their digits in one of float32."""
+    for dtype, x64 in ((torch.float32, True), (torch.float64, False)):
+        riemannian = isinstance(make([torch.nn.Parameter(torch.ones(2))]), geoopt.optim.mixin.OptimMixin)
+        first = torch.tensor(TABLE, dtype=dtype)
+        parameter = (
+            geoopt.ManifoldParameter(first, manifold=geoopt.PoincareBall(torch.tensor(0.7, dtype=dtype)))
+            if riemannian
+            else torch.nn.Parameter(first)
+        )
+        optimizer = make([parameter])
+        for step in range(BEFORE):
+            parameter.grad = torch.tensor(draws.rng(step).normal(size=TABLE.shape), dtype=dtype)
+            optimizer.step()
+        saved = plain(optimizer.state_dict())
+        start = parameter.detach().numpy().copy()
+        with jax.enable_x64(x64):
+            params = jnp.asarray(start) if x64 else start
+            tx, state = from_torch(saved, params=params, names=["(the root)"], manifolds=PoincareBall(0.7))
+            floats = [x for x in jax.tree.leaves(state) if np.issubdtype(x.dtype, np.floating)]
+            assert floats
+            assert {x.dtype.name for x in floats} == {str(dtype).removeprefix("torch.")}
+            if not x64:
+                continue
+            move = jax.jit(tx.update)
+            for step in range(BEFORE, BEFORE + 5):
+                grad = draws.rng(step).normal(size=TABLE.shape).astype(np.float32)
+                updates, state = move(jnp.asarray(grad), state, params)
+                params = optax.apply_updates(params, updates)
+                parameter.grad = torch.tensor(grad)
+                optimizer.step()
+            end = parameter.detach().numpy()
+            assert params.dtype == np.float32
+            np.testing.assert_allclose(params, end, rtol=0, atol=2e-5 * np.abs(end - start).max())

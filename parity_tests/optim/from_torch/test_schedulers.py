@@ -1,0 +1,72 @@
+"""Schedulers of torch that from_torch follows: the rates after some steps are those that torch goes on with."""
+
+import geoopt
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from parity_tests import draws
+from parity_tests.optim.from_torch.runs import (
+    AFTER,
+    BEFORE,
+    MANIFOLDS,
+    PATHS,
+    SCHEDULES,
+    Reference,
+    as_params,
+    assert_same_path,
+    go_on,
+    plain,
+)
+from port_jax.optim import RiemannianAdamState, from_torch
+from port_jax.optim.from_torch import GroupsState
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_schedule_goes_on_too(name):
+    metric = draws.rng(2).normal(size=BEFORE + AFTER) if name == "plateau" else None
+    run = Reference(lambda p: geoopt.optim.RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
+    start = run.run(BEFORE)
+    tx, state = from_torch(
+        plain(run.optimizer.state_dict()),
+        params=as_params(start),
+        names=dict(enumerate(PATHS)),
+        manifolds=MANIFOLDS,
+        scheduler_state=plain(run.scheduler.state_dict()) | ({"name": "MultiplicativeLR"} if name == "multiplicative" else {}),
+        lr_lambda=(lambda n: 1.1 - n / 50) if name == "multiplicative" else lambda n: 1 / (1 + n),
+        num_steps=40,
+    )
+    assert isinstance(state, GroupsState if name in ("plateau", "one cycle", "cyclic") else RiemannianAdamState)
+    found, _ = go_on(tx, state, start, BEFORE, AFTER, metric)
+    assert_same_path(found, run.run(AFTER), start)
+
+
+def test_a_scheduler_of_epochs_steps_every_few_updates():
+    run = Reference(lambda p: torch.optim.SGD(p, 0.02, 0.5), lambda o: lr_scheduler.ExponentialLR(o, 0.6), ball=False)
+    scheduler, run.scheduler = run.scheduler, None
+    for _ in range(2):
+        run.run(3)
+        scheduler.step()
+    start = [p.detach().numpy().copy() for p in run.params]
+    saved = plain(run.optimizer.state_dict()), plain(scheduler.state_dict())
+    for _ in range(2):
+        end = run.run(3)
+        scheduler.step()
+    tx, state = from_torch(saved[0], params=as_params(start), names=PATHS, scheduler_state=saved[1], updates_per_step=3)
+    assert_same_path(go_on(tx, state, start, 6, 6)[0], end, start)
+
+
+def test_momentum_cycles_with_the_rate():
+    run = Reference(
+        lambda p: geoopt.optim.RiemannianSGD(p, 0.01, 0.9),
+        lambda o: lr_scheduler.OneCycleLR(o, 0.02, 25, base_momentum=0.5, max_momentum=0.9),
+    )
+    start = run.run(BEFORE)
+    tx, state = from_torch(
+        plain(run.optimizer.state_dict()),
+        params=as_params(start),
+        names=PATHS,
+        manifolds=MANIFOLDS,
+        scheduler_state=plain(run.scheduler.state_dict()),
+    )
+    assert_same_path(go_on(tx, state, start, BEFORE, AFTER)[0], run.run(AFTER), start)

@@ -1,0 +1,180 @@
+"""The table of torch's schedulers: from a configuration or `scheduler.state_dict()` to the rate and momentum of a parameter group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from port_jax.optim import schedules
+from port_jax.optim.from_torch import cyclic_schedulers
+from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Lambdas, Told, taken
+from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
+from port_jax.optim.schedules import Schedule
+
+Follow = Callable[[Told], GroupSchedule]
+
+
+@dataclass(frozen=True, eq=False)
+class Scheduler:
+    """A scheduler's class. A state_dict does not say it: telling: the settings, and no others beside the common ones, that do.
+
+    follow: the schedule of a group. metric: whether it steps by a metric, which the transformation's update then takes as `value`.
+    """
+
+    name: str
+    telling: frozenset[str]
+    follow: Follow
+    metric: bool = False
+
+
+def group_schedule(
+    settings: Mapping[str, Any] | None,
+    group: Mapping[str, Any],
+    index: int = 0,
+    lr_lambda: Lambdas = None,
+    num_steps: int | None = None,
+) -> GroupSchedule:
+    """The schedule that the scheduler's settings give to one parameter group.
+
+    settings: `scheduler.state_dict()`, or torch's arguments with the class's "name"; None: the rate stays. group: the group's settings.
+    index: the group's number. lr_lambda: LambdaLR's function, or one a group; a state_dict does not hold functions.
+    num_steps: the scheduler steps of the whole run, where `schedules` asks for it.
+
+    Errors: ValueError for an unknown scheduler, a setting it does not have, and what `schedules` refuses.
+    """
+    if settings is None:
+        return GroupSchedule(None)
+    return scheduler_of(settings).follow(Told(settings, group, index, lr_lambda, num_steps))
+
+
+def scheduler_of(settings: Mapping[str, Any]) -> Scheduler:
+    """The scheduler's row, by its "name", or by what its settings tell; ValueError where that is none."""
+    if "name" in settings:
+        found = next((row for row in SCHEDULERS if row.name == settings["name"]), None)
+        if found is None:
+            raise ValueError(f"scheduler {settings['name']!r} is not translated; known are {_known()}")
+        return found
+    if not any(telling <= settings.keys() for telling in _FOREIGN):
+        for row in SCHEDULERS:
+            if row.telling <= settings.keys():
+                return row
+    shown = sorted(key for key in settings if not key.startswith("_"))
+    raise ValueError(f"a scheduler with the settings {shown} is not one of {_known()}; add its class as 'name' if it is")
+
+
+def check_rate(settings: Mapping[str, Any] | None, schedule: GroupSchedule, group: Mapping[str, Any], index: int) -> None:
+    """Raises ValueError where the group's lr is not the one that the scheduler's state gives after the steps it has made.
+
+    A configuration has made none, and is not compared.
+    """
+    if settings is None or not {"base_lrs", "_schedulers"} & settings.keys() or not isinstance(schedule.rate, Schedule):
+        return
+    lr, expected = float(np.asarray(group["lr"])), schedule.rate.exactly(schedule.done)
+    if not math.isclose(lr, expected, rel_tol=1e-6, abs_tol=1e-9 * abs(schedule.rate.base)):
+        raise ValueError(
+            f"param_groups[{index}]['lr'] is {lr:.9g}, its scheduler's after {schedule.done} steps is "
+            f"{expected:.9g}: changed by hand, or another scheduler's state (with a function: MultiplicativeLR's, say it by "
+            "'name' in scheduler_state); set it, or leave scheduler_state out"
+        )
+
+
+def _multi_step(told: Told) -> GroupSchedule:
+    given = taken("MultiStepLR", told.settings, ("milestones", "gamma"))
+    marks = given["milestones"]
+    given["milestones"] = [int(m) for m, n in marks.items() for _ in range(n)] if isinstance(marks, Mapping) else marks
+    return GroupSchedule(schedules.multi_step_lr(told.base, **given), done=told.done)
+
+
+def _lambda(told: Told) -> GroupSchedule:
+    if told.function is None:
+        raise ValueError("a LambdaLR's function is not in its state: give lr_lambda=")
+    return GroupSchedule(schedules.lambda_lr(told.base, told.function, told.num_steps), done=told.done)
+
+
+def _multiplicative(told: Told) -> GroupSchedule:
+    if told.function is None or told.num_steps is None:
+        raise ValueError("a MultiplicativeLR's function is not in its state, nor how long it runs: give lr_lambda= and num_steps=")
+    return GroupSchedule(schedules.multiplicative_lr(told.base, told.function, told.num_steps), done=told.done)
+
+
+def _plateau(told: Told) -> GroupSchedule:
+    arguments = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
+    kept = {"min_lrs", "default_min_lr", "mode_worse", "best", "cooldown_counter", "num_bad_epochs"}
+    given = taken("ReduceLROnPlateau", told.settings, arguments, kept)
+    floor = told.settings.get("min_lrs", given.get("min_lr", 0.0))
+    given["min_lr"] = floor[told.index] if isinstance(floor, Sequence) else floor
+    rate = ReduceOnPlateau(float(np.asarray(told.group["lr"])), **given)
+    begun = rate.init()
+    if "num_bad_epochs" in told.settings:
+        begun = rate.resumed(rate.lr, told.settings["best"], told.settings["num_bad_epochs"], told.settings["cooldown_counter"])
+    return GroupSchedule(rate, plateau=begun)
+
+
+class _Parts(NamedTuple):
+    schedules: list[Schedule]
+    done: list[int]
+
+
+def _parts(told: Told, name: str) -> _Parts:
+    inner = told.settings["_schedulers"] if "_schedulers" in told.settings else told.settings["schedulers"]
+    found = [scheduler_of(each).follow(told._replace(settings=each)) for each in inner]
+    rates = [each.rate for each in found if isinstance(each.rate, Schedule)]
+    if len(rates) < len(found) or any(each.momentum for each in found):
+        raise ValueError(f"{name} of a scheduler that takes a metric or moves the momentum is not translated")
+    return _Parts(rates, [each.done for each in found])
+
+
+def _sequential(told: Told) -> GroupSchedule:
+    parts = _parts(told, "SequentialLR").schedules
+    milestones = told.settings["_milestones"] if "_milestones" in told.settings else told.settings["milestones"]
+    return GroupSchedule(schedules.sequential_lr(parts, milestones), done=told.done)
+
+
+def _chained(told: Told) -> GroupSchedule:
+    parts, done = _parts(told, "ChainedScheduler")
+    length = None if all(part.proportional for part in parts) else told.num_steps
+    return GroupSchedule(schedules.chained_scheduler(parts, length), done=max(done))
+
+
+def _closed(name: str, telling: str, make: Callable[..., Schedule], *arguments: str) -> Scheduler:
+    """A scheduler that is one function of `schedules`, with torch's arguments."""
+
+    def follow(told: Told) -> GroupSchedule:
+        # T_i and T_cur are where warm restarts stand, which the steps made say too
+        return GroupSchedule(make(told.base, **taken(name, told.settings, arguments, {"T_i", "T_cur"})), done=told.done)
+
+    return _row(name, telling, follow)
+
+
+def _row(name: str, telling: str, follow: Follow, metric: bool = False) -> Scheduler:
+    return Scheduler(name, frozenset(telling.split()), follow, metric)
+
+
+SCHEDULERS = (
+    _row("ReduceLROnPlateau", "patience num_bad_epochs", _plateau, metric=True),
+    _row("OneCycleLR", "total_steps _schedule_phases", cyclic_schedulers.one_cycle),
+    _row("SequentialLR", "_schedulers _milestones", _sequential),
+    _row("ChainedScheduler", "_schedulers", _chained),
+    _row("CyclicLR", "total_size step_ratio", cyclic_schedulers.cyclic),
+    _row("LambdaLR", "lr_lambdas", _lambda),
+    _row("MultiplicativeLR", "lr_lambdas", _multiplicative),
+    _closed("CosineAnnealingWarmRestarts", "T_0 T_mult", schedules.cosine_annealing_warm_restarts, "T_0", "T_mult", "eta_min"),
+    _closed("CosineAnnealingLR", "T_max", schedules.cosine_annealing_lr, "T_max", "eta_min"),
+    _closed("StepLR", "step_size gamma", schedules.step_lr, "step_size", "gamma"),
+    _row("MultiStepLR", "milestones gamma", _multi_step),
+    _closed("LinearLR", "start_factor end_factor", schedules.linear_lr, "start_factor", "end_factor", "total_iters"),
+    _closed("PolynomialLR", "total_iters power", schedules.polynomial_lr, "total_iters", "power"),
+    _closed("ConstantLR", "factor total_iters", schedules.constant_lr, "factor", "total_iters"),
+    _closed("ExponentialLR", "gamma", schedules.exponential_lr, "gamma"),
+)
+"""Of several rows that the settings tell, the first is meant: a class comes before those whose settings it has too."""
+_FOREIGN = (frozenset({"anneal_epochs"}),)
+"""What tells schedulers without a row whose settings are those of one that has: SWALR."""
+
+
+def _known() -> str:
+    return ", ".join(row.name for row in SCHEDULERS)

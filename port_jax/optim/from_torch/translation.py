@@ -1,0 +1,141 @@
+"""From a section to the groups of one transformation (settings, counts and scheduler of each), and to its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from port_jax.manifolds.euclidean import Euclidean
+from port_jax.optim import trees
+from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
+from port_jax.optim.from_torch.dialects import Dialect, Tally
+from port_jax.optim.from_torch.groups import Group, GroupsState
+from port_jax.optim.from_torch.kinds import Kind
+from port_jax.optim.from_torch.schedulers import Lambdas
+from port_jax.optim.from_torch.sections import Section, Settings, plain
+
+# settings that change how torch computes, or what it keeps for itself, and not the steps
+_INDIFFERENT = {
+    "params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name", "step",
+    "decoupled_weight_decay", "compute_derphi", "transport_grad", "transport_search_direction", "rgrad", "expm",
+}  # fmt: skip
+
+
+class Translation(NamedTuple):
+    """The groups of a section as parts of one transformation.
+
+    scheduler: the state of the scheduler that the rates follow, None where they stay. per_step: updates in one of its steps. ahead: the
+    updates that the schedules are ahead of a single group's own step.
+    """
+
+    kind: Kind
+    groups: tuple[Group, ...]
+    scheduler: Mapping[str, Any] | None = None
+    per_step: int = 1
+    ahead: int = 0
+
+    def transformation(self, params: PyTree[Array], manifolds: trees.Manifolds | None) -> Any:
+        """The optax transformation; ValueError for a Riemannian optimizer without manifolds."""
+        if self.kind.riemannian and manifolds is None:
+            raise ValueError(f"{self.kind.name} moves points: give manifolds=, a tree of manifolds over the parameters")
+        return groups.transformation(self.groups, params, manifolds if self.kind.riemannian else None, self.per_step, self.ahead)
+
+
+def counted(kind: Kind, section: Section) -> tuple[Tally, ...]:
+    """The dialect and the counts of each group. Errors: those of `dialects.tally`."""
+    found = []
+    for number, (group, own, entries) in enumerate(zip(*_divided(kind, section), strict=True)):
+        late = kind.sgd and kind.keeps_buffers(settled(kind, group))
+        found.append(dialects.tally(kind.dialects, number, group, own, entries, late))
+    return tuple(found)
+
+
+def translate(
+    kind: Kind,
+    section: Section,
+    tallies: Sequence[Tally],
+    scheduler_state: Mapping[str, Any] | None = None,
+    *,
+    lr_lambda: Lambdas = None,
+    num_steps: int | None = None,
+    per_step: int = 1,
+    last_axes: Mapping[str, int] | None = None,
+    strict: bool = False,
+) -> Translation:
+    """The translation of a section that has counted `tallies`.
+
+    last_axes: by path, where torch's last axis is, if it is not the last here; see `Kind.by_rows`. strict: whether a setting that the
+    kind does not have is an error. The rest and the errors are those of `from_torch`.
+    """
+    groups, members, _ = _divided(kind, section)
+    made = []
+    for number, (group, own, tally) in enumerate(zip(groups, members, tallies, strict=True)):
+        settings = settled(kind, group, strict, tally.dialect, last_axes)
+        schedule = schedulers.group_schedule(scheduler_state, {**settings, **group}, number, lr_lambda, num_steps)
+        schedulers.check_rate(scheduler_state, schedule, group, number)
+        made.append(Group(kind, settings, tuple(own), schedule, tally.dialect, tally.extra))
+    first = made[0].schedule
+    ahead = first.done * per_step - tallies[0].steps if first.rate is not None else 0
+    return Translation(kind, tuple(made), scheduler_state, per_step, ahead)
+
+
+def resume(
+    translation: Translation, tallies: Sequence[Tally], section: Section, params: PyTree[Array], manifolds: trees.Manifolds | None
+) -> tuple[Any, Any]:
+    """The transformation, and its state with torch's numbers, from the section's entries in the layout of `params`.
+
+    Errors: those of `from_torch`.
+    """
+    kind, everything = translation.kind, section.everything
+    tx = translation.transformation(params, manifolds)
+    blank = jax.eval_shape(tx.init, params)
+    inner = blank.groups if isinstance(blank, GroupsState) else (blank,)
+    states = [
+        numbers.filled(kind, shapes, tally, {path: everything.get(path, {}) for path in group.members})
+        for shapes, tally, group in zip(inner, tallies, translation.groups, strict=True)
+    ]
+    if not isinstance(blank, GroupsState):
+        return tx, states[0]
+    step = jnp.asarray(max(group.schedule.done for group in translation.groups) * translation.per_step, jnp.int32)
+    return tx, GroupsState(step, tuple(group.schedule.plateau for group in translation.groups), tuple(states))
+
+
+def settled(
+    kind: Kind, group: Settings, strict: bool = False, dialect: Dialect | None = None, axes: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """The settings of a group, torch's defaults where absent. `strict` and `axes` are those of `translate`.
+
+    Raises ValueError for a setting that the class does not have, and for one that has no counterpart.
+    """
+    ours = {**kind.settings, **kind.ours}
+    if strict and (unknown := group.keys() - ours.keys() - _INDIFFERENT):
+        raise ValueError(f"{kind.name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(ours)}")
+    if kind.decoupled is not None and group.get("decoupled_weight_decay", kind.decoupled) != kind.decoupled:
+        raise ValueError(f"decoupled_weight_decay is {group['decoupled_weight_decay']} in a group of {kind.name}; give the other class")
+    if group.get("maximize") and "maximize" not in ours:
+        raise ValueError(f"maximize=True in a group of {kind.name}, whose step takes no notice of it: set it to False")
+    if group.get("cg_kwargs"):
+        raise ValueError(f"cg_kwargs is {group['cg_kwargs']!r}; build riemannian_line_search with a function as cg_method")
+    for key in ("line_search_method", "cg_method"):
+        if key in ours and not isinstance(group.get(key, ""), str):
+            raise ValueError(f"{key} is a function, which no file holds; build riemannian_line_search with it")
+    settings = {key: plain(group.get(key, default)) for key, default in ours.items()}
+    settings |= {"raw_eps": True} if dialect is not None and dialect.raw_eps else {}
+    return settings | ({"axes": dict(axes or {})} if kind.by_rows else {})
+
+
+def flat_paths(params: PyTree[Array], manifolds: trees.Manifolds | None) -> list[str]:
+    """The parameters on no manifold but Euclidean()."""
+    paths = [trees.show(path) for path in trees.flatten(params)[0]]
+    if manifolds is None:
+        return paths
+    found = trees.match_manifolds(manifolds, params)
+    return [path for path, manifold in zip(paths, found, strict=True) if isinstance(manifold, Euclidean)]
+
+
+def _divided(kind: Kind, section: Section) -> Section:
+    return section.one if kind.search else section

@@ -1,0 +1,36 @@
+"""The forms of numbers in a file: tensors of one number, and the plain numbers that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.files.tensors import Tensor, from_array
+
+
+def plain(value: Any) -> Any:
+    """A setting as JSON has it; tensors of one number as that number."""
+    if isinstance(value, Tensor):
+        return value.array().reshape(-1)[0].item() if value.numel == 1 else value.array().tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def in_file(old: object, value: Any) -> Any:
+    """A number in the form that the file had it: a tensor where there was one, else as it is; arrays are always tensors.
+
+    Unmatched for a tensor of a type that numpy does not have.
+    """
+    if isinstance(old, Tensor):
+        from weights.files.dtypes import NUMPY
+
+        if old.dtype not in NUMPY:
+            raise Unmatched(f"a setting of the optimizer is {old.dtype}", "Make it a number in torch")
+        return from_array(np.asarray(value, NUMPY[old.dtype]).reshape(old.shape))
+    return from_array(value) if isinstance(value, np.ndarray) else value

@@ -1,0 +1,38 @@
+"""Between torch's layout of a parameter and the one that it has here, for what an optimizer keeps beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.mapping.entries import Entry
+
+COLLECTION = "params/"
+REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
+
+
+def path_of(entry: Entry) -> str:
+    """The parameter's path under "params"; of a tensor that is none, a name that no parameter has."""
+    return f"({entry.role}) {entry.key}" if entry.path is None else entry.path.removeprefix(COLLECTION)
+
+
+def forward_shape(entry: Entry) -> tuple[int, ...]:
+    """The shape of a parameter here."""
+    return entry.layout.forward(np.broadcast_to(np.empty((), np.int8), entry.shape)).shape
+
+
+def last_axis(entry: Entry) -> int | None:
+    """Where the last axis of torch's layout is here: None where it is the last, too, or where it makes no difference.
+
+    Unmatched for a layout that takes it apart.
+    """
+    if not entry.shape or entry.shape[-1] == 1:
+        return None
+    places = entry.layout.forward(np.broadcast_to(np.arange(entry.shape[-1]), entry.shape))
+    for axis in reversed(range(places.ndim)):
+        if places.shape[axis] == entry.shape[-1]:
+            shape = [1] * places.ndim
+            shape[axis] = -1
+            if (places == np.arange(entry.shape[-1]).reshape(shape)).all():
+                return None if axis == places.ndim - 1 else axis
+    raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axis for the last one of torch, along which its optimizer sums", REMEDY)
