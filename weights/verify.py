@@ -19,7 +19,7 @@ from weights.checkpoint import TREE, Checkpoint
 from weights.errors import Usage
 from weights.models import ARCHITECTURES
 from weights.models import tree as tree_model
-from weights.sides import STEPS, Arrays, Original, Sides, is_lorentz
+from weights.sides import STEPS, Arrays, Original, Sides
 
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "forward", "grad", "step")
@@ -164,7 +164,7 @@ def _step(sides: Sides, seed: int) -> _Results:
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
-    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if is_lorentz(manifold)}
+    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     return _Results(theirs, sides.steps(targets), _gaps(theirs, start), _drift(moved, theirs), slack)
 
 

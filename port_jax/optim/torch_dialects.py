@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
-from port_jax.manifolds.curvatures import PoincareBall, PoincareBallExact
 from port_jax.manifolds.euclidean import Euclidean
-from port_jax.manifolds.lorentz import Lorentz
+from port_jax.manifolds.hyperboloid import Lorentz
+from port_jax.manifolds.stereographic import PoincareBall, PoincareBallExact
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 

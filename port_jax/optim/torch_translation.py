@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim import torch_counts, torch_groups, torch_optimizers, torch_schedulers, torch_state, trees
 from port_jax.optim.torch_groups import GroupsState, Part
 from port_jax.optim.torch_recognition import Entries
@@ -93,7 +92,7 @@ def flat_paths(params: PyTree[Array], manifolds: trees.Manifolds | None) -> list
     if manifolds is None:
         return paths
     found = trees.match_manifolds(manifolds, params)
-    return [path for path, manifold in zip(paths, found, strict=True) if isinstance(manifold, Euclidean)]
+    return [path for path, manifold in zip(paths, found, strict=True) if manifold.flat]
 
 
 def _step(dialect: str, number: int, group: Mapping[str, Any], counts: Mapping[str, int], extra: int) -> int:
