@@ -36,8 +36,7 @@ def disk(found: Embeddings) -> Disk:
     to m along E are kept, others shrink. Usage for points that are not in hyperbolic space.
     """
     with jax.enable_x64(True):
-        points, c = _on_ball(found)
-        model = "hyperboloid" if found.manifold.ambient else "ball"
+        points, c, model = _on_ball(found)
         how = f"{found.origin} on the {model}, curvature {-c:.4g}"
         dim = points.shape[1]
         if dim <= 2:
@@ -106,12 +105,15 @@ def spread(points: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def _on_ball(found: Embeddings) -> tuple[np.ndarray, float]:
+def _on_ball(found: Embeddings) -> tuple[np.ndarray, float, str]:
+    """The points on the ball, c, and which model they come from."""
     points, manifold = found.points.astype(np.float64), found.manifold
     if manifold is not None and manifold.has("ball"):
         c = -float(np.asarray(manifold.curvature).reshape(()))
         if c > 0:
-            return np.asarray(hyperboloid_to_ball(jnp.asarray(points), c)) if manifold.ambient else points, c
+            if manifold.ambient:
+                return np.asarray(hyperboloid_to_ball(jnp.asarray(points), c)), c, "hyperboloid"
+            return points, c, "ball"
     where = "tangent vectors" if manifold is None else type(manifold).__name__
     raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Take hyperport embed for their coordinates")
 

@@ -128,7 +128,8 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
 
 def _only_table(checkpoint: Checkpoint) -> str:
     found = [e.key for e in checkpoint.entries if e.role == "parameter" and len(e.shape) == 2]
-    curved = [key for key in found if not _manifold_of(checkpoint, _path(checkpoint, key)).flat]
+    on = {key: _manifold_of(checkpoint, _path(checkpoint, key)) for key in found}
+    curved = [key for key, manifold in on.items() if manifold is None or not manifold.flat]
     if len(curved) != 1:
         shown = ", ".join((curved or found)[:8])
         raise Usage(f"{len(curved) or 'no'} tables of points on a manifold are in the file", f"Give the --key of one, of {shown}")
