@@ -10,7 +10,7 @@ import pytest
 from parity_tests import draws
 from port_jax.distributions import WrappedNormal
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
-from port_jax.manifolds.models import ball_to_hyperboloid
+from port_jax.manifolds.isometries import ball_to_hyperboloid
 
 MEAN, SCALE = jnp.array([0.3, -0.2]), jnp.array([0.4, 0.7])
 log_prob = jax.jit(WrappedNormal.log_prob)

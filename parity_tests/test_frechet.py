@@ -8,7 +8,7 @@ import pytest
 from parity_tests import draws
 from port_jax.frechet import frechet_mean, frechet_variance
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, SymmetricPositiveDefinite
-from port_jax.manifolds.models import ball_to_hyperboloid, hyperboloid_to_ball
+from port_jax.manifolds.isometries import ball_to_hyperboloid, hyperboloid_to_ball
 
 RNG = draws.stream(53)
 POINTS = jnp.asarray(0.35 * RNG.standard_normal((6, 3)))

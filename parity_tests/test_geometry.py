@@ -26,7 +26,7 @@ from port_jax.manifolds import (
     SymmetricPositiveDefinite,
     UpperHalf,
 )
-from port_jax.manifolds.models import half_space_metric, klein_metric
+from port_jax.manifolds.isometries import half_space_metric, klein_metric
 
 RNG = draws.stream(41)
 X, U, V = jnp.asarray(0.3 * RNG.standard_normal((3, 3))) + jnp.array([0.0, 0.0, 0.2])

@@ -6,7 +6,6 @@ import pytest
 from parity_tests import draws
 from parity_tests.tolerances import DEVIATIONS
 from port_jax.init import he_normal, normal, xavier_uniform
-from port_jax.layers.tangent import to_tangent0
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
 
 MANIFOLDS = [Euclidean(1), PoincareBall(0.7), Lorentz(2.3), SphereProjection(0.4), Stereographic(0.0)]
@@ -27,7 +26,7 @@ def test_points_of_the_manifold_with_the_law_in_the_tangent_space(manifold, law:
     x = make(manifold)(draws.key(3), (ROWS, WIDTH.get(type(manifold).__name__, D)), np.float32)
     assert x.dtype == np.float32
     manifold.assert_check_point_on_manifold(x)
-    u = np.asarray(to_tangent0(manifold, x), np.float64)
+    u = np.asarray(manifold.to_tangent0(x), np.float64)
     assert u.shape == (ROWS, D)
     count = u.size  # standard errors: of the mean s / sqrt(n), of the deviation at most s / sqrt(2 n)
     assert abs(u.mean()) < DEVIATIONS * deviation / count**0.5

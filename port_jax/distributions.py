@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.manifolds import Lorentz, trig
+from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, concrete, pytree, require_positive
-from port_jax.manifolds.stereographic import StereographicModel
 
 Number = Float[Array, "..."]
 
@@ -33,7 +31,7 @@ class WrappedNormal:
     scale: Float[Array, "*batch d"] | float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.manifold, StereographicModel | Lorentz):
+        if self.manifold.flat or not self.manifold.has("curvature", "transp0", "transp0back"):
             raise TypeError(f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz")
         require_positive("WrappedNormal", "scale", self.scale, "it is a standard deviation")
         if all(concrete(leaf) is not None for leaf in jax.tree.leaves((self.manifold, self.mean))):
@@ -42,7 +40,7 @@ class WrappedNormal:
     @property
     def dim(self) -> int:
         """Dimension of the manifold."""
-        return self.mean.shape[-1] - isinstance(self.manifold, Lorentz)
+        return self.mean.shape[-1] - self.manifold.ambient
 
     def sample(self, key: PRNGKeyArray, *size: int) -> Float[Array, "*size *batch n"]:
         """Points of shape `[*size, *batch, n]`, differentiable in mean, scale and curvature."""
@@ -55,22 +53,13 @@ class WrappedNormal:
         scale = jnp.broadcast_to(jnp.asarray(self.scale, v.dtype), v.shape)
         square = jnp.sum(v * v, -1)
         normal = -0.5 * jnp.sum((v / scale) ** 2, -1) - jnp.sum(jnp.log(scale), -1) - 0.5 * self.dim * math.log(2 * math.pi)
-        return normal - (self.dim - 1) * _log_sin_ratio(self._curvature(v.dtype) * square)
-
-    def _curvature(self, dtype: Any) -> Float[Array, ""]:
-        manifold: Any = self.manifold
-        return -1 / jnp.asarray(manifold.k, dtype) if isinstance(manifold, Lorentz) else jnp.asarray(manifold.k, dtype)
+        return normal - (self.dim - 1) * _log_sin_ratio(jnp.asarray(self.manifold.curvature, v.dtype) * square)
 
     def _from_frame(self, v: Float[Array, "*shape d"]) -> Float[Array, "*shape n"]:
-        manifold: Any = self.manifold
-        if isinstance(manifold, Lorentz):
-            return manifold.transp0(self.mean, jnp.concatenate([jnp.zeros_like(v[..., :1]), v], -1))
-        return manifold.transp0(self.mean, 0.5 * v)
+        return self.manifold.transp0(self.mean, self.manifold.from_coordinates0(v / self.manifold.unit))
 
     def _to_frame(self, u: Float[Array, "*shape n"]) -> Float[Array, "*shape d"]:
-        manifold: Any = self.manifold
-        back = manifold.transp0back(self.mean, u)
-        return back[..., 1:] if isinstance(manifold, Lorentz) else 2 * back
+        return self.manifold.unit * self.manifold.coordinates0(self.manifold.transp0back(self.mean, u))
 
 
 def _log_sin_ratio(s: Number) -> Number:

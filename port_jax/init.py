@@ -13,32 +13,30 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.layers.tangent import Space, from_tangent0
-from port_jax.manifolds import Lorentz
+from port_jax.manifolds import Manifold
 
 Initializer = Callable[..., Float[Array, "..."]]
 
 
-def on_manifold(manifold: Space, tangent: Initializer) -> Initializer:
+def on_manifold(manifold: Manifold, tangent: Initializer) -> Initializer:
     """An initializer of points: `tangent`'s draw of shape [..., d], mapped by exp_0 to `manifold` (ambient d + 1 on the hyperboloid)."""
 
     def draw(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
-        wide = 1 if isinstance(manifold, Lorentz) else 0
-        return from_tangent0(manifold, tangent(key, (*shape[:-1], shape[-1] - wide), dtype))
+        return manifold.from_tangent0(tangent(key, (*shape[:-1], shape[-1] - manifold.ambient), dtype))
 
     return draw
 
 
-def normal(manifold: Space, stddev: float = 1e-2) -> Initializer:
+def normal(manifold: Manifold, stddev: float = 1e-2) -> Initializer:
     """exp_0 of N(0, stddev^2): embeddings that start close to the origin."""
     return on_manifold(manifold, nn.initializers.normal(stddev))
 
 
-def xavier_uniform(manifold: Space, gain: float = 1.0) -> Initializer:
+def xavier_uniform(manifold: Manifold, gain: float = 1.0) -> Initializer:
     """exp_0 of U(-b, b), b = gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
     return on_manifold(manifold, nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform"))
 
 
-def he_normal(manifold: Space) -> Initializer:
+def he_normal(manifold: Manifold) -> Initializer:
     """exp_0 of N(0, 2 / fan_in), truncated at two standard deviations (He et al. 2015, eq. 10)."""
     return on_manifold(manifold, nn.initializers.he_normal())

@@ -42,7 +42,10 @@ MIGRATION = Path(__file__).parents[2] / "MIGRATION.md"
 
 # What torch's Module brings, and what is torch's alone: storage and dispatch.
 TORCH_ONLY = {"device", "dtype", "extra_repr", "forward"}
-_STEREOGRAPHIC = ("manifolds.stereographic_math", "manifolds.gyrovector", "manifolds.trig")
+_STEREOGRAPHIC = (
+    *(f"manifolds.stereographic.{room}" for room in ("metric", "gyrogroup", "geodesics", "hyperplanes", "midpoint", "projection")),
+    "manifolds.trig",
+)
 _SIEGEL = ("manifolds", "manifolds.siegel", "manifolds.upper_half", "manifolds.bounded_domain")
 # Modules of geoopt -> modules of port_jax that have its names as they are.
 SAME = {
@@ -50,7 +53,7 @@ SAME = {
     "linalg": ("linalg",),
     "manifolds": ("manifolds",),
     "manifolds.birkhoff_polytope": ("manifolds.birkhoff_polytope",),
-    "manifolds.lorentz.math": ("manifolds.lorentz_math", "manifolds.trig"),
+    "manifolds.lorentz.math": ("manifolds.hyperboloid.metric", "manifolds.hyperboloid.geodesics", "manifolds.isometries", "manifolds.trig"),
     "manifolds.siegel": _SIEGEL,
     "manifolds.stereographic.math": _STEREOGRAPHIC,
     "manifolds.symmetric_positive_definite": ("manifolds",),

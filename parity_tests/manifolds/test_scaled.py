@@ -114,6 +114,6 @@ def test_bad_input():
             Scaled(Sphere(), scale)
     with pytest.raises(NotImplementedError, match="has no mobius_fn_apply"):
         Scaled(PoincareBall(0.7), 2.0).mobius_fn_apply(jnp.sin, jnp.zeros(3))
-    with pytest.raises(AttributeError, match="mobius_add"):
-        Scaled(Euclidean(1), 2.0).mobius_add  # noqa: B018
+    with pytest.raises(AttributeError, match="lambda_x"):
+        Scaled(Euclidean(1), 2.0).lambda_x  # noqa: B018
     assert Scaled(Sphere(), 2.0).check_point_on_manifold(np.array([0.6, 0.8]))

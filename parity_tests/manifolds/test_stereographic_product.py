@@ -10,7 +10,7 @@ import torch
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds import Euclidean, PoincareBall, SphereProjection, Stereographic
-from port_jax.manifolds.stereographic_product import StereographicProductManifold
+from port_jax.manifolds.stereographic.product import StereographicProductManifold
 
 RNG = draws.stream(29)
 CURVATURES, SIZES = (-0.7, 0.6), (4, 3)

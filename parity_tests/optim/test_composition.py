@@ -17,7 +17,6 @@ from flax import nnx
 from parity_tests import draws, slow
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, UpperHalf
 from port_jax.optim import riemannian_adam, riemannian_line_search, riemannian_sgd
-from port_jax.optim.momentum import along_gradient
 
 C = 0.7
 BALL = PoincareBall(C)
@@ -230,7 +229,7 @@ def test_float32_stays_float32_and_lands_within_a_rounding():
         grad = jnp.asarray(draws.rng(11).standard_normal(START.shape), jnp.float32)
         updates, _ = tx.update(grad, tx.init(points), points)
         landed = optax.apply_updates(points, updates)
-        new = along_gradient(BALL, points, grad, 0.3)
+        new = BALL.descend(points, grad, 0.3)
         assert landed.dtype == new.dtype == jnp.float32
         assert (np.abs(landed - new) <= (np.spacing(np.abs(updates)) + np.spacing(np.abs(landed))) / 2).all()
         half = tx.update(grad.astype(jnp.bfloat16), tx.init(points.astype(jnp.bfloat16)), points.astype(jnp.bfloat16))[0]

@@ -9,16 +9,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.layers.tangent import CurvedSpace
-from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.manifolds import Lorentz, Manifold, PoincareBall
 
 
 class Raw(NamedTuple):
     """How geoopt stores a manifold's curvature: the parameter's name, and the maps between it and the curvature."""
 
     name: str
-    manifold: Callable[..., CurvedSpace]
-    fixed: Callable[..., CurvedSpace]
+    manifold: Callable[..., Manifold]
+    fixed: Callable[..., Manifold]
     start: Callable[[float], Float[Array, ""] | float]
 
 
@@ -28,7 +27,7 @@ KINDS: Mapping[str, Raw] = {
 }
 
 
-def manifold_of(kind: str, curvature: float, raw: Mapping[str, Float[Array, ""]] | None = None) -> CurvedSpace:
+def manifold_of(kind: str, curvature: float, raw: Mapping[str, Float[Array, ""]] | None = None) -> Manifold:
     """The manifold at the trained raw parameter if there is one, else at the fixed curvature (c on the ball, k on the hyperboloid)."""
     form = KINDS[kind]
     return form.fixed(curvature) if raw is None else form.manifold(raw[form.name])
@@ -42,7 +41,7 @@ class Curved(nn.Module):
     learnable: bool = False
 
     @nn.compact
-    def __call__(self) -> CurvedSpace:
+    def __call__(self) -> Manifold:
         form = KINDS[self.kind]
         if not self.learnable:
             return form.fixed(self.curvature)

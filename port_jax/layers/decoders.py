@@ -8,10 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.init import normal
-from port_jax.layers.tangent import Space, to_tangent0
-from port_jax.manifolds import Lorentz, PoincareBall, lorentz_to_poincare
-from port_jax.manifolds.stereographic import StereographicModel
-from port_jax.pairwise import pairwise_dist2plane
+from port_jax.manifolds import Manifold
 
 
 def fermi_dirac(square_distance: Float[Array, "*batch"], r: float = 2.0, t: float = 1.0) -> Float[Array, "*batch"]:
@@ -19,7 +16,7 @@ def fermi_dirac(square_distance: Float[Array, "*batch"], r: float = 2.0, t: floa
     return jax.nn.sigmoid((r - square_distance) / t)
 
 
-def info_nce(manifold: Space, anchors: Float[Array, "p d"], positives: Float[Array, "p d"], negatives: Float[Array, "p k d"],
+def info_nce(manifold: Manifold, anchors: Float[Array, "p d"], positives: Float[Array, "p d"], negatives: Float[Array, "p k d"],
              temperature: float = 1.0) -> Float[Array, " p"]:  # fmt: skip
     """-log(exp(-d(a, p) / T) / (exp(-d(a, p) / T) + sum_k exp(-d(a, n_k) / T))) per anchor (InfoNCE, arXiv 1807.03748)."""
     near = -manifold.dist(anchors, positives) / temperature
@@ -34,8 +31,8 @@ class TangentLinear(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, manifold: Space, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
-        return nn.Dense(self.num_classes, self.use_bias, name="cls")(to_tangent0(manifold, h))
+    def __call__(self, manifold: Manifold, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
+        return nn.Dense(self.num_classes, self.use_bias, name="cls")(manifold.to_tangent0(h))
 
 
 class Hyperplanes(nn.Module):
@@ -46,21 +43,8 @@ class Hyperplanes(nn.Module):
 
     num_classes: int
 
-    @staticmethod
-    def ball(manifold: Space) -> StereographicModel:
-        """The ball that the planes live on: the embeddings' own, or for a hyperboloid the unit ball."""
-        if isinstance(manifold, Lorentz):
-            return PoincareBall(1.0)
-        if not isinstance(manifold, StereographicModel):
-            raise TypeError(f"manifold: found {type(manifold).__name__}; hyperplanes live on a ball or a hyperboloid")
-        return manifold
-
     @nn.compact
-    def __call__(self, manifold: Space, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
-        ball = self.ball(manifold)
-        if isinstance(manifold, Lorentz):
-            h = lorentz_to_poincare(h, manifold.k)
+    def __call__(self, manifold: Manifold, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
+        ball, h = manifold.ball, manifold.to_ball(h)
         points = self.param("points", normal(ball, 0.1), (self.num_classes, h.shape[-1]))
-        if isinstance(ball, PoincareBall):
-            return pairwise_dist2plane(ball, h, points, points)
-        return ball.dist2plane(h[:, None], points, points, signed=True)
+        return ball.dist2planes(h, points, points)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_softmax, segment_sum
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
-from port_jax.layers.tangent import CurvedSpace, HypLinear, Space, drop_time, from_tangent0, pad_time, to_tangent0, within_reach
+from port_jax.layers.tangent import HypLinear
+from port_jax.manifolds import Manifold
 
 Masks = Mapping[str, Float[Array, "..."]]
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -54,15 +55,15 @@ class OriginAttention(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
 
-    def __call__(self, manifold: Space, manifold_out: Space, x: Float[Array, "n ambient"], graph: Graph,
+    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge", "self") take the place of drawn ones."""
-        u = to_tangent0(manifold, x)
-        return from_tangent0(manifold_out, self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
+        u = manifold.to_tangent0(x)
+        return manifold_out.from_tangent0(self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
 
     @nn.compact
-    def of_tangents(self, manifold: Space, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
+    def of_tangents(self, manifold: Manifold, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
                     masks: Masks | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """The same from log_0 of the points on `manifold` to log_0 of those on the next one."""
         del node_features  # used by BlanketAttention only
@@ -77,7 +78,7 @@ class OriginAttention(nn.Module):
             }
             masks = dropout_masks(self, rates, deterministic)
         z = HypLinear(width, self.use_bias, name="linear").of_tangents(manifold, u, masks.get("weight"))
-        u = to_tangent0(manifold, z).reshape(-1, self.heads, self.features)
+        u = manifold.to_tangent0(z).reshape(-1, self.heads, self.features)
         if self.attend:
             logits, own = self._scores(manifold, z, u, graph)
             alpha, alpha_own = segment_softmax(logits, graph, self_logits=own, mask=~graph.loop_mask)
@@ -89,15 +90,15 @@ class OriginAttention(nn.Module):
         out = aggregate(alpha, u, graph) + alpha_own[..., None] * u
         out = out.reshape(-1, width) if self.concat else out.mean(1)
         if self.preset == "htgn":  # HTGN goes to the manifold and back before it activates
-            out = within_reach(manifold, out)
+            out = manifold.within_reach(out)
         elif self.use_bias:
             out = out + self.param("bias", nn.initializers.zeros, (out.shape[-1],))
         return ACTIVATIONS[self.activation](out)
 
-    def _scores(self, manifold: Space, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):
+    def _scores(self, manifold: Manifold, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):
         """Logits of the edges [E, H] (or [E, 1]) and of each node for itself [N, H] (or [N, 1])."""
         if self.preset == "hat":
-            points = from_tangent0(manifold, u)
+            points = manifold.from_tangent0(u)
             square = manifold.dist2(gather_receivers(points, graph), gather_senders(points, graph)).sum(-1, keepdims=True)
             return -jnp.sqrt(square + 1e-8), jnp.full((u.shape[0], 1), -1e-4, u.dtype)
         if self.preset == "htgn":
@@ -136,7 +137,7 @@ class BlanketWeights(NamedTuple):
     message: Float[Array, "wide c"] | None = None
 
 
-def blanket_pair(manifold: CurvedSpace, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None):
+def blanket_pair(manifold: Manifold, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None):
     """Score [H] and message [C] of one neighbour to one target; `vmap` lifts it to a graph.
 
     e = a_i . log_0 z_i + a_j . log_0 z_j (+ b_i . F_i + b_j . F_j + b_e . E_ij + a_d d(z_i, z_j)),
@@ -144,7 +145,7 @@ def blanket_pair(manifold: CurvedSpace, weights: BlanketWeights, target: Node, o
     coordinates of different tangent spaces do not mix.
     """
     score = weights.att_i @ target.tangent + weights.att_j @ other.tangent
-    message = drop_time(manifold, manifold.transp0back(target.point, manifold.logmap(target.point, other.point)))
+    message = manifold.coordinates0(manifold.transp0back(target.point, manifold.logmap(target.point, other.point)))
     if weights.att_node_i is not None and weights.att_node_j is not None and target.features is not None and other.features is not None:
         score = score + weights.att_node_i @ target.features + weights.att_node_j @ other.features
         message = jnp.concatenate([message, other.features])
@@ -172,15 +173,15 @@ class BlanketAttention(nn.Module):
     dropout: float = 0.0
     attention_dropout: float = 0.0
 
-    def __call__(self, manifold: CurvedSpace, manifold_out: CurvedSpace, x: Float[Array, "n ambient"], graph: Graph,
+    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge") take the place of drawn ones."""
-        u = to_tangent0(manifold, x)
-        return from_tangent0(manifold_out, self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
+        u = manifold.to_tangent0(x)
+        return manifold_out.from_tangent0(self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
 
     @nn.compact
-    def of_tangents(self, manifold: CurvedSpace, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
+    def of_tangents(self, manifold: Manifold, u: Float[Array, "n in"], graph: Graph, node_features: Float[Array, "n f"] | None = None,
                     masks: Masks | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         """The same from log_0 of the points on `manifold` to log_0 of those on the next one."""
         if masks is None:
@@ -189,7 +190,7 @@ class BlanketAttention(nn.Module):
             rates = {"weight": (self.dropout, (in_features, self.features)), "edge": (self.attention_dropout, edges)}
             masks = dropout_masks(self, rates, deterministic)
         z = HypLinear(self.features, self.use_bias, name="linear").of_tangents(manifold, u, masks.get("weight"))
-        nodes = Node(z, to_tangent0(manifold, z), node_features)
+        nodes = Node(z, manifold.to_tangent0(z), node_features)
         targets = jax.tree.map(lambda a: gather_receivers(a, graph), nodes)
         others = jax.tree.map(lambda a: gather_senders(a, graph), nodes)
         weights = self._weights(node_features, graph.edge_features)
@@ -199,8 +200,8 @@ class BlanketAttention(nn.Module):
         if "edge" in masks:
             alpha = alpha * masks["edge"]
         total = segment_sum(alpha.mean(-1, keepdims=True) * messages, graph)
-        out = manifold.expmap(z, manifold.transp0(z, pad_time(manifold, total)))
-        return ACTIVATIONS[self.activation](to_tangent0(manifold, out))
+        out = manifold.expmap(z, manifold.transp0(z, manifold.from_coordinates0(total)))
+        return ACTIVATIONS[self.activation](manifold.to_tangent0(out))
 
     def _weights(self, node_features: Float[Array, "n f"] | None, edge_features: Float[Array, "m e"] | None) -> BlanketWeights:
         def att(name: str, width: int) -> Float[Array, "h width"]:

@@ -16,15 +16,14 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
-from port_jax.layers.tangent import Space, drop_time, pad_time, reach, to_tangent0
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, trig
+from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, trig
 
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
 """Where HGCN cuts sqrt(c) |u| before sinh and cosh: beyond, float32 would overflow."""
 
 
-def space(name: str, c: Any) -> Space:
+def space(name: str, c: Any) -> Manifold:
     """The manifold of curvature -c that HGCN calls by this name; c has one element."""
     if name == "Euclidean":
         return Euclidean()
@@ -32,36 +31,14 @@ def space(name: str, c: Any) -> Space:
     return PoincareBall(c) if name == "PoincareBall" else Lorentz(1 / c)
 
 
-def exp0(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
+def exp0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
     """exp_0(u), with u cut to sqrt(c) |u| = 15 on the hyperboloid."""
-    if isinstance(manifold, Euclidean):
-        return u
-    assert isinstance(manifold, Lorentz | PoincareBall)
-    return manifold.expmap0(pad_time(manifold, u * within(manifold, u) if isinstance(manifold, Lorentz) else u))
+    return manifold.from_tangent0(u, longest=LONGEST)
 
 
-def within(manifold: Space, u: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
+def within(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
     """The r <= 1 with log_0(exp0(u)) = r u."""
-    return reach(manifold, u, LONGEST)
-
-
-def add(manifold: Space, x: Float[Array, "*batch ambient"], b: Float[Array, " d"]) -> Float[Array, "*batch ambient"]:
-    """x (+) exp_0(b).
-
-    On the hyperboloid exp_x(P_{0->x} b) is the boost that takes the origin to x, applied to y = exp_0(b): with k = 1 its space part is
-    y + (y_0 + <x, y> / (1 + x_0)) x, which needs no Minkowski norm of a long vector and so keeps its digits far from the origin.
-    """
-    y = exp0(manifold, b)
-    if isinstance(manifold, Euclidean):
-        return x + y
-    if isinstance(manifold, PoincareBall):
-        return manifold.mobius_add(x, y)
-    assert isinstance(manifold, Lorentz)
-    root = jnp.sqrt(jnp.asarray(manifold.k, x.dtype))
-    x, y = x / root, y / root
-    overlap = (x[..., 1:] * y[..., 1:]).sum(-1, keepdims=True)
-    moved = y[..., 1:] + (y[..., :1] + overlap / (1 + x[..., :1])) * x[..., 1:]
-    return manifold.projx(root * pad_time(manifold, moved))
+    return manifold.reach(u, LONGEST)
 
 
 class HgcnLinear(nn.Module):
@@ -75,15 +52,15 @@ class HgcnLinear(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: Space, u: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
+    def __call__(self, manifold: Manifold, u: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
         """The points whose log_0 is that of exp0(u), in d coordinates u -> points."""
-        skip = 1 if isinstance(manifold, Lorentz) else 0
+        skip = manifold.ambient
         kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
         # the time parts of u and W u are 0 and ignored: W without its time row and column, and no copy of u with a column more
         z = exp0(manifold, within(manifold, u) * (u @ kernel[skip:, skip:]))
-        return add(manifold, z, drop_time(manifold, bias)) if self.use_bias else z
+        return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias))) if self.use_bias else z
 
 
 class HgcnAggregation(nn.Module):
@@ -98,20 +75,20 @@ class HgcnAggregation(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(self, manifold: Space, x: Float[Array, "n d"], graph: Graph) -> Float[Array, "n d"]:
-        u = to_tangent0(manifold, x)
+    def __call__(self, manifold: Manifold, x: Float[Array, "n d"], graph: Graph) -> Float[Array, "n d"]:
+        u = manifold.to_tangent0(x)
         weights = edge_weights(graph, x)
         if self.use_att:
-            weights = weights * nn.sigmoid(_PairLogits(name="att")(pad_time(manifold, u), graph))
+            weights = weights * nn.sigmoid(_PairLogits(name="att")(manifold.from_coordinates0(u), graph))
         if not (self.use_att and self.local_agg):
             total = aggregate(weights, u, graph)
             return within(manifold, total) * total
         here, there = gather_receivers(x, graph), gather_senders(x, graph)
         logs = manifold.logmap(here, there)
-        if isinstance(manifold, PoincareBall):
+        if isinstance(manifold, PoincareBall):  # what HGCN's code does on the ball alone, as `local_exp` says
             logs = logs * (manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True))
-            return to_tangent0(manifold, local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph)))
-        return to_tangent0(manifold, manifold.expmap(x, segment_sum(weights[:, None] * logs, graph)))
+            return manifold.to_tangent0(local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph)))
+        return manifold.to_tangent0(manifold.expmap(x, segment_sum(weights[:, None] * logs, graph)))
 
 
 class _PairLogits(nn.Module):
@@ -154,9 +131,9 @@ class HgcnLayer(nn.Module):
     local_agg: bool = False
 
     @nn.compact
-    def __call__(self, manifold: Space, u: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
+    def __call__(self, manifold: Manifold, u: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
         """Tangents at the origin of `manifold` -> tangents at the origin of the next one."""
         h = HgcnLinear(self.features, self.use_bias, self.dropout, name="linear")(manifold, u, deterministic)
         if not self.aggregate:
-            return ACTIVATIONS[self.act](to_tangent0(manifold, h))
+            return ACTIVATIONS[self.act](manifold.to_tangent0(h))
         return ACTIVATIONS[self.act](HgcnAggregation(self.use_att, self.local_agg, name="agg")(manifold, h, graph))

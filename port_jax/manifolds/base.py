@@ -1,8 +1,12 @@
-"""The protocol that every manifold follows: geoopt's `Manifold`, with points on the last `ndim` axes."""
+"""The protocol that every manifold follows: geoopt's `Manifold`, with points on the last `ndim` axes.
+
+Some 340 lines: the protocol is read as a whole, and all of its defaults follow from a manifold's exponential, logarithm and transport.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 import jax
@@ -13,6 +17,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 Point = Float[Array, "..."]
 Tangent = Float[Array, "..."]
+Coordinates = Float[Array, "*batch d"]
+Move = Callable[[Array], tuple[Array, Array, Array]]
 Verdict = tuple[bool, str | None]
 
 T = TypeVar("T")
@@ -71,6 +77,12 @@ class Manifold:
     """How many trailing axes make one point: 0 for numbers, 1 for vectors, 2 for matrices."""
     reversible: ClassVar[bool] = False
     """Whether `retr` run backwards gives the start again, which samplers need."""
+    flat: ClassVar[bool] = False
+    """Whether points are plain arrays, for which optimizers and layers without geometry are made."""
+    ambient: ClassVar[int] = 0
+    """How many coordinates a point has beyond those of `coordinates0`: 1 on the hyperboloid, for time."""
+    unit: ClassVar[float] = 1.0
+    """The Riemannian length of a tangent vector of Euclidean length 1 at the origin: 2 on the ball."""
 
     @property
     def name(self) -> str:
@@ -158,6 +170,124 @@ class Manifold:
         """v transported along the geodesic of u."""
         return self.expmap_transp(x, u, v)[1]
 
+    # Around the origin, on manifolds that have one with `expmap0`, `logmap0`, `transp0` and `transp0back`.
+
+    @property
+    def curvature(self) -> Any:
+        """The sectional curvature, on manifolds where it is one number."""
+        self._lacks("curvature")
+
+    def expmap0(self, u: Tangent) -> Point:
+        """Exponential map at the origin."""
+        self._lacks("expmap0")
+
+    def logmap0(self, x: Point) -> Tangent:
+        """Logarithm at the origin."""
+        self._lacks("logmap0")
+
+    def transp0(self, y: Point, u: Tangent) -> Tangent:
+        """Parallel transport from the origin to y."""
+        self._lacks("transp0")
+
+    def transp0back(self, y: Point, u: Tangent) -> Tangent:
+        """Parallel transport from y to the origin."""
+        self._lacks("transp0back")
+
+    def coordinates0(self, u: Tangent) -> Coordinates:
+        """The coordinates of a tangent vector at the origin, as many as the manifold has dimensions."""
+        return u
+
+    def from_coordinates0(self, v: Coordinates) -> Tangent:
+        """The tangent vector at the origin with these coordinates."""
+        return v
+
+    def to_tangent0(self, x: Point) -> Coordinates:
+        """log_0(x) in coordinates."""
+        return self.coordinates0(self.logmap0(x))
+
+    def from_tangent0(self, v: Coordinates, *, longest: float | None = None) -> Point:
+        """exp_0 of the vector with coordinates v; `longest` cuts it as in `reach`, where a manifold needs that."""
+        return self.expmap0(self.from_coordinates0(v))
+
+    def reach(self, v: Coordinates, longest: float | None = None) -> Float[Array, "*batch 1"]:
+        """The r <= 1 with log_0(exp_0(v)) = r v: exp_0(v) stays below a farthest distance. Nothing is rounded by a point between.
+
+        `longest` is that distance in units of the radius, where the manifold has no boundary that decides. As in exp_0 itself, a v whose
+        square overflows (1.8e19 in float32) comes out as 0.
+        """
+        self._lacks("reach")
+
+    def within_reach(self, v: Coordinates) -> Coordinates:
+        """log_0(exp_0(v)) in coordinates, what `to_tangent0` makes of `from_tangent0`."""
+        return self.to_tangent0(self.from_tangent0(v))
+
+    def mobius_add(self, x: Point, y: Point) -> Point:
+        """x (+) y = exp_x(PT_{0->x} log_0 y): y moved by the translation that takes the origin to x."""
+        return self.expmap(x, self.transp0(x, self.logmap0(y)))
+
+    @property
+    def ball(self) -> Any:
+        """The stereographic model to which `to_ball` leads; classifiers have their hyperplanes there."""
+        self._lacks("ball")
+
+    def to_ball(self, x: Point) -> Point:
+        """x in the stereographic model `ball`."""
+        self._lacks("to_ball")
+
+    # For optimizers: steps and momentum in the fewest sweeps over a table.
+
+    def descend(self, x: Point, grad: Point, rate: Array | float) -> Point:
+        """retr(x, -rate egrad2rgrad(x, grad))."""
+        return self.retr(x, -rate * self.egrad2rgrad(x, grad))
+
+    def descend_along(self, x: Point, grad: Point, m: Tangent, b1: Array | float) -> tuple[Float[Array, "..."], Move]:
+        """One step in two halves: <r, r>_x for r = egrad2rgrad(x, grad), and a function of the step size c that moves.
+
+        With m' = b1 m + (1 - b1) r, that function gives retr_transp(x, c m', m'), the new point and the new momentum, and between them
+        the change of the point. c has the shape of `component_inner`.
+        """
+        r = self.egrad2rgrad(x, grad)
+        momentum = b1 * m + (1 - b1) * r
+
+        def move(c: Array) -> tuple[Point, Point, Tangent]:
+            y, transported = self.retr_transp(x, c * momentum, momentum)
+            return y, y - x, transported
+
+        return self.component_inner(x, r), move
+
+    def retr_transp_ambient(self, x: Point, u: Tangent, v: Point) -> tuple[Point, Point]:
+        """`retr_transp` of an ambient vector v, whose part normal to the manifold goes on as geoopt's formulas carry it."""
+        return self.retr_transp(x, u, v)
+
+    def with_exact_retraction(self) -> Manifold:
+        """The manifold with the exponential map as retraction; itself where it has none or that is the retraction."""
+        return self
+
+    # For samplers.
+
+    def gradient(self, x: Point, grad: Point) -> Tangent:
+        """The Riemannian gradient r in the units of `expmap`: <r, u> is the derivative along exp_x(t u)."""
+        return self.egrad2rgrad(x, grad)
+
+    def sqrt_cometric(self, x: Point, noise: Point) -> Tangent:
+        """The square root of the inverse metric A = egrad2rgrad applied to ambient noise; A itself would square it.
+
+        On a conformal metric, as it is here, A is a multiple a of the tangent projection, and its root is A/sqrt(a) with
+        a = <A n, A n>/<n, A n> in ambient products.
+        """
+        mapped = self.egrad2rgrad(x, noise)
+        axes = tuple(range(-self.ndim, 0))
+        length = jnp.sum(mapped * mapped, axes, keepdims=True)
+        along = jnp.sum(noise * mapped, axes, keepdims=True)
+        some = length > 0
+        return mapped * jnp.where(some, jnp.sqrt(along / jnp.where(some, length, 1)), 0)
+
+    # One point against many.
+
+    def dist_to(self, y: Float[Array, "m *point"]) -> Callable[[Float[Array, "*point"]], Float[Array, " m"]]:
+        """A function from one point to its distances to all of y, with no array over pairs and coordinates where that can be."""
+        return lambda x: self.dist(x, y)
+
     # Parts of a compound point; a manifold that is no product has one.
 
     def pack_point(self, *parts: Point) -> Point:
@@ -243,8 +373,12 @@ class Manifold:
         if not ok:
             raise ValueError(f"not on {self.name}: {reason}")
 
+    def has(self, *operations: str) -> bool:
+        """Whether the manifold has operations of its own under these names of the protocol."""
+        return all(getattr(type(self), n) is not getattr(Manifold, n) for n in operations)
+
     def _lacks(self, operation: str) -> NoReturn:
-        has = [n for n in vars(Manifold) if not n.startswith("_") and getattr(type(self), n) is not getattr(Manifold, n)]
+        has = [n for n in vars(Manifold) if not n.startswith("_") and self.has(n)]
         raise NotImplementedError(f"{self.name} has no {operation}; it has {', '.join(sorted(has))}")
 
 

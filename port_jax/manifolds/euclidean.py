@@ -18,6 +18,7 @@ class Euclidean(Manifold):
     """R^n. With `ndim=0` every entry is a point of its own, and inner products, norms and distances are elementwise."""
 
     reversible: ClassVar[bool] = True
+    flat: ClassVar[bool] = True
 
     ndim: int = dataclasses.field(default=0, metadata={"static": True})  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -83,6 +84,35 @@ class Euclidean(Manifold):
     def transp(self, x: Point, y: Point, v: Tangent) -> Tangent:
         """v."""
         return jnp.broadcast_to(v, jnp.broadcast_shapes(x.shape, y.shape, v.shape))
+
+    @property
+    def curvature(self) -> float:
+        """0."""
+        return 0.0
+
+    def expmap0(self, u: Tangent) -> Point:
+        """u."""
+        return u
+
+    def logmap0(self, x: Point) -> Tangent:
+        """x."""
+        return x
+
+    def transp0(self, y: Point, u: Tangent) -> Tangent:
+        """u."""
+        return self.proju(y, u)
+
+    def transp0back(self, y: Point, u: Tangent) -> Tangent:
+        """u."""
+        return self.proju(y, u)
+
+    def reach(self, v: Point, longest: float | None = None) -> Float[Array, "*batch 1"]:
+        """1: there is no farthest distance."""
+        return jnp.ones_like(v[..., :1])
+
+    def mobius_add(self, x: Point, y: Point) -> Point:
+        """x + y."""
+        return x + y
 
     def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Float[Array, "..."]:
         """Normal numbers of shape `size`."""

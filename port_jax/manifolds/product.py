@@ -145,6 +145,12 @@ class ProductManifold(Manifold):
         points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
+    def gradient(self, x: Vector, grad: Vector) -> Vector:
+        return self._each(lambda m, x, g: m.gradient(x, g), x, grad)
+
+    def sqrt_cometric(self, x: Vector, noise: Vector) -> Vector:
+        return self._each(lambda m, x, n: m.sqrt_cometric(x, n), x, noise)
+
     def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
 

@@ -8,16 +8,15 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.manifolds.base import Manifold, Point, Tangent, Verdict, pytree, require_positive
+from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdict, pytree, require_positive
 
 Number = Float[Array, "..."]
 # Powers of the scale for operations beyond the protocol: of the result, and of named arguments.
 SCALING: dict[str, tuple[int, dict[str, int]]] = {
     "dist0": (1, {}),
-    "logmap0": (1, {}),
     "logmap0back": (1, {}),
     "dist2plane": (1, {}),
-    "expmap0": (0, {"u": -1}),
+    "dist2planes": (1, {}),
     "geodesic_unit": (0, {"t": -1}),
     "random_normal": (0, {"std": -1}),
     "wrapped_normal": (0, {"std": -1}),
@@ -57,6 +56,16 @@ class Scaled(Manifold):
         return self.base.reversible
 
     @property
+    def ambient(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's."""
+        return self.base.ambient
+
+    @property
+    def unit(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The base's, as `inner` is."""
+        return self.base.unit
+
+    @property
     def log_scale(self) -> Number:
         """log(scale), which geoopt stores for a learnable scale."""
         return jnp.log(jnp.asarray(self.scale))
@@ -88,6 +97,58 @@ class Scaled(Manifold):
 
     def logmap(self, x: Point, y: Point) -> Tangent:
         return self._times(self.base.logmap(x, y), 1)
+
+    @property
+    def curvature(self) -> Any:
+        """The base's, divided by scale²."""
+        return self.base.curvature / jnp.asarray(self.scale) ** 2
+
+    def expmap0(self, u: Tangent, **options: Any) -> Point:
+        return self.base.expmap0(self._times(u, -1), **options)
+
+    def logmap0(self, x: Point) -> Tangent:
+        return self._times(self.base.logmap0(x), 1)
+
+    def transp0(self, y: Point, u: Tangent) -> Tangent:
+        return self.base.transp0(y, u)
+
+    def transp0back(self, y: Point, u: Tangent) -> Tangent:
+        return self.base.transp0back(y, u)
+
+    def coordinates0(self, u: Tangent) -> Coordinates:
+        return self.base.coordinates0(u)
+
+    def from_coordinates0(self, v: Coordinates) -> Tangent:
+        return self.base.from_coordinates0(v)
+
+    def reach(self, v: Coordinates, longest: float | None = None) -> Number:
+        return self.base.reach(self._times(v, -1), longest)
+
+    def mobius_add(self, x: Point, y: Point, **options: Any) -> Point:
+        return self.base.mobius_add(x, y, **options)
+
+    @property
+    def ball(self) -> Any:
+        """The base's, with its lengths."""
+        return self.base.ball
+
+    def to_ball(self, x: Point) -> Point:
+        return self.base.to_ball(x)
+
+    def gradient(self, x: Point, grad: Point) -> Tangent:
+        """The base's, divided by scale: exp_x(t u) is as many times slower as lengths are longer, which `egrad2rgrad` does not know."""
+        return self._times(self.base.gradient(x, grad), -1)
+
+    def sqrt_cometric(self, x: Point, noise: Point) -> Tangent:
+        """The base's, as `inner` is."""
+        return self.base.sqrt_cometric(x, noise)
+
+    def has(self, *operations: str) -> bool:
+        """What the base has."""
+        return self.base.has(*operations)
+
+    def with_exact_retraction(self) -> Manifold:
+        return Scaled(self.base.with_exact_retraction(), self.scale)
 
     def dist(self, x: Point, y: Point, *, keepdim: bool = False) -> Number:
         return self._times(self.base.dist(x, y, keepdim=keepdim), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -100,6 +101,11 @@ class CanonicalStiefel(_Stiefel):
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
         return self.transp_follow_expmap(x, u, x)
+
+    def sqrt_cometric(self, x: Frame, noise: Frame) -> Frame:
+        """The square root of A = egrad2rgrad, of eigenvalues 0, 1, 2: the polynomial in A through their roots."""
+        once = self.egrad2rgrad(x, noise)
+        return (4 - math.sqrt(2)) / 2 * once + (math.sqrt(2) - 2) / 2 * self.egrad2rgrad(x, once)
 
     def transp_follow_expmap(self, x: Frame, u: Frame, v: Frame) -> Frame:
         """e^W v: the rotation that carries x along its geodesic, applied to v; an isometry, and not parallel."""

@@ -3,7 +3,7 @@
 tan_k(x) is tan(sqrt(k) x)/sqrt(k) for k > 0, tanh(sqrt(-k) x)/sqrt(-k) for k < 0 and x for k = 0: one analytic function, x T(k x²).
 Each *ratio* below is such a T: a Taylor series near s = 0, where the closed forms lose the derivative with respect to k, and the
 closed form elsewhere. A vector map needs only the ratio, u T(k |u|²), so it has no norm and no division that could fail at u = 0.
-`spherical=False` promises k <= 0 and leaves the branches for k > 0 out.
+An argument that is a `Curvature` with `spherical=False` promises k <= 0, and the branches for k > 0 are left out.
 
 Bachmann, Bécigneul, Ganea, "Constant curvature graph convolutional networks" (2020), section 2.
 """
@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from port_jax.manifolds.signed import Signed, as_curvature
 
 Number = Float[Array, "..."]
 
@@ -281,14 +283,16 @@ def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple
     return ratio, _along(ds, s, _RADIUS_ARC, _ARSIN, top)
 
 
-def tan_ratio(s: Number, *, spherical: bool = True) -> Number:
+def tan_ratio(s: Signed) -> Number:
     """T(s) = tan_k(x)/x at s = k x²."""
-    return _tan_ratio(s, spherical)
+    s = as_curvature(s)
+    return _tan_ratio(s.value, s.spherical)
 
 
-def artan_ratio(s: Number, *, spherical: bool = True) -> Number:
+def artan_ratio(s: Signed) -> Number:
     """artan_k(x)/x at s = k x²."""
-    return _artan_ratio(s, spherical)
+    s = as_curvature(s)
+    return _artan_ratio(s.value, s.spherical)
 
 
 def arsin_ratio(s: Number) -> Number:
@@ -301,15 +305,16 @@ def arsinh_ratio(s: Number) -> Number:
     return _arsin_ratio(s, False)
 
 
-def tan_homogeneous(s: Number, *, spherical: bool = True) -> tuple[Number, Number | float, Number]:
+def tan_homogeneous(s: Signed) -> tuple[Number, Number | float, Number]:
     """tan_k(x)/x = S/C as a pair that stays finite at s = pi²/4, with C² + s S² free of cancellation.
 
     (S, C, C² + s S²) is (tanh(r)/r, 1, sech²(r)) for s < 0 and (sin(r)/r, cos(r), 1) for s > 0, with r = sqrt|s|.
     """
+    s, spherical = as_curvature(s).value, as_curvature(s).spherical
     near = jnp.abs(s) < _RADIUS_TAN
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
     if not spherical:
-        tan = tan_ratio(s, spherical=False)
+        tan = _tan_ratio(s, False)
         return tan, 1.0, jnp.where(near, 1 + s * tan * tan, _sech2(r))
     tan = _ratio_piecewise(s, _RADIUS_TAN, _TAN, tanh, jnp.sin)
     cos = jnp.where(near | (s < 0), 1, jnp.cos(r))
@@ -346,9 +351,10 @@ def tan_k(x: Number, k: Number) -> Number:
     return _number(x, k, _RADIUS_TAN, _TAN, tanh, jnp.tan)
 
 
-def artan_k(x: Number, k: Number, *, spherical: bool = True) -> Number:
+def artan_k(x: Number, k: Signed) -> Number:
     """The inverse of tan_k."""
-    return _number(x, k, _RADIUS_ARC, _ARTAN, _artanh, jnp.arctan if spherical else None)
+    k = as_curvature(k)
+    return _number(x, k.value, _RADIUS_ARC, _ARTAN, _artanh, jnp.arctan if k.spherical else None)
 
 
 def sin_k(x: Number, k: Number) -> Number:
@@ -356,17 +362,18 @@ def sin_k(x: Number, k: Number) -> Number:
     return _number(x, k, _RADIUS_SIN, _SIN, _sinh, jnp.sin)
 
 
-def arsin_k(x: Number, k: Number, *, spherical: bool = True) -> Number:
+def arsin_k(x: Number, k: Signed) -> Number:
     """The inverse of sin_k."""
-    positive = (lambda r: _arcsin(_sine(r))) if spherical else None
-    return _number(x, k, _RADIUS_ARC, _ARSIN, _arsinh, positive)
+    k = as_curvature(k)
+    positive = (lambda r: _arcsin(_sine(r))) if k.spherical else None
+    return _number(x, k.value, _RADIUS_ARC, _ARSIN, _arsinh, positive)
 
 
-def tan_fraction(x: Number, k: Number, *, spherical: bool = True) -> tuple[Number, Number | float, Number]:
+def tan_fraction(x: Number, k: Signed) -> tuple[Number, Number | float, Number]:
     """tan_k(x) = S/C as `tan_homogeneous`, of the number x itself, with S the whole numerator."""
-    k = jnp.asarray(k, x.dtype)
-    _, cos, square = tan_homogeneous(k * x * x, spherical=spherical)
-    return _number(x, k, _RADIUS_TAN, _TAN, tanh, jnp.sin if spherical else None), cos, square
+    k = as_curvature(k)
+    _, cos, square = tan_homogeneous(k * x * x)
+    return _number(x, k.value, _RADIUS_TAN, _TAN, tanh, jnp.sin if k.spherical else None), cos, square
 
 
 def binary_scale(*arrays: Array) -> Array:

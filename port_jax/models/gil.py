@@ -17,7 +17,6 @@ from port_jax.init import normal
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention
-from port_jax.layers.tangent import from_tangent0, to_tangent0
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.pairwise import pairwise_dist2plane
 
@@ -68,7 +67,7 @@ class GILayer(nn.Module):
         step = UNIT.dist(h, point, keepdim=True) * self.param("h_fusion", nn.initializers.zeros, (1, 1))
         point = ball.projx(UNIT.mobius_scalar_mul(step, point))
         h = UNIT.mobius_add(h, nn.Dropout(self.drop_e)(point, deterministic=deterministic))
-        u = to_tangent0(ball, h)
+        u = ball.to_tangent0(h)
         step = ((u - e) ** 2).sum(-1, keepdims=True) * self.param("e_fusion", nn.initializers.zeros, (1, 1))
         return Pair(h, e + nn.Dropout(self.drop_h)(step * u, deterministic=deterministic))
 
@@ -123,7 +122,7 @@ class DualDecoder(nn.Module):
         tangent = self.param("tangent", nn.initializers.normal(dim**-0.5), (self.num_classes, dim))
         scale = self.param("scale", nn.initializers.zeros, (self.num_classes,))
         far = pairwise_dist2plane(ball, h, point, tangent) * jnp.exp(scale)
-        gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(to_tangent0(ball, h))),
+        gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(ball.to_tangent0(h))),
                  jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
         rates = (self.drop_h, self.drop_e)
         gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for gate, rate in zip(gates, rates, strict=True)]
@@ -206,7 +205,7 @@ class GIL(nn.Module):
         require_finite("x", x)
         x = jnp.asarray(x)
         ball = self.ball()
-        pair = Pair(x if self.hyperbolic_input else from_tangent0(ball, x), x)
+        pair = Pair(x if self.hyperbolic_input else ball.from_tangent0(x), x)
         require_inside(pair.hyperbolic)
         for layer in self.layers:
             pair = layer(ball, pair, graph, deterministic)
@@ -230,7 +229,7 @@ class GIL(nn.Module):
         pairs, ball = jnp.asarray(pairs), self.ball()
         if not isinstance(h, tuple):
             return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
-        curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (to_tangent0(ball, h[0]), h[1]))
+        curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (ball.to_tangent0(h[0]), h[1]))
         w_h, w_e = jax.nn.sigmoid(self.w_h(curved))[-1], jax.nn.sigmoid(self.w_e(flat))[-1]
         p_h, p_e = (fermi_dirac(jnp.sqrt((step**2).sum(-1) + 1e-15), self.r, self.t) for step in (curved, flat))
         total = w_h + w_e if self.normalize_gates else 1.0

@@ -16,8 +16,7 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
-from port_jax.layers.tangent import CurvedSpace, from_tangent0, pad_time, to_tangent0, within_reach
-from port_jax.manifolds import Euclidean
+from port_jax.manifolds import Euclidean, Manifold
 
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")
 CLASSIFIERS = ("linear", "hyperplanes")
@@ -91,7 +90,7 @@ class HGAT(nn.Module):
             self.decoder = (TangentLinear if self.classifier == "linear" else Hyperplanes)(self.num_classes)
         if self.num_nodes is not None:
             ball = self._at(0)
-            width = pad_time(ball, jnp.zeros(self.in_features)).shape[0]
+            width = ball.from_coordinates0(jnp.zeros(self.in_features)).shape[0]
             self.embedding = self.param("embedding", normal(ball), (self.num_nodes, width))
 
     def encode(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
@@ -104,12 +103,12 @@ class HGAT(nn.Module):
         self._check(x, graph, node_features)
         manifolds = [self._at(l) for l in range(len(self.features) + 1)]
         # from layer to layer in tangent spaces at the origin: log_0 undoes exp_0
-        u = to_tangent0(manifolds[0], self.embedding) if x is None else x
+        u = manifolds[0].to_tangent0(self.embedding) if x is None else x
         for i, layer in enumerate(self.layers):
             given = None if masks is None else masks[i]
-            u = u if x is None and i == 0 else within_reach(manifolds[i], u)
+            u = u if x is None and i == 0 else manifolds[i].within_reach(u)
             u = layer.of_tangents(manifolds[i], u, graph, node_features, given, deterministic)
-        return from_tangent0(manifolds[-1], u)
+        return manifolds[-1].from_tangent0(u)
 
     def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
                  masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
@@ -134,16 +133,16 @@ class HGAT(nn.Module):
         if "embedding" in params:
             tree["embedding"] = self.manifold_at(0, params)
         if "points" in params.get("decoder", {}):
-            tree["decoder"] = {"points": Hyperplanes.ball(self.manifold_at(-1, params))}
+            tree["decoder"] = {"points": self.manifold_at(-1, params).ball}
         return tree
 
-    def manifold_at(self, l: int, params: dict[str, Any]) -> CurvedSpace:
+    def manifold_at(self, l: int, params: dict[str, Any]) -> Manifold:
         """Manifold l (0..L, or -1 for the last, where the embeddings lie) at these parameters."""
         l = range(len(self.features) + 1)[l]
         assert isinstance(self.curvature, tuple)
         return manifold_of(self.manifold, self.curvature[l], params.get(f"manifolds_{l}"))
 
-    def _at(self, l: int) -> CurvedSpace:
+    def _at(self, l: int) -> Manifold:
         return getattr(self, f"manifolds_{l}")()
 
     def _check(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None) -> None:

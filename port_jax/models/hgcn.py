@@ -7,7 +7,6 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph
 from port_jax.layers.hgcn import HgcnLayer, exp0
-from port_jax.layers.tangent import drop_time
 from port_jax.models.node_model import NodeModel
 
 
@@ -31,7 +30,7 @@ class HGCN(NodeModel):
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
         manifolds = [self._at(l) for l in range(self.curvatures)]
-        u = drop_time(manifolds[0], x)
+        u = manifolds[0].coordinates0(x)
         for i, layer in enumerate(self.layers):
             u = layer(manifolds[i], u, graph, deterministic)
         return exp0(manifolds[-1], u)

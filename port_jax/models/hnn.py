@@ -7,7 +7,6 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs import Graph
 from port_jax.layers.hgcn import HgcnLayer, exp0
-from port_jax.layers.tangent import drop_time
 from port_jax.models.node_model import NodeModel
 
 
@@ -21,7 +20,7 @@ class HNN(NodeModel):
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
         manifold = self._at(0)
-        u = drop_time(manifold, x)
+        u = manifold.coordinates0(x)
         for layer in self.layers:
             u = layer(manifold, u, graph, deterministic)
         return exp0(manifold, u)

@@ -15,8 +15,8 @@ from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, 
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
-from port_jax.layers.tangent import CurvedSpace, HypLinear, from_tangent0, to_tangent0, within_reach
-from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.layers.tangent import HypLinear
+from port_jax.manifolds import Euclidean, Manifold, PoincareBall
 
 AGGREGATIONS = ("att", "deg")
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -31,16 +31,16 @@ class DegreeConvolution(nn.Module):
     dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, manifold: CurvedSpace, manifold_out: CurvedSpace, x: Float[Array, "n in"], graph: Graph,
+    def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n in"], graph: Graph,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
         masks = dropout_masks(self, {"weight": (self.dropout, (x.shape[-1], self.features))}, deterministic)
-        u = to_tangent0(manifold, HypLinear(self.features, name="linear")(manifold, x, masks.get("weight")))
+        u = manifold.to_tangent0(HypLinear(self.features, name="linear")(manifold, x, masks.get("weight")))
         edges = (~graph.loop_mask).astype(u.dtype)[:, None]
         scale = (1 + segment_sum(edges, graph)) ** -0.5
         between = edges * gather_receivers(scale, graph) * gather_senders(scale, graph)
         out = aggregate(between, u[:, None], graph)[:, 0] + scale**2 * u
-        out = within_reach(manifold, out)
-        return from_tangent0(manifold_out, ACTIVATIONS[self.activation](out))
+        out = manifold.within_reach(out)
+        return manifold_out.from_tangent0(ACTIVATIONS[self.activation](out))
 
 
 class GRUCell(nn.Module):
@@ -140,14 +140,14 @@ class HTGN(nn.Module):
         assert x is not None
         balls = [self.ball(l) for l in range(len(self.features) + 1)]
         if not self.recurrent:
-            return self._convolve(balls, from_tangent0(balls[0], x), graph, deterministic)
+            return self._convolve(balls, balls[0].from_tangent0(x), graph, deterministic)
         u = self.linear(x)
         if hiddens is None:
             hiddens = jnp.zeros((1, graph.num_nodes, self.features[-1]), u.dtype)
         require_shape("hiddens", hiddens, (len(hiddens), graph.num_nodes, self.features[-1]))
-        h = balls[0].projx(jnp.concatenate([from_tangent0(balls[0], u), hiddens[-1]], -1))
-        h = to_tangent0(balls[-1], self._convolve(balls, h, graph, deterministic))
-        return from_tangent0(balls[-1], self.gru(h, self._attend(to_tangent0(balls[-1], hiddens))))
+        h = balls[0].projx(jnp.concatenate([balls[0].from_tangent0(u), hiddens[-1]], -1))
+        h = balls[-1].to_tangent0(self._convolve(balls, h, graph, deterministic))
+        return balls[-1].from_tangent0(self.gru(h, self._attend(balls[-1].to_tangent0(hiddens))))
 
     def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, hiddens: Float[Array, "w n d"] | None = None,
                  deterministic: bool = True) -> Float[Array, "n d"]:  # fmt: skip
@@ -168,7 +168,7 @@ class HTGN(nn.Module):
         """All parameters are Euclidean; those of hyperbolic layers lie in tangent spaces."""
         return {name: Euclidean() for name in params}
 
-    def _convolve(self, balls: Sequence[CurvedSpace], h: Float[Array, "n d"], graph: Graph, deterministic: bool):
+    def _convolve(self, balls: Sequence[Manifold], h: Float[Array, "n d"], graph: Graph, deterministic: bool):
         for layer, ball, ball_out in zip(self.layers, balls, balls[1:], strict=False):
             h = layer(ball, ball_out, h, graph, deterministic=deterministic)
         return h

@@ -15,8 +15,7 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
-from port_jax.layers.tangent import Space, pad_time, to_tangent0
-from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.manifolds import Euclidean, Manifold
 
 FARTHEST = 50.0
 """Where HGCN cuts squared distances on the hyperboloid before the Fermi-Dirac decoder."""
@@ -99,14 +98,14 @@ class NodeModel(nn.Module):
     def read(self, h: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
         """What the classifier sees."""
         manifold = self._at(-1)
-        return pad_time(manifold, to_tangent0(manifold, h))
+        return manifold.from_coordinates0(manifold.to_tangent0(h))
 
-    def square(self, manifold: Space, a: Float[Array, "p dim"], b: Float[Array, "p dim"]) -> Float[Array, " p"]:
+    def square(self, manifold: Manifold, a: Float[Array, "p dim"], b: Float[Array, "p dim"]) -> Float[Array, " p"]:
         """Squared distance: cut at 50 on the hyperboloid, in flat space between rows shortened to length 1 where they are longer."""
-        if isinstance(manifold, Euclidean):
+        if manifold.flat:
             return ((_shortened(a) - _shortened(b)) ** 2).sum(-1)
         square = manifold.dist2(a, b)
-        return jnp.minimum(square, FARTHEST) if isinstance(manifold, Lorentz) else square
+        return jnp.minimum(square, FARTHEST) if self.manifold == "Hyperboloid" else square
 
     # What users call.
 
@@ -135,12 +134,12 @@ class NodeModel(nn.Module):
         """The prefix tree of manifolds over `params` that the Riemannian optimizers take."""
         return {name: Euclidean() for name in params}
 
-    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Space:
+    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Manifold:
         """Manifold l at these parameters; -1 is the embeddings'."""
         l = range(self.curvatures)[l]
         return space(self.manifold, float(self.c) if self.c is not None else params[f"manifolds_{l}"]["c"])
 
-    def _at(self, l: int) -> Space:
+    def _at(self, l: int) -> Manifold:
         c = float(self.c) if self.c is not None else getattr(self, f"manifolds_{range(self.curvatures)[l]}")()
         return space(self.manifold, c)
 

@@ -11,8 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice
 from port_jax.init import normal
-from port_jax.layers.tangent import Space
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, lorentz_to_poincare
+from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
 
 MANIFOLDS = ("poincare", "lorentz", "euclidean")
 ENERGIES = ("distance", "entailment_cones")
@@ -79,9 +78,9 @@ class PoincareEmbeddings(nn.Module):
         self.embedding = self.param("embedding", normal(self.geometry), (self.size, width))
 
     @property
-    def geometry(self) -> Space:
+    def geometry(self) -> Manifold:
         """The manifold of the points."""
-        spaces: dict[str, Space] = {"poincare": PoincareBall(1.0), "lorentz": Lorentz(1.0), "euclidean": Euclidean(1)}
+        spaces: dict[str, Manifold] = {"poincare": PoincareBall(1.0), "lorentz": Lorentz(1.0), "euclidean": Euclidean(1)}
         return spaces[self.manifold]
 
     def encode(self) -> Float[Array, "n ambient"]:

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import exp0
-from port_jax.layers.tangent import Space
-from port_jax.manifolds import Euclidean, PoincareBall, PoincareBallExact, trig
+from port_jax.manifolds import Euclidean, Manifold, trig
 from port_jax.models.node_model import NodeModel
 
 
@@ -55,15 +54,15 @@ class Shallow(NodeModel):
         h = self.lt if self.pretrained is None else jax.lax.stop_gradient(self.lt)
         return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
 
-    def square(self, manifold: Space, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
+    def square(self, manifold: Manifold, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
         """On the ball (4 / c) arsinh^2(sqrt(z)) with z = c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)).
 
         That holds for two points outside the ball as well, where tables with features beside them lie. A point inside and one
         outside are infinitely far apart.
         """
-        if not (isinstance(manifold, PoincareBall) and self.use_feats):
+        if not (self.manifold == "PoincareBall" and self.use_feats):
             return super().square(manifold, a, b)
-        c = jnp.asarray(manifold.c, a.dtype)
+        c = -jnp.asarray(manifold.curvature, a.dtype)
         far, left, right = (c * (v * v).sum(-1) for v in (a - b, a, b))
         between = (1 - left) * (1 - right)
         z = jnp.where(between > 0, far / jnp.where(between > 0, between, 1), 0)
@@ -73,4 +72,4 @@ class Shallow(NodeModel):
         """The table on its manifold, which HGCN's optimizer follows by the exponential map; all else Euclidean."""
         manifold = self.manifold_at(-1, params)
         tree: dict[str, Any] = {name: Euclidean() for name in params}
-        return {**tree, "lt": PoincareBallExact(manifold.c) if isinstance(manifold, PoincareBall) else manifold}
+        return {**tree, "lt": manifold.with_exact_retraction()}

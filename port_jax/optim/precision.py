@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim import trees
 
 
@@ -23,4 +22,4 @@ def compute_copy(params: PyTree[Array], dtype: Any = jnp.bfloat16, *, manifolds:
     """
     leaves, structure = jax.tree.flatten(params)
     found = trees.match_manifolds(manifolds, params)
-    return structure.unflatten([leaf.astype(dtype) if isinstance(m, Euclidean) else leaf for m, leaf in zip(found, leaves, strict=True)])
+    return structure.unflatten([leaf.astype(dtype) if m.flat else leaf for m, leaf in zip(found, leaves, strict=True)])

@@ -12,7 +12,6 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
-from port_jax.optim.momentum import along_momentum
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
 
@@ -170,7 +169,7 @@ def adam_step(
     # r = grad f(p) + decay p, as a Riemannian gradient, and m = b1 m + (1 - b1) r
     if isinstance(decay, jax.Array) or decay != 0:
         grad = grad + decay * point
-    square, move = along_momentum(manifold, point, grad, m, b1)
+    square, move = manifold.descend_along(point, grad, m, b1)
     # v = b2 v + (1 - b2) <r, r>_p
     v = b2 * v + (1 - b2) * square
     # AMSGrad takes the maximum before the bias correction

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from port_jax.manifolds import Lorentz
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
-from port_jax.optim.momentum import along_gradient
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
 
@@ -142,26 +140,10 @@ def sgd_step(
     rate, momentum, dampening, decay = (scalars.cast(x, dtype) for x in hyper)
     # r = grad f(p) + decay p, as a Riemannian gradient
     if buffer is None:
-        return along_gradient(manifold, point, grad + decay * point, rate).astype(kept), None
+        return manifold.descend(point, grad + decay * point, rate).astype(kept), None
     r = manifold.egrad2rgrad(point, grad + decay * point)
     # b = momentum b + (1 - dampening) r, from the raw gradient at first
     b = momentum * jnp.where(first, grad, buffer.astype(dtype)) + (1 - dampening) * r
     direction = r + momentum * b if nesterov else b
-    point, b = _retr_transp(manifold, point, -rate * direction, b)
+    point, b = manifold.retr_transp_ambient(point, -rate * direction, b)
     return point.astype(kept), b.astype(kept)
-
-
-def _retr_transp(manifold: Manifold, point: Array, u: Array, buffer: Array) -> tuple[Array, Array]:
-    """`retr_transp` of a buffer that began with the ambient gradient and so need not be tangent.
-
-    On the hyperboloid geoopt's transport moves the tangent part and leaves the rest as it is; the port's is defined by the
-    tangent part alone. Elsewhere every vector is tangent or the transport is a projection, and nothing has to be added.
-    """
-    if not isinstance(manifold, Lorentz):
-        return manifold.retr_transp(point, u, buffer)
-    tangent = manifold.proju(point, buffer)
-    moved, transported = manifold.retr_transp(point, u, tangent)
-    # The normal part is -<p, b> p/k; what rounding alone can have made of <p, b> must not feed on itself.
-    rounding = 16 * jnp.finfo(buffer.dtype).eps * jnp.sum(jnp.abs(point * buffer), -1, keepdims=True)
-    normal = jnp.abs(manifold.inner(point, point, buffer, keepdim=True)) > rounding
-    return moved, transported + jnp.where(normal, buffer - tangent, 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from port_jax.manifolds.base import Manifold
-from port_jax.manifolds.product import ProductManifold
-from port_jax.manifolds.scaled import Scaled
-from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.optim import trees
 
 LogDensity = Callable[[Any], Float[Array, ""]]
@@ -73,44 +69,9 @@ def velocities(key: PRNGKeyArray, manifolds: Sequence[Manifold], points: Sequenc
     """Standard normal vectors of the tangent spaces: in an orthonormal basis of the metric, independent N(0, 1)."""
     keys = jax.random.split(key, len(points))
     return [
-        velocity(manifold, point, jax.random.normal(k, point.shape, point.dtype))
+        manifold.sqrt_cometric(point, jax.random.normal(k, point.shape, point.dtype))
         for k, manifold, point in zip(keys, manifolds, points, strict=True)
     ]
-
-
-def velocity(manifold: Manifold, point: Array, noise: Array) -> Array:
-    """The square root of the inverse metric A = egrad2rgrad applied to ambient noise; A itself would square it.
-
-    On a conformal metric A is a multiple a of the tangent projection, and its root is A / sqrt(a) with
-    a = <A n, A n> / <n, A n> in ambient products. On the canonical Stiefel metric A has the eigenvalues 0, 1, 2, and
-    the root is the polynomial through their roots. On products it is taken part by part; `Scaled` measures tangent vectors
-    as its base does.
-    """
-    if isinstance(manifold, Scaled):
-        return velocity(manifold.base, point, noise)
-    if isinstance(manifold, ProductManifold):
-        return manifold.pack_point(*map(velocity, manifold.manifolds, *map(manifold.unpack_tensor, (point, noise))))
-    mapped = manifold.egrad2rgrad(point, noise)
-    if isinstance(manifold, CanonicalStiefel):
-        twice = manifold.egrad2rgrad(point, mapped)
-        return (4 - math.sqrt(2)) / 2 * mapped + (math.sqrt(2) - 2) / 2 * twice
-    axes = tuple(range(-manifold.ndim, 0))
-    length = jnp.sum(mapped * mapped, axes, keepdims=True)
-    along = jnp.sum(noise * mapped, axes, keepdims=True)
-    some = length > 0
-    return mapped * jnp.where(some, jnp.sqrt(along / jnp.where(some, length, 1)), 0)
-
-
-def gradient(manifold: Manifold, point: Array, grad: Array) -> Array:
-    """The Riemannian gradient r: <r, u> is the derivative along exp_point(t u).
-
-    On `Scaled` that curve is as many times slower as lengths are longer, which its egrad2rgrad, the base's, does not know.
-    """
-    if isinstance(manifold, Scaled):
-        return gradient(manifold.base, point, grad) / jnp.asarray(manifold.scale, point.dtype)
-    if isinstance(manifold, ProductManifold):
-        return manifold.pack_point(*map(gradient, manifold.manifolds, *map(manifold.unpack_tensor, (point, grad))))
-    return manifold.egrad2rgrad(point, grad)
 
 
 def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: Any) -> Callable[..., Any]:
@@ -119,7 +80,7 @@ def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: 
 
     def evaluated(points: Sequence[Array]) -> tuple[Float[Array, ""], list[Array]]:
         value, grads = value_and_grad(list(points))
-        return value, [gradient(m, p, g) for m, p, g in zip(manifolds, points, grads, strict=True)]
+        return value, [m.gradient(p, g) for m, p, g in zip(manifolds, points, grads, strict=True)]
 
     return evaluated
 

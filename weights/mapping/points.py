@@ -21,7 +21,6 @@ def check(manifolds: Any, params: Mapping[str, Any], entries: Sequence[Entry]) -
 
     `manifolds` is the tree beside the parameters, or a callable from them to it; None where nothing is known.
     """
-    from port_jax.manifolds import Euclidean
     from port_jax.optim.trees import match_manifolds
 
     if manifolds is None or not params:
@@ -29,7 +28,7 @@ def check(manifolds: Any, params: Mapping[str, Any], entries: Sequence[Entry]) -
     keys = {f"{e.path}": e.key for e in entries if e.role == "parameter"}
     leaves = jax.tree.leaves_with_path(params)
     for (path, leaf), manifold in zip(leaves, match_manifolds(manifolds, params), strict=True):
-        if not isinstance(manifold, Euclidean) and np.ndim(leaf) >= manifold.ndim:
+        if not manifold.flat and np.ndim(leaf) >= manifold.ndim:
             name = "/".join(["params", *(str(getattr(step, "key", step)) for step in path)])
             _check_leaf(manifold, np.asarray(leaf), keys.get(name, name))
 

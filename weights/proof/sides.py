@@ -196,7 +196,6 @@ class Sides:
     @cached_property
     def curved(self) -> dict[str, tuple[Any, Any]]:
         """Key -> (manifold, points here) of the parameters that are points of a manifold other than flat space."""
-        from port_jax.manifolds import Euclidean
         from port_jax.optim.trees import match_manifolds
 
         params = self.checkpoint.variables["params"]
@@ -206,7 +205,7 @@ class Sides:
         matched = dict(zip(paths, match_manifolds(self.checkpoint.manifolds, params), strict=True))
         flat = flatten(self.variables)
         return {key: (matched[str(e.path)], flat[str(e.path)]) for key, e in self._trained.items()
-                if not isinstance(matched[str(e.path)], Euclidean)}  # fmt: skip
+                if not matched[str(e.path)].flat}  # fmt: skip
 
     def tangential(self, slopes: Arrays) -> Arrays:
         """Gradients, those at points of a manifold as Riemannian ones: off it two formulas of one function differ."""
@@ -225,7 +224,7 @@ class Sides:
     def _still(self) -> frozenset[str]:
         """Paths of the curvatures that a fresh optimizer does not move: those of hyperboloids, off which points would be left."""
         moved, params = self.checkpoint.manifolds, self.checkpoint.variables["params"]
-        if self.original.optimizer is not None or not callable(moved) or not any(is_lorentz(m) for m, _ in self.curved.values()):
+        if self.original.optimizer is not None or not callable(moved) or not any(m.ambient for m, _ in self.curved.values()):
             return frozenset()
         now, found = jax.tree.leaves(moved(params)), []
         for at, leaf in jax.tree.leaves_with_path(params):
@@ -256,13 +255,6 @@ class Sides:
         return fresh, fresh.init(self.checkpoint.variables["params"])
 
 
-def is_lorentz(manifold: Any) -> bool:
-    """Whether it is a hyperboloid."""
-    from port_jax.manifolds import Lorentz
-
-    return isinstance(manifold, Lorentz)
-
-
 def _path(at: Any) -> str:
     return "/".join(str(getattr(step, "key", step)) for step in at)
 
@@ -275,4 +267,4 @@ def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-__all__ = ["STEPS", "Original", "Sides", "is_lorentz"]
+__all__ = ["STEPS", "Original", "Sides"]

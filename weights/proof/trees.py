@@ -28,11 +28,9 @@ class Points:
     @classmethod
     def of(cls, entries: Sequence[Entry], tree: Any, variables: Mapping[str, Any]) -> Points:
         """From a converted tree; Usage for a manifold that torch has no counterpart of."""
-        from port_jax.manifolds import Euclidean
-
         keys = {e.key: str(e.path) for e in entries if e.role == "parameter"}
-        flat = flatten({"params": tree})
-        manifolds = {key: flat[path] for key, path in keys.items() if not isinstance(flat[path], Euclidean)}
+        flat: Mapping[str, Any] = flatten({"params": tree})
+        manifolds = {key: flat[path] for key, path in keys.items() if not flat[path].flat}
         for key, manifold in manifolds.items():
             if type(manifold).__name__ not in (*CURVED, *PLAIN):
                 raise Usage(f"{key!r} lies on {type(manifold).__name__}, which the torch side cannot be made with", "Use --level bits")

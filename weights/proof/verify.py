@@ -20,7 +20,7 @@ from weights.mapping import probes
 from weights.mapping.architecture import TREE
 from weights.models import ARCHITECTURES
 from weights.proof import diff
-from weights.proof.sides import STEPS, Arrays, Original, Sides, is_lorentz
+from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
 
@@ -169,7 +169,7 @@ def _step(sides: Sides, seed: int) -> _Results:
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
-    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if is_lorentz(manifold)}
+    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from port_jax.manifolds import Lorentz, PoincareBall
-from port_jax.manifolds.models import hyperboloid_to_ball
-from port_jax.manifolds.stereographic import StereographicModel
+from port_jax.manifolds import PoincareBall
+from port_jax.manifolds.isometries import hyperboloid_to_ball
 from weights.errors import Usage
 from weights.files.atomic import new_file
 from weights.views.embed import Embeddings
@@ -37,8 +36,7 @@ def disk(found: Embeddings) -> Disk:
     to m along E are kept, others shrink. Usage for points that are not in hyperbolic space.
     """
     with jax.enable_x64(True):
-        points, c = _on_ball(found)
-        model = "hyperboloid" if isinstance(found.manifold, Lorentz) else "ball"
+        points, c, model = _on_ball(found)
         how = f"{found.origin} on the {model}, curvature {-c:.4g}"
         dim = points.shape[1]
         if dim <= 2:
@@ -107,15 +105,15 @@ def spread(points: np.ndarray, count: int) -> list[int]:
     return chosen
 
 
-def _on_ball(found: Embeddings) -> tuple[np.ndarray, float]:
+def _on_ball(found: Embeddings) -> tuple[np.ndarray, float, str]:
+    """The points on the ball, c, and which model they come from."""
     points, manifold = found.points.astype(np.float64), found.manifold
-    if isinstance(manifold, Lorentz):
-        k = float(np.asarray(manifold.k).reshape(()))
-        return np.asarray(hyperboloid_to_ball(jnp.asarray(points), 1 / k)), 1 / k
-    if isinstance(manifold, StereographicModel):
-        k = float(np.asarray(manifold.k).reshape(()))
-        if k < 0:
-            return points, -k
+    if manifold is not None and manifold.has("ball"):
+        c = -float(np.asarray(manifold.curvature).reshape(()))
+        if c > 0:
+            if manifold.ambient:
+                return np.asarray(hyperboloid_to_ball(jnp.asarray(points), c)), c, "hyperboloid"
+            return points, c, "ball"
     where = "tangent vectors" if manifold is None else type(manifold).__name__
     raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Take hyperport embed for their coordinates")
 

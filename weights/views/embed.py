@@ -14,8 +14,7 @@ import numpy as np
 
 from port_jax.data import DataError, GraphData, load_graph
 from port_jax.graphs import Graph
-from port_jax.layers.tangent import CurvedSpace, to_tangent0
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds import Euclidean
 from port_jax.manifolds.base import Manifold
 from port_jax.optim.trees import match_manifolds
 from weights.checkpoint import Checkpoint
@@ -76,12 +75,11 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
         if space == "manifold":
             if manifold is None:
                 raise Usage("each relation has a ball of its own: c has several rows", "Give --space tangent")
-            assert isinstance(manifold, PoincareBall)
             points = np.asarray(manifold.expmap0(jnp.asarray(points)))
     elif space == "tangent":
-        if not isinstance(manifold, CurvedSpace | Euclidean):
+        if manifold is None or not manifold.has("logmap0"):
             raise Usage(f"{type(manifold).__name__} has no origin to take a tangent space at", "Give --space manifold")
-        points = np.asarray(to_tangent0(manifold, jnp.asarray(points)))
+        points = np.asarray(manifold.to_tangent0(jnp.asarray(points)))
     manifold = manifold if space == "manifold" else None
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
@@ -102,9 +100,9 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
 def described(found: Embeddings) -> dict[str, Any]:
     """What was found, JSON-able."""
     curved = found.manifold
-    c = None if curved is None or isinstance(curved, Euclidean) else float(np.asarray(getattr(curved, "k", np.nan)).reshape(-1)[0])
-    if isinstance(curved, Lorentz) and c is not None:
-        c = -1 / c
+    c = None
+    if curved is not None and not curved.flat:
+        c = float(np.asarray(curved.curvature if curved.has("curvature") else np.nan).reshape(-1)[0])
     return {
         "nodes": len(found.points),
         "dimension": found.points.shape[1],
@@ -135,7 +133,8 @@ def _nodes(checkpoint: Checkpoint) -> NodeEmbeddings:
 
 def _only_table(checkpoint: Checkpoint) -> str:
     found = [e.key for e in checkpoint.entries if e.role == "parameter" and len(e.shape) == 2]
-    curved = [key for key in found if not isinstance(_manifold_of(checkpoint, _path(checkpoint, key)), Euclidean)]
+    on = {key: _manifold_of(checkpoint, _path(checkpoint, key)) for key in found}
+    curved = [key for key, manifold in on.items() if manifold is None or not manifold.flat]
     if len(curved) != 1:
         shown = ", ".join((curved or found)[:8])
         raise Usage(f"{len(curved) or 'no'} tables of points on a manifold are in the file", f"Give the --key of one, of {shown}")

@@ -12,9 +12,9 @@ import optax
 from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
-from port_jax.manifolds.curvatures import PoincareBall, PoincareBallExact
 from port_jax.manifolds.euclidean import Euclidean
-from port_jax.manifolds.lorentz import Lorentz
+from port_jax.manifolds.hyperboloid import Lorentz
+from port_jax.manifolds.stereographic import PoincareBall
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
@@ -66,7 +66,7 @@ def hgcn(axes: Mapping[str, int]) -> Swap:
     """
 
     def swap(path: str, manifold: Manifold) -> Manifold:
-        if type(manifold) is Euclidean:
+        if manifold.flat:
             return RowwiseEuclidean(axis=axes.get(path, -1))
         return _exact_ball("hgcn.RiemannianAdam", path, manifold)
 
@@ -75,7 +75,7 @@ def hgcn(axes: Mapping[str, int]) -> Swap:
 
 def murp(path: str, manifold: Manifold) -> Manifold:
     """ibalazevic/multirelational-poincare: the ball's steps along geodesics."""
-    return manifold if type(manifold) is Euclidean else _exact_ball("murp.RiemannianSGD", path, manifold)
+    return manifold if manifold.flat else _exact_ball("murp.RiemannianSGD", path, manifold)
 
 
 def poincare_embeddings(sparse: bool) -> Swap:
@@ -86,9 +86,11 @@ def poincare_embeddings(sparse: bool) -> Swap:
     """
 
     def swap(path: str, manifold: Manifold) -> Manifold:
-        if type(manifold) is Lorentz:
+        if type(manifold) is Lorentz:  # the two classes that the repository's own manifolds are
             return ClippedLorentz(manifold.k)
-        return ShortTangents(manifold.c) if sparse and type(manifold) is PoincareBall else manifold
+        if sparse and type(manifold) is PoincareBall:  # likewise
+            return ShortTangents(manifold.c)
+        return manifold
 
     return swap
 
@@ -117,7 +119,7 @@ def split_decay(
         if params is None:
             raise ValueError("the optimizer moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
-        flat = [isinstance(m, Euclidean) for m in trees.match_manifolds(manifolds, params)]
+        flat = [m.flat for m in trees.match_manifolds(manifolds, params)]
         grads = trees.match_gradients(updates, params)
         rate = scalars.at_step(learning_rate, state.step)
         given = [g if g is None or f else g + weight_decay * p for g, p, f in zip(grads, points, flat, strict=True)]
@@ -132,8 +134,8 @@ def split_decay(
 
 
 def _exact_ball(name: str, path: str, manifold: Manifold) -> Manifold:
-    if isinstance(manifold, PoincareBall):
-        return PoincareBallExact(manifold.c)
+    if isinstance(manifold, PoincareBall):  # the repositories have no other
+        return manifold.with_exact_retraction()
     raise ValueError(
         f"parameter {path} is on {type(manifold).__name__}; {name} moves points of balls and flat parameters only: another "
         "manifold, or another optimizer="

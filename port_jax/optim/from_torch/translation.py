@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim import trees
 from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
 from port_jax.optim.from_torch.dialects import Dialect, Tally
@@ -134,7 +133,7 @@ def flat_paths(params: PyTree[Array], manifolds: trees.Manifolds | None) -> list
     if manifolds is None:
         return paths
     found = trees.match_manifolds(manifolds, params)
-    return [path for path, manifold in zip(paths, found, strict=True) if isinstance(manifold, Euclidean)]
+    return [path for path, manifold in zip(paths, found, strict=True) if manifold.flat]
 
 
 def _divided(kind: Kind, section: Section) -> Section:

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.manifolds import gyrovector as gyro
-from port_jax.manifolds import stereographic_math as math
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
+from port_jax.manifolds.signed import Curvature
+from port_jax.manifolds.stereographic import geodesics, gyrogroup, hyperplanes, metric
+from port_jax.manifolds.stereographic.midpoint import weighted_midpoint
+from port_jax.manifolds.stereographic.projection import inv_sproj, sproj
 
 Vector = Float[Array, "*batch d"]
 Number = Float[Array, "..."]
@@ -26,16 +28,22 @@ class StereographicModel(Manifold):
     """
 
     ndim: ClassVar[int] = 1
+    unit: ClassVar[float] = 2.0
     spherical: ClassVar[bool] = True
     """Whether k can be positive."""
 
     k: Any
 
-    def _k(self, *arrays: Array) -> Array:
-        return jnp.asarray(self.k, jnp.result_type(*arrays))
+    def _k(self, *arrays: Array) -> Curvature:
+        return Curvature(jnp.asarray(self.k, jnp.result_type(*arrays)), self.spherical)
 
     def _projected(self, x: Vector, project: bool) -> Vector:
-        return gyro.project(x, self._k(x)) if project else x
+        return metric.project(x, self._k(x)) if project else x
+
+    @property
+    def curvature(self) -> Any:
+        """k."""
+        return self.k
 
     @property
     def radius(self) -> Number:
@@ -46,19 +54,19 @@ class StereographicModel(Manifold):
 
     def lambda_x(self, x: Vector, *, keepdim: bool = False) -> Number:
         """Conformal factor 2/(1 + k|x|²)."""
-        return _drop(math.lambda_x(x, self._k(x)), keepdim)
+        return _drop(metric.lambda_x(x, self._k(x)), keepdim)
 
     def inner(self, x: Vector, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
         """lambda_x² <u, v>."""
-        return _drop(math.inner(x, u, u if v is None else v, self._k(x, u)), keepdim)
+        return _drop(metric.inner(x, u, u if v is None else v, self._k(x, u)), keepdim)
 
     def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
         """lambda_x |u|, with gradient 0 at u = 0."""
-        return _drop(math.norm(x, u, self._k(x, u)), keepdim)
+        return _drop(metric.norm(x, u, self._k(x, u)), keepdim)
 
     def egrad2rgrad(self, x: Vector, u: Tangent) -> Tangent:
         """u/lambda_x²."""
-        return math.egrad2rgrad(x, u, self._k(x, u))
+        return metric.egrad2rgrad(x, u, self._k(x, u))
 
     def proju(self, x: Vector, u: Tangent) -> Tangent:
         """u: every vector is tangent."""
@@ -66,64 +74,64 @@ class StereographicModel(Manifold):
 
     def projx(self, x: Vector) -> Vector:
         """x, pulled back along its ray to the largest radius that is kept."""
-        return gyro.project(x, self._k(x))
+        return metric.project(x, self._k(x))
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Geodesic distance, with gradient 0 at x = y."""
-        return _drop(math.dist(x, y, self._k(x, y), spherical=self.spherical), keepdim)
+        return _drop(metric.dist(x, y, self._k(x, y)), keepdim)
 
     def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Squared distance, smooth at x = y."""
-        return _drop(math.dist2(x, y, self._k(x, y), spherical=self.spherical), keepdim)
+        return _drop(metric.dist2(x, y, self._k(x, y)), keepdim)
 
     def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
         """Distance to the origin."""
-        return _drop(math.dist0(x, self._k(x), spherical=self.spherical), keepdim)
+        return _drop(metric.dist0(x, self._k(x)), keepdim)
 
     # Maps between points and tangents.
 
     def retr(self, x: Vector, u: Tangent) -> Vector:
         """x + u, projected."""
-        return gyro.project(x + u, self._k(x, u))
+        return metric.project(x + u, self._k(x, u))
 
     def expmap(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map."""
-        return self._projected(math.expmap(x, u, self._k(x, u), spherical=self.spherical), project)
+        return self._projected(geodesics.expmap(x, u, self._k(x, u)), project)
 
     def expmap0(self, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map at the origin."""
-        return self._projected(gyro.expmap0(u, self._k(u), spherical=self.spherical), project)
+        return self._projected(gyrogroup.expmap0(u, self._k(u)), project)
 
     def logmap(self, x: Vector, y: Vector) -> Tangent:
         """Logarithm."""
-        return math.logmap(x, y, self._k(x, y), spherical=self.spherical)
+        return geodesics.logmap(x, y, self._k(x, y))
 
     def logmap0(self, x: Vector) -> Tangent:
         """Logarithm at the origin."""
-        return gyro.logmap0(x, self._k(x), spherical=self.spherical)
+        return gyrogroup.logmap0(x, self._k(x))
 
     def geodesic(self, t: Number, x: Vector, y: Vector) -> Vector:
         """The point at time t from x (0) to y (1), not projected; t broadcasts against points, last axis included."""
-        return math.geodesic(jnp.asarray(t), x, y, self._k(x, y), spherical=self.spherical)
+        return geodesics.geodesic(jnp.asarray(t), x, y, self._k(x, y))
 
     def geodesic_unit(self, t: Number, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """The point at arc length t from x in the direction of u; t broadcasts against points, last axis included."""
         t = jnp.asarray(t, jnp.result_type(x, u))
-        return self._projected(math.geodesic_unit(t, x, u, self._k(x, u), spherical=self.spherical), project)
+        return self._projected(geodesics.geodesic_unit(t, x, u, self._k(x, u)), project)
 
     # Transports.
 
     def transp(self, x: Vector, y: Vector, v: Tangent) -> Tangent:
         """Parallel transport of v from x to y along the geodesic."""
-        return math.parallel_transport(x, y, v, self._k(x, y, v), spherical=self.spherical)
+        return geodesics.parallel_transport(x, y, v, self._k(x, y, v))
 
     def transp0(self, y: Vector, u: Tangent) -> Tangent:
         """Parallel transport from the origin to y."""
-        return math.parallel_transport0(y, u, self._k(y, u))
+        return geodesics.parallel_transport0(y, u, self._k(y, u))
 
     def transp0back(self, y: Vector, u: Tangent) -> Tangent:
         """Parallel transport from y to the origin."""
-        return math.parallel_transport0back(y, u, self._k(y, u))
+        return geodesics.parallel_transport0back(y, u, self._k(y, u))
 
     def expmap_transp(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> tuple[Vector, Tangent]:
         """The point exp_x(u), and v transported there."""
@@ -138,54 +146,71 @@ class StereographicModel(Manifold):
 
     def mobius_add(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius addition."""
-        return self._projected(gyro.mobius_add(x, y, self._k(x, y), spherical=self.spherical), project)
+        return self._projected(gyrogroup.mobius_add(x, y, self._k(x, y)), project)
+
+    def mobius_neg(self, x: Vector) -> Vector:
+        """-x."""
+        return -x
 
     def mobius_sub(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius addition of -y."""
-        return self._projected(gyro.mobius_sub(x, y, self._k(x, y), spherical=self.spherical), project)
+        return self._projected(gyrogroup.mobius_sub(x, y, self._k(x, y)), project)
 
     def mobius_coadd(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius coaddition."""
-        return self._projected(gyro.mobius_coadd(x, y, self._k(x, y)), project)
+        return self._projected(gyrogroup.mobius_coadd(x, y, self._k(x, y)), project)
 
     def mobius_cosub(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius coaddition of -y."""
-        return self._projected(gyro.mobius_cosub(x, y, self._k(x, y)), project)
+        return self._projected(gyrogroup.mobius_cosub(x, y, self._k(x, y)), project)
 
     def mobius_scalar_mul(self, r: Number, x: Vector, *, project: bool = True) -> Vector:
         """r times x along its ray; r broadcasts against points, last axis included."""
         r = jnp.asarray(r, jnp.result_type(x))
-        return self._projected(gyro.mobius_scalar_mul(r, x, self._k(x), spherical=self.spherical), project)
+        return self._projected(gyrogroup.mobius_scalar_mul(r, x, self._k(x)), project)
 
     def mobius_pointwise_mul(self, w: Number, x: Vector, *, project: bool = True) -> Vector:
         """Coordinates multiplied by w in the tangent space of the origin."""
-        return self._projected(gyro.mobius_pointwise_mul(w, x, self._k(w, x), spherical=self.spherical), project)
+        return self._projected(gyrogroup.mobius_pointwise_mul(w, x, self._k(w, x)), project)
 
     def mobius_matvec(self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True) -> Float[Array, "*batch e"]:
         """The matrix m applied in the tangent space of the origin."""
-        return self._projected(gyro.mobius_matvec(m, x, self._k(m, x), spherical=self.spherical), project)
+        return self._projected(gyrogroup.mobius_matvec(m, x, self._k(m, x)), project)
 
     def mobius_fn_apply(self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any) -> Vector:
         """fn applied in the tangent space of the origin."""
-        return self._projected(gyro.mobius_fn_apply(fn, x, *args, k=self._k(x), **kwargs), project)
+        return self._projected(gyrogroup.mobius_fn_apply(fn, x, *args, k=self._k(x), **kwargs), project)
 
     def mobius_fn_apply_chain(self, x: Vector, *fns: Callable[[Vector], Vector], project: bool = True) -> Vector:
         """Functions applied one after another in the tangent space of the origin."""
-        return self._projected(gyro.mobius_fn_apply_chain(x, *fns, k=self._k(x)), project)
+        return self._projected(gyrogroup.mobius_fn_apply_chain(x, *fns, k=self._k(x)), project)
 
     def gyration(self, x: Vector, y: Vector, z: Vector) -> Vector:
         """gyr[x, y] z."""
-        return gyro.gyration(x, y, z, self._k(x, y, z), spherical=self.spherical)
+        return gyrogroup.gyration(x, y, z, self._k(x, y, z))
 
     def antipode(self, x: Vector) -> Vector:
         """The opposite point; -x for k <= 0."""
-        return gyro.antipode(x, self._k(x))
+        return gyrogroup.antipode(x, self._k(x))
 
     # Hyperplanes, means, the ambient sphere or hyperboloid.
 
     def dist2plane(self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
         """Distance from x to the hyperplane through p with normal a; `scaled` multiplies by |a|."""
-        return _drop(math.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled, spherical=self.spherical), keepdim)
+        return _drop(hyperplanes.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled), keepdim)
+
+    def dist2planes(self, x: Float[Array, "n d"], p: Float[Array, "m d"], a: Float[Array, "m d"]) -> Float[Array, "n m"]:
+        """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
+        return self.dist2plane(x[:, None], p, a, signed=True)
+
+    @property
+    def ball(self) -> StereographicModel:
+        """Itself."""
+        return self
+
+    def to_ball(self, x: Vector) -> Vector:
+        """x."""
+        return x
 
     def weighted_midpoint(
         self,
@@ -198,8 +223,8 @@ class StereographicModel(Manifold):
         posweight: bool = False,
         project: bool = True,
     ) -> Vector:
-        """Gyro-midpoint over the axes `reducedim` (default: all but the last); see `stereographic_math.weighted_midpoint`."""
-        middle = math.weighted_midpoint(
+        """Gyro-midpoint over the axes `reducedim` (default: all but the last); see `midpoint.weighted_midpoint`."""
+        middle = weighted_midpoint(
             xs,
             weights,
             self._k(xs),
@@ -207,17 +232,16 @@ class StereographicModel(Manifold):
             keepdim=keepdim,
             lincomb=lincomb,
             posweight=posweight,
-            spherical=self.spherical,
         )
         return self._projected(middle, project)
 
     def sproj(self, x: Float[Array, "*batch d+1"]) -> Vector:
         """From the sphere or hyperboloid, whose axis is the last coordinate."""
-        return math.sproj(x, self._k(x))
+        return sproj(x, self._k(x))
 
     def inv_sproj(self, x: Vector) -> Float[Array, "*batch d+1"]:
         """To the sphere or hyperboloid."""
-        return math.inv_sproj(x, self._k(x))
+        return inv_sproj(x, self._k(x))
 
     # Points.
 
@@ -235,7 +259,7 @@ class StereographicModel(Manifold):
     def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
         """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2."""
         v = jax.random.normal(key, size, dtype or mean.dtype) * jnp.asarray(std, dtype or mean.dtype)
-        return self.expmap(mean, v / math.lambda_x(mean, self._k(mean)))
+        return self.expmap(mean, v / metric.lambda_x(mean, self._k(mean)))
 
     def origin(self, *size: int, dtype: Any = None) -> Vector:
         """Zeros."""
@@ -245,7 +269,7 @@ class StereographicModel(Manifold):
         projected = self.projx(x)
         if bool(jnp.allclose(x, projected, atol=atol, rtol=rtol)):
             return True, None
-        norm, limit = (float(jnp.max(jnp.sqrt(gyro.dot(p, p)))) for p in (x, projected))
+        norm, limit = (float(jnp.max(jnp.sqrt(metric.dot(p, p)))) for p in (x, projected))
         return (
             False,
             f"x has norm {norm:.8g}, beyond the {limit:.8g} kept inside the ball of radius {float(self.radius):.8g}",

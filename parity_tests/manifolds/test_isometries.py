@@ -9,7 +9,16 @@ import pytest
 
 from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
-from port_jax.manifolds.models import MODELS, ball_to_klein, convert, half_space_metric, klein_metric, klein_to_ball
+from port_jax.manifolds.isometries import (
+    MODELS,
+    ball_to_hyperboloid,
+    ball_to_klein,
+    convert,
+    half_space_metric,
+    hyperboloid_to_ball,
+    klein_metric,
+    klein_to_ball,
+)
 
 RNG = draws.stream(43)
 CURVATURES = jnp.array([1e-3, 0.7, 1.0, 40.0])
@@ -101,3 +110,18 @@ def test_far_points_and_gradients():
 def test_bad_input():
     with pytest.raises(ValueError, match="target is 'poincare'; choose one of ball"):
         convert(jnp.zeros(2), "klein", "poincare")
+
+
+def test_near_the_boundary_float32_loses_nothing():
+    """At radius 0.99999 the plain 1 - c|x|² leaves x₀ 5e-3 off; the points given, in float64, are the truth."""
+    rng = draws.rng(5)
+    for c in (0.7, 1.0, 3.0):
+        x = rng.standard_normal((200, 4))
+        x = (0.99999 / np.sqrt(c) * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        c = np.float32(c)
+        found = jax.jit(ball_to_hyperboloid)(x, c)
+        true = ball_to_hyperboloid(jnp.asarray(x, jnp.float64), float(c))
+        assert found.dtype == np.float32
+        assert np.max(np.abs(found - true) / np.abs(true).max(1, keepdims=True)) < 5e-6, float(c)
+        back = jax.jit(hyperboloid_to_ball)(found, c)
+        np.testing.assert_allclose(back, x, rtol=0, atol=3e-7 / float(c) ** 0.5)

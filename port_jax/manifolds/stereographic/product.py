@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, pytree
 from port_jax.manifolds.product import ProductManifold, Shape, Vector
-from port_jax.manifolds.stereographic import StereographicModel
+from port_jax.manifolds.stereographic.model import StereographicModel
 
 Number = Float[Array, "..."]
 

@@ -1,4 +1,4 @@
-"""The row forms of `along_momentum` on ball and hyperboloid against the general form, which any other manifold takes."""
+"""`descend` and `descend_along` in their fused forms, on ball and hyperboloid, against the general form, which any other manifold takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from parity_tests import draws, slow
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.manifolds.base import pytree
 from port_jax.optim import riemannian_adam
-from port_jax.optim.momentum import along_gradient, along_momentum
 
 B1 = 0.9
 NAMES = ("square", "point", "momentum")
@@ -54,7 +53,7 @@ def _placed(manifold, u, egrad):
 @jax.jit
 def _step(manifold, x, grad, m, size):
     """<r, r>, the new point, its change and the momentum, for a step of geodesic length `size` or so."""
-    square, move = along_momentum(manifold, x, grad, m, jnp.asarray(B1, x.dtype))
+    square, move = manifold.descend_along(x, grad, m, jnp.asarray(B1, x.dtype))
     r = manifold.component_inner(x, B1 * m + (1 - B1) * manifold.egrad2rgrad(x, grad))
     y, change, momentum = move(-size / jnp.sqrt(r + jnp.finfo(x.dtype).tiny))
     return square, y, momentum, change
@@ -143,7 +142,7 @@ def test_rows_that_do_not_move(rows, general, curvatures):
     @jax.jit
     def still(u, zero):
         x = manifold.projx(manifold.expmap0(u))
-        square, move = along_momentum(manifold, x, zero, zero, jnp.asarray(B1))
+        square, move = manifold.descend_along(x, zero, zero, jnp.asarray(B1))
         return x, square, *move(jnp.full((3, 1), -0.1))
 
     x, square, y, change, m = still(jnp.zeros((3, 4)).at[1:, 1].set(0.4), jnp.zeros((3, 4)))
@@ -192,7 +191,7 @@ def test_second_derivatives_through_steps_in_a_scan(rows, general, curvatures):
 
 @jax.jit
 def _descents(ball, x, grad):
-    return along_gradient(ball, x, grad, 0.3), ball.retr(x, -0.3 * ball.egrad2rgrad(x, grad))
+    return ball.descend(x, grad, 0.3), ball.retr(x, -0.3 * ball.egrad2rgrad(x, grad))
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from parity_tests import draws
-from port_jax.layers.tangent import from_tangent0, reach, to_tangent0, within_reach
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic
 
 SPACES = [(PoincareBall, 0.1), (PoincareBall, 0.7), (PoincareBall, 10.0), (Lorentz, 0.4), (Lorentz, 1.0), (Lorentz, 3.0)]
@@ -34,7 +33,7 @@ def there_and_back(kind, value, u, g):
         found, pull = jax.vjp(lambda c, u: f(kind(c), u), value, u)
         return found, *pull(g)
 
-    return pulled(within_reach), pulled(lambda manifold, u: to_tangent0(manifold, from_tangent0(manifold, u)))
+    return pulled(lambda manifold, u: manifold.within_reach(u)), pulled(lambda manifold, u: manifold.to_tangent0(manifold.from_tangent0(u)))
 
 
 @pytest.mark.parametrize(("kind", "value"), SPACES)
@@ -43,7 +42,7 @@ def test_is_log_of_exp_with_its_derivatives(kind, value):
     g = jnp.asarray(draws.rng(1).standard_normal(u.shape))
     ours, theirs = there_and_back(kind, jnp.asarray(value), u, g)
     if kind is PoincareBall:
-        assert 5 < (reach(kind(value), u) < 1).sum() < 55
+        assert 5 < (kind(value).reach(u) < 1).sum() < 55
     # at the boundary of the ball artanh multiplies roundings by 1/(1 - |x|²), 1e5
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * float(jnp.abs(g * u).sum()))
@@ -56,7 +55,7 @@ def test_nothing_is_rounded_in_float32(kind, value):
     u = tangents(manifold, jnp.float32)
     most = 0.99 * np.arctanh(1 - 4e-3) / value**0.5 if kind is PoincareBall else np.inf
     u = u[jnp.linalg.norm(u, axis=1) < most]
-    np.testing.assert_array_equal(within_reach(manifold, u), u)
+    np.testing.assert_array_equal(manifold.within_reach(u), u)
 
 
 def test_ends_where_numbers_end():
@@ -66,8 +65,8 @@ def test_ends_where_numbers_end():
 
     @jax.jit
     def ends(u):
-        found = within_reach(manifold, u)
-        return found, from_tangent0(manifold, found), from_tangent0(manifold, u)
+        found = manifold.within_reach(u)
+        return found, manifold.from_tangent0(found), manifold.from_tangent0(u)
 
     found, there, plain = ends(u)
     farthest = (np.log(np.finfo(np.float32).max) - 6) * 2**0.5
@@ -78,9 +77,10 @@ def test_ends_where_numbers_end():
 
 def test_other_spaces():
     u = tangents(PoincareBall(1.0), jnp.float64)
-    np.testing.assert_array_equal(within_reach(Euclidean(), u), u)
-    np.testing.assert_array_equal(reach(Euclidean(), u), 1)
+    np.testing.assert_array_equal(Euclidean().within_reach(u), u)
+    np.testing.assert_array_equal(Euclidean().reach(u), 1)
     sphere = Stereographic(0.5)  # exp_0 winds around: it is not undone
-    np.testing.assert_allclose(within_reach(sphere, u), to_tangent0(sphere, from_tangent0(sphere, u)))
-    with pytest.raises(TypeError, match="Sphere"):
-        reach(Sphere(), u)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_allclose(sphere.within_reach(u), sphere.to_tangent0(sphere.from_tangent0(u)))
+    for other in (sphere, Sphere()):
+        with pytest.raises(NotImplementedError, match=f"{other.name} has no reach"):
+            other.reach(u)

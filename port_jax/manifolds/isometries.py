@@ -16,6 +16,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from port_jax.manifolds import trig
+from port_jax.manifolds.stereographic.metric import conformal
+
 Number = Float[Array, "..."]
 Ball = Float[Array, "*batch d"]
 Klein = Float[Array, "*batch d"]
@@ -39,22 +42,32 @@ def convert(x: Number, source: str, target: str, c: Curvature = 1.0) -> Number:
 
 
 def ball_to_hyperboloid(x: Ball, c: Curvature = 1.0) -> Hyperboloid:
-    """((1 + c|x|²)/√c, 2x)/(1 - c|x|²)."""
+    """((1 + c|x|²)/√c, 2x)/(1 - c|x|²), right up to the last float before the boundary."""
     c = jnp.asarray(c, x.dtype)
-    square = c * _square(x)
-    return jnp.concatenate([(1 + square) / jnp.sqrt(c), 2 * x], -1) / (1 - square)
+    return jnp.concatenate([(1 + c * _square(x)) / jnp.sqrt(c), 2 * x], -1) / conformal(x, -c)
 
 
 def hyperboloid_to_ball(x: Hyperboloid, c: Curvature = 1.0) -> Ball:
     """x/(1 + √c x₀)."""
-    return x[..., 1:] / (1 + jnp.sqrt(jnp.asarray(c, x.dtype)) * x[..., :1])
+    c = jnp.asarray(c, x.dtype)
+    return lorentz_to_poincare(x, 1 / c) / jnp.sqrt(c)
+
+
+def lorentz_to_poincare(x: Hyperboloid, k: Curvature) -> Ball:
+    """geoopt's map from -x₀² + |x|² = -k to the unit ball, x/(x₀ + √k); that has curvature -1 whatever k is: distances shrink by √k."""
+    return trig.over(x[..., 1:], x[..., :1] + jnp.sqrt(jnp.asarray(k, x.dtype)))
+
+
+def poincare_to_lorentz(x: Ball, k: Curvature) -> Hyperboloid:
+    """The inverse of `lorentz_to_poincare`: √k (1 + |x|², 2x)/(1 - |x|²)."""
+    return jnp.sqrt(jnp.asarray(k, x.dtype)) * ball_to_hyperboloid(x)
 
 
 def klein_to_hyperboloid(x: Klein, c: Curvature = 1.0) -> Hyperboloid:
     """(1/√c, x)/√(1 - c|x|²)."""
     c = jnp.asarray(c, x.dtype)
     time = jnp.broadcast_to(1 / jnp.sqrt(c), (*x.shape[:-1], 1))
-    return jnp.concatenate([time, x], -1) / jnp.sqrt(1 - c * _square(x))
+    return jnp.concatenate([time, x], -1) / jnp.sqrt(conformal(x, -c))
 
 
 def hyperboloid_to_klein(x: Hyperboloid, c: Curvature = 1.0) -> Klein:

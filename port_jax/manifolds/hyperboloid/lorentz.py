@@ -1,0 +1,344 @@
+"""The hyperboloid model of hyperbolic space.
+
+Some 340 lines: the same list of operations as the ball's, each a line or two over `metric`, `geodesics` and `gyrogroup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from port_jax.manifolds.base import Manifold, Move, Tangent, Verdict, pytree, require_positive
+from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, metric
+from port_jax.manifolds.isometries import lorentz_to_poincare
+from port_jax.manifolds.pairs import arc, squares_to
+from port_jax.manifolds.stereographic import PoincareBall
+
+Vector = Float[Array, "*batch d+1"]
+Space = Float[Array, "*batch d"]
+Number = Float[Array, "..."]
+
+
+@pytree
+class Lorentz(Manifold):
+    """The hyperboloid -x0² + |xs|² = -k with x0 > 0: k is a squared radius, the curvature is -1/k.
+
+    Points have d + 1 coordinates, time first. An array-valued k broadcasts against points, with length 1 on their last axis.
+    """
+
+    ndim: ClassVar[int] = 1
+    ambient: ClassVar[int] = 1
+
+    k: Any = 1.0
+
+    def __post_init__(self) -> None:
+        remedy = "k is a squared radius, so curvature -0.7 is k=1/0.7"
+        require_positive(self.name, "k", self.k, remedy)
+
+    def _k(self, *arrays: Array) -> Array:
+        return jnp.asarray(self.k, jnp.result_type(*arrays))
+
+    @property
+    def curvature(self) -> Any:
+        """-1/k."""
+        return -1 / self.k
+
+    # The metric.
+
+    def inner(self, x: Vector, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
+        """Minkowski inner product -u0 v0 + <us, vs>; x is not used."""
+        return _drop(metric.inner(u, u if v is None else v), keepdim)
+
+    def inner0(self, v: Vector, *, keepdim: bool = False) -> Number:
+        """Minkowski inner product of v with the origin, -sqrt(k) v0."""
+        return _drop(metric.inner0(v, self._k(v)), keepdim)
+
+    def norm(self, x: Vector, u: Tangent, *, keepdim: bool = False) -> Number:
+        """sqrt(<u, u>) of u tangent at x, with gradient 0 at u = 0."""
+        return _drop(metric.norm(x, u, self._k(x, u)), keepdim)
+
+    def component_inner(self, x: Vector, u: Tangent, v: Tangent | None = None) -> Number:
+        """`inner` with keepdim; <u, u> as a sum of squares, which rounding cannot make negative."""
+        return metric.tangent_norm2(x, u, self._k(x, u)) if v is None else metric.inner(u, v)
+
+    def egrad2rgrad(self, x: Vector, u: Tangent) -> Tangent:
+        """Riemannian gradient: time coordinate negated, then projected."""
+        return metric.egrad2rgrad(x, u, self._k(x, u))
+
+    def proju(self, x: Vector, v: Tangent) -> Tangent:
+        """v + <x, v> x/k."""
+        return metric.project_u(x, v, self._k(x, v))
+
+    def projx(self, x: Vector) -> Vector:
+        """x with its time coordinate computed anew."""
+        return metric.project(x, self._k(x))
+
+    def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Geodesic distance, with gradient 0 at x = y."""
+        return _drop(metric.dist(x, y, self._k(x, y)), keepdim)
+
+    def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Squared distance, smooth at x = y."""
+        return _drop(metric.dist2(x, y, self._k(x, y)), keepdim)
+
+    def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
+        """Distance to the origin."""
+        return _drop(metric.dist0(x, self._k(x)), keepdim)
+
+    # Maps between points and tangents.
+
+    def _projected(self, x: Vector, project: bool) -> Vector:
+        return metric.project(x, self._k(x)) if project else x
+
+    def expmap(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
+        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` computes the time coordinate anew."""
+        k = self._k(x, u)
+        if norm_tan:
+            u = metric.project_u(x, u, k)
+            return self._projected(geodesics.expmap(x, u, k, metric.tangent_norm2(x, u, k)), project)
+        return self._projected(geodesics.expmap(x, u, k), project)
+
+    def retr(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
+        """`expmap`."""
+        return self.expmap(x, u, norm_tan=norm_tan, project=project)
+
+    def expmap0(self, u: Tangent, *, project: bool = True) -> Vector:
+        """Exponential map at the origin; u has d + 1 coordinates, the first 0."""
+        return self._projected(geodesics.expmap0(u, self._k(u)), project)
+
+    def logmap(self, x: Vector, y: Vector) -> Tangent:
+        """Logarithm."""
+        return geodesics.logmap(x, y, self._k(x, y))
+
+    def logmap0(self, y: Vector) -> Tangent:
+        """Logarithm at the origin of y."""
+        return geodesics.logmap0(y, self._k(y))
+
+    def logmap0back(self, x: Vector) -> Tangent:
+        """Logarithm at x of the origin."""
+        return geodesics.logmap0back(x, self._k(x))
+
+    def geodesic(self, t: Number, x: Vector, y: Vector) -> Vector:
+        """The point at time t from x (0) to y (1); t broadcasts against points, last axis included."""
+        return self.expmap(x, jnp.asarray(t, jnp.result_type(x, y)) * self.logmap(x, y))
+
+    def geodesic_unit(self, t: Number, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
+        """The point at arc length t from x along the unit tangent u; t broadcasts against points, last axis included."""
+        t = jnp.asarray(t, jnp.result_type(x, u))
+        return self._projected(geodesics.geodesic_unit(t, x, u, self._k(x, u)), project)
+
+    # Transports.
+
+    def transp(self, x: Vector, y: Vector, v: Tangent) -> Tangent:
+        """Parallel transport of v, tangent at x, along the geodesic to y."""
+        return geodesics.parallel_transport(x, y, v, self._k(x, y, v))
+
+    def transp0(self, y: Vector, u: Tangent) -> Tangent:
+        """Parallel transport from the origin to y."""
+        return geodesics.parallel_transport0(y, u, self._k(y, u))
+
+    def transp0back(self, x: Vector, u: Tangent) -> Tangent:
+        """Parallel transport from x to the origin."""
+        return geodesics.parallel_transport0back(x, u, self._k(x, u))
+
+    def transp_follow_expmap(self, x: Vector, u: Tangent, v: Tangent, *, project: bool = True) -> Tangent:
+        """v transported along the geodesic of u."""
+        return self.transp(x, self.expmap(x, u, project=project), v)
+
+    def retr_transp_ambient(self, x: Vector, u: Tangent, v: Vector) -> tuple[Vector, Vector]:
+        """`retr_transp` of the tangent part of v; the rest stays as it is, as geoopt's formula leaves it."""
+        tangent = self.proju(x, v)
+        moved, transported = self.retr_transp(x, u, tangent)
+        # The normal part is -<x, v> x/k; what rounding alone can have made of <x, v> must not feed on itself.
+        rounding = 16 * jnp.finfo(v.dtype).eps * jnp.sum(jnp.abs(x * v), -1, keepdims=True)
+        normal = jnp.abs(self.inner(x, x, v, keepdim=True)) > rounding
+        return moved, transported + jnp.where(normal, v - tangent, 0)
+
+    def descend_along(self, x: Vector, grad: Vector, m: Tangent, b1: Array | float) -> tuple[Array, Move]:
+        """`Manifold.descend_along` in three sweeps that read and reduce, and three that overwrite."""
+        if type(self) is not Lorentz:  # a subclass may have another retraction
+            return super().descend_along(x, grad, m, b1)
+        return fused_step.descend_along(x, grad, m, b1, self._k(x))
+
+    # Around the origin.
+
+    def coordinates0(self, u: Tangent) -> Space:
+        """The space part: the time part of a tangent vector at the origin is 0."""
+        return u[..., 1:]
+
+    def from_coordinates0(self, v: Space) -> Tangent:
+        """v with a time part 0 in front."""
+        return jnp.pad(v, [(0, 0)] * (v.ndim - 1) + [(1, 0)])
+
+    def from_tangent0(self, v: Space, *, longest: float | None = None) -> Vector:
+        """exp_0 of the vector with coordinates v, at a distance of at most `longest` sqrt(k) where that is given."""
+        return self.expmap0(self.from_coordinates0(v if longest is None else v * self.reach(v, longest)))
+
+    def reach(self, v: Space, longest: float | None = None) -> Float[Array, "*batch 1"]:
+        """The r <= 1 with log_0(exp_0(v)) = r v: up to `longest` sqrt(k), by default to where the dtype's numbers end."""
+        square = jnp.sum(v * v, -1, keepdims=True)
+        most = jnp.asarray((longest or geodesics.farthest(v.dtype)) ** 2 * self.k, v.dtype)
+        beyond = square > most
+        return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
+
+    def within_reach(self, v: Space) -> Space:
+        """log_0(exp_0(v)) = r v, without the point between."""
+        return v * self.reach(v)
+
+    @property
+    def ball(self) -> PoincareBall:
+        """The unit ball."""
+        return PoincareBall(1.0)
+
+    def to_ball(self, x: Vector) -> Space:
+        """x in the unit ball: geoopt's `lorentz_to_poincare`, which shrinks distances by sqrt(k)."""
+        return lorentz_to_poincare(x, self.k)
+
+    # The gyrogroup.
+
+    def mobius_add(self, x: Vector, y: Vector) -> Vector:
+        """x (+) y: y moved by the translation that takes the origin to x."""
+        return gyrogroup.mobius_add(x, y, self._k(x, y))
+
+    def mobius_neg(self, x: Vector) -> Vector:
+        """The point opposite to x seen from the origin."""
+        return gyrogroup.mobius_neg(x)
+
+    def mobius_sub(self, x: Vector, y: Vector) -> Vector:
+        """Moebius addition of the opposite of y."""
+        return self.mobius_add(x, self.mobius_neg(y))
+
+    def mobius_coadd(self, x: Vector, y: Vector) -> Vector:
+        """Moebius coaddition."""
+        return gyrogroup.mobius_coadd(x, y, self._k(x, y))
+
+    def mobius_cosub(self, x: Vector, y: Vector) -> Vector:
+        """Moebius coaddition of the opposite of y."""
+        return self.mobius_coadd(x, self.mobius_neg(y))
+
+    def mobius_scalar_mul(self, r: Number, x: Vector) -> Vector:
+        """r times the distance from the origin along the ray of x; r broadcasts against points, last axis included."""
+        return gyrogroup.mobius_scalar_mul(jnp.asarray(r, x.dtype), x, self._k(x))
+
+    def mobius_pointwise_mul(self, w: Number, x: Vector) -> Vector:
+        """Coordinates multiplied by w, of d entries, in the tangent space of the origin."""
+        return gyrogroup.mobius_pointwise_mul(w, x, self._k(w, x))
+
+    def mobius_matvec(self, m: Float[Array, "*batch e d"], x: Vector) -> Float[Array, "*batch e+1"]:
+        """The matrix m applied in the tangent space of the origin."""
+        return gyrogroup.mobius_matvec(m, x, self._k(m, x))
+
+    def mobius_fn_apply(self, fn: Callable[..., Space], x: Vector, *args: Any, **kwargs: Any) -> Vector:
+        """fn applied to the d coordinates in the tangent space of the origin."""
+        return self.from_tangent0(fn(self.to_tangent0(x), *args, **kwargs))
+
+    def mobius_fn_apply_chain(self, x: Vector, *fns: Callable[[Space], Space]) -> Vector:
+        """Functions applied one after another in the tangent space of the origin; x itself without functions."""
+        if not fns:
+            return x
+        v = self.to_tangent0(x)
+        for fn in fns:
+            v = fn(v)
+        return self.from_tangent0(v)
+
+    def gyration(self, x: Vector, y: Vector, z: Vector) -> Vector:
+        """gyr[x, y] z."""
+        return gyrogroup.gyration(x, y, z, self._k(x, y, z))
+
+    def antipode(self, x: Vector) -> Vector:
+        """The point opposite to x seen from the origin."""
+        return gyrogroup.mobius_neg(x)
+
+    # Hyperplanes, means, pairs.
+
+    def dist2plane(self, x: Vector, p: Vector, a: Tangent, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
+        """Distance from x to the hyperplane through p with normal a, tangent at p; `scaled` multiplies by |a|."""
+        return _drop(gyrogroup.dist2plane(x, p, a, self._k(x, p, a), signed=signed, scaled=scaled), keepdim)
+
+    def dist2planes(self, x: Float[Array, "n d+1"], p: Float[Array, "m d+1"], a: Float[Array, "m d+1"]) -> Float[Array, "n m"]:
+        """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
+        return self.dist2plane(x[:, None], p, a, signed=True)
+
+    def weighted_midpoint(
+        self,
+        xs: Vector,
+        weights: Number | None = None,
+        *,
+        reducedim: Sequence[int] | None = None,
+        keepdim: bool = False,
+        lincomb: bool = False,
+        posweight: bool = False,
+    ) -> Vector:
+        """The centroid of Law et al. (2019) over the axes `reducedim` (default: all but the last); see `gyrogroup.weighted_midpoint`."""
+        options: Any = {"reducedim": reducedim, "keepdim": keepdim, "lincomb": lincomb, "posweight": posweight}
+        return gyrogroup.weighted_midpoint(xs, weights, self._k(xs), **options)
+
+    def dist_to(self, y: Float[Array, "m d+1"]) -> Callable[[Float[Array, " d+1"]], Float[Array, " m"]]:
+        """The distances 2 sqrt(k) arsinh(sqrt(w²/(4k))) of one point to all of y, with Minkowski's w² added up pair by pair."""
+        k, two, squares = self._k(y), jnp.full((), 2, y.dtype), squares_to(y, -1)
+        return lambda x: arc(jnp.maximum(squares(x), 0), two, two, -1 / k)
+
+    # Points.
+
+    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+        """`random_normal`."""
+        return self.random_normal(key, *size, dtype=dtype, **kwargs)
+
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+        """expmap at `mean` of vectors with deviation std in an orthonormal frame there. Nagano et al. (2019), section 3."""
+        dtype = dtype or mean.dtype
+        v = jax.random.normal(key, (*size[:-1], size[-1] - 1), dtype) * jnp.asarray(std, dtype)
+        return self.expmap(mean, self.transp0(mean, self.from_coordinates0(v)))
+
+    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
+        """expmap0 of normal vectors (last axis d + 1, deviation std, around `mean`) scaled to Euclidean length 1, as geoopt samples.
+
+        With mean 0 the points have at most distance 1 from the origin whatever std is.
+        """
+        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        u = jax.random.normal(key, size, dtype or jnp.result_type(float))
+        u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
+        return self.expmap0(u / jnp.sqrt(metric.dot(u, u)))
+
+    def origin(self, *size: int, dtype: Any = None) -> Vector:
+        """(sqrt(k), 0, ..., 0)."""
+        zeros = jnp.zeros(size, dtype or jnp.result_type(float))
+        return zeros.at[..., 0].set(jnp.sqrt(self._k(zeros)))
+
+    def _check_shape(self, x: Any, name: str) -> Verdict:
+        ok, reason = super()._check_shape(x, name)
+        if ok and x.shape[-1] < 2:
+            return (
+                False,
+                f"{name} has shape {tuple(x.shape)}; the last axis holds time and at least one space coordinate",
+            )
+        return ok, reason
+
+    def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
+        k, square = self._k(x), metric.inner(x, x)
+        if not bool(jnp.allclose(square, -k, atol=atol, rtol=rtol)):
+            worst = float(square.ravel()[jnp.argmax(jnp.abs(square + k))])
+            return (
+                False,
+                f"<x, x> is {worst:.8g} and should be -k = {-float(jnp.max(k)):.8g}; projx(x) puts x on the manifold",
+            )
+        if not bool(jnp.all(x[..., 0] > 0)):
+            return (
+                False,
+                f"x0 is {float(jnp.min(x[..., 0])):.8g} and should be positive; the time coordinate comes first",
+            )
+        return True, None
+
+    def _check_vector_on_tangent(self, x: Vector, u: Tangent, *, atol: float, rtol: float) -> Verdict:
+        worst = float(jnp.max(jnp.abs(metric.inner(x, u))))
+        if worst <= atol:
+            return True, None
+        return False, f"<x, u> is {worst:.8g} and should be 0; proju(x, u) makes u tangent"
+
+
+def _drop(x: Array, keepdim: bool) -> Array:
+    return x if keepdim else jnp.squeeze(x, -1)

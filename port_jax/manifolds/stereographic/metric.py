@@ -1,0 +1,194 @@
+"""The metric of the stereographic model of curvature k: conformal factor, inner products, distances. Pure functions of arrays.
+
+All follow from w = y - x, A = 1 + k|x|², B = 1 + k|y|² and D = A B - k|w|², the squared denominator of (-x) + y:
+sin_k(d/2) = |w|/sqrt(A B), tan_k(d/2) = |w|/sqrt(D). The first is exact to rounding for k <= 0 however near the points are to each
+other or to the boundary; the second is on the sphere, up to antipodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import inner_products
+from port_jax.manifolds.signed import Signed, as_curvature, number
+
+Vector = Float[Array, "*batch d"]
+Scalar = Float[Array, "*batch 1"]
+Number = Float[Array, "..."]
+
+
+def dot(x: Vector, y: Vector) -> Scalar:
+    """Euclidean inner product over the last axis, kept with length 1."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def conformal(x: Vector, k: Signed) -> Scalar:
+    """2/lambda_x = 1 + k|x|², right up to the last float before the boundary; half an eps on the boundary and beyond.
+
+    x = h + l with h on a grid so coarse that |h|² is exact in any order of summation, fused with products or not, and
+    |x|² = |h|² + <l, x + h>. So 1 - |x|² is off by eps^(3/2) where the plain sum is off by eps: the table's rows `ball lambda_x`. Those
+    end at the last float inside; the half eps is for points beyond it, which the ball does not have.
+    """
+    return _conformal(x, number(k))
+
+
+@jax.custom_jvp
+def _conformal(x: Vector, k: Number) -> Scalar:
+    dtype = jnp.result_type(x, k)
+    x, k = jnp.asarray(x, dtype), jnp.asarray(k, dtype)
+    h = on_grid(x, k)
+    total, rest = inner_products(h, h, x - h, x + h)
+    return conformal_of_sums(total, rest, k)
+
+
+@_conformal.defjvp
+def _(primals: tuple[Vector, Number], tangents: tuple[Vector, Number]) -> tuple[Scalar, Scalar]:
+    (x, k), (dx, dk) = primals, tangents
+    return _conformal(x, k), 2 * k * dot(x, dx) + dk * dot(x, x)
+
+
+def on_grid(x: Vector, k: Number) -> Vector:
+    """x rounded to multiples of a power of two, 2^half of them in the radius; 0 for k >= 0."""
+    info = jnp.finfo(x.dtype)
+    half = (info.nmant + 1) // 2
+    # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
+    radius = jnp.sqrt(1 / jnp.where(k < 0, -k, 1))
+    cell = 2 * jax.lax.reduce_precision(radius, info.nexp, 0) * 2.0**-half
+    return jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
+
+
+def conformal_of_sums(total: Scalar, rest: Scalar, k: Number) -> Scalar:
+    """`conformal` from |h|² and <x - h, x + h>."""
+    info = jnp.finfo(total.dtype)
+    head = lambda a: jax.lax.reduce_precision(a, info.nexp, (info.nmant - 1) // 2)  # noqa: E731
+    k_head, total_head = head(k), head(total)
+    k_rest, total_rest = k - k_head, total - total_head
+    cross = k_head * total_rest + k_rest * total_head
+    value = ((1 + k_head * total_head) + cross) + (k_rest * total_rest + k * rest)
+    return jnp.where(value > 0, value, info.eps / 2)
+
+
+def boundary_margin(dtype: Any) -> float:
+    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and what half precision resolves.
+
+    The table's rows `ball projx` and `ball retr`; every other row is of results before projection.
+    """
+    if dtype == jnp.float64:
+        return 1e-5
+    return max(4e-3, 4 * float(jnp.finfo(dtype).eps))
+
+
+def project(x: Vector, k: Signed, eps: float | None = None) -> Vector:
+    """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) where it is longer."""
+    x, k = jnp.asarray(x), number(k)
+    eps = boundary_margin(x.dtype) if eps is None else eps
+    limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
+    square = dot(x, x)
+    outside = (k < 0) & (square > limit * limit)
+    return x * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
+
+
+def lambda_x(x: Vector, k: Signed) -> Scalar:
+    """Conformal factor 2/(1 + k|x|²)."""
+    return 2 / conformal(x, k)
+
+
+def inner(x: Vector, u: Vector, v: Vector, k: Signed) -> Scalar:
+    """lambda_x² <u, v>."""
+    factor = lambda_x(x, k)
+    return factor * factor * dot(u, v)
+
+
+def norm(x: Vector, u: Vector, k: Signed) -> Scalar:
+    """lambda_x |u|, with gradient 0 at u = 0."""
+    return lambda_x(x, k) * trig.sqrt_or_zero(dot(u, u))
+
+
+def egrad2rgrad(x: Vector, grad: Vector, k: Signed) -> Vector:
+    """grad/lambda_x²."""
+    half = conformal(x, k) / 2
+    return grad * (half * half)
+
+
+def half_distance(x: Vector, y: Vector, a: Scalar, b: Scalar, k: Signed) -> tuple[Scalar, Scalar, Scalar, Any]:
+    """(q, T, half, wide): d/2 is `half` where `wide`, elsewhere sqrt(q) T, with q = |y - x|²/(A B) and T smooth where the points coincide.
+
+    On the sphere sin(d/2) says nothing near d = pi: there, where it is `wide`, the angle comes from sin and cos together.
+    """
+    k = as_curvature(k)
+    w = y - x
+    w2 = dot(w, w)
+    q = trig.over(w2, a * b)
+    if not k.spherical:
+        return q, trig.arsinh_ratio(k.value * q), q, None
+    k = k.value
+    wide = k * q > 0.1  # the end of arsin's series: the rows `sphere dist` are of both sides
+    sine = jnp.sqrt(jnp.where(wide, k * w2, 1))
+    half = jnp.arctan2(sine, jnp.sqrt(cosine2(x, y, k, wide))) / jnp.sqrt(jnp.where(wide, k, 1))
+    return q, trig.arsinh_ratio(jnp.where(wide, 0, k * q)), half, wide
+
+
+def cosine2(x: Vector, y: Vector, k: Number, used: Array) -> Scalar:
+    """D = 1 + 2k<x,y> + k²|x|²|y|² on the sphere, 0 at antipodes."""
+    return separation(-x, y, 1.0, k, used)
+
+
+def separation(x: Vector, y: Vector, one: Scalar | float, k: Number, used: Array) -> Scalar:
+    """one - 2k<x,y> + k²|x|²|y|²/one, for k > 0: 0 where x + y is at infinity. `used` says where the result matters.
+
+    There the terms cancel, and it is computed as |one x - k|x|² y|²/(one |x|²).
+    """
+    x2, y2 = dot(x, x), dot(y, y)
+    product = k * k * x2 * y2 / one
+    plain = one - 2 * k * dot(x, y) + product
+    meets = used & (plain < 0.25 * (one + product))
+    x2 = jnp.where(meets, x2, 1)
+    t = jnp.where(meets, one * x - k * x2 * y, 1)
+    near = dot(t, t) / (one * x2)
+    # The rounding of the arguments alone separates them by eps: only exact antipodes meet this (rows `sphere gyration`, `sphere logmap`).
+    floor = jnp.where(used, (jnp.finfo(x.dtype).eps / 2) ** 2 * (one + product), 0)
+    return jnp.maximum(jnp.where(meets, near, jnp.where(used, plain, 1)), floor)
+
+
+def _chord(x: Vector, y: Vector, k: Number) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """q and T of `half_distance` for k <= 0, without the last axis of length 1.
+
+    Where one point meets many, the transpose sums over the many: ten times slower on CPU with an axis of length 1 behind theirs.
+    """
+    w = y - x
+    a, b, w2 = (jnp.squeeze(v, -1) for v in (conformal(x, k), conformal(y, k), dot(w, w)))
+    q = trig.over(w2, a * b)
+    return q, trig.arsinh_ratio((jnp.squeeze(k, -1) if jnp.ndim(k) else k) * q)
+
+
+def dist(x: Vector, y: Vector, k: Signed) -> Scalar:
+    """Geodesic distance 2 arsin_k(|y - x|/sqrt((1 + k|x|²)(1 + k|y|²))); gradient 0 where x = y.
+
+    Without the sphere's side it takes less than half the time.
+    """
+    k = as_curvature(k)
+    if not k.spherical:
+        q, ratio = _chord(x, y, k.value)
+        return jnp.expand_dims(2 * trig.sqrt_or_zero(q) * ratio, -1)
+    q, ratio, half, wide = half_distance(x, y, conformal(x, k), conformal(y, k), k)
+    return jnp.where(wide, 2 * half, 2 * trig.sqrt_or_zero(q) * ratio)
+
+
+def dist2(x: Vector, y: Vector, k: Signed) -> Scalar:
+    """Squared distance, smooth where x = y."""
+    k = as_curvature(k)
+    if not k.spherical:
+        q, ratio = _chord(x, y, k.value)
+        return jnp.expand_dims(4 * q * (ratio * ratio), -1)
+    q, ratio, half, wide = half_distance(x, y, conformal(x, k), conformal(y, k), k)
+    return jnp.where(wide, 4 * half * half, 4 * q * (ratio * ratio))
+
+
+def dist0(x: Vector, k: Signed) -> Scalar:
+    """Distance to the origin 2 artan_k|x|."""
+    return 2 * trig.artan_k(trig.sqrt_or_zero(dot(x, x)), k)
