@@ -275,8 +275,6 @@ def test_checks_say_why():
         lorentz.assert_check_vector_on_tangent(lorentz.origin(3), np.array([1.0, 0.0, 0.0]))
     with pytest.raises(ValueError, match="time"):
         lorentz.assert_check_point(np.array([1.0]))
-    with pytest.raises(NotImplementedError, match="Lorentz has no random; it has"):
-        lorentz.random(draws.key(0), 3)
     x = lorentz.random_normal(draws.key(0), 5, 4)
     assert lorentz.check_point_on_manifold(x)
     assert ball.check_point_on_manifold(ball.random_normal(draws.key(1), 5, 4))

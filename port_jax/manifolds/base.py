@@ -223,6 +223,8 @@ class Manifold:
 
     def mobius_add(self, x: Point, y: Point) -> Point:
         """x (+) y = exp_x(PT_{0->x} log_0 y): y moved by the translation that takes the origin to x."""
+        if not self.has("transp0", "logmap0"):
+            self._lacks("mobius_add")
         return self.expmap(x, self.transp0(x, self.logmap0(y)))
 
     @property
