@@ -29,7 +29,7 @@ class Points:
     def of(cls, entries: Sequence[Entry], tree: Any, variables: Mapping[str, Any]) -> Points:
         """From a converted tree; Usage for a manifold that torch has no counterpart of."""
         keys = {e.key: str(e.path) for e in entries if e.role == "parameter"}
-        flat: Mapping[str, Any] = flatten({"params": tree})
+        flat: dict[str, Any] = dict(flatten({"params": tree}))
         manifolds = {key: flat[path] for key, path in keys.items() if not flat[path].flat}
         for key, manifold in manifolds.items():
             if type(manifold).__name__ not in (*CURVED, *PLAIN):
