@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md says what the sources say: the picture of the imports, every file, function and pinned version."""
+"""ARCHITECTURE.md and CONTRIBUTING.md say what the sources say: the picture, every file and function, the pinned version."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 from parity_tests.import_graph import MARKS, circles, picture, rooms, written
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("ARCHITECTURE.md",)
+DOCUMENTS = ("ARCHITECTURE.md", "CONTRIBUTING.md")
 
 
 def prose(document: str) -> str:
@@ -69,7 +69,7 @@ def test_named_files_and_what_is_in_them_exist(document: str):
     assert len(paths) > 20
     assert not {p for p in paths if not (ROOT / p).exists() and p not in new}
     pairs = re.findall(r"`([\w.]+)`(?: in |\s\()`([\w/]+\.py)`", text.replace("\n", " "))
-    assert len(pairs) > 10
+    assert len(pairs) > 3
     missing = []
     for name, path in pairs:
         if path not in new:
@@ -90,7 +90,7 @@ def _names(node: ast.AST) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_of_make_exist(document: str):
     makefile = (ROOT / "Makefile").read_text()
-    assert not [name for name in re.findall(r"make ([\w-]+)", (ROOT / document).read_text()) if f"\n{name}:" not in makefile]
+    assert not [name for name in re.findall(r"`make ([\w-]+)", (ROOT / document).read_text()) if f"\n{name}:" not in makefile]
 
 
 def test_one_version_of_ruff_is_pinned():
