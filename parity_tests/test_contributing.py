@@ -1,7 +1,7 @@
 """What CONTRIBUTING.md shows is done as it says: files created, tables edited, tests run; and an error planted in each example is caught.
 
 The new files stand in a temporary folder that extends the packages' paths, so that they are imported under their names. An edited
-module is executed again from its edited source, and its names take the place of the old ones until these tests end.
+module is executed again from its edited source, and until these tests end the module has what that adds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from parity_tests import draws
 from parity_tests.optim import trajectories
 from parity_tests.optim.option_table import rows_of
 
@@ -54,6 +55,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The project with all examples in it."""
     root = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "stream", draws.rng)  # a stream is made before the first test
         for path, text in FILES.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_text(text)
@@ -71,13 +73,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def _renew(patch: pytest.MonkeyPatch, module: ModuleType, names: dict[str, Any]) -> None:
+    """Gives a module what its edited source adds: names, and keys of tables, which others have imported."""
     for name, value in names.items():
-        if not name.startswith("__") or name == "__all__":
-            if isinstance(value, dict) and isinstance(table := getattr(module, name, None), dict):
-                for key in value.keys() - table.keys():  # the table itself, which others have imported
-                    patch.setitem(table, key, value[key])
-            else:
-                patch.setattr(module, name, value, raising=False)
+        known = getattr(module, name, None)
+        if name == "__all__" or known is None or isinstance(known, ModuleType):  # a submodule gives the package its own name first
+            patch.setattr(module, name, value, raising=False)
+        elif isinstance(value, dict) and isinstance(known, dict):
+            for key in value.keys() - known.keys():
+                patch.setitem(known, key, value[key])
 
 
 def examples_of(path: str) -> dict[str, Any]:
