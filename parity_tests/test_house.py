@@ -39,7 +39,6 @@ MAY_CIRCLE: dict[tuple[str, str], str] = {}
 UNPAIRED = {
     # port_jax models and layers without a torch original of the same stem
     "port_jax/layers/activations.py": "torch has them",
-    "port_jax/layers/curvature.py": "geoopt's manifolds are modules themselves",
 }
 LONG = 400
 
