@@ -32,6 +32,7 @@ from parity_tests.weights.helpers import Net
 from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
 from reference_torch.optim.from_torch import repositories
+from reference_torch.optim.riemannian_adam import OldGeoopt
 from weights.checkpoint import Checkpoint
 from weights.mapping.entries import flatten, place
 
@@ -207,7 +208,7 @@ CASES: dict[str, Case] = {
                       "curvature": changed(lambda flat, at: {at("tp.c"): flat[at("tp.c")] + 0.1})}, torch.optim.Adam),
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
                                             "curvature": swapped_curvatures},
-                 repositories.OldGeoopt, options={"optimizer": "RiemannianAdam"}),
+                 OldGeoopt, options={"optimizer": "RiemannianAdam"}),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip
