@@ -158,7 +158,7 @@ class Graph:
         The loops get `weight` where the graph has weights, and zero edge features where it has features.
         """
         kept = self.without_self_loops()
-        s, r, w, f = kept._host()
+        s, r, w, f = kept.host_arrays()
         loops = np.arange(self.num_nodes, dtype=np.int32)
         if w is not None:
             w = np.concatenate([w, np.full(self.num_nodes, weight, w.dtype)])
@@ -170,7 +170,7 @@ class Graph:
 
     def without_self_loops(self) -> Graph:
         """The edges between different nodes."""
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         keep = s != r
         return Graph.from_edges(
             s[keep],
@@ -185,7 +185,7 @@ class Graph:
 
         An edge that is there in both directions already keeps each direction's own weight and features.
         """
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         senders, receivers = np.concatenate([s, r]), np.concatenate([r, s])
         keys = senders.astype(np.int64) * max(self.num_nodes, 1) + receivers
         first = np.sort(np.unique(keys, return_index=True)[1])
@@ -206,7 +206,7 @@ class Graph:
         """
         if kind not in ("row", "symmetric"):
             raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
-        s, r, w, _ = self._host()
+        s, r, w, _ = self.host_arrays()
         w = np.ones(len(s), np.float64) if w is None else w.astype(np.float64)
         if self_loops:
             on_loop = np.flatnonzero(s == r)
@@ -238,7 +238,7 @@ class Graph:
                 f"padded to num_nodes={num_nodes}, num_edges={num_edges}, but the graph has {self.num_nodes} and "
                 f"{self.num_edges}: neither may shrink, and added edges need an added node to stand on"
             )
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         tail = np.full(edges, num_nodes - 1, np.int32)
         if w is not None:
             w = np.concatenate([w, np.zeros(edges, w.dtype)])
@@ -247,7 +247,7 @@ class Graph:
         s, r = np.concatenate([s, tail]), np.concatenate([r, tail])
         return Graph._build(s, r, w, f, self.num_nodes + nodes, blocked=False)
 
-    def _host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def host_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Senders, receivers, weights and features in the user's order, as numpy arrays."""
         if isinstance(self.order, Tracer):
             raise GraphError("graphs are built on the host: call this outside of jit and pass the result in")

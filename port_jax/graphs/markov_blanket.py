@@ -18,7 +18,7 @@ def markov_blanket(graph: Graph, *, siblings: bool = False) -> Graph:
 
     Weights and edge features of the input are left out. Edges come sorted by receiver, then sender.
     """
-    senders, receivers, _, _ = graph._host()
+    senders, receivers, _, _ = graph.host_arrays()
     n = graph.num_nodes
     children = sp.csr_array((np.ones(len(senders), bool), (senders, receivers)), shape=(n, n))
     children.setdiag(False)

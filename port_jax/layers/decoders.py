@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Manifold
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice, require_finite, require_shape
 from port_jax.graphs import Graph
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention

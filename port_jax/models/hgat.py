@@ -11,11 +11,11 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice, require_finite, require_shape
 from port_jax.graphs import Graph
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
-from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
+from port_jax.layers.learnable_curvature import KINDS, Curved, manifold_of
 from port_jax.manifolds import Euclidean, Manifold
 
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, PoincareBallExact
 
 

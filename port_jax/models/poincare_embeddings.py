@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
 
 MANIFOLDS = ("poincare", "lorentz", "euclidean")

@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.optim.cyclic_schedules import cyclic_lr, cyclic_momentum, one_cycle_lr, one_cycle_momentum
-from port_jax.optim.schedule import (
+from port_jax.optim.cyclic_rates import cyclic_lr, cyclic_momentum, one_cycle_lr, one_cycle_momentum
+from port_jax.optim.rates import (
     Count,
     Moves,
     Rate,

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reference_torch.graphs.graph import Graph, segment_softmax, segment_sum
-from reference_torch.layers.curvature import Ball
 from reference_torch.layers.decoders import fermi_dirac
+from reference_torch.layers.learnable_curvature import Ball
 from reference_torch.layers.tangent import HypLinear
 
 

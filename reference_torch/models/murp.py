@@ -7,7 +7,7 @@ import geoopt
 import torch
 from torch import Tensor, nn
 
-from reference_torch.layers.curvature import Ball
+from reference_torch.layers.learnable_curvature import Ball
 
 
 class MuRP(nn.Module):

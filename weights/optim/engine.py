@@ -11,7 +11,7 @@ import numpy as np
 from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
-from weights.optim import names, schedule
+from weights.optim import file_scheduler, names
 from weights.optim.forms import plain
 from weights.optim.layouts import REMEDY, last_axis, path_of
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build, choose
@@ -69,12 +69,12 @@ def _translated(choice: Choice, params: dict, manifolds: Manifolds, section: Sec
     translation = translate(kind, section, tallies, last_axes=axes)
     timed = None
     if scheduler is not None:
-        timed = schedule.scheduled(scheduler, max(tally.steps for tally in tallies) or updates or 0, updates_per_step)
+        timed = file_scheduler.scheduled(scheduler, max(tally.steps for tally in tallies) or updates or 0, updates_per_step)
         if not timed.problem:
             try:
                 translation = translate(kind, section, tallies, timed.state, per_step=timed.per_step or 1, last_axes=axes)
             except ValueError as error:
-                timed = replace(timed, problem=f"{error}; pass what is missing to {schedule.WHERE}")
+                timed = replace(timed, problem=f"{error}; pass what is missing to {file_scheduler.WHERE}")
     transformation, state = resume(translation, tallies, section, params, manifolds)
     plan = Plan(
         table=kind.name, dialects=[group.dialect.value for group in translation.groups], keys={}, listed=[],

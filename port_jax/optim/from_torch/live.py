@@ -11,8 +11,8 @@ from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
 from port_jax.optim.from_torch import back, recognition, translation
+from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.numbers import by_path
-from port_jax.optim.from_torch.scheduler_settings import Lambdas
 from port_jax.optim.from_torch.sections import Section
 from port_jax.optim.from_torch.translation import Translation
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from port_jax.optim import schedules
-from port_jax.optim.from_torch import cyclic_schedulers
-from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Lambdas, Told, taken
+from port_jax.optim.from_torch import momentum_cycles
+from port_jax.optim.from_torch.group_rates import GroupSchedule, Lambdas, Told, taken
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.schedules import Schedule
 
@@ -156,10 +156,10 @@ def _row(name: str, telling: str, follow: Follow, metric: bool = False) -> Sched
 
 SCHEDULERS = (
     _row("ReduceLROnPlateau", "patience num_bad_epochs", _plateau, metric=True),
-    _row("OneCycleLR", "total_steps _schedule_phases", cyclic_schedulers.one_cycle),
+    _row("OneCycleLR", "total_steps _schedule_phases", momentum_cycles.one_cycle),
     _row("SequentialLR", "_schedulers _milestones", _sequential),
     _row("ChainedScheduler", "_schedulers", _chained),
-    _row("CyclicLR", "total_size step_ratio", cyclic_schedulers.cyclic),
+    _row("CyclicLR", "total_size step_ratio", momentum_cycles.cyclic),
     _row("LambdaLR", "lr_lambdas", _lambda),
     _row("MultiplicativeLR", "lr_lambdas", _multiplicative),
     _closed("CosineAnnealingWarmRestarts", "T_0 T_mult", schedules.cosine_annealing_warm_restarts, "T_0", "T_mult", "eta_min"),

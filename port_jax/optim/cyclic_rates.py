@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from port_jax.optim.schedule import Count, Rate, Schedule, absolute, positive, power, real
+from port_jax.optim.rates import Count, Rate, Schedule, absolute, positive, power, real
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from port_jax.optim import schedules
-from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Told, taken
+from port_jax.optim.from_torch.group_rates import GroupSchedule, Told, taken
 
 
 def one_cycle(told: Told) -> GroupSchedule:
