@@ -67,6 +67,21 @@ class Level(StrEnum):
     step = "step"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"hyperport {version('hyperport')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """The options that stand before a command."""
+
+
 @app.command(epilog="Example: hyperport inspect model.pth")
 def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
             group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
@@ -241,7 +256,7 @@ class _progress:
             return None
         from tqdm import tqdm
 
-        self.bar = tqdm(desc=self.what, unit="tensor", leave=False)
+        self.bar = tqdm(desc=self.what, unit="tensor", leave=False, disable=None)
 
         def advance(key: str, done: int, total: int) -> None:
             assert self.bar is not None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib import metadata
 
 import pytest
 import torch
@@ -135,6 +136,13 @@ def test_help_of_a_command_has_an_example(command):
     args = [sys.executable, "-X", "importtime", "-m", "weights.cli", command, "--help"]
     done = subprocess.run(args, capture_output=True, text=True, check=True)
     assert f"Example: hyperport {command}" in done.stdout
+    assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"jax", "torch", "numpy", "matplotlib"}
+
+
+def test_version_is_that_of_the_installed_package():
+    args = [sys.executable, "-X", "importtime", "-m", "weights.cli", "--version"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert done.stdout == f"hyperport {metadata.version('hyperport')}\n"
     assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"jax", "torch", "numpy", "matplotlib"}
 
 
