@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weights import store
 from weights.contents import Contents
@@ -18,6 +17,7 @@ from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
 from weights.models import ARCHITECTURES
 from weights.optim.resume import Asked, moved_keys, moves_points, resumed
+from weights.types import Config, Curvature, NamedManifolds, Progress
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Checkpoint(Contents):
         export(self, path)
 
 
-def load(path: str | Path, config: Any = None, arch: str | None = None, curvature: Any = None,
-         manifolds: Mapping[str, Any] | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
-         updates_per_step: int | None = None, progress: Callable[[str, int, int], None] | None = None) -> Checkpoint:  # fmt: skip
+def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
+         manifolds: NamedManifolds | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
+         updates_per_step: int | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
     config: a path to a JSON file, or a mapping. arch: a name where the keys do not tell; "tree" for any module.

@@ -10,6 +10,7 @@ import numpy as np
 from weights.files.source import Source
 from weights.mapping.entries import Entry
 from weights.optim.plan import Plan
+from weights.types import Config, Document, Hyperparameters, Manifolds, Model, NamedManifolds, OptState, Transformation, Variables
 
 
 @dataclass(frozen=True)
@@ -26,18 +27,18 @@ class Contents:
     """
 
     arch: str
-    model: Any
-    variables: dict[str, Any]
-    optimizer: Any
-    opt_state: Any
+    model: Model | Any
+    variables: Variables
+    optimizer: Transformation | Any
+    opt_state: OptState
     constants: dict[str, np.ndarray]
-    manifolds: Any
-    config: dict[str, Any]
+    manifolds: Manifolds
+    config: Config
     epoch: int | None
-    report: dict[str, Any]
-    settings: dict[str, Any] = field(repr=False)
+    report: Document
+    settings: Hyperparameters = field(repr=False)
     entries: list[Entry] = field(repr=False)
     plan: Plan | None = field(repr=False)
     source: Source = field(repr=False)
-    given: Any = field(repr=False, default=None)
+    given: NamedManifolds | None = field(repr=False, default=None)
     """The manifolds that the caller named."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
     return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=parts.optimizer_at, kept=kept)
 
 
-def torch_tree(contents: Contents) -> Any:
+def torch_tree(contents: Contents) -> object:
     """The object that torch.save would be given."""
     source = contents.source
     parts = split(source.root)
@@ -46,10 +46,10 @@ def torch_tree(contents: Contents) -> Any:
             return kept[id(tensor)]
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
-    replaced: list[tuple[Any, Any]] = []
+    replaced: list[tuple[object, object]] = []
     if contents.plan is not None and source.optimizer_at:
         raw = sources.at(source.root, source.optimizer_at)
-        timing = None if contents.plan.scheduler is None else parts.scheduler
-        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept, timing)
-        replaced = [(raw, section)] + ([(timing, timed)] if timed is not timing else [])
+        timing = parts.scheduler if contents.plan.scheduler is not None and isinstance(parts.scheduler, Mapping) else None
+        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept=kept, scheduler=timing)
+        replaced = [(raw, section), *([(timing, timed)] if timed is not timing else [])]
     return sources.filled(source, values, replaced)

@@ -46,7 +46,7 @@ class Archive:
         stored = 0
         tops = {info.filename.split("/")[0] for info in infos}
         if folder and len(tops) != 1:
-            raise Unreadable(f"the zip file holds {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote")
+            raise Unreadable(f"the zip file has {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote")
         for info in infos:
             parts = info.filename.split("/")
             if "\\" in info.filename or ".." in parts or info.filename.startswith("/") or "\0" in info.orig_filename or ":" in parts[0]:
@@ -56,7 +56,7 @@ class Archive:
                 raise Refused(f"the zip entry {info.filename[:100]!r} occurs twice", "Do not trust this file")
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise Refused(
-                    f"the zip entry {info.filename[:100]!r} is encrypted or packed in a way torch does not use",
+                    f"the zip entry {info.filename[:100]!r} is encrypted, or packed in a way that torch does not use",
                     "Save it again",
                 )
             if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:

@@ -41,7 +41,7 @@ def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).exists())):
         ours = "a converted checkpoint" if mark == "torch.json" else f"a folder with {mark}"
-        raise NotWritten(f"exists and is not {ours}", "Give another --out", path=path)
+        raise NotWritten(f"exists and is not {ours}", "Give another path (--out)", path=path)
     temporary = _sibling(path)
     try:
         temporary.mkdir()
@@ -60,7 +60,7 @@ def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
 
 def _sibling(path: Path) -> Path:
     if not path.parent.is_dir():
-        raise NotWritten("its folder does not exist", f"Make {path.parent} first", path=path)
+        raise NotWritten("its folder does not exist", f"Create {path.parent} first", path=path)
     for name in path.parent.glob(f".{path.name}.*.part"):  # left by a run that was killed
         owner = name.name.split(".")[-2]
         if not owner.isdigit() or not Path(f"/proc/{owner}").exists():

@@ -12,9 +12,10 @@ import numpy as np
 from weights.errors import Unreadable
 from weights.files.pickles.standins import Counts, DefaultDict, Known, Name, Record, Size
 from weights.files.tensors import Storage, Tensor
+from weights.types import Document
 
 
-def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def encode(root: object, arrays: dict[str, np.ndarray]) -> Document:
     """The tree as JSON. Arrays of numpy that it holds go into `arrays`; tensors leave their elements out."""
     nodes: list[Any] = []
     index: dict[int, int] = {}
@@ -75,10 +76,10 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 _SEQUENCES: dict[str, type] = {"list": list, "size": Size, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
-def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
+def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
     """The tree that `encode` wrote; its tensors' storages hold no elements."""
     nodes = data["nodes"]
-    storages = [Storage(d, n, _empty, location, untyped=u) for d, n, location, u in data["storages"]]
+    storages = [Storage(dtype=d, numel=n, fetch=_empty, location=location, untyped=u) for d, n, location, u in data["storages"]]
     made: dict[int, Any] = {}
 
     def value(ref: Any) -> Any:

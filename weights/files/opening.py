@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weights.files.config import read_config
 from weights.files.reader import read
 from weights.files.sections import Sections, split
+from weights.types import Config, Document
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Opened:
     format: str
     root: object
     parts: Sections
-    config: dict[str, Any] | None
+    config: Document | None
 
 
-def opened(path: Path, config: Any) -> Opened:
+def opened(path: Path, config: str | Path | Config | None) -> Opened:
     """Reads the file's structure and the configuration. Usage or Unreadable where there is no model or no such configuration."""
     file = read(path)
     parts = split(file.root)

@@ -14,7 +14,7 @@ from weights.files.pickles.bounds import checked_tree
 from weights.files.tensors import Tensor
 
 MAX_INDEX = 64 << 20
-CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to have the torch file back"
+CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to get the torch file back"
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TorchFile:
 def read(path: str | Path) -> TorchFile:
     """Reads a checkpoint's structure; the tensors' bytes stay in the file until `Tensor.array()` asks for them.
 
-    Raises Unreadable for what is no checkpoint or a damaged one, Refused for one that wants code run or memory it has no data for.
+    Raises Unreadable for a file that is not a checkpoint or is damaged, Refused for one that asks for code to be run or claims more data than it has.
     """
     path = Path(path)
     try:
@@ -94,14 +94,14 @@ def _sharded(path: Path) -> OrderedDict[str, Tensor]:
         if name not in shards:
             root = read(path.parent / name).root
             if not isinstance(root, dict):
-                raise Unreadable(f"the shard {name} is no state_dict", "Give the shards that the index was written with")
+                raise Unreadable(f"the shard {name} is not a state_dict", "Give the shards that the index was written with")
             shards[name] = root
         if not isinstance(shards[name].get(key), Tensor):
-            raise Unreadable(f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with")
+            raise Unreadable(f"the index places {key!r} in {name}, which does not contain it", "Give the shards that the index was written with")
     extra = [(name, key) for name, shard in shards.items() for key in shard if names.get(key) != name]
     if extra:
         raise Unreadable(
-            f"the shard {extra[0][0]} holds {extra[0][1]!r}, which the index does not place there",
+            f"the shard {extra[0][0]} contains {extra[0][1]!r}, which the index does not place there",
             "Give the index of these shards",
         )
     return OrderedDict((key, shards[name][key]) for key, name in pairs)

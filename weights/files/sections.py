@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from weights.errors import Unreadable, Usage
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
 from weights.files.tensors import Tensor
+from weights.types import Document
 
 MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state", "optimizer_states")
@@ -27,7 +27,7 @@ class Sections:
     model_at: tuple
     optimizer: dict | None
     optimizer_at: tuple
-    config: dict[str, Any] | None
+    config: Document | None
     epoch: int | None
     extras: tuple[str, ...]
     """Names at the top of the file that are carried along and not interpreted."""
@@ -43,7 +43,7 @@ def split(root: object) -> Sections:
     model_at, model = _model(root)
     tensors = dict(_tensors(model))
     if not tensors:
-        raise Unreadable("the file holds no tensors", f"A model is looked for at the top and in {', '.join(MODELS)}")
+        raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
     top = root if isinstance(root, dict) else {}
     prefix = ""
     for known in PREFIXES * 2:
@@ -86,7 +86,7 @@ def _model(root: object) -> tuple[tuple, object]:
     if isinstance(root, Record) and root.is_module:
         return (), root
     if not isinstance(root, dict):
-        raise Unreadable(f"the file holds a {type(root).__name__}, not a model", "Save a state_dict")
+        raise Unreadable(f"the file contains a {type(root).__name__}, not a model", "Save a state_dict")
     for name in MODELS:
         value = root.get(name)
         if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (isinstance(value, Record) and value.is_module):
@@ -112,7 +112,7 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
         at: tuple = (name,)
         if isinstance(value, list) and value:
             if len(value) > 1:
-                raise Usage(f"the file holds {len(value)} optimizers under {name!r}", "Save one of them beside the model")
+                raise Usage(f"the file contains {len(value)} optimizers under {name!r}", "Save one of them beside the model")
             value, at = value[0], (name, 0)
         if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict):
             return at, value
@@ -130,7 +130,7 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
     return (), None
 
 
-def _plain(value: object) -> dict[str, Any] | None:
+def _plain(value: object) -> Document | None:
     if isinstance(value, Record):
         value = {**value.items, **value.attributes}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):

@@ -62,7 +62,7 @@ def _storages(tensors: list[Tensor], values: Values) -> dict[int, Tensor]:
         old = group[0].storage
         if len({t.place for t in group}) == 1 and group[0].numel < old.numel:
             first = group[0]
-            new = Storage(first.dtype, first.numel, _alone(first, values), old.location, len(group))
+            new = Storage(dtype=first.dtype, numel=first.numel, fetch=_alone(first, values), location=old.location, users=len(group))
             for tensor in group:
                 result[id(tensor)] = replace(tensor, storage=new, offset=0, stride=contiguous_stride(tensor.shape))
             continue

@@ -23,7 +23,7 @@ def declared(kind: object, key: object, location: object, numel: object, fetch: 
         or not isinstance(location, str)
     ):
         raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
-    storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
+    storage = Storage(dtype=STORAGES[name], numel=numel, fetch=lambda: fetch(storage), location=location, untyped=name == "UntypedStorage")
     return storage
 
 

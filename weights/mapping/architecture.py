@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.mapping.probes import Probe
 from weights.mapping.rules import Rule
 from weights.mapping.settings import Settings
+from weights.types import Config, Hyperparameters, Model, TorchModule
 
 TREE = "tree"
 """The name that stands where no architecture is known: the parameters as a tree, nested as the keys are."""
@@ -25,7 +25,7 @@ class Found:
     """The file's model as an architecture looks at it."""
 
     tensors: Mapping[str, Tensor]
-    config: Mapping[str, Any]
+    config: Config
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,12 +71,12 @@ class Architecture:
     name: str
     recognise: Callable[[Found], bool]
     settle: Callable[[Found, Settings], None]
-    rules: Callable[[Mapping[str, Any]], Sequence[Rule]]
-    build: Callable[[Mapping[str, Any]], Any]
-    inputs: Callable[[Mapping[str, Any]], tuple]
-    groups: Callable[[Mapping[str, Any], Sequence[str]], list[list[str]]] | None = None
-    optimizer: Callable[[Mapping[str, Any]], str | None] = lambda config: None
-    reference: Callable[[Mapping[str, Any]], Any] | None = None
+    rules: Callable[[Hyperparameters], Sequence[Rule]]
+    build: Callable[[Hyperparameters], Model]
+    inputs: Callable[[Hyperparameters], tuple]
+    groups: Callable[[Hyperparameters, Sequence[str]], list[list[str]]] | None = None
+    optimizer: Callable[[Config], str | None] = lambda config: None
+    reference: Callable[[Hyperparameters], TorchModule] | None = None
     probe: Probe | None = None
     code: str | None = None
     nodes: NodeEmbeddings = ENCODED

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from weights.mapping.probes import Argument
+from weights.types import Hyperparameters, Model, Params, Variables
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from port_jax.graphs import Graph
+    from port_jax.manifolds.base import Manifold
 
 
 @dataclass(frozen=True)
@@ -21,10 +30,10 @@ class NodeEmbeddings:
 
     table: str = ""
     start: bool = False
-    tangents: Callable[[Mapping[str, Any]], Any] | None = None
+    tangents: Callable[[Params], Manifold | None] | None = None
     normalized: bool = False
-    inputs: Callable[[Mapping[str, Any], Any, Any], list[Any]] = lambda settings, x, graph: [x, graph]
-    manifold: Callable[[Any, Mapping[str, Any]], Any] = lambda model, variables: model.manifold_at(-1, variables["params"])
+    inputs: Callable[[Hyperparameters, Array, Graph], list[Argument]] = lambda settings, x, graph: [x, graph]
+    manifold: Callable[[Model, Variables], Manifold] = lambda model, variables: model.manifold_at(-1, variables["params"])
 
 
 ENCODED = NodeEmbeddings()

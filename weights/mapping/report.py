@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -12,11 +11,12 @@ from weights.files.sections import Sections
 from weights.mapping.architecture import TREE, Architecture
 from weights.mapping.entries import Entry
 from weights.mapping.settings import Settings
+from weights.types import Document
 
 
-def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> dict[str, Any]:
+def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
     """What each tensor and setting became. The optimizer says itself what became of it."""
-    report: dict[str, Any] = {
+    report: Document = {
         "file": file.path.name,
         "format": file.format,
         "arch": table.name if table else TREE,

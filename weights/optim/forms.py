@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def in_file(old: object, value: Any) -> Any:
+def in_file(old: object, value: object) -> object:
     """A number in the form that the file had it: a tensor where there was one, else as it is; arrays are always tensors.
 
     Unmatched for a tensor of a type that numpy does not have.
@@ -31,6 +31,6 @@ def in_file(old: object, value: Any) -> Any:
         from weights.files.dtypes import NUMPY
 
         if old.dtype not in NUMPY:
-            raise Unmatched(f"a setting of the optimizer is {old.dtype}", "Make it a number in torch")
+            raise Unmatched(f"a setting of the optimizer has type {old.dtype}, which numpy does not have", "Make it a plain number in torch")
         return from_array(np.asarray(value, NUMPY[old.dtype]).reshape(old.shape))
     return from_array(value) if isinstance(value, np.ndarray) else value

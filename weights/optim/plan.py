@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weights.errors import Unmatched
 from weights.optim.forms import plain
+from weights.types import Document, ManifoldTree, OptState, Params, Transformation
 
 if TYPE_CHECKING:
     from port_jax.optim.from_torch.kinds import Kind
     from port_jax.optim.from_torch.translation import Translation
 
-Manifolds = Callable[[Any], Any] | None
+Manifolds = Callable[[Params], ManifoldTree] | None
+"""A function from the parameters to the manifolds beside them; None where all are flat."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,17 @@ class Plan:
     """Trained parameters that have no state where others have: they were frozen, and get no update."""
     source: str = ""
     """By what the keys of the indices were found."""
-    groups: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[Document] = field(default_factory=list)
     """The settings of each group, and what a scheduler keeps there."""
     axes: dict[str, int] = field(default_factory=dict)
     """By path, where the last axis of torch's layout is, if it is not the last."""
-    scheduler: dict[str, Any] | None = None
+    scheduler: Document | None = None
     """The scheduler's state that the rates follow; None where they stay."""
     per_step: int = 1
     """Updates in a step of the scheduler."""
     ahead: int = 0
     """Updates that the schedules are ahead of the state's step."""
-    timing: dict[str, Any] | None = None
+    timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
 
     @property
@@ -102,7 +104,7 @@ def choose(raw: Mapping, said: object, code: str | None = None, name: str | None
     return Choice(said, code, name, moves_points(groups, code))
 
 
-def build(plan: Plan, params: dict, manifolds: Manifolds) -> tuple[Any, Any]:
+def build(plan: Plan, params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
     """The transformation of a plan, and the shapes of its state."""
     import jax
 
@@ -110,7 +112,7 @@ def build(plan: Plan, params: dict, manifolds: Manifolds) -> tuple[Any, Any]:
     return transformation, jax.eval_shape(transformation.init, params)
 
 
-def begun(state: Mapping[str, Any] | None) -> bool:
+def begun(state: Mapping[str, object] | None) -> bool:
     """Whether a parameter has been trained: torch's Adagrad keeps a state of every one from the start."""
     from port_jax.optim.from_torch.kinds import trained
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -45,15 +45,15 @@ def compare(a: Path, b: Path) -> list[Row]:
     return rows
 
 
-def _read(value: Any) -> Any:
+def _read(value: object) -> object:
     return value.array() if isinstance(value, Tensor) else value
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
 
 
-def _equal(x: Any, y: Any) -> bool:
+def _equal(x: object, y: object) -> bool:
     return not isinstance(x, np.ndarray) and type(x) is type(y) and repr(x) == repr(y)
 
 
@@ -68,10 +68,10 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
     return float(gap[at]), ulp, [int(i) for i in at]
 
 
-def _tensors(path: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, object]:
     root = torch_tree(restore(path)) if form_of(path) else read(path).root
     parts = sections.split(root)
-    flat: dict[str, Any] = dict(parts.tensors)
+    flat: dict[str, object] = dict(parts.tensors)
     if parts.optimizer is not None:
         for index, state in parts.optimizer["state"].items():
             for name, value in state.items():

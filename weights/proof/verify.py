@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -23,6 +23,9 @@ from weights.proof import diff
 from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
+
+if TYPE_CHECKING:
+    from weights.types import ManifoldTree
 
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "forward", "grad", "step")
@@ -120,7 +123,7 @@ def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: i
     """Both sides of a checkpoint, by the precision."""
     model, original = checkpoint.model, Original.of(checkpoint, path)
     if checkpoint.arch == TREE:
-        model = Points.of(checkpoint.entries, checkpoint.manifolds, checkpoint.variables)
+        model = Points.of(checkpoint.entries, cast("ManifoldTree", checkpoint.manifolds))
         reference, probe = model.reference, points_probe(model)
     else:
         table = ARCHITECTURES[checkpoint.arch]
@@ -139,7 +142,16 @@ def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
         checkpoint.export(back)
         rows = [row for row in diff.compare(path, back) if not row.equal]
     total = len(checkpoint.entries)
-    return [Row("bits", "as stored", f"{total} tensors and optimizer state", float(len(rows)), 0.0, not rows)]
+    return [
+        Row(
+            level="bits",
+            dtype="as stored",
+            what=f"{total} tensors and optimizer state",
+            error=float(len(rows)),
+            gate=0.0,
+            ok=not rows,
+        )
+    ]
 
 
 def _cotangents(outputs: Arrays, seed: int) -> Arrays:
@@ -212,7 +224,7 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
                 truth = exact.torch[name].astype(np.float64)
                 error, limit = _largest(ours - truth), 2 * _largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
-        rows.append(Row(level, dtype, name, error, limit, bool(np.isfinite(error)) and error <= limit))
+        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit))
     return rows
 
 

@@ -108,7 +108,7 @@ def legend(axes: Axes, labels: np.ndarray, names: Sequence[str] | None = None) -
     shared: dict[tuple[float, ...], list[str]] = {}
     for label in np.unique(labels).tolist():
         colour = tuple(float(part) for part in points.cmap(points.norm(label)))
-        shared.setdefault(colour, []).append(str(label) if names is None else names[label])
+        shared.setdefault(colour, []).append(str(label if names is None else names[label]))
     for colour, classes in shared.items():
         axes.scatter([], [], color=[colour], label=_classes(classes))
     axes.legend(loc="upper right", fontsize=8, frameon=False, title="class")
@@ -136,7 +136,7 @@ def _on_ball(found: Embeddings) -> tuple[np.ndarray, float, str]:
                 return np.asarray(hyperboloid_to_ball(jnp.asarray(points), c)), c, "hyperboloid"
             return points, c, "ball"
     where = "tangent vectors" if manifold is None else type(manifold).__name__
-    raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Take hyperport embed for their coordinates")
+    raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Use hyperport embed to write their coordinates")
 
 
 def _name(axes: Axes, drawn: Disk, found: Embeddings, count: int) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.models import ARCHITECTURES
+from weights.types import Document
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     Raises Usage that says which of these to give, and Unmatched where sizes differ.
     """
     if space not in ("manifold", "tangent"):
-        raise Usage(f"space is {space!r}", "Give manifold or tangent")
+        raise Usage(f"space is {space!r}", "Give 'manifold' or 'tangent'")
     data = _graph(checkpoint, graph)
     nodes = _nodes(checkpoint)
     params = flatten(checkpoint.variables["params"])
@@ -78,12 +78,12 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
             points = np.asarray(manifold.expmap0(jnp.asarray(points)))
     elif space == "tangent":
         if manifold is None or not manifold.has("logmap0"):
-            raise Usage(f"{type(manifold).__name__} has no origin to take a tangent space at", "Give --space manifold")
+            raise Usage(f"{type(manifold).__name__} has no origin, and so no tangent space there", "Give --space manifold")
         points = np.asarray(manifold.to_tangent0(jnp.asarray(points)))
     manifold = manifold if space == "manifold" else None
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
-        raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph it was trained on")
+        raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph that the model was trained on")
     return Embeddings(
         points=points,
         names=listed,
@@ -97,7 +97,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     )
 
 
-def described(found: Embeddings) -> dict[str, Any]:
+def described(found: Embeddings) -> Document:
     """What was found, JSON-able."""
     curved = found.manifold
     c = None
@@ -137,7 +137,7 @@ def _only_table(checkpoint: Checkpoint) -> str:
     curved = [key for key, manifold in on.items() if manifold is None or not manifold.flat]
     if len(curved) != 1:
         shown = ", ".join((curved or found)[:8])
-        raise Usage(f"{len(curved) or 'no'} tables of points on a manifold are in the file", f"Give the --key of one, of {shown}")
+        raise Usage(f"the file contains {len(curved) or 'no'} tables of points on a manifold", f"Give the --key of one parameter of {shown}")
     return curved[0]
 
 
@@ -147,7 +147,7 @@ def _path(checkpoint: Checkpoint, key: str) -> str:
     paths |= {e.key: paths[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in paths}
     path = paths.get(key, key if key.startswith("params/") else f"params/{key}")
     if path not in paths.values():
-        raise Usage(f"no parameter is called {key!r}", f"Parameters are {', '.join(list(paths)[:8])}")
+        raise Usage(f"no parameter is called {key!r}", f"The parameters are {', '.join(list(paths)[:8])}")
     return path.removeprefix("params/")
 
 
@@ -162,7 +162,7 @@ def _manifold_of(checkpoint: Checkpoint, path: str) -> Manifold | None:
     return dict(zip(flatten(_paths_as_leaves(params)).values(), match_manifolds(checkpoint.manifolds, params)))[path]
 
 
-def _paths_as_leaves(params: Mapping, prefix: str = "") -> dict[str, Any]:
+def _paths_as_leaves(params: Mapping, prefix: str = "") -> dict[str, str | dict]:
     """The same nesting, sorted as jax sorts it, with each leaf's path in its place."""
     return {
         name: _paths_as_leaves(params[name], f"{prefix}{name}/") if isinstance(params[name], Mapping) else f"{prefix}{name}"
@@ -188,7 +188,7 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
             inputs.append(jnp.asarray(data.node_features, dtype))
         found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
-        raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
+        raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph that the model was trained on, with features prepared in the same way") from None
     points = np.asarray(found[0] if isinstance(found, tuple) else found)
     return points, _nodes(checkpoint).manifold(model, variables)
 
@@ -217,7 +217,7 @@ def _names(
         try:
             found, source = Path(given).read_text(encoding="utf-8").splitlines(), str(given)
         except (OSError, UnicodeDecodeError) as error:
-            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name a line", path=given) from None
+            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name per line", path=given) from None
     elif given is not None:
         found, source = [str(name) for name in given], "the names given"
     elif isinstance(objects, list | tuple | np.ndarray) and len(objects) == count:
@@ -227,5 +227,5 @@ def _names(
     else:
         return tuple(map(str, range(count))), "numbers"
     if len(found) != count:
-        raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name a line, in the order of the nodes")
+        raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name per line, in the order of the nodes")
     return tuple(found), source

@@ -89,7 +89,7 @@ def _unique(names: Sequence[str], written: list[str]) -> list[str]:
     first: dict[str, str] = {}
     for name, text in zip(names, written):
         if first.setdefault(text, name) != name:
-            raise Unmatched(f"the names {first[text]!r} and {name!r} both become {text!r}", "Take csv, or give other --names")
+            raise Unmatched(f"the names {first[text]!r} and {name!r} both become {text!r}", "Use --format csv, or give other --names")
     return written
 
 

@@ -13,9 +13,10 @@ from weights.errors import Unmatched, Usage
 from weights.files import sections
 from weights.files.reader import read
 from weights.mapping import manifold_trees
+from weights.types import Document
 
 
-def inspect(path: Path, **options: Any) -> dict[str, Any]:
+def inspect(path: Path, **options: Any) -> Document:
     """The report of a conversion that is not carried out; where the file does not fit, its keys and the reason."""
     file = read(path)
     parts = sections.split(file.root)
@@ -50,7 +51,7 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
     return report
 
 
-def show(report: dict[str, Any]) -> None:
+def show(report: Document) -> None:
     """Tables on the terminal."""
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(

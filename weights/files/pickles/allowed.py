@@ -41,8 +41,8 @@ class DType(Buildable):
     def numpy(self) -> np.dtype:
         if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
             raise Refused(
-                f"a numpy array of type {str(self.code)[:20]!r} in the pickle",
-                "Arrays of plain numbers are read, nothing else",
+                f"the pickle contains a numpy array of type {str(self.code)[:20]!r}",
+                "Save arrays of plain numbers only",
             )
         return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
 
@@ -267,8 +267,8 @@ def find(module: str, name: str) -> Known | Name:
     if any(".".join(parts[:n]) in DANGEROUS for n in range(1, len(parts) + 1)) or full in DANGEROUS:
         raise Refused(
             f"the pickle names {full[:120]}, which is not on the reader's list",
-            "Do not load this file in torch unless you trust who made it",
+            "Do not load this file in torch unless you trust its author",
         )
     if not all(part.isidentifier() for part in (*parts, *name.split("."))):
-        raise Refused(f"the pickle names {full[:120]!r}, which is no name", "The file is damaged")
+        raise Refused(f"the pickle names {full[:120]!r}, which is not a name", "The file is damaged")
     return Name(module, name)

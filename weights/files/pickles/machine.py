@@ -63,7 +63,7 @@ class Machine:
         data = self.data
         while True:
             if self.position >= self.limit:
-                cause = "ends before its pickle does" if self.limit == len(data) else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
+                cause = "ends before its pickle does" if self.limit == len(data) else f"contains a pickle of more than {MAX_BYTES >> 20} MiB"
                 raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
             code = data[self.position]
             self.position += 1
@@ -229,7 +229,7 @@ def called(function: object, args: tuple) -> object:
 def fill(array: np.ndarray, state: object) -> None:
     """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
     if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
-        raise Refused("a numpy array in the pickle does not hold plain numbers", "Save it as a tensor")
+        raise Refused("a numpy array in the pickle does not have plain numbers", "Save it as a tensor")
     _, shape, dtype, fortran, data = state
     dtype = dtype.numpy()
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:

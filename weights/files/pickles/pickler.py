@@ -273,4 +273,12 @@ class Pickler:
 def unwrapped_copy(value: Tensor) -> Tensor:
     """A tensor on a manifold of another library, whose record around it carries the manifold."""
     kind = "parameter" if value.requires_grad else "tensor"
-    return Tensor(value.storage, value.dtype, value.shape, value.stride, value.offset, value.requires_grad, kind)
+    return Tensor(
+        storage=value.storage,
+        dtype=value.dtype,
+        shape=value.shape,
+        stride=value.stride,
+        offset=value.offset,
+        requires_grad=value.requires_grad,
+        kind=kind,
+    )
