@@ -44,10 +44,12 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
+        """Moves the parameters of each group that have a gradient. `closure` is not called."""
         for group in self.param_groups:
             self.move(group, [(p, p.grad, getattr(p, "manifold", None)) for p in group["params"] if p.grad is not None])
 
     def move(self, group: dict[str, Any], given: list[tuple[Tensor, Tensor, Any]]) -> None:
+        """One step of a group for triples of parameter, gradient and manifold (None: flat)."""
         raise NotImplementedError
 
 
@@ -89,6 +91,7 @@ class OldGeoopt(Adam):
     beside = {"step": 0}  # noqa: RUF012
 
     def move(self, group, given):
+        """One step; the group's count grows with every parameter."""
         (b1, b2), group["step"] = group["betas"], group.get("step", 0)
         for p, g, M in given:
             M = M or FLAT
@@ -108,6 +111,7 @@ class MiddleGeoopt(Adam):
     decoupled = False
 
     def move(self, group, given):
+        """One step; the group's count grows once."""
         (b1, b2), group["step"] = group["betas"], group.get("step", 0) + 1
         for p, g, M in given:
             apart = self.decoupled and M is None
@@ -134,6 +138,7 @@ class HGCN(Adam):
     stabilizes = False
 
     def move(self, group, given):
+        """One step; the second moment is that of the Riemannian norm in each row."""
         (b1, b2), group["step"] = group["betas"], group.get("step", 0)
         for p, g, M in given:
             c = None if M is None or isinstance(M, geoopt.Euclidean) else M.c.detach().to(p.dtype)
@@ -156,6 +161,7 @@ class MuRP(Optimizer):
         super().__init__(params, {"lr": lr})
 
     def move(self, group, given):
+        """One step along the exponential map of the unit ball."""
         for p, g, M in given:
             p.copy_(p - group["lr"] * g if M is None else exp(p, -group["lr"] * g / factor(p, 1.0) ** 2, 1.0))
 
@@ -171,6 +177,7 @@ class PoincareEmbeddings(Optimizer):
         self.sparse = sparse
 
     def move(self, group, given):
+        """One step: x + u on the ball, the exponential map on the hyperboloid."""
         for p, g, M in given:
             if isinstance(M, geoopt.PoincareBall):
                 r = g / factor(p, 1.0) ** 2
