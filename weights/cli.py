@@ -28,7 +28,9 @@ Config = Annotated[Path | None, typer.Option(help="JSON file with the model's se
 Arch = Annotated[str | None, typer.Option(help='Name of the architecture, if the keys do not identify it; "tree" converts any module.')]
 Curvature = Annotated[
     list[float] | None,
-    typer.Option(help="Curvature, if neither the file nor the configuration contains it: one for all manifolds, or repeated, one for each."),
+    typer.Option(
+        help="Curvature, if neither the file nor the configuration contains it: one for all manifolds, or repeated, one for each."
+    ),
 ]
 Manifolds = Annotated[
     list[str] | None,
@@ -41,10 +43,17 @@ Groups = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-Checkpoint = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")]
-Graph = Annotated[Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
+]
+Graph = Annotated[
+    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+]
 Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
-Names = Annotated[Path | None, typer.Option(help="A text file with one name per line; without it, the checkpoint's objects, the graph's names, or numbers.")]
+Names = Annotated[
+    Path | None,
+    typer.Option(help="A text file with one name per line; without it, the checkpoint's objects, the graph's names, or numbers."),
+]
 
 
 class Format(StrEnum):
@@ -99,14 +108,23 @@ def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Cur
 
 
 @app.command(epilog="Example: hyperport convert model.pth --config config.json --out converted/")
-def convert(file: File,
-            out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
-            config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
-            optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-            optimizer_class: Annotated[str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: "
-                                                                "hgcn.RiemannianAdam, for example.")] = None,
-            updates_per_step: Annotated[int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")] = None,
-            as_json: Json = False) -> None:  # fmt: skip
+def convert(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    group: Groups = None,
+    optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
+    optimizer_class: Annotated[
+        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+    ] = None,
+    updates_per_step: Annotated[
+        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
     from weights.views.inspect import show_converted
@@ -136,14 +154,20 @@ def export(
 
 
 @app.command(epilog="Example: hyperport verify model.pth --converted converted/ --graph graph.npz")
-def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
-           group: Groups = None,
-           converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
-           graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
-           level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
-           seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
-           report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
-           as_json: Json = False) -> None:  # fmt: skip
+def verify(
+    file: File,
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    group: Groups = None,
+    converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
+    graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
+    level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
+    as_json: Json = False,
+) -> None:
     """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
     from weights.checkpoint import load, restore
     from weights.proof.verify import failed, show, versions
@@ -171,12 +195,27 @@ def diff(a: Annotated[Path, typer.Argument(help="A torch file, a .safetensors fi
 
 
 @app.command(epilog="Example: hyperport embed nouns.pth --config config.json --format tensorboard --out projector/")
-def embed(file: Checkpoint, out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
-          form: Annotated[Format, typer.Option("--format", help="csv: name,x0,x1,... npy: an array and <out>.names.txt. word2vec: its "
-                                               "text format. tensorboard: vectors.tsv, metadata.tsv, projector_config.pbtxt.")] = Format.csv,
-          space: Annotated[Space, typer.Option(help="Points on their manifold, or their logarithms at its origin, in d coordinates.")] = Space.manifold,
-          graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None,
-          curvature: Curvature = None, manifold: Manifolds = None, as_json: Json = False) -> None:  # fmt: skip
+def embed(
+    file: Checkpoint,
+    out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="csv: name,x0,x1,... npy: an array and <out>.names.txt. word2vec: its "
+            "text format. tensorboard: vectors.tsv, metadata.tsv, projector_config.pbtxt.",
+        ),
+    ] = Format.csv,
+    space: Annotated[Space, typer.Option(help="Points on their manifold, or their logarithms at its origin.")] = Space.manifold,
+    graph: Graph = None,
+    names: Names = None,
+    key: Key = None,
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    as_json: Json = False,
+) -> None:
     """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import write
@@ -303,6 +342,8 @@ def main() -> None:
         typer.echo("error: interrupted; nothing was written", err=True)
         sys.exit(130)
 
+
+__all__ = ["app", "main"]
 
 if __name__ == "__main__":
     main()

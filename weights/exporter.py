@@ -1,4 +1,4 @@
-"""The way back to the torch file: what is kept of it when it is read, and its object tree with the numbers as they are now."""
+"""Back to the torch file: what is kept of it when it is read, and its object tree with the present numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weights.optim.resume import Resumed
 
 
 def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.Source:
-    """What the way back needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
+    """What export needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
     if optimizer is not None and parts.optimizer is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
@@ -53,3 +53,6 @@ def torch_tree(contents: Contents) -> object:
         section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept=kept, scheduler=timing)
         replaced = [(raw, section), *([(timing, timed)] if timed is not timing else [])]
     return sources.filled(source, values, replaced)
+
+
+__all__ = ["origin", "torch_tree"]

@@ -36,9 +36,9 @@ _DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, Overflow
 def save(contents: Contents, path: str | Path) -> None:
     """Writes a checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
 
-    Folder: `arrays` (Orbax), config.json, report.json, torch.json (the way back). In a file the arrays have names, as
-    params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
-    safetensors and strings in .npz. NotWritten for a path that holds something else, and for a type safetensors lacks.
+    A folder has `arrays` (Orbax), config.json, report.json and torch.json (what export needs). In a file the arrays have
+    names such as params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
+    safetensors and strings in .npz. NotWritten for a path where something else is, and for a type that safetensors does not have.
     """
     path = Path(path)
     arrays = _arrays(contents)
@@ -59,7 +59,7 @@ def save(contents: Contents, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> Contents:
-    """What `save` wrote, bit by bit. Unreadable for a path that is not one, or is damaged."""
+    """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged."""
     path = Path(path)
     aside = path.parent / f".{path.name}.old"
     if not path.exists() and aside.exists():  # killed between the two renames of a system without exchange
@@ -73,7 +73,7 @@ def read(path: str | Path) -> Contents:
 
 
 def form_of(path: Path) -> str | None:
-    """What a converted checkpoint is: "folder", "npz" or "safetensors"; None for anything else."""
+    """The form of a converted checkpoint: "folder", "npz" or "safetensors"; None for any other file. Every folder counts as one."""
     if path.is_dir():
         return "folder"
     try:
@@ -87,7 +87,7 @@ def form_of(path: Path) -> str | None:
 
 
 def _arrays(contents: Contents) -> dict[str, ArrayLike]:
-    """Every array, by what it is to `_rebuilt`."""
+    """Every array, under the names by which `_rebuilt` finds it."""
     numpy: dict[str, np.ndarray] = {}
     object_json.encode(contents.source.root, numpy)
     arrays: dict[str, ArrayLike] = {f"variables/{p}": v for p, v in flatten(contents.variables).items()}
@@ -99,7 +99,7 @@ def _arrays(contents: Contents) -> dict[str, ArrayLike]:
 
 
 def _description(contents: Contents, arrays: Mapping[str, ArrayLike]) -> Document:
-    """What leads back to torch: keys, settings, the file's object tree; of each array its public name, type and shape."""
+    """What export needs: keys, settings, the file's object tree; and of each array its public name, type and shape."""
     names = [path.removeprefix("variables/") for path in arrays if path.startswith("variables/")]
     names += [f"constants/{key}" for key in contents.constants]
     names += [path for path in arrays if path.startswith(("kept/", "numpy/"))]
@@ -232,3 +232,6 @@ def _entries(rows: list[list], rules: Sequence[Rule] | None) -> list[Entry]:
         layout = {} if rules is None or path is None else {"layout": matching(rules, key)[0][0].layout}
         entries.append(Entry(key, role, tuple(shape), dtype, path, tied=tied, **layout))
     return entries
+
+
+__all__ = ["form_of", "read", "save"]

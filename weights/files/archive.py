@@ -20,7 +20,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 
 
 class Archive:
-    """An open zip file: `entries` by name, with `folder` by the name below its single top folder."""
+    """An open zip file, its `entries` by name. With `folder`, names are those below its single top folder."""
 
     def __init__(self, path: Path, folder: bool = True):
         self.path = path
@@ -134,7 +134,7 @@ class Archive:
 
 
 def read_into(fd: int, start: int, out: np.ndarray, what: str) -> int:
-    """Fills `out` (uint8) from byte `start` of a file and returns the CRC-32; memory stays at `out`'s."""
+    """Fills `out` (uint8 [n]) from byte `start` of a file and returns its CRC-32; Unreadable if the file is too short."""
     view, at, crc = out.data, 0, 0
     while at < len(out):
         got = os.preadv(fd, [view[at : at + CHUNK]], start + at)
@@ -143,3 +143,6 @@ def read_into(fd: int, start: int, out: np.ndarray, what: str) -> int:
         crc = zlib.crc32(view[at : at + got], crc)
         at += got
     return crc
+
+
+__all__ = ["CHUNK", "Archive", "read_into"]

@@ -18,7 +18,7 @@ _HERE = -100
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling of `path` that takes its place when the block ends without an error."""
+    """A temporary sibling of `path` that takes its place when the block ends without an error. NotWritten if that fails."""
     path = Path(path)
     temporary = _sibling(path)
     try:
@@ -36,7 +36,8 @@ def new_file(path: str | Path) -> Iterator[Path]:
 def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
     """A temporary sibling folder that takes `path`'s place, in one exchange, when the block ends without an error.
 
-    A folder that is there is replaced if it is empty or holds the file `mark`, by which ours are known; else NotWritten.
+    An existing folder is replaced if it is empty or contains the file `mark`, by which this package knows its own; otherwise, and
+    if the output cannot be written, NotWritten is raised.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).exists())):
@@ -90,3 +91,6 @@ def _swap(new: Path, path: Path) -> None:
         os.rename(path, aside)
         os.rename(new, path)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+__all__ = ["new_directory", "new_file"]

@@ -11,7 +11,10 @@ from weights.types import Config, Document
 
 
 def read_config(given: str | Path | Config | None, carried: Config | None) -> Document | None:
-    """The given configuration over the file's own; None where there is neither."""
+    """The given configuration merged over the one that the file carries; None if there is neither.
+
+    Raises Usage for a path that cannot be opened and for anything but a mapping, Unreadable for a file that is not JSON.
+    """
     if given is None:
         return None if carried is None else dict(carried)
     if isinstance(given, (str, Path)):
@@ -25,3 +28,6 @@ def read_config(given: str | Path | Config | None, carried: Config | None) -> Do
     if not isinstance(given, Mapping):
         raise Usage(f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file that contains one")
     return {**(carried or {}), **given}
+
+
+__all__ = ["read_config"]

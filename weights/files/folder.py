@@ -46,7 +46,8 @@ def read_documents(directory: Path) -> dict[str, Document]:
 def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
     """The arrays that `expected` lists by name with type and shape, in the order of writing.
 
-    By tensorstore, on which Orbax stands: Orbax would decode all arrays at once, to places that jax has to copy from.
+    They are read with tensorstore, which Orbax uses too: Orbax would decode all arrays at once, at addresses from which jax has to copy.
+    Unreadable where an array is missing, damaged, or of another type or shape.
     """
     import tensorstore as ts
 
@@ -86,7 +87,7 @@ def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
 
 
 def _pieces(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    """What Orbax holds of one array: itself, flat pieces of a large one, nothing of an empty one."""
+    """What Orbax is given of an array: the array, flat pieces of a large one, nothing of an empty one."""
     if array.nbytes <= PIECE:
         return {key: array} if array.size else {}
     flat, step = np.ascontiguousarray(array).reshape(-1), PIECE // array.itemsize
@@ -95,3 +96,6 @@ def _pieces(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
 
 def _type(name: str) -> np.dtype:
     return NUMPY.get(name) or np.dtype(name)
+
+
+__all__ = ["DOCUMENTS", "read_arrays", "read_documents", "write"]

@@ -72,3 +72,6 @@ def _parsed(raw: np.ndarray) -> np.ndarray:
     if int(np.prod(shape, dtype=object)) * dtype.itemsize != len(body):
         raise ValueError(f"shape {shape} of {dtype} in {len(body)} bytes")
     return body.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+__all__ = ["names", "read", "write"]

@@ -16,7 +16,7 @@ from weights.types import Document
 
 
 def encode(root: object, arrays: dict[str, np.ndarray]) -> Document:
-    """The tree as JSON. Arrays of numpy that it holds go into `arrays`; tensors leave their elements out."""
+    """The tree as JSON. Its numpy arrays are put into `arrays`; tensors are stored without elements. Unreadable for foreign objects."""
     nodes: list[Any] = []
     index: dict[int, int] = {}
     storages: dict[int, int] = {}
@@ -77,7 +77,7 @@ _SEQUENCES: dict[str, type] = {"list": list, "size": Size, "tuple": tuple, "set"
 
 
 def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
-    """The tree that `encode` wrote; its tensors' storages hold no elements."""
+    """The tree that `encode` wrote; the storages of its tensors have no elements."""
     nodes = data["nodes"]
     storages = [Storage(dtype=d, numel=n, fetch=_empty, location=location, untyped=u) for d, n, location, u in data["storages"]]
     made: dict[int, Any] = {}
@@ -138,3 +138,6 @@ def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
 
 def _empty() -> np.ndarray:
     raise Unreadable("a tensor of a converted checkpoint has no elements of its own", "Export the checkpoint")
+
+
+__all__ = ["decode", "encode"]

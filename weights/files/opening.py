@@ -13,10 +13,10 @@ from weights.types import Config, Document
 
 @dataclass(frozen=True)
 class Opened:
-    """What is in the file at `path`, before anybody asks what it means.
+    """The contents of the file at `path`, not yet interpreted.
 
-    format, root: as `read` has them. parts: the sections of `root`. config: the given configuration over the file's own; None
-    where there is neither.
+    format, root: as `read` gives them. parts: the sections of `root`. config: the given configuration merged over the file's
+    own; None if there is neither.
     """
 
     path: Path
@@ -27,7 +27,10 @@ class Opened:
 
 
 def opened(path: Path, config: str | Path | Config | None) -> Opened:
-    """Reads the file's structure and the configuration. Usage or Unreadable where there is no model or no such configuration."""
+    """Reads the file's structure and the configuration. Unreadable where there is no model, Usage for a bad configuration."""
     file = read(path)
     parts = split(file.root)
     return Opened(path=path, format=file.format, root=file.root, parts=parts, config=read_config(config, parts.config))
+
+
+__all__ = ["Opened", "opened"]

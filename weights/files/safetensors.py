@@ -101,3 +101,6 @@ def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], 
         return out.view(dtype)
 
     return fetch
+
+
+__all__ = ["is_safetensors", "read", "write"]

@@ -35,11 +35,11 @@ class Sections:
     """The state of the learning rates' scheduler."""
     scheduler_at: tuple = ()
     updates: int | None = None
-    """Optimizer steps, where the file counts them apart."""
+    """Steps of the optimizer, if the file counts them by itself."""
 
 
 def split(root: object) -> Sections:
-    """Finds the parts; Unreadable where there is no model in any known wrapper."""
+    """Finds the parts. Raises Unreadable if no known wrapper contains a model, Usage for several optimizers."""
     model_at, model = _model(root)
     tensors = dict(_tensors(model))
     if not tensors:
@@ -73,7 +73,7 @@ def split(root: object) -> Sections:
 
 
 def without_first(sections: Sections) -> Sections | None:
-    """The same with the first part of all keys taken off (a Lightning module's attribute), if they share one."""
+    """The sections without the first part of all keys (the attribute of a Lightning module); None if the keys do not share one."""
     firsts = {key.partition(".")[0] for key in sections.tensors}
     if len(firsts) != 1 or any("." not in key for key in sections.tensors):
         return None
@@ -120,7 +120,7 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
 
 
 def _scheduler(top: Mapping) -> tuple[tuple, object]:
-    """One scheduler's state; of several (Lightning keeps a list) none, said by a list in its place."""
+    """The path and the state of the only scheduler; a list of several, which Lightning can have, stays a list."""
     for name in SCHEDULERS:
         value = top.get(name)
         if isinstance(value, list) and len(value) == 1:
@@ -144,3 +144,6 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return depth < 5 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
     return value is None or type(value) in (bool, int, float, str)
+
+
+__all__ = ["Sections", "split", "without_first"]

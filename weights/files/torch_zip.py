@@ -50,3 +50,6 @@ def load(path: Path) -> object:
 
     root, _ = unpickled(archive.small("data.pkl"), persistent)
     return root
+
+
+__all__ = ["load"]

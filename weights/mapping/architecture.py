@@ -1,4 +1,4 @@
-"""What the converter has to know of an architecture: everything, in one table of `weights/models`."""
+"""What the converter knows of an architecture: all of it stands in one table of `weights/models`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from weights.mapping.settings import Settings
 from weights.types import Config, Hyperparameters, Model, TorchModule
 
 TREE = "tree"
-"""The name that stands where no architecture is known: the parameters as a tree, nested as the keys are."""
+"""The name for files of no known architecture: the parameters become a tree, nested as the keys are."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The file's model as an architecture looks at it."""
+    """The model in a file, as an architecture sees it."""
 
     tensors: Mapping[str, Tensor]
     config: Config
@@ -60,11 +60,11 @@ class Architecture:
     inputs: arguments of `init` from which the variables' shapes follow.
     groups: the parameters' keys as the training code hands them to the optimizer, a list for each group; None: one
         group in the state_dict's order. Only needed where the authors' code makes several groups.
-    optimizer: the name of the optimizer by the configuration, if it says so.
+    optimizer: the name of the optimizer according to the configuration; None if it does not say.
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
     probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
-    code: whose code base it is of, where that code has an optimizer of its own that may have written the files.
+    code: the name of its code base, if that has optimizers of its own, which may have written the files.
     nodes: where the embeddings of its nodes are.
     """
 
@@ -80,3 +80,6 @@ class Architecture:
     probe: Probe | None = None
     code: str | None = None
     nodes: NodeEmbeddings = ENCODED
+
+
+__all__ = ["TREE", "Architecture", "Found"]

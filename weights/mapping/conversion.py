@@ -26,9 +26,9 @@ from weights.types import Curvature, Document, Hyperparameters, Manifolds, Model
 class Converted:
     """A file's model in JAX.
 
-    table: its architecture; None for a tree of parameters. parts: the file's, with keys as the architecture has them. settings:
+    table: its architecture; None for a tree of parameters. parts: the file's sections, with the architecture's keys. settings:
     what the model is built from. model: the flax module, None for a tree. entries: what each key became. variables, constants,
-    manifolds, report: as `weights.contents` says.
+    manifolds, report: see `weights.contents`.
     """
 
     table: Architecture | None
@@ -44,7 +44,7 @@ class Converted:
 
 def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None, curvature: Curvature, given: NamedManifolds | None,
               trained: parameter_tree.Trained, progress: Progress | None) -> Converted:  # fmt: skip
-    """The model of a file, by one of the `known` architectures or as a tree of parameters.
+    """The model of a file, as one of the `known` architectures or as a tree of parameters.
 
     arch, curvature, progress: as the caller gives them to `weights.load`; `given` are the manifolds. trained: what the optimizer's
     state tells of a tree. Raises Usage and Unmatched.
@@ -89,3 +89,6 @@ def _matched(table: Architecture, parts: Sections, settings: Settings) -> tuple[
         raise Unmatched(f"no {table.name} can be built from the settings: {error}", "Correct the configuration") from None
     targets = {path: tuple(s.shape) for path, s in flatten(shapes).items()}  # pyright: ignore[reportAttributeAccessIssue]
     return model, plan(parts.tensors, rules, targets)
+
+
+__all__ = ["Converted", "converted"]

@@ -17,10 +17,10 @@ Flat = dict[str, np.ndarray]
 
 
 def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
-    """Every key's entry, in the file's order; `targets` are the shapes of the model's variables by path (None: any).
+    """The entry of every key, in the file's order. `targets`: the shapes of the model's variables by path; None accepts any.
 
-    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that nothing or
-    two keys fill, a shape that is not the model's, and tied names that are not tied in the table.
+    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that no key or two keys fill,
+    a shape that differs from the model's, and names that are tied in the file but not in the table.
     """
     problems: list[tuple[str, str]] = []
     entries: list[Entry] = []
@@ -69,7 +69,7 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
 def to_flax(
     tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray
 ) -> tuple[dict, Flat]:
-    """Nested variables and flat constants. `leaf` makes what the variables hold of each array."""
+    """Nested variables and flat constants. `leaf` makes the leaf of the variables from each array."""
     variables: dict = {}
     constants: Flat = {}
     for entry in entries:
@@ -166,7 +166,11 @@ def _unexpected(unexpected: list[str], missing: list[str]) -> list[tuple[str, st
     problems = []
     for key in unexpected:
         near = difflib.get_close_matches(key, missing, 1)
-        remedy = f"If it should be {near[0]!r}, rename it" if near else "Check the architecture (--arch, arch=...): no rule of its table fits this key"
+        remedy = (
+            f"If it should be {near[0]!r}, rename it"
+            if near
+            else "Check the architecture (--arch, arch=...): no rule of its table fits this key"
+        )
         problems.append((f"the key {key!r} is unexpected", remedy))
     return problems
 
@@ -193,8 +197,11 @@ def _finite(entry: Entry, array: np.ndarray) -> None:
     if not all(np.isfinite(block).all() for block in blocks(array)):
         good = np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise Unmatched(f"the key {entry.key!r} contains {array[where]} at {where}: {int((~good).sum())} of {array.size} values are not finite",
-                        "Use an earlier checkpoint")  # fmt: skip
+        bad = int((~good).sum())
+        raise Unmatched(
+            f"the key {entry.key!r} contains {array[where]} at {where}: {bad} of {array.size} values are not finite",
+            "Use an earlier checkpoint",
+        )
 
 
 def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
@@ -202,3 +209,6 @@ def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
         f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file",
         "Export variables of the same type",
     )
+
+
+__all__ = ["plan", "to_flax", "to_torch"]

@@ -1,4 +1,4 @@
-"""Curvature: never assumed. From the file's raw tensors, the configuration or the caller, and the same from all of them."""
+"""Curvature is never assumed: it comes from the file's raw tensors, the configuration or the caller, and all of them have to agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from weights.errors import Unmatched, Usage
 from weights.mapping.settings import Settings
-
 
 _SAID = {"option": "the option", "config": "the configuration"}
 
@@ -27,10 +26,11 @@ def from_raw(name: str, raw: float) -> float:
 
 def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
            learned: bool = False) -> list[float]:  # fmt: skip
-    """The curvature of each of `count` manifolds. `raw` holds the file's raw tensors by key, in order, or nothing.
+    """The curvature of each of `count` manifolds. raw: the file's raw tensors by key, in order; empty if it has none.
 
-    The file's own value is what the model computes with; a configuration or an option has to agree with it, up to the
-    rounding of geoopt's float32 log(exp(c) - 1); a `learned` one has moved on from the configuration's start.
+    The model computes with the file's own value. A configuration or an option has to agree with it, up to the rounding of geoopt's
+    float32 log(exp(c) - 1), except that the configuration has the start of a `learned` curvature. Raises Unmatched where they
+    disagree, Usage where nothing gives a curvature.
     """
     stated = [
         (where, table[name]) for where, table in (("option", settings.given), ("config", settings.config)) if table.get(name) is not None
@@ -50,7 +50,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
                 if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
                     raise Unmatched(
                         f"{key!r} in the file gives curvature {value:.9g}, {_SAID[where]} gives {other:.9g}",
-                        "Keep the file's value: correct the other, or set learnable_curvature in the configuration if the curvature was trained",
+                        "Correct it to the file's value, or set learnable_curvature in the configuration if the curvature was trained",
                     )
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
         return values
@@ -85,3 +85,6 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
             "Give one finite number, or one for each",
         )
     return numbers
+
+
+__all__ = ["from_raw", "settle", "softplus", "unit"]

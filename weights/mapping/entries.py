@@ -65,3 +65,6 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     for name, value in tree.items():
         flat.update(flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return flat
+
+
+__all__ = ["Entry", "flatten", "inverse", "place", "tie_repeats"]

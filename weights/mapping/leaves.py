@@ -1,4 +1,4 @@
-"""What the variables hold of each array: jax's arrays where they are the same numbers."""
+"""The leaves of the variables: arrays of jax, or of numpy where jax would round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def leaf_of(array: np.ndarray) -> Array | np.ndarray:
-    """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
+    """An array of jax if jax has the type, else an array of numpy: nothing is rounded."""
     if jax.dtypes.canonicalize_dtype(array.dtype) == array.dtype:
         if not array.flags.c_contiguous or array.ctypes.data % 64:  # which jax would copy, and keep the original for a while
             aligned = buffer(array.nbytes).view(array.dtype).reshape(array.shape)
@@ -28,7 +28,7 @@ def leaf_of(array: np.ndarray) -> Array | np.ndarray:
 
 
 def counted(progress: Progress | None, entries: Sequence[Entry]) -> Callable[[np.ndarray], Array | np.ndarray]:
-    """`leaf_of`, which tells `progress` of each parameter: its key, how many are done, and how many there are."""
+    """`leaf_of`, calling `progress` for each parameter."""
     if progress is None:
         return leaf_of
     keys = iter([e.key for e in entries if e.role == "parameter"])
@@ -42,3 +42,6 @@ def counted(progress: Progress | None, entries: Sequence[Entry]) -> Callable[[np
         return leaf_of(array)
 
     return leaf
+
+
+__all__ = ["counted", "leaf_of"]

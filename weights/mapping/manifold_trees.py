@@ -31,7 +31,7 @@ PLAIN = ("Euclidean", "Sphere", "SphereExact", "Stiefel", "CanonicalStiefel", "E
 REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
 
-def recovered(record: object) -> Manifold:
+def _recovered(record: object) -> Manifold:
     """The port_jax manifold that a pickled manifold stands for; Unmatched for a kind that has no counterpart yet."""
     import port_jax.manifolds as manifolds
 
@@ -87,7 +87,7 @@ def beside(paths: Iterable[str], given: NamedManifolds | None, tensors: Mapping[
             used.add(name)
             place(tree, path, wanted[name])
         else:
-            place(tree, path, recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
+            place(tree, path, _recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
     if unknown := sorted(set(wanted) - used):
         raise Usage(
             f"manifolds names {unknown[0]!r}, but no parameter of the file is called so",
@@ -118,3 +118,6 @@ def from_json(data: Document) -> ManifoldTree:
     if "tree" in data:
         return {name: from_json(child) for name, child in data["tree"].items()}
     return getattr(manifolds, data["manifold"])(**data["fields"])
+
+
+__all__ = ["CURVED", "PLAIN", "beside", "curvature", "from_json", "to_json"]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeEmbeddings:
-    """What `weights.embeddings` has to know of an architecture. The defaults are those of a model that encodes features on a graph.
+    """What `weights.embeddings` needs to know of an architecture. The defaults are those of a model that encodes features on a graph.
 
-    table: the parameter that has a row for each node, as a path below "params"; empty where there is none.
-    start: whether the layers start from the table, so that with a graph the encoder's output is meant.
-    tangents: of a table of tangents at the origin of a ball, the ball from the parameters; it gives None where there are several.
+    table: the parameter that has a row for each node, as a path below "params"; empty if there is no such parameter.
+    start: whether the layers start from the table, so that the encoder's output is taken if a graph is given.
+    tangents: for a table of tangents at the origin of a ball, that ball, from the parameters; None if there are several balls.
     normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
-    inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them where the model takes some.
+    inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them if the model takes any.
     manifold: where the output of `encode` lies, from the flax module and its variables.
     """
 
@@ -38,3 +38,6 @@ class NodeEmbeddings:
 
 ENCODED = NodeEmbeddings()
 """Of a model that has no table of nodes and encodes features on a graph."""
+
+
+__all__ = ["ENCODED", "NodeEmbeddings"]

@@ -21,7 +21,7 @@ BUFFERS = re.compile(r"(.*\.)?(running_mean|running_var|num_batches_tracked|proj
 
 @dataclass(frozen=True)
 class Trained:
-    """What an optimizer's state tells of a tree. The optimizers' room has the two functions; here they are only called.
+    """What an optimizer's state tells of a tree. `weights.optim` has the two functions, which this room must not import.
 
     moved: the keys that it has state for. on_manifolds: whether it moves points on manifolds.
     """
@@ -30,7 +30,7 @@ class Trained:
     on_manifolds: Callable[[Sections], bool]
 
 
-def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry]:
+def _entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry]:
     """Floating tensors become parameters at params/<key with slashes>; buffers, integers and fixed curvatures stay constants.
 
     A curvature counts as fixed unless the optimizer has `moved` it, or its pickle says that it takes gradients.
@@ -51,10 +51,13 @@ def entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry
 def matched(parts: Sections, settings: Settings, trained: Trained) -> list[Entry]:
     """What each key becomes, further names of one tensor tied to the first."""
     if settings.given.get("curvature") is not None:
-        raise Usage("a tree of parameters has no curvature of its own", "Give it with manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7)")
+        raise Usage(
+            "a tree of parameters has no curvature of its own",
+            "Give it with manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7)",
+        )
     tensors = parts.tensors
-    every = tie_repeats(tensors, entries(tensors, tensors))
-    return tie_repeats(tensors, entries(tensors, trained.moved(parts, every)))
+    every = tie_repeats(tensors, _entries(tensors, tensors))
+    return tie_repeats(tensors, _entries(tensors, trained.moved(parts, every)))
 
 
 def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | None, trained: Trained) -> dict:
@@ -67,3 +70,6 @@ def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | N
                     "Give manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7), Euclidean() for flat ones")  # fmt: skip
     keys = {str(e.path).removeprefix("params/"): e.key for e in found if e.role == "parameter"}
     return beside(keys, given, parts.tensors, keys)
+
+
+__all__ = ["Trained", "manifolds", "matched"]

@@ -1,4 +1,4 @@
-"""Points are checked against the manifolds that the converted model puts them on."""
+"""Checks that the points of a converted model lie on their manifolds."""
 
 from __future__ import annotations
 
@@ -49,5 +49,8 @@ def _check_leaf(manifold: Any, points: np.ndarray, key: str) -> None:
             raise Unmatched(
                 f"the key {key!r} contains a point that is not on its {type(manifold).__name__}, at {tuple(int(i) for i in where)}: "
                 f"it is {gap[off[0]]:.3g} away from its projection",
-                "Check the curvature (it may differ from the one that the model was trained with), or project the points in torch (manifold.projx)",
+                "Check the curvature, which may differ from the one in training, or project the points in torch (manifold.projx)",
             )
+
+
+__all__ = ["check"]

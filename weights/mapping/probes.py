@@ -55,24 +55,24 @@ class Draw:
         self.asked = False
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
-        """Rows of length about `scale`."""
+        """Normal numbers of this shape, in rows of length about `scale`."""
         return scale * self.random.standard_normal(shape) / np.sqrt(shape[-1])
 
     def indices(self, below: int, *shape: int) -> np.ndarray:
-        """Integers from 0 to below - 1."""
+        """Integers from 0 to below - 1, of this shape."""
         return self.random.integers(0, below, shape)
 
     def distinct(self, below: int, rows: int, columns: int) -> np.ndarray:
-        """Rows of indices, different within a row where there are enough."""
+        """Indices [rows, columns], different within a row if there are enough."""
         return np.stack([self.random.permutation(np.arange(max(below, columns)) % below)[:columns] for _ in range(rows)])
 
     def pairs(self, nodes: int) -> np.ndarray:
-        """Pairs of nodes, of two nodes each: torch's gradient of a distance is NaN between a point and itself."""
+        """Pairs [32, 2] of distinct nodes: torch's gradient of a distance is NaN between a point and itself."""
         first = self.random.integers(0, nodes, ROWS)
         return np.stack([first, (first + self.random.integers(1, max(nodes, 2), ROWS)) % nodes], 1)
 
     def graph(self, width: int, nodes: int | None = None, *, weighted: bool = False, edge_features: int = 0) -> tuple[Edges, np.ndarray]:
-        """Edges and features of `width` columns; the user's, cut to that width, or random ones.
+        """Edges and features [nodes, width]: the user's, cut to that width, or random ones.
 
         `nodes` is the number that the model was trained for, if it has one. `weighted`: rows of the adjacency with self loops,
         each divided by its sum, unless the user's file has weights.
@@ -109,7 +109,7 @@ class Draw:
 
 
 def drawn(probe: Probe, settings: Hyperparameters, seed: int, graph: str | Path | None) -> Inputs:
-    """The inputs; Usage where a graph is given to a model that takes none."""
+    """The inputs. Raises Usage if a graph is given to a model that takes none."""
     draw = Draw(seed, graph)
     inputs = probe.draw(settings, draw)
     if graph is not None and not draw.asked:

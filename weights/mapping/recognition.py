@@ -50,3 +50,6 @@ def _candidates(parts: Sections) -> Iterator[Sections]:
     yield parts
     if (deeper := without_first(parts)) is not None:
         yield deeper
+
+
+__all__ = ["recognised"]

@@ -25,7 +25,7 @@ class Settings:
                same: Callable[[Any, Any], bool] = operator.eq) -> Any:  # fmt: skip
         """The value of a setting: given, else from the configuration, else inferred, else (with a configuration) the default.
 
-        Raises Unmatched where two of the first three differ, Usage where there is none.
+        Raises Unmatched if two of the first three differ, Usage if there is no value.
         """
         found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
         if inferred is not _MISSING:
@@ -66,3 +66,6 @@ def same_numbers(a: object, b: object) -> bool:
         left, right = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (a, b))
         return len(left) == len(right) and all(same_numbers(x, y) for x, y in zip(left, right))
     return a == b
+
+
+__all__ = ["Settings", "same_flag", "same_numbers"]

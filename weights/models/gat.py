@@ -31,3 +31,6 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 GAT = node_model.architecture("GAT", keys, settle, rules)
+
+
+__all__ = ["GAT"]

@@ -32,3 +32,6 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 GCN = node_model.architecture("GCN", keys, settle, rules)
+
+
+__all__ = ["GCN", "keys", "rules", "settle"]

@@ -252,3 +252,6 @@ GIL = Architecture(
     code="hgcn",
     nodes=NodeEmbeddings(manifold=encoded_on),
 )
+
+
+__all__ = ["GIL"]

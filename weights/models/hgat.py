@@ -173,3 +173,6 @@ HGAT = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding", start=True, inputs=encoder_inputs),
 )
+
+
+__all__ = ["HGAT"]

@@ -45,3 +45,6 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 HGCN = node_model.architecture("HGCN", keys, settle, rules)
+
+
+__all__ = ["HGCN"]

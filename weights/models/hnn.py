@@ -33,3 +33,6 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 HNN = node_model.architecture("HNN", keys, settle, rules)
+
+
+__all__ = ["HNN"]

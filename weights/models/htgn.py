@@ -34,7 +34,7 @@ def layer_keys(found: Found) -> list[str]:
 
 
 def recognise(found: Found) -> bool:
-    """Convolutions whose aggregation holds HTGN's attention vectors, or the unused `mlp` of its degree aggregation."""
+    """Convolutions whose aggregation has HTGN's attention vectors, or the unused `mlp` of its degree aggregation."""
     return bool(layer_keys(found))
 
 
@@ -72,8 +72,8 @@ def settle(found: Found, settings: Settings) -> None:
 
 
 def _curvature(found: Found, settings: Settings, balls: int) -> None:
-    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then holds the start, not the
-    value."""
+    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then has the
+    start, not the value."""
     if "curvature" not in settings.config and settings.config.get("c") is not None:
         settings.config["curvature"] = settings.config["c"]
     rows = found.value("c").reshape(-1) if "c" in found.tensors else np.zeros(0)
@@ -90,8 +90,8 @@ def _curvature(found: Found, settings: Settings, balls: int) -> None:
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:
-    """Linear maps and gates transposed. What the forward pass leaves out is carried: agg.bias, agg.mlp, an unused
-    feat, Q or r."""
+    """Linear maps and gates transposed. Tensors that the forward pass does not use are carried along: agg.bias, agg.mlp, an
+    unused feat, Q or r."""
     table: list[Rule] = []
     for i, layer in enumerate(settings["layer_keys"]):
         here = f"params/layers_{i}"
@@ -218,3 +218,6 @@ HTGN = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=encoder_inputs, manifold=encoded_on),
 )
+
+
+__all__ = ["HTGN"]

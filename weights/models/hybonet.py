@@ -49,7 +49,7 @@ def settle(found: Found, settings: Settings) -> None:
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:
-    """Weights transposed, scales and points as they are; each module's own k is carried."""
+    """Weights transposed, scales and points as they are; each module's own k is carried along."""
     table: list[Rule] = [
         constant("manifold.k"),
         constant("{at:deep}.manifold.k"),
@@ -67,7 +67,7 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 def groups(settings: Hyperparameters, keys: Sequence[str]) -> list[list[str]]:
-    """What decays, and then what does not: biases, scales and points of the hyperboloid. k is in neither."""
+    """The parameters that decay, and those that do not: biases, scales and points of the hyperboloid. k is in neither group."""
     trained = [key for key in keys if not key.endswith("manifold.k")]
     still = [key for key in trained if "bias" in key or "scale" in key or key == "decoder.cls"]
     return [[key for key in trained if key not in still], still]
@@ -127,3 +127,6 @@ HyboNet = Architecture(
     code="hybonet",
     nodes=NodeEmbeddings(normalized=True, manifold=encoded_on),
 )
+
+
+__all__ = ["HyboNet"]

@@ -103,3 +103,6 @@ HYBONET_KG = Architecture(
     code="hybonet",
     nodes=NodeEmbeddings(table="emb_entity"),
 )
+
+
+__all__ = ["HYBONET_KG"]

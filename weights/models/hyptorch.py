@@ -24,12 +24,12 @@ HEAD = r"(tp|e2p)\.(c|xp)|mlr\.(a_vals|p_vals)"
 
 
 def recognise(found: Found) -> bool:
-    """A map into the ball with something trained in it, or the hyperbolic softmax."""
+    """A map into the ball with trained parameters, or the hyperbolic softmax."""
     return found.has(HEAD)
 
 
 def settle(found: Found, settings: Settings) -> None:
-    """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried and not built."""
+    """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried along and not built."""
     shapes = found.shapes
     heads = [key for key in shapes if re.fullmatch(HEAD, key)]
     settings.settle("backbone", [key for key in shapes if not re.match(r"(tp|e2p|mlr)\.", key)], "keys", same=same_numbers)
@@ -61,7 +61,7 @@ def settle(found: Found, settings: Settings) -> None:
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:
-    """The heads as they are; every other key verbatim."""
+    """The heads unchanged; every other key is carried along."""
     where = settings["map"]
     return [param(f"{where}.{name}", f"params/{name}") for name in ("c", "xp")] + [
         *(param(f"mlr.{name}", f"params/{name}") for name in ("a_vals", "p_vals")),
@@ -83,7 +83,7 @@ def inputs(settings: Hyperparameters) -> tuple:
 
 
 def reference(settings: Hyperparameters) -> TorchModule:
-    """The torch module of the heads; the backbone is carried, and neither side runs it."""
+    """The torch module of the heads; the backbone is carried along, and neither side runs it."""
     from reference_torch.models.hyptorch import HypTorch as Module
 
     start = settings.get("start_c") or settings["curvature"][0]
@@ -118,3 +118,6 @@ HYPTORCH = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=encoded_on),
 )
+
+
+__all__ = ["HYPTORCH"]

@@ -111,3 +111,6 @@ KGEMB = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="entity", tangents=ball),
 )
+
+
+__all__ = ["KGEMB"]

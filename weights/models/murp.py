@@ -81,3 +81,6 @@ MURP = Architecture(
     code="murp",
     nodes=NodeEmbeddings(table="Eh"),
 )
+
+
+__all__ = ["MURP"]

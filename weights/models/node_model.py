@@ -1,4 +1,4 @@
-"""What the tables of HGCN's code base share: settings by its names, curvatures under many names, dense layers."""
+"""What the tables of HGCN's code base share: settings under its names, curvatures under several keys, dense layers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def found_in(pattern: str, key: str) -> bool:
 
 
 def settle_curvature(found: Found, settings: Settings) -> None:
-    """c: None where the file holds trained ones, else the configuration's or the caller's; flat space has none."""
+    """Settles c: None if the file contains trained curvatures, else the configuration's or the caller's; flat space needs none."""
     stated = settings.config.get("c")
     if "c" in found.tensors:
         raw = {"c": found.value("c")}
@@ -177,4 +177,4 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
     )
 
 
-__all__ = ["LAYER", "architecture", "dense", "edges", "settle", "settle_curvature", "trained_curvature"]
+__all__ = ["LAYER", "architecture", "dense", "edges", "found_in", "settle", "settle_curvature", "trained_curvature"]

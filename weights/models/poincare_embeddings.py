@@ -26,7 +26,7 @@ def settle(found: Found, settings: Settings) -> None:
     manifold = settings.settle("manifold")
     settings.settle("dim", width - (manifold == "lorentz"), "shape of lt.weight")
     curvature_settings.unit(settings, "the original code has curvature -1 only")
-    settings.settle("model", default="distance")  # files from before there were two models lack it
+    settings.settle("model", default="distance")  # files from before there were two models do not have it
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:
@@ -74,3 +74,6 @@ POINCARE_EMBEDDINGS = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding"),
 )
+
+
+__all__ = ["POINCARE_EMBEDDINGS"]

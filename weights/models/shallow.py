@@ -56,3 +56,6 @@ def rules(settings: Hyperparameters) -> list[Rule]:
 
 
 Shallow = node_model.architecture("Shallow", keys, settle, rules, node_table="lt")
+
+
+__all__ = ["Shallow"]

@@ -117,3 +117,6 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
             chosen += found
         lists.append(chosen)
     return lists
+
+
+__all__ = ["Naming", "indices", "keys_by_index"]

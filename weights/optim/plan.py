@@ -31,23 +31,23 @@ class Plan:
     listed: list[list[int]]
     """The indices of each group."""
     parts: list[list[str]]
-    """The paths of each group that move."""
+    """The paths of each group's parameters that it moves."""
     extras: list[int]
-    """What is added to the counts of each group after an update on top of 1."""
+    """What each update adds to the counts of each group beyond 1."""
     still: list[str] = field(default_factory=list)
     """Trained parameters that have no state where others have: they were frozen, and get no update."""
     source: str = ""
-    """By what the keys of the indices were found."""
+    """Where the keys of the indices were found, in words."""
     groups: list[Document] = field(default_factory=list)
     """The settings of each group, and what a scheduler keeps there."""
     axes: dict[str, int] = field(default_factory=dict)
-    """By path, where the last axis of torch's layout is, if it is not the last."""
+    """By path, the axis in JAX of torch's last axis, if it is not the last as well."""
     scheduler: Document | None = None
-    """The scheduler's state that the rates follow; None where they stay."""
+    """The state of the scheduler that the learning rates follow; None if they are constant."""
     per_step: int = 1
-    """Updates in a step of the scheduler."""
+    """Updates between two steps of the scheduler."""
     ahead: int = 0
-    """Updates that the schedules are ahead of the state's step."""
+    """How many updates the schedules are ahead of the state's step."""
     timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
 
@@ -76,7 +76,7 @@ class Plan:
 class Choice:
     """What is known of an optimizer's class before its numbers are looked at.
 
-    said: what the configuration calls it. code: whose code the model is. name: the kind, where the caller gives it.
+    said: its name in the configuration. code: the model's code base. name: the kind, if the caller gives it.
     riemannian: whether it moves points on manifolds.
     """
 
@@ -87,9 +87,9 @@ class Choice:
 
 
 def choose(raw: Mapping, said: object, code: str | None = None, name: str | None = None) -> Choice:
-    """The choice by a section of a file. said: a configuration's name, or {"name": ...}. code: whose code the architecture is.
+    """The choice for the section `raw` of a file. said: the configuration's name of the optimizer, or {"name": ...}. code: the code base.
 
-    Unmatched where the section's groups are no dictionaries of settings.
+    Raises Unmatched if the section's groups are not dictionaries of settings.
     """
     from port_jax.optim.from_torch.kinds import KINDS
     from port_jax.optim.from_torch.recognition import moves_points
@@ -117,3 +117,6 @@ def begun(state: Mapping[str, object] | None) -> bool:
     from port_jax.optim.from_torch.kinds import trained
 
     return trained(state or {}, plain((state or {}).get("step", 0)))
+
+
+__all__ = ["Choice", "Manifolds", "Plan", "begun", "build", "choose"]

@@ -1,4 +1,4 @@
-"""A file's optimizer goes on in JAX: what file, configuration and caller say of it, brought together for `engine.load`."""
+"""Continues a file's optimizer in JAX, from what the file, the configuration and the caller say of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, P
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller says of the optimizer, each None where it says nothing.
+    """What the caller says of the optimizer; None for what it does not say.
 
     groups: keys (or patterns) of each group. name: the class. updates_per_step: updates between two steps of the scheduler.
     """
@@ -33,8 +33,8 @@ class Asked:
 class Resumed:
     """A file's optimizer in JAX.
 
-    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that the state does not have as they
-    were. report: what became of it, JSON-able.
+    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that cannot be
+    recovered from the state. report: what became of the optimizer, as JSON.
     """
 
     transformation: Transformation
@@ -47,7 +47,7 @@ class Resumed:
 def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     """The optimizer of a file that has one, going on over the converted parameters. `config` is the configuration as it was given.
 
-    Raises Unmatched and Usage where it does not fit the model.
+    Raises Unmatched or Usage if it does not fit the model.
     """
     table, parts, entries = found.table, found.parts, found.entries
     raw = parts.optimizer
@@ -95,3 +95,6 @@ def beside(manifolds: Manifolds) -> Callable[[Params], ManifoldTree] | None:
     if manifolds is None:
         return None
     return manifolds if callable(manifolds) else lambda params: manifolds
+
+
+__all__ = ["Asked", "Resumed", "beside", "moved_keys", "moves_points", "resumed"]

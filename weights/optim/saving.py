@@ -1,4 +1,4 @@
-"""The way back: a file's optimizer section with the state as it stands now, in the file's dialect, layouts and forms."""
+"""Back to torch: a file's optimizer section with the present state, in the file's dialect, layouts and forms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def save(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry], *,
     try:
         new, timed = written(section, translation, state, scheduler)
     except ValueError as error:
-        raise Unmatched(str(error), "Save the checkpoint with ckpt.save, which keeps the whole state, or convert from a file of geoopt 0.5.1") from None
+        raise Unmatched(
+            str(error), "Save the checkpoint with ckpt.save, which keeps the whole state, or convert from a file of geoopt 0.5.1"
+        ) from None
     states: dict[int, dict] = {}
     for listed, before, after in zip(plan.listed, old, new.entries, strict=True):
         for index in listed:
@@ -48,8 +50,8 @@ def save(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry], *,
 
 
 def unheld(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry]) -> list[Tensor]:
-    """The tensors that the state does not hold, which are kept for a lossless return: those of parameters that stand still, those that
-    the next step does not read, and those of which it holds one number for several that are not equal bit by bit."""
+    """The file's tensors that the state does not contain, which are kept so that nothing is lost: those of parameters that are not moved,
+    those that the next step does not read, and those of which the state has one number for several that differ in a bit."""
     from port_jax.optim.from_torch.back import held
     from port_jax.optim.from_torch.dialects import Dialect
 
@@ -71,7 +73,7 @@ def unheld(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry]) 
 
 
 def _held_whole(array: ArrayLike, tensor: Tensor, entry: Entry) -> bool:
-    """Whether the file's tensor follows from what the state holds, bit by bit."""
+    """Whether the file's tensor can be recovered from the state's array, bit for bit."""
     shape = forward_shape(entry)
     if np.shape(array) == shape:
         return True
@@ -111,7 +113,7 @@ def _buffer(name: str, old: object, array: np.ndarray, entry: Entry, kept: Mappi
 
 
 def _same_once(first: np.ndarray, entry: Entry, array: np.ndarray) -> bool:
-    """Whether the numbers that stand for all along an axis are those that the state holds."""
+    """Whether the state still has the numbers of the file, one for all along an axis."""
     whole = np.array(entry.layout.forward(first))
     once = whole[tuple(slice(0, 1) if n == 1 else slice(None) for n in array.shape)]
     return same_bits(np.array(once), array)
@@ -129,3 +131,6 @@ def _as_kept(value: object, kept: Mapping[int, np.ndarray]) -> object:
     if not isinstance(value, Tensor) or id(value) not in kept:
         return value
     return replace(from_array(kept[id(value)]), requires_grad=value.requires_grad)
+
+
+__all__ = ["save", "unheld"]

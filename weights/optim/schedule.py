@@ -26,9 +26,9 @@ class Timing:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A file's scheduler. state: its settings and counters. per_step: updates in one of its steps, None where nobody knows.
+    """A file's scheduler. state: its settings and counters. per_step: updates between two of its steps, None if unknown.
 
-    problem: why the rates cannot follow it, and what to pass; empty where they do.
+    problem: why the learning rates cannot follow it, and what to pass; empty if they do.
     """
 
     state: Document
@@ -38,7 +38,7 @@ class Scheduled:
 
     @property
     def done(self) -> int:
-        """The steps it has made; of a chain, those of its parts."""
+        """The number of steps that it has made; for a chain, the largest of its parts'."""
         if "_schedulers" in self.state and "last_epoch" not in self.state:
             return max((int(inner.get("last_epoch", 0)) for inner in self.state["_schedulers"]), default=0)
         return int(self.state.get("last_epoch", 0))
@@ -50,9 +50,9 @@ class Scheduled:
 
 
 def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
-    """The scheduler beside an optimizer that has made so many updates; `given` are the updates in one of its steps.
+    """The scheduler of an optimizer that has made so many updates. `given`: the updates between two of its steps.
 
-    Where it is not given it follows from the counts: updates made over steps made, if that is a whole number.
+    If they are not given they follow from the counts: updates made divided by steps made, if that is a whole number.
     """
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
@@ -75,3 +75,6 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
         f"{done} steps of the scheduler and {counted} do not show how many updates lie between two steps: give updates_per_step= "
         "(--updates-per-step), which is 1 or the number of batches in an epoch",
     )  # fmt: skip
+
+
+__all__ = ["WHERE", "Scheduled", "Timing", "scheduled"]

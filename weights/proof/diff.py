@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def compare(a: Path, b: Path) -> list[Row]:
-    """A row for every key of either; model and optimizer state. One tensor of each at a time is read from a torch file."""
+    """A row for every key of either checkpoint, of model and optimizer state. Torch files are read one tensor at a time."""
     left, right = _tensors(a), _tensors(b)
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
@@ -82,7 +82,7 @@ def _tensors(path: Path) -> dict[str, object]:
 
 
 def show(rows: list[Row]) -> None:
-    """A table of what differs, and how many do not."""
+    """Prints a table of the rows that differ, and how many are equal."""
     table = Table()
     for name in ("key", "A", "B", "max abs", "ULP", "at"):
         table.add_column(name, overflow="fold")
@@ -94,3 +94,6 @@ def show(rows: list[Row]) -> None:
     if table.row_count:
         console.print(table)
     console.print(f"{sum(r.equal for r in rows)} of {len(rows)} equal bit by bit", highlight=False)
+
+
+__all__ = ["Row", "compare", "show"]

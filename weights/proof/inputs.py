@@ -39,3 +39,6 @@ def for_torch(value: Argument, dtype: torch.dtype) -> Argument:
     if isinstance(value, Mapping):
         return {name: for_torch(part, dtype) for name, part in value.items()}
     return value if value is None else torch.tensor(np.array(value), dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
+
+
+__all__ = ["for_jax", "for_torch"]

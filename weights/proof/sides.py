@@ -277,4 +277,4 @@ def _named(outputs: Outputs) -> Outputs:
     return named
 
 
-__all__ = ["STEPS", "Original", "Sides"]
+__all__ = ["STEPS", "Arrays", "Original", "Sides"]

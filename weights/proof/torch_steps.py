@@ -13,11 +13,11 @@ from weights.optim.plan import Plan
 from weights.types import Document, TorchOptimizer, TorchTensor
 
 METRIC = 1e9
-"""What a scheduler by a metric is told, on both sides."""
+"""The metric that schedulers are given, on both sides."""
 
 
 def class_of(plan: Plan) -> type[TorchOptimizer] | None:
-    """The torch class that goes on with a file's state; None for what takes sparse gradients or several evaluations a step."""
+    """The torch class that continues a file's state; None for one that takes sparse gradients or several evaluations a step."""
     from reference_torch.optim.from_torch import repositories
 
     return repositories.of(plan.table, plan.dialects)
@@ -30,9 +30,7 @@ def fresh(parameters: Sequence[TorchTensor], rate: float) -> TorchOptimizer:
     return geoopt.optim.RiemannianAdam(parameters, lr=rate)
 
 
-def resumed(
-    checkpoint: Checkpoint, raw: Document, found: Mapping[str, TorchTensor]
-) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
+def resumed(checkpoint: Checkpoint, raw: Document, found: Mapping[str, TorchTensor]) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
     """The file's optimizer over the parameters `found` by key, in its groups and with its state `raw`; and what its scheduler does
     after each step, numbered from 0, where the rates follow one.
     """
@@ -58,7 +56,7 @@ def resumed(
 
 
 def metric(plan: Plan | None) -> dict[str, float]:
-    """What the transformation's update is given beside the gradients."""
+    """The further arguments of the transformation's update."""
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
     follows = plan is not None and plan.scheduler is not None and scheduler_of(plan.scheduler).metric
@@ -84,7 +82,7 @@ def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> 
 
 
 def tensor(stored: Tensor) -> TorchTensor:
-    """A torch tensor of a file's; of bfloat16, which numpy's bridge lacks, in float32."""
+    """A tensor of a file as a tensor of torch; bfloat16, which torch does not take from numpy, becomes float32."""
     import torch
 
     array = np.array(stored.array())

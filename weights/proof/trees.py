@@ -18,7 +18,7 @@ from weights.types import Hyperparameters, ManifoldTree, TorchModule, Variables
 
 @dataclass(frozen=True)
 class Points:
-    """What stands for a flax module where there is none: the parameters themselves, and squared distances of points to targets.
+    """Stands in for the flax module of a tree: the parameters themselves, and the squared distances of points to targets.
 
     keys: parameters by key, as paths. manifolds: of those that are points. shapes: of all floating tensors of the file.
     """
@@ -43,7 +43,7 @@ class Points:
         """The torch module."""
         from reference_torch.models.tree import Tree
 
-        named = {key: (type(m).__name__, curvature_of(m)) for key, m in self.manifolds.items()}
+        named = {key: (type(m).__name__, _curvature_of(m)) for key, m in self.manifolds.items()}
         return Tree(self.shapes, named, set(self.shapes) - set(self.keys))
 
     def apply(self, variables: Variables, targets: Mapping[str, Array], *, method: str) -> Outputs:
@@ -60,7 +60,7 @@ def probe(points: Points) -> Probe:
         targets = {}
         for key, manifold in points.manifolds.items():
             if type(manifold).__name__ in CURVED:
-                tangent = draw.normal(points.shapes[key][-1], scale=0.5 / (abs(curvature_of(manifold) or 0) + 1) ** 0.5)
+                tangent = draw.normal(points.shapes[key][-1], scale=0.5 / (abs(_curvature_of(manifold) or 0) + 1) ** 0.5)
                 if type(manifold).__name__ == "Lorentz":
                     tangent[0] = 0
                 targets[key] = np.asarray(manifold.expmap0(tangent))  # pyright: ignore[reportArgumentType]
@@ -69,7 +69,10 @@ def probe(points: Points) -> Probe:
     return Probe(draw, lambda settings, call, given: call("__call__", given["targets"]))
 
 
-def curvature_of(manifold: Manifold) -> float | None:
+def _curvature_of(manifold: Manifold) -> float | None:
     """c or k, of the manifolds that have one."""
     name = CURVED.get(type(manifold).__name__)
     return None if name is None else float(getattr(manifold, name[1][1]))
+
+
+__all__ = ["Points", "probe"]

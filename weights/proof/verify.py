@@ -37,7 +37,7 @@ STRETCH = 5e-9
 
 
 class Row(NamedTuple):
-    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the way gone."""
+    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the distance travelled."""
 
     level: str
     dtype: str
@@ -55,17 +55,17 @@ def verify(
 
     bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
     random cotangents, at the same inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go
-    on from the file's state for 10 steps on one loss; where that cannot be done (see `Original`), a fresh RiemannianAdam does on
-    both, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
+    on from the file's state for 10 steps on one loss; where that is not possible (see `Original`), both sides start with a fresh
+    RiemannianAdam, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
     they were converted to.
 
-    An error is the difference of the two sides, over the largest value (for steps, over the way gone). Its gate
+    An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
     moved as far as the gradients differ already, see `_amplified`, whose own gate is at the level before): float64 may
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
     float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
 
-    Raises Usage where the architecture takes no graph and one is given.
+    Raises Usage if a graph is given to an architecture that takes none, and if jax has no float64.
     """
     depth, path = LEVELS.index(level), Path(path)
     rows = _bits(checkpoint, path)
@@ -89,7 +89,7 @@ def verify(
 
 
 def versions() -> dict[str, str]:
-    """What was compared with what."""
+    """The versions of the libraries that were compared."""
     return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy")}
 
 
@@ -230,3 +230,6 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
 
 def _largest(gap: np.ndarray) -> float:
     return float(np.max(np.abs(gap), initial=0))
+
+
+__all__ = ["TYPES", "Row", "failed", "show", "verify", "versions"]

@@ -70,7 +70,9 @@ def _inside(points: np.ndarray, c: float) -> np.ndarray:
 def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
     """Draws the disk to a .png, .svg or .pdf file, atomically: edges as geodesics, labels as colours, `names` names, a caption.
 
-    Names go to points far from each other, the most central first; none are drawn where nodes have only numbers.
+    Names go to points far from each other, the most central first; none are drawn if nodes have only numbers.
+
+    Raises Usage for points that are not in hyperbolic space and for another suffix, NotWritten if the file cannot be written.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -155,3 +157,6 @@ def _classes(classes: Sequence[str]) -> str:
     if more := len(classes) - len(shown):
         shown.append(f"{more} more")
     return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]
+
+
+__all__ = ["Disk", "disk", "legend", "plot", "spread"]

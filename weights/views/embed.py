@@ -1,4 +1,4 @@
-"""Node embeddings out of a checkpoint: the table that was trained, or what the encoder makes of a graph; with names."""
+"""Node embeddings of a checkpoint, with names: the trained table, or the output of the encoder on a graph."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from weights.types import Document
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Points [N, d], one row for each name. `manifold` is where they lie; None in coordinates of the tangent space at its origin.
+    """Points [N, d], one row for each name. `manifold` is where they lie; None for coordinates of the tangent space at the origin.
 
-    origin: the parameter they are, or "encoder". labels and edges ([2, E]) come with a graph. note: what the reader has to know.
+    names_from: where the names were found, in words. origin: the path of the parameter, or "encoder". labels ([N]), label_names and
+    edges ([2, E]): the graph's, if one is given. note: a remark for the reader, often empty.
     """
 
     points: np.ndarray
@@ -47,11 +48,11 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
                names: str | Path | Sequence[str] | None = None, space: str = "manifold") -> Embeddings:  # fmt: skip
     """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
 
-    key: a parameter, by torch's key or its path here; without it the model's table of nodes, or what the encoder computes
-    from `graph` (an .npz file as `port_jax.data.load_graph` takes it). names: a file with one a line, or the names; else
-    the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
+    key: a parameter, by torch's key or by its path in the variables; without it, the model's table of nodes, or the output of the
+    encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads). names: a file with one name per line, or the names;
+    without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
 
-    Raises Usage that says which of these to give, and Unmatched where sizes differ.
+    Raises Usage, which says what to give, and Unmatched if sizes differ.
     """
     if space not in ("manifold", "tangent"):
         raise Usage(f"space is {space!r}", "Give 'manifold' or 'tangent'")
@@ -65,7 +66,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
         path = nodes.table if key is None else _path(checkpoint, key)
         points, manifold, origin = np.asarray(params[path]), _manifold_of(checkpoint, path), f"params/{path}"
         if nodes.start and key is None:
-            note = "the table that the layers start from; give a graph for what they make of it"
+            note = "the table that the layers start from; give a graph for the output of the layers"
     else:
         points, manifold = _encoded(checkpoint, data)
         origin = "encoder"
@@ -83,7 +84,9 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     manifold = manifold if space == "manifold" else None
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
-        raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph that the model was trained on")
+        raise Unmatched(
+            f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph that the model was trained on"
+        )
     return Embeddings(
         points=points,
         names=listed,
@@ -98,7 +101,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
 
 
 def described(found: Embeddings) -> Document:
-    """What was found, JSON-able."""
+    """A description of the embeddings, as JSON."""
     curved = found.manifold
     c = None
     if curved is not None and not curved.flat:
@@ -137,7 +140,9 @@ def _only_table(checkpoint: Checkpoint) -> str:
     curved = [key for key, manifold in on.items() if manifold is None or not manifold.flat]
     if len(curved) != 1:
         shown = ", ".join((curved or found)[:8])
-        raise Usage(f"the file contains {len(curved) or 'no'} tables of points on a manifold", f"Give the --key of one parameter of {shown}")
+        raise Usage(
+            f"the file contains {len(curved) or 'no'} tables of points on a manifold", f"Give the --key of one parameter of {shown}"
+        )
     return curved[0]
 
 
@@ -188,7 +193,10 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
             inputs.append(jnp.asarray(data.node_features, dtype))
         found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
-        raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph that the model was trained on, with features prepared in the same way") from None
+        raise Unmatched(
+            f"the graph does not fit the model: {error}",
+            "Give the graph that the model was trained on, with features prepared in the same way",
+        ) from None
     points = np.asarray(found[0] if isinstance(found, tuple) else found)
     return points, _nodes(checkpoint).manifold(model, variables)
 
@@ -229,3 +237,6 @@ def _names(
     if len(found) != count:
         raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name per line, in the order of the nodes")
     return tuple(found), source
+
+
+__all__ = ["Embeddings", "described", "embeddings"]

@@ -1,4 +1,4 @@
-"""What an unpickled tree may hold: keys whose hashing is bounded, shallow nesting, no cycles, nothing foreign."""
+"""What an unpickled tree may contain: keys whose hashing is bounded, shallow nesting, no cycles, nothing foreign."""
 
 from __future__ import annotations
 
@@ -69,3 +69,6 @@ def _data(record: Record) -> bool:
     return isinstance(record.cls, Known) or (
         record.name.startswith("hypll.tensors.") and isinstance(record.attributes.get("tensor"), Tensor)
     )
+
+
+__all__ = ["checked_key", "checked_tree"]
