@@ -5,4 +5,4 @@ The pipeline is `port_jax.optim.from_torch`, and its terms are used here. This p
 folder stores (`plan`).
 """
 
-__all__ = ["engine", "forms", "layouts", "names", "plan", "resume", "saving", "schedule"]
+__all__: list[str] = []  # the modules are imported by name, and each says what it offers
