@@ -263,7 +263,7 @@ def main() -> None:
     keep_pages()  # which `fit` does: for both sides alike
     jobs = [(m, n, t, s[m]) for n, t, s in CASES for m in THEIRS if args.only is None or args.only in f"{m} {n} {t}"]
     rows: list[dict[str, Any]] = []
-    with tqdm(total=2 * args.seeds * len(jobs), unit="run") as bar:
+    with tqdm(total=2 * args.seeds * len(jobs), unit="run", disable=None) as bar:
         for model, name, task, settings in jobs:
             row: dict[str, Any] = {"model": model, "graph": name, "task": task, "steps": args.steps}
             for side, train in (("torch", train_torch), ("jax", train_jax)):

@@ -38,6 +38,7 @@ from port_jax.metrics import accuracy, roc_auc
 from port_jax.plots import plot_disk
 from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
+from weights.views.disk_picture import legend
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -53,7 +54,7 @@ class Problem:
         self.links = split_edges(data.edges, data.num_nodes, seed=0)
         if data.labels is None:
             raise SystemExit(f"{data.name}: the file has no labels; this example also classifies nodes")
-        self.labels, self.nodes = data.labels, split_nodes(data.labels, seed=0)
+        self.labels, self.label_names, self.nodes = data.labels, data.label_names, split_nodes(data.labels, seed=0)
         self.x = row_normalized(data.features)
         self.edges, self.train = data.edges, self.links.train
         self.graph = Graph.from_edges(self.train[:, 0], self.train[:, 1], num_nodes=data.num_nodes).undirected()
@@ -96,7 +97,7 @@ class TorchSide:
     def run(self, first: int, count: int, what: str) -> tuple[list[float], float]:
         """Losses of `count` steps, and seconds per step."""
         losses, start = [], time.perf_counter()
-        with tqdm(range(first, first + count), desc=what, unit="step") as bar:
+        with tqdm(range(first, first + count), desc=what, unit="step", disable=None) as bar:
             for number in bar:
                 losses.append(self.step(number))
                 bar.set_postfix(loss=f"{losses[-1]:.4f}")
@@ -154,7 +155,7 @@ class JaxSide:
         compiled = self.run_chunk.lower(carry, self.problem.graph, jnp.asarray(false[0])).compile()
         compiling, losses = time.perf_counter() - start, []
         start = time.perf_counter()
-        with tqdm(total=count, desc=what, unit="step") as bar:
+        with tqdm(total=count, desc=what, unit="step", disable=None) as bar:
             for chunk in false:
                 carry, values = compiled(carry, self.problem.graph, jnp.asarray(chunk))
                 losses += np.asarray(values).tolist()
@@ -188,6 +189,7 @@ def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None
     points, c = (lorentz_to_poincare(h, manifold.k), 1.0) if isinstance(manifold, Lorentz) else (h, float(manifold.c))
     fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
     plot_disk(points, problem.edges, problem.labels, ax, c=c, s=4)
+    legend(ax, problem.labels, problem.label_names)
     fig.savefig(path, dpi=130)
 
 

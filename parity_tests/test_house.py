@@ -144,6 +144,18 @@ def test_only_manifolds_ask_for_a_geometrys_type():
     assert not wrong, "\n".join(wrong)
 
 
+def test_progress_bars_are_silent_where_the_output_is_no_terminal():
+    """tqdm(disable=None) writes to terminals only; Rich's track is told what its console is."""
+    quiet, wrong = {"tqdm": "None", "track": "not console.is_terminal"}, []
+    for path in (p for room in ("port_jax", "weights", "reference_torch", "parity_tests", "benchmarks", "examples") for p in sources(room)):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            told = [ast.unparse(word.value) for word in call.keywords if word.arg == "disable"]
+            if name in quiet and not any(quiet[name] in text for text in told):
+                wrong.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nothing_imports_the_tests():
     for room in ("port_jax", "reference_torch", "weights", "benchmarks", "examples"):
         for path in sources(room):

@@ -41,9 +41,9 @@ CASES = {
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
-    "hgat": "says curvature", "gil": "says curvature",
-    "hgcn": "says curvature", "hnn": "says curvature", "hybonet": "k = 1", "htgn": "c.0.",
-    "kgemb": "in the file", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
+    "hgat": "gives curvature", "gil": "gives curvature",
+    "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
+    "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
 }  # fmt: skip
 
 

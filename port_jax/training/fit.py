@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -202,8 +201,7 @@ def _last(done: Progress) -> dict[str, str]:
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:
-    show = sys.stderr.isatty() if progress is None else progress
-    return tqdm(total=steps, initial=first, unit="step", disable=not show)
+    return tqdm(total=steps, initial=first, unit="step", disable=None if progress is None else not progress)
 
 
 def _check(steps: int, chunk: int, every: int, batch: Any, batches: Any, evaluate: Any, monitor: str | None, mode: str, patience: Any):

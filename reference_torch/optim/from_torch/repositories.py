@@ -57,6 +57,7 @@ class HGCN(Adam):
     stabilizes = False
 
     def move(self, group, given):
+        """One step; the second moment is that of the Riemannian norm in each row."""
         (b1, b2), group["step"] = group["betas"], group.get("step", 0)
         for p, g, M in given:
             c = None if M is None or isinstance(M, geoopt.Euclidean) else M.c.detach().to(p.dtype)
@@ -79,6 +80,7 @@ class MuRP(Optimizer):
         super().__init__(params, {"lr": lr})
 
     def move(self, group, given):
+        """One step along the exponential map of the unit ball."""
         for p, g, M in given:
             p.copy_(p - group["lr"] * g if M is None else exp(p, -group["lr"] * g / factor(p, 1.0) ** 2, 1.0))
 
@@ -94,6 +96,7 @@ class PoincareEmbeddings(Optimizer):
         self.sparse = sparse
 
     def move(self, group, given):
+        """One step: x + u on the ball, the exponential map on the hyperboloid."""
         for p, g, M in given:
             if isinstance(M, geoopt.PoincareBall):
                 r = g / factor(p, 1.0) ** 2
