@@ -13,7 +13,7 @@ from weights.mapping.entries import Entry
 from weights.optim import engine, names
 from weights.optim.names import Naming
 from weights.optim.plan import Plan
-from weights.optim.schedule import Timing
+from weights.optim.file_scheduler import Timing
 from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
 
 
