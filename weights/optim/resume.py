@@ -11,9 +11,9 @@ from weights.files.tensors import Tensor
 from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
 from weights.optim import engine, names
+from weights.optim.file_scheduler import Timing
 from weights.optim.names import Naming
 from weights.optim.plan import Plan
-from weights.optim.file_scheduler import Timing
 from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
 
 
