@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from jax.core import Tracer
 
+__all__ = ["require_choice", "require_finite", "require_shape"]
+
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError where `value` is none of `choices`."""

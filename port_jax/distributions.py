@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, concrete, pytree, require_positive
 
+__all__ = ["WrappedNormal"]
+
 Number = Float[Array, "..."]
 
 

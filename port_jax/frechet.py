@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
 
+__all__ = ["frechet_mean", "frechet_variance"]
+
 Points = Float[Array, "n *point"]
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import Manifold
 
+__all__ = ["he_normal", "normal", "on_manifold", "xavier_uniform"]
+
 Initializer = Callable[..., Float[Array, "..."]]
 
 

@@ -11,6 +11,28 @@ from jaxtyping import Array, Inexact
 
 from port_jax.spectral import spectral_function
 
+__all__ = [
+    "Elementwise",
+    "block_matrix",
+    "dilation",
+    "expm",
+    "extract_diag",
+    "matrix_rank",
+    "polar",
+    "qr",
+    "svd",
+    "sym",
+    "sym_expm",
+    "sym_funcm",
+    "sym_inv_sqrtm1",
+    "sym_inv_sqrtm2",
+    "sym_invm",
+    "sym_logm",
+    "sym_sqrtm",
+    "trace",
+    "transpose",
+]
+
 AnyNumber = Inexact[Array, "..."]
 
 Matrix = Inexact[Array, "*batch n n"]

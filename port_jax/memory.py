@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+__all__ = ["keep_pages"]
+
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 """glibc's names for what is set: malloc.h, M_TRIM_THRESHOLD and so on."""
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike
 
+__all__ = ["Reconstruction", "accuracy", "average_precision", "f1", "reconstruction", "reconstruction_rows", "roc_auc"]
+
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs that the scores order rightly, ties by half."""

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import Lorentz, Manifold
 from port_jax.manifolds.stereographic import StereographicModel
 
+__all__ = ["PAIRS", "WIDEST", "pairwise_dist", "pairwise_dist2plane"]
+
 Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]
 Matrix = Float[Array, "n m"]

@@ -13,6 +13,8 @@ from matplotlib.patches import Circle
 
 from port_jax.manifolds import PoincareBall
 
+__all__ = ["geodesic_arcs", "plot_disk", "plot_geodesics", "plot_parallel_transport"]
+
 
 def geodesic_arcs(x: Any, y: Any, c: float = 1.0, steps: int = 32) -> np.ndarray:
     """Points of the arcs from x to y, `[n, 2]` each, as `[n, steps, 2]`.

@@ -25,6 +25,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact
 
+__all__ = ["divided_differences", "spectral_function"]
+
 Matrix = Inexact[Array, "*batch n n"]
 Elementwise = Callable[[Array], Array]
 Weights = tuple[float, ...]

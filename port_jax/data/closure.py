@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, PRNGKeyArray
 
+__all__ = ["ranking_batch", "transitive_closure"]
+
 
 def transitive_closure(edges: Int[np.ndarray, "2 E"], num_nodes: int) -> Int32[np.ndarray, "P 2"]:
     """All pairs (u, v) with a path from u to v along edges from edges[0] to edges[1], each once, ordered by u, then v. On the host.

@@ -13,6 +13,8 @@ from jaxtyping import Float32, Int32
 
 from port_jax.graphs import Graph, GraphError
 
+__all__ = ["SHIPPED", "DataError", "GraphData", "load_graph"]
+
 SHIPPED = Path(__file__).with_name("stdlib.npz")
 
 
@@ -45,10 +47,12 @@ class GraphData:
 
     @property
     def num_nodes(self) -> int:
+        """The number of nodes N."""
         return self.features.shape[0]
 
     @property
     def num_classes(self) -> int:
+        """The largest label plus 1, or 0 without labels."""
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 

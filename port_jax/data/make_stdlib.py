@@ -22,6 +22,8 @@ import types
 import warnings
 from pathlib import Path
 
+__all__ = ["CHAPTERS", "FEATURES", "SKIPPED", "TARGET", "collect", "main"]
+
 TARGET = Path(__file__).with_name("stdlib.npz")
 
 SKIPPED = {
@@ -98,6 +100,7 @@ FEATURES = (
 
 
 def main() -> None:
+    """Collect the classes in a child process that sees the standard library alone, and write `TARGET`."""
     import numpy as np  # not in the child, which sees the standard library alone
 
     environment = {"PATH": os.defpath, "PYTHONHASHSEED": "0", "HOME": os.devnull}

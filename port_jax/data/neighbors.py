@@ -11,6 +11,8 @@ from jaxtyping import Bool, Int32
 
 from port_jax.graphs import Graph
 
+__all__ = ["NeighborSampler", "Subgraph"]
+
 
 class Subgraph(NamedTuple):
     """A pytree of host arrays. The seeds are its first nodes: `h[:len(mask)]` are theirs."""

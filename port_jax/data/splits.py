@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
+__all__ = ["EdgeSplit", "NodeSplit", "sample_negatives", "split_edges", "split_nodes"]
+
 
 class EdgeSplit(NamedTuple):
     """Pairs of nodes, int32 [*, 2]; each undirected edge is in one part, in the direction that it was given."""

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.stereographic import StereographicModel
 
+__all__ = ["StereographicTreeDataset"]
+
 
 class StereographicTreeDataset:
     """geoopt's synthetic data (Mathieu et al. 2019, section 5.1): nodes of a tree, level by level, and observations around them.

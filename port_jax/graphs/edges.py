@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["GraphError", "checked_count", "checked_edges", "checked_indices", "checked_values"]
+
 
 class GraphError(ValueError):
     """Edges, weights or features that do not describe a graph; the message names the edge, the value and the remedy."""

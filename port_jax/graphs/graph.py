@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges
 from port_jax.graphs.rows import Rows
 
+__all__ = ["Graph"]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ import scipy.sparse as sp
 
 from port_jax.graphs.graph import Graph
 
+__all__ = ["markov_blanket"]
+
 
 def markov_blanket(graph: Graph, *, siblings: bool = False) -> Graph:
     """A graph in which each node receives from its Markov blanket, each member once, without itself.

@@ -24,23 +24,29 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs.rows import Block, Rows, take
 
+__all__ = ["CHUNK", "edge_dot", "row_gather", "row_max", "row_product", "row_sum"]
+
 CHUNK = 2**19
 """Numbers that an edge product holds at a time on CPU: 2 MiB in float32."""
 
 
 def row_sum(x: Float[Array, "E F"], rows: Rows, dual: Rows) -> Float[Array, "N F"]:
+    """Σ xₑ over the edges e at each node."""
     return _bind(_row_sum_p, (x,), rows, dual)
 
 
 def row_gather(x: Float[Array, "N F"], rows: Rows, dual: Rows) -> Float[Array, "E F"]:
+    """The row of x of the node i(e), for each edge e."""
     return _bind(_row_gather_p, (x,), rows, dual)
 
 
 def row_product(a: Float[Array, "E H"], v: Float[Array, "N H C"], rows: Rows, dual: Rows) -> Float[Array, "N H C"]:
+    """Σ aₑ v_{j(e)} over the edges e at each node, for each of H heads."""
     return _bind(_row_product_p, (a, v), rows, dual)
 
 
 def edge_dot(g: Float[Array, "N H C"], v: Float[Array, "N H C"], rows: Rows, dual: Rows) -> Float[Array, "E H"]:
+    """⟨g_{i(e)}, v_{j(e)}⟩ over the last axis, for each edge e and each of H heads."""
     return _bind(_edge_dot_p, (g, v), rows, dual)
 
 

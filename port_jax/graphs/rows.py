@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "joined", "masked", "take"]
+
 LONGEST = 16
 """Edges a piece holds at most. On a power-law graph 32 is no faster and takes twice as long to compile."""
 BUCKETS = (2, 4, 8, LONGEST)
@@ -131,6 +133,7 @@ def _wide(mask: Array, x: Array) -> Array:
 
 
 def joined(parts: list[Array]) -> Array:
+    """The concatenation of the parts along the first axis; a single part is not copied."""
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 

@@ -10,6 +10,8 @@ from port_jax.graphs import products
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
 
+__all__ = ["aggregate", "edge_dot", "gather_receivers", "gather_senders", "segment_max", "segment_sum"]
+
 
 def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N ..."]:
     """Sum over the incoming edges of each node; 0 for a node without any."""

@@ -13,6 +13,8 @@ from port_jax.graphs.graph import Graph
 from port_jax.graphs.products import row_max
 from port_jax.graphs.segment import gather_receivers, segment_sum
 
+__all__ = ["segment_softmax"]
+
 
 @overload
 def segment_softmax(

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ["ACTIVATIONS", "leaky_relu"]
+
 
 def leaky_relu(x: Float[Array, "..."], negative_slope: float = 0.01) -> Float[Array, "..."]:
     """x where x > 0, else slope x. The derivative at 0 is the slope, as in torch; `jax.nn.leaky_relu` has 1 there."""

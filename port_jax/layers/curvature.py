@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import Lorentz, Manifold, PoincareBall
 
+__all__ = ["KINDS", "Curved", "Raw", "manifold_of"]
+
 
 class Raw(NamedTuple):
     """How geoopt stores a manifold's curvature: the parameter's name, and the maps between it and the curvature."""

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from port_jax.init import normal
 from port_jax.manifolds import Manifold
 
+__all__ = ["Hyperplanes", "TangentLinear", "fermi_dirac", "info_nce"]
+
 
 def fermi_dirac(square_distance: Float[Array, "*batch"], r: float = 2.0, t: float = 1.0) -> Float[Array, "*batch"]:
     """Probability of a link: 1 / (exp((d^2 - r) / t) + 1) (arXiv 1910.12933, section 4), written so that nothing overflows."""

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_softmax
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
 
+__all__ = ["Dense", "GraphAttention", "edge_weights"]
+
 _glorot_normal = nn.initializers.variance_scaling(1.414**2, "fan_avg", "normal")
 
 

@@ -15,6 +15,8 @@ from port_jax.layers.activations import ACTIVATIONS, leaky_relu
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Manifold
 
+__all__ = ["BlanketAttention", "BlanketWeights", "Masks", "Node", "OriginAttention", "blanket_pair", "dropout_masks"]
+
 Masks = Mapping[str, Float[Array, "..."]]
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 

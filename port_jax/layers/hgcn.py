@@ -18,6 +18,8 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, trig
 
+__all__ = ["LONGEST", "SPACES", "HgcnAggregation", "HgcnLayer", "HgcnLinear", "exp0", "local_exp", "space", "within"]
+
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
 """Where HGCN cuts sqrt(c) |u| before sinh and cosh: beyond, float32 would overflow."""

@@ -14,6 +14,8 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
 from port_jax.manifolds import Lorentz
 
+__all__ = ["LONGEST", "LorentzAggregation", "LorentzDecoder", "LorentzGraphConvolution", "LorentzLinear", "flip", "lift", "random_points"]
+
 LONGEST = 10.0
 """Where HyboNet cuts the length of tangent vectors before sinh and cosh."""
 

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import Manifold
 
+__all__ = ["HypLinear"]
+
 
 class HypLinear(nn.Module):
     """z = exp_0(W log_0(x)) (+) exp_0(b) (HGCN, arXiv 1910.12933, eq. 7 and 8).

@@ -15,6 +15,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray
 
+__all__ = ["Coordinates", "Manifold", "Move", "Point", "Tangent", "Verdict", "concrete", "pytree", "require_positive"]
+
 Point = Float[Array, "..."]
 Tangent = Float[Array, "..."]
 Coordinates = Float[Array, "*batch d"]

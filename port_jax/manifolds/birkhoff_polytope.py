@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import block_matrix, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+__all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
+
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
@@ -43,6 +45,7 @@ class BirkhoffPolytope(Manifold):
                 raise ValueError(f"{self.name}: {name} is {getattr(self, name)!r}; it has to be {least} or more")
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Σ uᵢⱼvᵢⱼ/xᵢⱼ / n, the Fisher metric divided by n as in geoopt."""
         return jnp.sum(u * (u if v is None else v) / x, (-2, -1), keepdims=keepdim) / x.shape[-1]
 
     def projx(self, x: Matrix) -> Matrix:
@@ -58,6 +61,7 @@ class BirkhoffPolytope(Manifold):
         return proj_tangent(x, x * u)
 
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        """sinkhorn(x ∘ exp(u/x)), with entries of at least 1e-12."""
         exponent = u / x
         excess = jnp.max(exponent, (-2, -1), keepdims=True) - _LARGEST_EXPONENT
         y = self.projx(x * jnp.exp(exponent - jax.lax.stop_gradient(jnp.maximum(excess, 0))))

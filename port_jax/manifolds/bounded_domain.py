@@ -14,6 +14,8 @@ from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
 from port_jax.manifolds.upper_half import UpperHalf
 
+__all__ = ["BoundedDomain"]
+
 Number = Float[Array, "..."]
 
 
@@ -28,11 +30,13 @@ class BoundedDomain(SiegelManifold):
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Re tr P U P̄ V̄ with P = (I - ZZ̄)⁻¹."""
         p = jnp.linalg.inv(_gap(x))
         inner = jnp.real(trace(p @ u @ jnp.conj(p) @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
+        """The symmetric part of P⁻¹ u P̄⁻¹, with P⁻¹ = I - ZZ̄."""
         gap = _gap(x)
         return sym(gap @ u @ jnp.conj(gap))
 
@@ -49,9 +53,11 @@ class BoundedDomain(SiegelManifold):
         return jnp.where(inside, x, sym(x @ sym_funcm(gram, _lowered_double if double else _lowered_single)))
 
     def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The norm chosen by `metric` of the vector-valued distance v, see `SiegelManifold`."""
         return self._distance(_half_sinh(x, y), keepdim)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
 
+__all__ = ["Euclidean"]
+
 
 @pytree
 class Euclidean(Manifold):

@@ -19,6 +19,23 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import trig
 from port_jax.manifolds.stereographic.metric import conformal
 
+__all__ = [
+    "MODELS",
+    "ball_to_hyperboloid",
+    "ball_to_klein",
+    "convert",
+    "half_space_metric",
+    "half_space_to_hyperboloid",
+    "hyperboloid_to_ball",
+    "hyperboloid_to_half_space",
+    "hyperboloid_to_klein",
+    "klein_metric",
+    "klein_to_ball",
+    "klein_to_hyperboloid",
+    "lorentz_to_poincare",
+    "poincare_to_lorentz",
+]
+
 Number = Float[Array, "..."]
 Ball = Float[Array, "*batch d"]
 Klein = Float[Array, "*batch d"]

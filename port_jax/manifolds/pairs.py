@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 
+__all__ = ["UNROLLED", "arc", "differences", "squares_to"]
+
 Point = Float[Array, " d"]
 Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+__all__ = ["ProductManifold", "Shape", "Vector"]
+
 Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
 Shape = int | tuple[int, ...]
@@ -102,6 +104,7 @@ class ProductManifold(Manifold):
         return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in flat], -1)
 
     def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
+        """Σᵢ ⟨uᵢ, vᵢ⟩ over the factors."""
         return self._sum(lambda m, x, u, v: m.inner(x, u, v, keepdim=True), [x, u, u if v is None else v], keepdim)
 
     def component_inner(self, x: Vector, u: Vector, v: Vector | None = None) -> Vector:
@@ -111,47 +114,61 @@ class ProductManifold(Manifold):
         return self.pack_point(*(jnp.broadcast_to(p, arrays[0].shape[:-1] + s) for p, s in zip(products, self.shapes)))
 
     def projx(self, x: Vector) -> Vector:
+        """Each part by its factor's `projx`."""
         return self._each(lambda m, x: m.projx(x), x)
 
     def proju(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `proju`."""
         return self._each(lambda m, x, u: m.proju(x, u), x, u)
 
     def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `egrad2rgrad`."""
         return self._each(lambda m, x, u: m.egrad2rgrad(x, u), x, u)
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `retr`."""
         return self._each(lambda m, x, u: m.retr(x, u), x, u)
 
     def expmap(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `expmap`."""
         return self._each(lambda m, x, u: m.expmap(x, u), x, u)
 
     def logmap(self, x: Vector, y: Vector) -> Vector:
+        """Each part by its factor's `logmap`."""
         return self._each(lambda m, x, y: m.logmap(x, y), x, y)
 
     def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp`."""
         return self._each(lambda m, x, y, v: m.transp(x, y, v), x, y, v)
 
     def transp_follow_retr(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp_follow_retr`."""
         return self._each(lambda m, x, u, v: m.transp_follow_retr(x, u, v), x, u, v)
 
     def transp_follow_expmap(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp_follow_expmap`."""
         return self._each(lambda m, x, u, v: m.transp_follow_expmap(x, u, v), x, u, v)
 
     def retr_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        """Each part by its factor's `retr_transp`."""
         points, vectors = zip(*(m.retr_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def expmap_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        """Each part by its factor's `expmap_transp`."""
         points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def gradient(self, x: Vector, grad: Vector) -> Vector:
+        """Each part by its factor's `gradient`."""
         return self._each(lambda m, x, g: m.gradient(x, g), x, grad)
 
     def sqrt_cometric(self, x: Vector, noise: Vector) -> Vector:
+        """Each part by its factor's `sqrt_cometric`."""
         return self._each(lambda m, x, n: m.sqrt_cometric(x, n), x, noise)
 
     def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Σᵢ dᵢ² over the factors."""
         return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:

@@ -15,6 +15,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+__all__ = ["inner_products"]
+
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
 

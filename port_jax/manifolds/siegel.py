@@ -16,6 +16,22 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.spectral import spectral_function
 
+__all__ = [
+    "Matrix",
+    "SiegelManifold",
+    "SiegelMetricType",
+    "boundary_margin",
+    "cayley_transform",
+    "complex_dtype",
+    "inverse_cayley_transform",
+    "is_complex_symmetric",
+    "positive_conjugate_projection",
+    "takagi_eig",
+    "takagi_eigvals",
+    "takagi_funcm",
+    "to_compound_symmetric",
+]
+
 Number = Float[Array, "..."]
 Matrix = Complex[Array, "*batch n n"]
 Real = Float[Array, "*batch n n"]

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import pytree
 
+__all__ = ["Curvature", "Signed", "as_curvature", "number"]
+
 Number = Float[Array, "..."]
 
 

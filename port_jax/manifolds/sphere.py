@@ -13,6 +13,8 @@ from port_jax.linalg import transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
 
+__all__ = ["Sphere", "SphereExact"]
+
 Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
 
@@ -62,25 +64,31 @@ class Sphere(Manifold):
         object.__setattr__(self, "projector", projector)
 
     def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
+        """⟨u, v⟩ of the surrounding space."""
         inner = jnp.sum(u * (u if v is None else v), -1, keepdims=keepdim)
         batch = (*x.shape[:-1], 1) if keepdim else x.shape[:-1]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
 
     def projx(self, x: Vector) -> Vector:
+        """Px/‖Px‖ with the projector P onto the subspace."""
         x = self._subspace(x)
         return trig.over(x, jnp.linalg.norm(x, axis=-1, keepdims=True))
 
     def proju(self, x: Vector, u: Vector) -> Vector:
+        """P(u - ⟨x, u⟩ x) with the projector P onto the subspace."""
         return self._subspace(u - jnp.sum(x * u, -1, keepdims=True) * x)
 
     def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        """The projection of u onto the tangent space."""
         return self.proju(x, u)
 
     def expmap(self, x: Vector, u: Vector) -> Vector:
+        """cos(‖u‖) x + sin(‖u‖) u/‖u‖."""
         square = jnp.sum(u * u, -1, keepdims=True)
         return trig.cos_k(square) * x + trig.sin_ratio(square) * u
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """(x + u)/‖x + u‖."""
         return self.projx(x + u)
 
     def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
@@ -96,6 +104,7 @@ class Sphere(Manifold):
         return u * jnp.where(near, trig.arsin_ratio(jnp.where(near, square, 0)), self.dist(x, y, keepdim=True) / sine)
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """2 arctan(‖x - y‖/‖x + y‖), the angle between x and y."""
         below, above = _versines(x, y, keepdim)
         return 2 * jnp.arctan2(trig.sqrt_or_zero(below), trig.sqrt_or_zero(above))
 
@@ -112,6 +121,7 @@ class Sphere(Manifold):
         return self.projx(jax.random.normal(key, size, dtype or float))
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+        """`random_uniform`."""
         return self.random_uniform(key, *size, dtype=dtype, **kwargs)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
@@ -151,6 +161,7 @@ class SphereExact(Sphere):
     __init__ = Sphere.__init__
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """`expmap`."""
         return self.expmap(x, u)
 
 

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+__all__ = ["CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact", "Stiefel"]
+
 Number = Float[Array, "..."]
 Frame = Float[Array, "*batch n p"]
 
@@ -26,6 +28,7 @@ class _Stiefel(Manifold):
     ndim: ClassVar[int] = 2
 
     def proju(self, x: Frame, u: Frame) -> Frame:
+        """U - X sym(XᵀU)."""
         return u - x @ sym(transpose(x) @ u)
 
     def projx(self, x: Frame) -> Frame:
@@ -37,9 +40,11 @@ class _Stiefel(Manifold):
         return jnp.linalg.qr(jax.random.normal(key, size, dtype or float))[0]
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Frame:
+        """`random_naive`."""
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: Any = None) -> Frame:
+        """The first p columns of the identity."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(*size[-2:], dtype=dtype), size)
 
@@ -74,15 +79,18 @@ class CanonicalStiefel(_Stiefel):
     reversible: ClassVar[bool] = True
 
     def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
+        """tr Uᵀ(I - XXᵀ/2)V."""
         v = u if v is None else v
         xtu, xtv = transpose(x) @ u, transpose(x) @ v
         whole = jnp.sum(u * v, (-2, -1), keepdims=keepdim)
         return whole - 0.5 * jnp.sum(xtu * xtv, (-2, -1), keepdims=keepdim)
 
     def egrad2rgrad(self, x: Frame, u: Frame) -> Frame:
+        """U - X Uᵀ X."""
         return u - x @ transpose(u) @ x
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """(I - A/2)⁻¹ (I + A/2) X with A = UXᵀ - XUᵀ."""
         return self.transp_follow_retr(x, u, x)
 
     def transp_follow_retr(self, x: Frame, u: Frame, v: Frame) -> Frame:
@@ -97,9 +105,11 @@ class CanonicalStiefel(_Stiefel):
         return _solve(jnp.eye(n, dtype=x.dtype) - 0.5 * a, v + 0.5 * a @ v)
 
     def retr_transp(self, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:
+        """`retr` and `transp_follow_retr` by one linear system."""
         return _together(self.transp_follow_retr, x, u, v)
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
+        """e^W X with W = (I - XXᵀ/2)UXᵀ - XUᵀ(I - XXᵀ/2)."""
         return self.transp_follow_expmap(x, u, x)
 
     def sqrt_cometric(self, x: Frame, noise: Frame) -> Frame:
@@ -113,6 +123,7 @@ class CanonicalStiefel(_Stiefel):
         return expm(half @ transpose(x) - x @ transpose(half)) @ v
 
     def expmap_transp(self, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:
+        """`expmap` and `transp_follow_expmap` by one matrix exponential."""
         return _together(self.transp_follow_expmap, x, u, v)
 
 
@@ -127,11 +138,13 @@ class EuclideanStiefel(_Stiefel):
     """
 
     def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
+        """tr UᵀV."""
         inner = jnp.sum(u * (u if v is None else v), (-2, -1), keepdims=keepdim)
         batch = (*x.shape[:-2], 1, 1) if keepdim else x.shape[:-2]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
 
     def egrad2rgrad(self, x: Frame, u: Frame) -> Frame:
+        """The projection of U onto the tangent space."""
         return self.proju(x, u)
 
     def transp(self, x: Frame, y: Frame, v: Frame) -> Frame:
@@ -139,10 +152,12 @@ class EuclideanStiefel(_Stiefel):
         return self.proju(y, v)
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """The orthogonal factor Q of X + U = QR, with a nonnegative diagonal of R."""
         q, r = jnp.linalg.qr(x + u)
         return q * jnp.where(extract_diag(r) < 0, -1, 1).astype(q.dtype)[..., None, :]
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
+        """[X, U] exp([[A, -S], [I, A]]) [e^(-A); 0] with A = XᵀU and S = UᵀU."""
         x, u = jnp.broadcast_arrays(x, u)
         a, s = transpose(x) @ u, transpose(u) @ u
         eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
@@ -155,6 +170,7 @@ class EuclideanStiefelExact(EuclideanStiefel):
     """The Euclidean Stiefel manifold whose retraction is the exponential map."""
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """`expmap`."""
         return self.expmap(x, u)
 
 

@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+__all__ = ["SPDMetric", "SymmetricPositiveDefinite"]
+
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
@@ -55,6 +57,7 @@ class SymmetricPositiveDefinite(Manifold):
         object.__setattr__(self, "default_metric", SPDMetric(self.default_metric))
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, keepdim: bool = False) -> Number:
+        """tr X⁻¹U X⁻¹V."""
         inv_x = sym_invm(x)
         inner = trace(inv_x @ u @ inv_x @ (u if v is None else v))
         return inner[..., None, None] if keepdim else inner
@@ -67,19 +70,24 @@ class SymmetricPositiveDefinite(Manifold):
         return sym_funcm(sym(x), jnp.abs)
 
     def proju(self, x: Matrix, u: Matrix) -> Matrix:
+        """The symmetric part of u."""
         return jnp.broadcast_to(sym(u), jnp.broadcast_shapes(x.shape, u.shape))
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
+        """X sym(u) X."""
         return x @ sym(u) @ transpose(x)
 
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        """X + U + U X⁻¹ U / 2."""
         return sym(x + u + 0.5 * u @ sym_invm(x) @ u)
 
     def expmap(self, x: Matrix, u: Matrix) -> Matrix:
+        """X^½ exp(X^-½ U X^-½) X^½."""
         inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
         return sqrt_x @ sym_expm(inv_sqrt_x @ u @ inv_sqrt_x) @ sqrt_x
 
     def logmap(self, x: Matrix, y: Matrix) -> Matrix:
+        """X^½ log(X^-½ Y X^-½) X^½."""
         inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
         return sqrt_x @ _log_quotient(inv_sqrt_x, x, y) @ sqrt_x
 
@@ -90,12 +98,14 @@ class SymmetricPositiveDefinite(Manifold):
         return sqrt_x @ half @ sym(inv_sqrt_x @ v @ inv_sqrt_x) @ half @ sqrt_x
 
     def dist(self, x: Matrix, y: Matrix, keepdim: bool = False) -> Number:
+        """The distance that `default_metric` names; its gradient at x = y is 0."""
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim)
         square = self.dist2(x, y, keepdim=keepdim)
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`."""
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim) ** 2
         flat = self.default_metric is SPDMetric.LEM
@@ -107,6 +117,7 @@ class SymmetricPositiveDefinite(Manifold):
         return sym_expm(sym(0.5 * jax.random.normal(key, size, dtype or float)))
 
     def origin(self, *size: int, dtype: Any = None) -> Matrix:
+        """The identity."""
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:

@@ -14,6 +14,8 @@ from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
 
+__all__ = ["UpperHalf"]
+
 Number = Float[Array, "..."]
 
 
@@ -26,6 +28,7 @@ class UpperHalf(SiegelManifold):
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Re tr Y⁻¹U Y⁻¹V̄ at Z = X + iY."""
         inverse = jnp.linalg.inv(jnp.imag(x)).astype(x.dtype)
         inner = jnp.real(trace(inverse @ u @ inverse @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
@@ -41,9 +44,11 @@ class UpperHalf(SiegelManifold):
         return jax.lax.complex(jnp.real(x), siegel.positive_conjugate_projection(jnp.imag(x)))
 
     def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The norm chosen by `metric` of the vector-valued distance v, see `SiegelManifold`."""
         return self._distance(_half_sinh(x, y), keepdim)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:

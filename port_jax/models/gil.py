@@ -20,6 +20,8 @@ from port_jax.layers.hgat import OriginAttention
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.pairwise import pairwise_dist2plane
 
+__all__ = ["GIL", "KINDS", "UNIT", "DualDecoder", "GILayer", "Pair", "attention_layer", "require_inside"]
+
 KINDS = ("GIL", "HGAT")
 UNIT = PoincareBall(1.0)
 """The ball of all attention layers and fusions: the original passes its c to the maps at the origin only."""

@@ -18,6 +18,8 @@ from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
 from port_jax.manifolds import Euclidean, Manifold
 
+__all__ = ["CLASSIFIERS", "HGAT", "PRESETS"]
+
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")
 CLASSIFIERS = ("linear", "hyperplanes")
 

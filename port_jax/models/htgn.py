@@ -18,6 +18,8 @@ from port_jax.layers.hgat import OriginAttention, dropout_masks
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Euclidean, Manifold, PoincareBall
 
+__all__ = ["AGGREGATIONS", "HTGN", "DegreeConvolution", "GRUCell"]
+
 AGGREGATIONS = ("att", "deg")
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 

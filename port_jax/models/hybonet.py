@@ -15,6 +15,8 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
 from port_jax.manifolds import Euclidean, Lorentz
 
+__all__ = ["HyboNet"]
+
 
 class HyboNet(nn.Module):
     """HyboNet (arXiv 2105.14686) for graphs, on the hyperboloid of curvature -1. Settings have the names of its code.

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float, Int
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, Lorentz
 
+__all__ = ["HyboNetKG"]
+
 
 class HyboNetKG(nn.Module):
     """Scores margin + 2 <f_r(h), t>_L + b_h + b_t of entities on the unit hyperboloid, `dim` ambient coordinates.

@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 from port_jax.checks import require_shape
 from port_jax.manifolds import Euclidean, PoincareBall
 
+__all__ = ["EXTRA", "MARGIN", "HypTorch", "add", "inside", "plane_logits", "riemannian_gradient"]
+
 MARGIN = 1e-3
 """hyptorch keeps points within (1 - 1e-3) of the radius, whatever their type."""
 

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float, Int
 from port_jax.checks import require_choice
 from port_jax.manifolds import Euclidean, PoincareBall
 
+__all__ = ["BIASES", "KINDS", "KGEmb", "reflect", "rotate", "squared_arsinh_root", "tangent_dist2"]
+
 KINDS = ("RotH", "RefH", "AttH")
 BIASES = ("learn", "constant", "none")
 

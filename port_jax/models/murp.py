@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, PoincareBallExact
 
+__all__ = ["MuRP"]
+
 
 class MuRP(nn.Module):
     """Scores of triples: -d(exp_0(R_r log_0 h_s), h_o (+) r_r)^2 + b_s + b_o on the unit ball, R_r diagonal.

@@ -17,6 +17,8 @@ from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
 from port_jax.manifolds import Euclidean, Manifold
 
+__all__ = ["FARTHEST", "NodeModel"]
+
 FARTHEST = 50.0
 """Where HGCN cuts squared distances on the hyperboloid before the Fermi-Dirac decoder."""
 

@@ -13,6 +13,8 @@ from port_jax.checks import require_choice
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
 
+__all__ = ["CONE", "ENERGIES", "INNER", "MANIFOLDS", "MARGIN", "PoincareEmbeddings", "aperture", "between", "cone_angle", "length"]
+
 MANIFOLDS = ("poincare", "lorentz", "euclidean")
 ENERGIES = ("distance", "entailment_cones")
 CONE = 0.1

@@ -16,6 +16,8 @@ from port_jax.layers.hgcn import exp0
 from port_jax.manifolds import Euclidean, Manifold, trig
 from port_jax.models.node_model import NodeModel
 
+__all__ = ["Shallow"]
+
 
 class Shallow(NodeModel):
     """A table `lt` [n_nodes, width] of points, with the features beside it if `use_feats`, as in HGCN's code.
@@ -35,6 +37,7 @@ class Shallow(NodeModel):
 
     @property
     def depth(self) -> int:
+        """The number of dense layers after the table: 0 where the table is trained."""
         return 0 if self.pretrained is None else super().depth
 
     def setup(self) -> None:
@@ -48,9 +51,11 @@ class Shallow(NodeModel):
         self.lt = self.param("lt", start, (self.n_nodes, self.pretrained or self.dim))
 
     def layer(self, i: int) -> nn.Module:
+        """A dense layer."""
         return Dense(self.dim, self.act or "none", self.bias, self.dropout)
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n out"]:
+        """The table, with the features beside it if `use_feats`, then the layers."""
         h = self.lt if self.pretrained is None else jax.lax.stop_gradient(self.lt)
         return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
 

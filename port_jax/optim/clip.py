@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+__all__ = ["EPSILON", "clip_grad_norm", "clip_grad_value", "total_norm"]
+
 EPSILON = 1e-6  # torch's, added to the norm
 
 

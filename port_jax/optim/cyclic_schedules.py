@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from port_jax.optim.schedule import Count, Rate, Schedule, absolute, positive, power, real
 
+__all__ = ["cyclic_lr", "cyclic_momentum", "one_cycle_lr", "one_cycle_momentum"]
+
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
 

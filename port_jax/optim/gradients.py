@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
 
+__all__ = ["carry", "flat", "flattened", "norm", "riemannian"]
+
 
 def flat(manifold: Manifold, point: Array, tangent: Array) -> Array:
     """The covector v -> <tangent, v>_point: an ambient gradient g with egrad2rgrad(point, g) = tangent."""

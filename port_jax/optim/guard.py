@@ -12,6 +12,8 @@ from jax.experimental import io_callback
 
 from port_jax.optim import trees
 
+__all__ = ["guard"]
+
 
 def guard(
     inner: optax.GradientTransformation, nonfinite: Literal["pass", "skip", "raise"] = "raise", max_skipped: int = 10

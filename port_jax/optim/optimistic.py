@@ -12,6 +12,8 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.scalars import ScalarOrSchedule
 
+__all__ = ["OptimisticState", "riemannian_ogd"]
+
 
 class OptimisticState(NamedTuple):
     """step: updates made. previous: the last Riemannian gradients, transported to the points."""

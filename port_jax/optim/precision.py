@@ -10,6 +10,8 @@ from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
 
+__all__ = ["compute_copy"]
+
 
 def compute_copy(params: PyTree[Array], dtype: Any = jnp.bfloat16, *, manifolds: trees.Manifolds) -> PyTree[Array]:
     """The parameters to compute with: those on Euclidean() in `dtype`, those on other manifolds as they are.

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from optax.schedules import StatefulSchedule
 
+__all__ = ["PlateauState", "ReduceOnPlateau"]
+
 
 class PlateauState(NamedTuple):
     """rate: the learning rate. best: the best metric so far. bad: steps since. cooldown: steps that are not counted."""
@@ -59,6 +61,7 @@ class ReduceOnPlateau(StatefulSchedule):
         self.cooldown, self.min_lr, self.eps = cooldown, min_lr, eps
 
     def init(self) -> PlateauState:
+        """The state before the first value: the rate is `lr`, the best value the worst possible one."""
         worst = math.inf if self.mode == "min" else -math.inf
         return self.resumed(self.lr, worst, 0, 0)
 
@@ -73,6 +76,7 @@ class ReduceOnPlateau(StatefulSchedule):
         )
 
     def update(self, state: PlateauState, *, value: Any = None, **extra_args: Any) -> PlateauState:
+        """The state after a `value`; without one, the state as it is."""
         if value is None:
             return state
         value = jnp.asarray(value, state.best.dtype)

@@ -14,6 +14,8 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
+__all__ = ["Hyper", "Moments", "RiemannianAdamState", "adam_step", "riemannian_adam", "second_moment"]
+
 
 class RiemannianAdamState(NamedTuple):
     """State of `riemannian_adam`; every field but `step` is a tree beside the parameters.

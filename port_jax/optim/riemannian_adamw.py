@@ -14,6 +14,8 @@ from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
+__all__ = ["contracted", "riemannian_adamw"]
+
 
 def riemannian_adamw(
     learning_rate: ScalarOrSchedule = 1e-3,

@@ -17,6 +17,17 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.step_sizes import Line, StepSize, armijo, strong_wolfe
 
+__all__ = [
+    "BETAS",
+    "NAMES",
+    "SEARCHES",
+    "Conjugacy",
+    "RiemannianLineSearchState",
+    "fletcher_reeves",
+    "polak_ribiere",
+    "riemannian_line_search",
+]
+
 SEARCHES = {"armijo": armijo, "wolfe": strong_wolfe}
 NAMES = {"constant": "steepest", "fletcher-reeves": "fr", "polak-ribiere": "pr"}
 

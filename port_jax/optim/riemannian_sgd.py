@@ -14,6 +14,8 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
+__all__ = ["Hyper", "RiemannianSGDState", "check_momentum", "riemannian_sgd", "sgd_step"]
+
 
 class RiemannianSGDState(NamedTuple):
     """State of `riemannian_sgd`.

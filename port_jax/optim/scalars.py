@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+__all__ = ["Scalar", "ScalarOrSchedule", "at_step", "bias_correction", "cast", "check_range", "working_type"]
+
 Scalar = float | Float[Array, ""]
 ScalarOrSchedule = Scalar | Callable[[Int[Array, ""]], Scalar]
 

@@ -12,6 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+__all__ = [
+    "Count",
+    "Moves",
+    "Rate",
+    "Schedule",
+    "absolute",
+    "exactly",
+    "half_cosine",
+    "positive",
+    "power",
+    "proportional",
+    "real",
+    "tabulated",
+]
+
 Count = Int[Array, "..."]
 Rate = Float[Array, "..."]
 Moves = tuple[np.ndarray, np.ndarray]

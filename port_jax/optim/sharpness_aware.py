@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from port_jax.optim import gradients, scalars, trees
 
+__all__ = ["sharpness_aware"]
+
 
 def sharpness_aware(
     loss: Callable[..., Float[Array, ""]], rho: float = 0.05, *, manifolds: trees.Manifolds

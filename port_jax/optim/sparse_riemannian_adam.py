@@ -12,6 +12,8 @@ from port_jax.optim.riemannian_adam import Hyper, Moments, RiemannianAdamState, 
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
 
+__all__ = ["sparse_riemannian_adam"]
+
 
 def sparse_riemannian_adam(
     learning_rate: ScalarOrSchedule = 1e-3,

@@ -12,6 +12,8 @@ from port_jax.optim.riemannian_sgd import Hyper, RiemannianSGDState, check_momen
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
 
+__all__ = ["sparse_riemannian_sgd"]
+
 
 def sparse_riemannian_sgd(
     learning_rate: ScalarOrSchedule,

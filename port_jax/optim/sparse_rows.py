@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
 
+__all__ = ["CROWDED", "RowGradients", "SparseTransformation", "check_tables", "match_rows", "read", "write"]
+
 Table = Float[Array, "rows d"]
 
 CROWDED = 4

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = ["Line", "StepSize", "armijo", "strong_wolfe"]
+
 Number = Float[Array, ""]
 
 

@@ -12,6 +12,8 @@ from optax.transforms import MaskedNode
 
 from port_jax.manifolds.base import Manifold
 
+__all__ = ["check_parameters", "flatten", "in_turn", "match_gradients", "match_manifolds", "match_state", "nothing", "show", "stabilized"]
+
 Manifolds = Any | Callable[[Any], Any]  # a tree of manifolds, or one made from the parameters
 Path = tuple[str, ...]
 Structure = Any  # jax.tree_util.PyTreeDef, which type checkers do not know as a type

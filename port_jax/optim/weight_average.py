@@ -12,6 +12,8 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 
+__all__ = ["WeightAverage", "WeightAverageState", "weight_average"]
+
 
 class WeightAverageState(NamedTuple):
     """count: parameters averaged so far. average: a tree like the parameters, on their manifolds."""

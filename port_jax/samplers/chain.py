@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
 
+__all__ = ["Chain", "Info", "LogDensity", "Sampler", "found_reversible", "kinetic", "log_density", "sample", "velocities"]
+
 LogDensity = Callable[[Any], Float[Array, ""]]
 
 

@@ -11,6 +11,8 @@ from jaxtyping import PRNGKeyArray
 from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, kinetic, log_density, velocities
 
+__all__ = ["rhmc"]
+
 
 def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: trees.Manifolds) -> Sampler:
     """n_steps of the leapfrog along geodesics from a fresh velocity, then a Metropolis test.

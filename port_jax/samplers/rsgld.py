@@ -12,6 +12,8 @@ from jaxtyping import PRNGKeyArray
 from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
 
+__all__ = ["rsgld"]
+
 
 def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manifolds) -> Sampler:
     """One step of Langevin dynamics by retraction, without a correction: the law is that of log_prob to order epsilon.

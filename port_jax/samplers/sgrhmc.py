@@ -12,6 +12,8 @@ from jaxtyping import PRNGKeyArray
 from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
 
+__all__ = ["sgrhmc"]
+
 
 def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: trees.Manifolds) -> Sampler:
     """n_steps + 1 steps of Hamiltonian dynamics with friction and noise, from a fresh velocity; nothing is rejected.

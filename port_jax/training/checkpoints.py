@@ -16,6 +16,8 @@ import orbax.checkpoint as ocp
 from port_jax.training.history import History
 from port_jax.training.state import TrainingError, TrainState
 
+__all__ = ["Checkpoints", "Progress"]
+
 
 @dataclasses.dataclass
 class Progress:

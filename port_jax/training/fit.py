@@ -20,6 +20,8 @@ from port_jax.training.checkpoints import Checkpoints, Progress
 from port_jax.training.history import History
 from port_jax.training.state import Metrics, Step, TrainingError, TrainState
 
+__all__ = ["Fit", "fit"]
+
 Evaluate = Callable[[Any], Mapping[str, float]]
 
 

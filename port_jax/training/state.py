@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "train_state"]
+
 Metrics = Mapping[str, Float[Array, ""]]
 Loss = Callable[[Any, Any, PRNGKeyArray], Float[Array, ""] | tuple[Float[Array, ""], Metrics]]
 

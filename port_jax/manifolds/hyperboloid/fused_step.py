@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.row_products import inner_products
 
+__all__ = ["descend_along"]
+
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]

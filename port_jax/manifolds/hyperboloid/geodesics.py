@@ -15,6 +15,20 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import trig
 from port_jax.manifolds.hyperboloid.metric import Chord, chord, dot, inner, join, time_of
 
+__all__ = [
+    "expmap",
+    "expmap0",
+    "farthest",
+    "geodesic_unit",
+    "logmap",
+    "logmap0",
+    "logmap0back",
+    "parallel_transport",
+    "parallel_transport0",
+    "parallel_transport0back",
+    "project_polar",
+]
+
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]

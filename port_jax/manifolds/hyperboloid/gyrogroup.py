@@ -20,6 +20,18 @@ from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.stereographic import gyrogroup as ball
 
+__all__ = [
+    "dist2plane",
+    "gyration",
+    "mobius_add",
+    "mobius_coadd",
+    "mobius_matvec",
+    "mobius_neg",
+    "mobius_pointwise_mul",
+    "mobius_scalar_mul",
+    "weighted_midpoint",
+]
+
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]

@@ -18,6 +18,8 @@ from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
 from port_jax.manifolds.stereographic import PoincareBall
 
+__all__ = ["Lorentz"]
+
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Number = Float[Array, "..."]

@@ -17,6 +17,24 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 
+__all__ = [
+    "Chord",
+    "chord",
+    "dist",
+    "dist0",
+    "dist2",
+    "dot",
+    "egrad2rgrad",
+    "inner",
+    "inner0",
+    "join",
+    "norm",
+    "project",
+    "project_u",
+    "tangent_norm2",
+    "time_of",
+]
+
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
@@ -39,6 +57,7 @@ def inner0(v: Vector, k: Number) -> Scalar:
 
 
 def join(time: Scalar, space: Space) -> Vector:
+    """The vector with this time coordinate and this space part; batches broadcast."""
     shape = jnp.broadcast_shapes(time.shape[:-1], space.shape[:-1])
     return jnp.concatenate([jnp.broadcast_to(time, (*shape, 1)), jnp.broadcast_to(space, (*shape, space.shape[-1]))], -1)
 

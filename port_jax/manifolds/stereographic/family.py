@@ -17,6 +17,8 @@ from port_jax.manifolds.stereographic import fused_step, hyperplanes
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal
 from port_jax.manifolds.stereographic.model import ExactRetraction, StereographicModel
 
+__all__ = ["PoincareBall", "PoincareBallExact", "SphereProjection", "SphereProjectionExact", "Stereographic", "StereographicExact"]
+
 Vector = Float[Array, "*batch d"]
 
 

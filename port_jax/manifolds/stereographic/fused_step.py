@@ -17,6 +17,8 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import inner_products
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal_of_sums, on_grid
 
+__all__ = ["descend", "descend_along"]
+
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]

@@ -21,6 +21,24 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, dot, separation
 
+__all__ = [
+    "antipode",
+    "expmap0",
+    "gyration",
+    "logmap0",
+    "mobius_add",
+    "mobius_add_fraction",
+    "mobius_coadd",
+    "mobius_cosub",
+    "mobius_fn_apply",
+    "mobius_fn_apply_chain",
+    "mobius_matvec",
+    "mobius_pointwise_mul",
+    "mobius_scalar_mul",
+    "mobius_sub",
+    "mobiusify",
+]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 

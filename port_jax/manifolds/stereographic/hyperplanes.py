@@ -14,6 +14,8 @@ from port_jax.manifolds.pairs import differences
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, dot
 
+__all__ = ["dist2plane", "dist2planes"]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 

@@ -17,6 +17,25 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import inner_products
 from port_jax.manifolds.signed import Signed, as_curvature, number
 
+__all__ = [
+    "boundary_margin",
+    "conformal",
+    "conformal_of_sums",
+    "cosine2",
+    "dist",
+    "dist0",
+    "dist2",
+    "dot",
+    "egrad2rgrad",
+    "half_distance",
+    "inner",
+    "lambda_x",
+    "norm",
+    "on_grid",
+    "project",
+    "separation",
+]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]

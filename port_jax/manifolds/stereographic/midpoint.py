@@ -12,6 +12,8 @@ from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import antipode, mobius_scalar_mul
 from port_jax.manifolds.stereographic.metric import conformal, dist, dot
 
+__all__ = ["weighted_midpoint"]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]

@@ -15,6 +15,8 @@ from port_jax.manifolds.stereographic import geodesics, gyrogroup, hyperplanes, 
 from port_jax.manifolds.stereographic.midpoint import weighted_midpoint
 from port_jax.manifolds.stereographic.projection import inv_sproj, sproj
 
+__all__ = ["ExactRetraction", "StereographicModel"]
+
 Vector = Float[Array, "*batch d"]
 Number = Float[Array, "..."]
 

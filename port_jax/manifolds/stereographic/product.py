@@ -15,6 +15,8 @@ from port_jax.manifolds.base import Manifold, pytree
 from port_jax.manifolds.product import ProductManifold, Shape, Vector
 from port_jax.manifolds.stereographic.model import StereographicModel
 
+__all__ = ["StereographicProductManifold"]
+
 Number = Float[Array, "..."]
 
 

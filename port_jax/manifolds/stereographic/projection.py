@@ -9,6 +9,8 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.signed import Signed, number
 from port_jax.manifolds.stereographic.metric import lambda_x
 
+__all__ = ["inv_sproj", "sproj"]
+
 Vector = Float[Array, "*batch d"]
 Number = Float[Array, "..."]
 

@@ -14,6 +14,8 @@ from port_jax.optim.from_torch.sections import Entry, Section, Settings
 from port_jax.optim.from_torch.translation import Translation
 from port_jax.optim.schedules import Schedule
 
+__all__ = ["held", "in_form", "written"]
+
 Rates = tuple[Mapping[str, Any] | None, list[dict[str, Any]]]
 
 

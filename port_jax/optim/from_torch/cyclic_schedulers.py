@@ -8,6 +8,8 @@ from typing import Any
 from port_jax.optim import schedules
 from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Told, taken
 
+__all__ = ["cyclic", "one_cycle"]
+
 
 def one_cycle(told: Told) -> GroupSchedule:
     """OneCycleLR: a state has the phases and, in the group, the rates; a configuration has the constructor's arguments."""

@@ -10,6 +10,8 @@ import numpy as np
 
 from port_jax.optim.from_torch.sections import Entry, Settings
 
+__all__ = ["Dialect", "Tally", "integer", "tally", "together"]
+
 
 class Dialect(enum.StrEnum):
     """Who counts, and where it is written. The values are stored in converted folders and reports."""

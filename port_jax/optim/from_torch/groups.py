@@ -20,6 +20,8 @@ from port_jax.optim.from_torch.schedulers import GroupSchedule
 from port_jax.optim.from_torch.sections import Settings
 from port_jax.optim.reduce_on_plateau import PlateauState, ReduceOnPlateau
 
+__all__ = ["Group", "GroupsState", "transformation"]
+
 
 class GroupsState(NamedTuple):
     """The state of several groups. step: updates since the schedules began. plateaus, groups: one entry a parameter group, in which

@@ -11,6 +11,8 @@ from port_jax.optim.from_torch.dialects import Dialect
 from port_jax.optim.from_torch.making import Make
 from port_jax.optim.from_torch.sections import Entry, Settings
 
+__all__ = ["KINDS", "MOMENTS", "TENSORS", "Kind", "kind_named", "trained"]
+
 Keys = frozenset[str]
 
 

@@ -16,6 +16,8 @@ from port_jax.optim.from_torch.scheduler_settings import Lambdas
 from port_jax.optim.from_torch.sections import Section
 from port_jax.optim.from_torch.translation import Translation
 
+__all__ = ["from_torch", "to_torch"]
+
 Names = Mapping[int, str] | Sequence[str] | None
 
 

@@ -18,6 +18,22 @@ from port_jax.optim.riemannian_sgd import riemannian_sgd
 from port_jax.optim.sparse_riemannian_adam import sparse_riemannian_adam
 from port_jax.optim.sparse_riemannian_sgd import sparse_riemannian_sgd
 
+__all__ = [
+    "Make",
+    "adam",
+    "by_rule",
+    "embedding_sgd",
+    "flat_adam",
+    "flat_adamw",
+    "hgcn_adam",
+    "hybonet_adam",
+    "line_search",
+    "murp_sgd",
+    "sgd",
+    "sparse_adam",
+    "sparse_sgd",
+]
+
 Make = Callable[[Settings, Any, Any, Any], Any]
 """(settings, rate, manifolds, order) -> the transformation of one group."""
 

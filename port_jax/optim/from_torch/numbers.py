@@ -16,6 +16,8 @@ from port_jax.optim.from_torch.kinds import MOMENTS, Kind
 from port_jax.optim.from_torch.rules import TorchState
 from port_jax.optim.from_torch.sections import Entry
 
+__all__ = ["UNEVEN", "by_path", "filled", "joined", "packed", "unpacked"]
+
 UNEVEN = 1024
 """Units in the last place by which torch's copies of one number drift apart: its vector lanes and the rest round differently."""
 

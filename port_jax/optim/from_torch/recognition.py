@@ -11,6 +11,8 @@ from port_jax.optim.from_torch.dialects import Dialect, integer
 from port_jax.optim.from_torch.kinds import KINDS, Kind, kind_named
 from port_jax.optim.from_torch.sections import Section, plain
 
+__all__ = ["moves_points", "recognise"]
+
 # what stands in a group beside the arguments of the class
 _BESIDE = {"initial_lr", "param_names", "params"}
 

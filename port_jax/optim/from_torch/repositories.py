@@ -18,6 +18,8 @@ from port_jax.manifolds.stereographic import PoincareBall
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
+__all__ = ["ClippedLorentz", "RowwiseEuclidean", "ShortTangents", "hgcn", "murp", "poincare_embeddings", "split_decay", "swapped"]
+
 Swap = Callable[[str, Manifold], Manifold]
 """From a parameter's path and its manifold to the manifold as a repository's optimizer moves on it."""
 

@@ -18,6 +18,8 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 
+__all__ = ["TorchState", "adagrad", "rmsprop", "sgd"]
+
 Buffers = dict[str, Array]
 Rule = Callable[[Array, Buffers, Int[Array, ""], Scalar], tuple[Array, Buffers]]
 

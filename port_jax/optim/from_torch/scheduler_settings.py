@@ -10,6 +10,8 @@ import numpy as np
 from port_jax.optim.reduce_on_plateau import PlateauState, ReduceOnPlateau
 from port_jax.optim.schedules import Schedule
 
+__all__ = ["GroupSchedule", "Lambdas", "Told", "taken"]
+
 Lambdas = Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None
 """The function of LambdaLR and MultiplicativeLR, or one for each group."""
 _COMMON = {"name", "base_lrs", "last_epoch", "verbose"}

@@ -15,6 +15,8 @@ from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Lambdas,
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.schedules import Schedule
 
+__all__ = ["SCHEDULERS", "Scheduler", "check_rate", "group_schedule", "scheduler_of"]
+
 Follow = Callable[[Told], GroupSchedule]
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+__all__ = ["Entry", "Section", "Settings", "plain"]
+
 Settings = Mapping[str, Any]
 Entry = Mapping[str, Any]
 """What torch keeps beside one parameter: buffers and the count by torch's names."""

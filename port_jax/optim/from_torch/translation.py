@@ -17,6 +17,8 @@ from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.schedulers import Lambdas
 from port_jax.optim.from_torch.sections import Section, Settings, plain
 
+__all__ = ["Translation", "counted", "flat_paths", "resume", "settled", "translate"]
+
 # settings that change how torch computes, or what it keeps for itself, and not the steps
 _INDIFFERENT = {
     "params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name", "step",
