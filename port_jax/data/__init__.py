@@ -1,4 +1,4 @@
-"""Graphs to train on: the one that ships, `.npz` files, and their splits."""
+"""Graphs to train on: the one that is included, `.npz` files, their splits and mini-batches; and a synthetic tree."""
 
 from port_jax.data.closure import ranking_batch, transitive_closure
 from port_jax.data.dataset import DataError, GraphData, load_graph

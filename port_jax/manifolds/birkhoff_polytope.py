@@ -18,7 +18,7 @@ __all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
-# exp of more than this is scaled down before Sinkhorn's iteration, which does not see a common factor.
+# Larger exponents are reduced before Sinkhorn's iteration, on whose result a common factor has no effect.
 _LARGEST_EXPONENT = 50.0
 
 
@@ -28,8 +28,8 @@ class BirkhoffPolytope(Manifold):
 
         retr_X(U) = sinkhorn(X ∘ exp(U/X)),   tangent vectors have zero row and column sums
 
-    `projx` is Sinkhorn's iteration as geoopt runs it: at most `max_iter` steps, over the whole batch until each matrix's columns
-    change by less than `tol`, with `eps` added to the sums. The projection along the normal space {X ∘ (α1ᵀ + 1βᵀ)} is the
+    `projx` is Sinkhorn's iteration as geoopt runs it: at most `max_iter` steps for the whole batch, until the columns of each
+    matrix change by less than `tol`, with `eps` added to the sums. The projection along the normal space {X ∘ (α1ᵀ + 1βᵀ)} is the
     least-squares solution for α and β with α₁ = 1.
     """
 
@@ -57,7 +57,7 @@ class BirkhoffPolytope(Manifold):
         return proj_tangent(x, u)
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
-        """The projection of X ∘ u; as in geoopt without the factor n that the mean in `inner` would ask for."""
+        """The projection of X ∘ u; as in geoopt, without the factor n that would match the mean in `inner`."""
         return proj_tangent(x, x * u)
 
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
@@ -76,7 +76,7 @@ class BirkhoffPolytope(Manifold):
         return self.proju(y, v)
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Matrix:
-        """Sinkhorn's iteration on absolute values of normal numbers; not uniform."""
+        """Sinkhorn's iteration applied to absolute values of normal numbers; not uniform."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.projx(jnp.abs(jax.random.normal(key, size, dtype or float)))
 
@@ -96,7 +96,7 @@ class BirkhoffPolytope(Manifold):
         return ok, reason
 
     def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:
-        # Sinkhorn stops at tol, so that a point it made is off by as much.
+        # Sinkhorn's iteration stops at tol, so that a point that it returns is off by as much.
         return _sums("x", x, 1, max(atol, 10 * self.tol))
 
     def _check_vector_on_tangent(self, x: Matrix, u: Matrix, *, atol: float, rtol: float) -> Verdict:
@@ -106,7 +106,8 @@ class BirkhoffPolytope(Manifold):
 def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, tol: float = 1e-5) -> Matrix:
     """Sinkhorn and Knopp (1967): r ∘ x ∘ c with r = 1/(x c), c = 1/(xᵀ r).
 
-    A scan that stands still once the largest change over the batch is at most `tol`, so that reverse mode can run through it.
+    A scan of fixed length whose state no longer changes once the largest change over the batch is at most `tol`, so that reverse
+    mode can differentiate it.
     """
 
     def rows(c: Float[Array, "*batch 1 n"]) -> Float[Array, "*batch n 1"]:
@@ -131,7 +132,7 @@ def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, to
 def proj_tangent(x: Matrix, u: Matrix) -> Matrix:
     """u - x ∘ (α1ᵀ + 1βᵀ) with [[I, x], [xᵀ, I]] [α; β] = [u1; uᵀ1] and α₁ = 1, in the sense of least squares.
 
-    By an orthogonal decomposition: the normal equations would square the condition number.
+    Solved by an orthogonal decomposition, because the normal equations would square the condition number.
     """
     x, u = jnp.broadcast_arrays(x, u)
     n = x.shape[-1]

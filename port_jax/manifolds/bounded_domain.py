@@ -25,8 +25,8 @@ class BoundedDomain(SiegelManifold):
 
         ⟨U, V⟩_Z = Re tr P U P̄ V̄,   P = (I - ZZ̄)⁻¹,   grad f = P⁻¹ (∂f/∂Re + i ∂f/∂Im) P̄⁻¹
 
-    As in geoopt this is a quarter of the metric that `dist` belongs to. geoopt exchanges P and P̄, which is not invariant under
-    Z -> AZAᵀ with unitary A. The distance has sinh(vᵢ/2) for the singular values of (I - Z₁Z̄₁)^-½ (Z₂ - Z₁) (I - Z̄₂Z₂)^-½.
+    As in geoopt, this is a quarter of the metric to which `dist` belongs. geoopt exchanges P and P̄, which is not invariant under
+    Z -> AZAᵀ with unitary A. sinh(vᵢ/2) of the vector-valued distance are the singular values of (I - Z₁Z̄₁)^-½ (Z₂ - Z₁) (I - Z̄₂Z₂)^-½.
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
@@ -43,7 +43,7 @@ class BoundedDomain(SiegelManifold):
     def projx(self, x: Matrix) -> Matrix:
         """The symmetric part, with singular values lowered to 1 - 1e-5 (single precision: 1 - 4e-3).
 
-        At a singular value that equals the limit there is a kink; the subgradient is the one of a smaller value.
+        At a singular value that equals the limit there is a kink; the subgradient is that of a smaller value.
         """
         x = sym(x)
         gram = jnp.conj(x) @ x

@@ -1,4 +1,4 @@
-"""The product of manifolds, its points laid side by side in one vector."""
+"""The product of manifolds, whose points are the factors' points joined into one vector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Shape = int | tuple[int, ...]
 
 @pytree
 class ProductManifold(Manifold):
-    """M₁ × … × Mₙ: inner products and squared distances are sums, all else acts on each part.
+    """M₁ × … × Mₙ: inner products and squared distances are sums, everything else acts on each part.
 
         ProductManifold((Sphere(), 3), (Stiefel(), (4, 2)))      # points have 3 + 8 coordinates
 
@@ -54,28 +54,28 @@ class ProductManifold(Manifold):
 
     @property
     def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every factor is."""
+        """Whether every factor is reversible."""
         return all(manifold.reversible for manifold in self.manifolds)
 
     @property
     def n_elements(self) -> int:
-        """Length of a point."""
+        """The length of a point."""
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
     def n_manifolds(self) -> int:
-        """Number of factors."""
+        """The number of factors."""
         return len(self.manifolds)
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each part stands in a point."""
+        """The slice of each part in a point."""
         ends = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
         return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @classmethod
     def from_point(cls, *parts: tuple[Manifold, Array], batch_dims: int = 0) -> ProductManifold:
-        """The product that holds the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
+        """The product manifold of the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
         batches = {np.shape(array)[:batch_dims] for _, array in parts}
         if len(batches) > 1:
             raise ValueError(f"{cls.__name__}.from_point: the parts have the batch shapes {sorted(batches)}; they have to be equal")
@@ -172,7 +172,7 @@ class ProductManifold(Manifold):
         return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
-        """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its distances start at 3e-8."""
+        """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its smallest distance is 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
     def random_combined(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:

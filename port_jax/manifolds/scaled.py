@@ -13,7 +13,7 @@ from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdi
 __all__ = ["SCALING", "UNSCALED", "Scaled"]
 
 Number = Float[Array, "..."]
-# Powers of the scale for operations beyond the protocol: of the result, and of named arguments.
+# Powers of the scale for operations beyond the protocol: for the result, and for named arguments.
 SCALING: dict[str, tuple[int, dict[str, int]]] = {
     "dist0": (1, {}),
     "logmap0back": (1, {}),
@@ -28,12 +28,12 @@ UNSCALED = frozenset(("mobius_fn_apply", "mobius_fn_apply_chain"))
 
 @pytree
 class Scaled(Manifold):
-    """`base` seen from farther: the same points, distances times `scale`, tangent vectors in units of the scaled length.
+    """The points of `base` with distances multiplied by `scale`; tangent vectors are in units of the scaled length.
 
         dist = s base.dist(x, y),   exp_x(u) = base.exp_x(u/s),   log_x(y) = s base.log_x(y)
 
     `inner` and `norm` are the base's, as in geoopt: they measure a tangent vector in the units in which it is given, so that
-    dist(x, exp_x(u)) = norm(x, u). Any other operation of the base is reached by its name and scaled by `SCALING`.
+    dist(x, exp_x(u)) = norm(x, u). Any other operation of the base is available under its name, scaled as `SCALING` says.
     """
 
     base: Manifold
@@ -49,17 +49,17 @@ class Scaled(Manifold):
 
     @property
     def ndim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """The base's number of trailing axes of a point."""
         return self.base.ndim
 
     @property
     def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """Whether the base is reversible."""
         return self.base.reversible
 
     @property
     def ambient(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """The base's number of further coordinates."""
         return self.base.ambient
 
     @property
@@ -155,7 +155,7 @@ class Scaled(Manifold):
         return self.base.to_ball(x)
 
     def gradient(self, x: Point, grad: Point) -> Tangent:
-        """The base's, divided by scale: exp_x(t u) is as many times slower as lengths are longer, which `egrad2rgrad` does not know."""
+        """The base's, divided by scale: the speed of exp_x(t u) is divided by scale, which `egrad2rgrad` does not account for."""
         return self._times(self.base.gradient(x, grad), -1)
 
     def sqrt_cometric(self, x: Point, noise: Point) -> Tangent:
@@ -163,7 +163,7 @@ class Scaled(Manifold):
         return self.base.sqrt_cometric(x, noise)
 
     def has(self, *operations: str) -> bool:
-        """What the base has."""
+        """Whether the base has these operations."""
         return self.base.has(*operations)
 
     def with_exact_retraction(self) -> Manifold:

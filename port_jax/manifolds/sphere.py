@@ -1,4 +1,4 @@
-"""The unit sphere, whole or cut by a linear subspace."""
+"""The unit sphere, or its intersection with a linear subspace."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Vector = Float[Array, "*batch d"]
 
 @pytree
 class Sphere(Manifold):
-    """{x : ‖x‖ = 1, x ∈ S} with the metric of the surrounding space; S is a subspace of R^d, or all of it.
+    """{x : ‖x‖ = 1, x ∈ S} with the metric of the surrounding space; S is a subspace of R^d, or R^d itself.
 
-    `intersection` spans S with its columns, `complement` spans what S is orthogonal to; both `[..., d, K]`. What is kept is
-    the orthogonal `projector` onto S, `[..., d, d]`.
+    The columns of `intersection` span S; those of `complement` span the orthogonal complement of S; both are `[..., d, K]`. Only the
+    orthogonal `projector` onto S, `[..., d, d]`, is stored.
 
         exp_x(u) = cos(‖u‖) x + sin(‖u‖) u/‖u‖,   d(x, y) = arccos ⟨x, y⟩,   retr_x(u) = (x + u)/‖x + u‖
 
-    The distance is computed from the chord ‖x - y‖, so that it does not lose the half of the digits that arccos loses.
+    The distance is computed from the chord ‖x - y‖, so that it does not lose half of the digits, as arccos does.
     """
 
     ndim: ClassVar[int] = 1
@@ -96,7 +96,7 @@ class Sphere(Manifold):
         return self.proju(y, v)
 
     def logmap(self, x: Vector, y: Vector) -> Vector:
-        """u with exp_x(u) = y and ‖u‖ = d(x, y); at y = -x, where every direction leads there, it is 0."""
+        """u with exp_x(u) = y and ‖u‖ = d(x, y); at y = -x, which every direction reaches, it is 0."""
         u = self.proju(x, y - x)
         square = jnp.sum(u * u, -1, keepdims=True)
         near = (square < 0.02) & (jnp.sum(x * y, -1, keepdims=True) > 0)
@@ -168,9 +168,10 @@ class SphereExact(Sphere):
 def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Number, Number]:
     """1 - ⟨x, y⟩ and 1 + ⟨x, y⟩ for unit vectors, from the chords: (‖x ∓ y‖² + 2 - ‖x‖² - ‖y‖²)/2.
 
-    The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of ⟨x, y⟩, as
-    in geoopt. That is normal to the sphere but for a part as long as the chord: where it would lose half of the digits (the rows
-    `unit_sphere dist d/dx`), near x = y and antipodes, the derivative is the chord's, which differs from it along the normal only.
+    The value of the last three terms is nothing but rounding error, so they are left out of the value and kept in the derivative, which
+    then is that of ⟨x, y⟩, as in geoopt. It is normal to the sphere except for a part as long as the chord. Where it would lose half of
+    the digits, near x = y and antipodes, the derivative is the chord's, which differs along the normal only (the rows
+    `unit_sphere dist d/dx` of accuracy/table.csv).
     """
     below = 0.5 * jnp.sum((x - y) ** 2, -1, keepdims=keepdim)
     above = 0.5 * jnp.sum((x + y) ** 2, -1, keepdims=keepdim)

@@ -36,7 +36,7 @@ class _Stiefel(Manifold):
         return polar(x)
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Frame:
-        """The orthogonal factor of a Gaussian matrix; not uniform, as the factor's signs are those of the decomposition."""
+        """The orthogonal factor of a Gaussian matrix; not uniform, because its signs are those of the decomposition."""
         return jnp.linalg.qr(jax.random.normal(key, size, dtype or float))[0]
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Frame:
@@ -51,7 +51,7 @@ class _Stiefel(Manifold):
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] > np.shape(x)[-2]:
-            return False, f"{name} has shape {np.shape(x)}; a frame has as many rows as columns, or more"
+            return False, f"{name} has shape {np.shape(x)}; a frame has at least as many rows as columns"
         return ok, reason
 
     def _check_point_on_manifold(self, x: Frame, *, atol: float, rtol: float) -> Verdict:
@@ -71,8 +71,8 @@ class CanonicalStiefel(_Stiefel):
 
         retr_X(U) = (I - A/2)⁻¹ (I + A/2) X
 
-    and transport along it is the same rotation applied to V, an isometry. Its derivative at U = 0 is A X = U + XXᵀU: the part
-    of a tangent vector inside the span of X is taken twice. geoopt's trajectories depend on it, and it is kept.
+    and transport along it is the same rotation applied to V, an isometry. Its derivative at U = 0 is A X = U + XXᵀU, which
+    doubles the part of a tangent vector in the span of X. It is kept because geoopt's trajectories depend on it.
     The exponential is exact (Edelman, Arias and Smith 1998): exp_X(U) = e^W X with W = (I - XXᵀ/2)UXᵀ - XUᵀ(I - XXᵀ/2).
     """
 
@@ -113,12 +113,12 @@ class CanonicalStiefel(_Stiefel):
         return self.transp_follow_expmap(x, u, x)
 
     def sqrt_cometric(self, x: Frame, noise: Frame) -> Frame:
-        """The square root of A = egrad2rgrad, of eigenvalues 0, 1, 2: the polynomial in A through their roots."""
+        """The square root of A = egrad2rgrad, whose eigenvalues are 0, 1, 2, as the polynomial in A that interpolates their roots."""
         once = self.egrad2rgrad(x, noise)
         return (4 - math.sqrt(2)) / 2 * once + (math.sqrt(2) - 2) / 2 * self.egrad2rgrad(x, once)
 
     def transp_follow_expmap(self, x: Frame, u: Frame, v: Frame) -> Frame:
-        """e^W v: the rotation that carries x along its geodesic, applied to v; an isometry, and not parallel."""
+        """e^W v: the rotation that carries x along its geodesic, applied to v; an isometry, but not parallel."""
         half = u - 0.5 * x @ (transpose(x) @ u)
         return expm(half @ transpose(x) - x @ transpose(half)) @ v
 

@@ -1,4 +1,4 @@
-"""Symmetric positive definite matrices with the affine-invariant metric, and two more distances."""
+"""Symmetric positive definite matrices with the affine-invariant metric, and two further distances."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SymmetricPositiveDefinite(Manifold):
 
         exp_X(U) = X^½ exp(X^-½ U X^-½) X^½,   retr_X(U) = X + U + U X⁻¹ U / 2
 
-    `default_metric` chooses `dist` only, as in geoopt; all else belongs to the affine-invariant metric:
+    `default_metric` selects `dist` only, as in geoopt; everything else belongs to the affine-invariant metric:
 
         AIM  ‖log X^-½ Y X^-½‖      SM  log det (X + Y)/2 - log(det X det Y)/2      LEM  ‖log X - log Y‖
 
@@ -63,9 +63,9 @@ class SymmetricPositiveDefinite(Manifold):
         return inner[..., None, None] if keepdim else inner
 
     def projx(self, x: Matrix) -> Matrix:
-        """The symmetric part with its eigenvalues made positive by their absolute values.
+        """The symmetric part with its eigenvalues replaced by their absolute values.
 
-        At an eigenvalue 0 there is a kink; the subgradient is the one of a positive eigenvalue.
+        At an eigenvalue 0 there is a kink; the subgradient is that of a positive eigenvalue.
         """
         return sym_funcm(sym(x), jnp.abs)
 
@@ -139,7 +139,7 @@ class SymmetricPositiveDefinite(Manifold):
     def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Number:
         """-½ Σ log(1 - εᵢ²) over the eigenvalues ε of M^-½ (Y - X)/2 M^-½, M = (X + Y)/2, which is 0 at x = y.
 
-        Where points are far, 1 - ε² cancels; there it is Σ log mᵢ²/(xᵢyᵢ) with the diagonals of Cholesky's factors.
+        For distant points 1 - ε² cancels; there it is Σ log mᵢ²/(xᵢyᵢ) with the diagonals of the Cholesky factors.
         """
         middle = jnp.linalg.cholesky(sym(0.5 * (x + y)))
         half = _whiten(middle, sym(0.5 * (y - x)))

@@ -23,8 +23,8 @@ Number = Float[Array, "..."]
 class UpperHalf(SiegelManifold):
     """{Z = X + iY symmetric : Y > 0} with ⟨U, V⟩_Z = Re tr Y⁻¹U Y⁻¹V̄; for n = 1 the hyperbolic half plane of curvature -1.
 
-    The vector-valued distance has 2 sinh(vᵢ/2) for the singular values of Y₁^-½ (Z₂ - Z₁) Y₂^-½, which neither cancels for
-    close points nor saturates for far ones.
+    2 sinh(vᵢ/2) of the vector-valued distance are the singular values of Y₁^-½ (Z₂ - Z₁) Y₂^-½, which neither cancel for close
+    points nor saturate for far ones.
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:

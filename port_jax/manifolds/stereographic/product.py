@@ -22,7 +22,7 @@ Number = Float[Array, "..."]
 
 @pytree
 class StereographicProductManifold(ProductManifold):
-    """Balls, projected spheres and flat spaces side by side: each operation of `Stereographic` acts on each part."""
+    """A product of balls, projected spheres and flat spaces: each operation of `Stereographic` acts on each part."""
 
     def __init__(self, *manifolds_with_shape: tuple[Manifold, Shape]) -> None:
         for i, (manifold, _) in enumerate(manifolds_with_shape):
@@ -34,7 +34,7 @@ class StereographicProductManifold(ProductManifold):
         super().__init__(*manifolds_with_shape)
 
     def dist2plane(self, x: Vector, p: Vector, a: Vector, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
-        """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect on a root of squares."""
+        """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect, as the result is a root of squares."""
         planes = self._parts(jnp.broadcast_arrays(x, p, a))
         parts = [m.dist2plane(*part, signed=signed, scaled=scaled) for m, part in planes]
         total = trig.sqrt_or_zero(jnp.sum(jnp.stack(parts) ** 2, 0))
