@@ -14,7 +14,7 @@ __all__ = ["GAT"]
 class GAT(NodeModel):
     """GAT (arXiv 1710.10903) as in HGCN's code: the heads share `dim` among them, and the classifier is one head with ELU.
 
-    `alpha` is the slope of LeakyReLU. Edges count once each, self loops as the graph has them; weights play no part.
+    `alpha` is the slope of LeakyReLU. Each edge of the graph counts once, self loops included; weights are not used.
     """
 
     n_heads: int = 4

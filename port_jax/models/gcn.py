@@ -12,7 +12,10 @@ __all__ = ["GCN"]
 
 
 class GCN(NodeModel):
-    """GCN (arXiv 1609.02907) as in HGCN's code: the classifier is a convolution as well. The graph carries the normalised adjacency."""
+    """GCN (arXiv 1609.02907) as in HGCN's code: the classifier is a convolution, too.
+
+    The graph has to have the normalised adjacency as weights (`Graph.normalized`).
+    """
 
     def layer(self, i: int) -> nn.Module:
         """A dense layer followed by the product with the adjacency."""

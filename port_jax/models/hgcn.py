@@ -16,7 +16,8 @@ class HGCN(NodeModel):
     """HGCN (arXiv 1910.12933) on PoincareBall, Hyperboloid or Euclidean.
 
     Layer i goes from curvature i to i + 1. `use_att` weighs edges by attention; with it `local_agg` sums in the tangent space
-    of each receiver. The graph carries the normalised adjacency with self loops (`Graph.normalized`).
+    of each receiver. The graph has to have the normalised adjacency with self loops as weights
+    (`Graph.normalized`).
     """
 
     manifold: str = "PoincareBall"

@@ -13,7 +13,7 @@ __all__ = ["HNN"]
 
 
 class HNN(NodeModel):
-    """HNN (arXiv 1805.09112) on PoincareBall, Hyperboloid or Euclidean: hyperbolic layers of one curvature; edges play no part."""
+    """HNN (arXiv 1805.09112) on PoincareBall, Hyperboloid or Euclidean: hyperbolic layers of one curvature. Edges are not used."""
 
     manifold: str = "PoincareBall"
 

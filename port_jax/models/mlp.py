@@ -11,7 +11,7 @@ __all__ = ["MLP"]
 
 
 class MLP(NodeModel):
-    """Dense layers on the features, as HGCN's code compares with; edges play no part."""
+    """Dense layers on the features, a baseline of HGCN's code. Edges are not used."""
 
     def layer(self, i: int) -> nn.Module:
         """A dense layer."""

@@ -1,4 +1,4 @@
-"""MuRP: multi-relational Poincare graph embeddings, and Euclidean MuRE (arXiv 1905.09791)."""
+"""MuRP: multi-relational Poincaré graph embeddings, and the Euclidean MuRE (arXiv 1905.09791)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MuRP(nn.Module):
     def __call__(
         self, subjects: Int[Array, "*batch"], relations: Int[Array, "*batch"], objects: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
-        """Scores of triples, three index arrays that broadcast."""
+        """Scores of triples, given as three index arrays that broadcast."""
         s, r, o = (jnp.asarray(i) for i in (subjects, relations, objects))
         return self._far(self.Eh[s], self.Wu[r], self.Eh[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
@@ -50,8 +50,7 @@ class MuRP(nn.Module):
         return self._far(h[s], self.Wu[r], h[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
     def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Entities and translations on the ball, moved along geodesics as the authors' optimizer does; the rest
-        Euclidean."""
+        """Entities and translations on the ball, moved along geodesics as by the authors' optimizer; the rest Euclidean."""
         return {name: self._manifold() if name in ("Eh", "rvh") else Euclidean() for name in params}
 
     def _far(self, s: Array, w: Array, o: Array, r: Array) -> Array:

@@ -20,11 +20,11 @@ def guard(
 ) -> optax.GradientTransformation:
     """`inner`, with a choice for gradients that are NaN or infinite.
 
-    "pass": the gradients go on as they are, as in torch and geoopt: the parameters they touch become NaN.
-    "skip": the update is zero and the state of `inner`, its counts included, stays (`optax.apply_if_finite`); after
-        max_skipped steps in a row the gradients pass, so that a run that is lost says so.
-    "raise": FloatingPointError with the parameters' paths, also under jit: there it comes out of the runtime as a
-        JaxRuntimeError with the same text when the result is waited for. Nothing of that step may be used.
+    "pass": the gradients are passed on unchanged, as in torch and geoopt: the parameters that they touch become NaN.
+    "skip": the update is zero and the state of `inner`, counts included, does not change (`optax.apply_if_finite`).
+        After max_skipped steps in a row the gradients are passed on, so that a failed run becomes visible.
+    "raise": FloatingPointError with the parameters' paths. Under jit the runtime raises it as a JaxRuntimeError with
+        the same text when the result is waited for. No result of that step may be used.
 
     Errors: ValueError for another choice.
     """

@@ -16,30 +16,30 @@ __all__ = ["OptimisticState", "riemannian_ogd"]
 
 
 class OptimisticState(NamedTuple):
-    """step: updates made. previous: the last Riemannian gradients, transported to the points."""
+    """step: updates made. previous: the last Riemannian gradients, transported to the current points."""
 
     step: Int[Array, ""]
     previous: PyTree[Array]
 
 
 def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifolds, ascend: Any = False) -> optax.GradientTransformation:
-    """Descent with the gradient that the next step would see if the change of the gradient went on.
+    """Descent with the gradient that the next step would see if the gradient kept changing in the same way.
 
-    With r_t the Riemannian gradient at p_t, its sign changed where the player ascends:
+    With r_t the Riemannian gradient at p_t, with its sign changed where the player ascends:
 
-        u = -learning_rate (2 r_t - T r_(t-1)),      T the transport from p_(t-1) to p_t; r_0 stands for r_(-1)
+        u = -learning_rate (2 r_t - T r_(t-1)),      T the transport from p_(t-1) to p_t; r_(-1) is r_0
         p = M.expmap(p, u)
 
     On a saddle, where simultaneous gradient descent and ascent spiral outwards, the iterates converge. On Euclidean()
-    it is optax.optimistic_gradient_descent but for its first step.
+    it is optax.optimistic_gradient_descent, except for the first step.
 
     Arguments:
         manifolds: as in `riemannian_adam`.
-        ascend: a tree of bools over the parameters, or a beginning of one: which of them maximise.
+        ascend: a tree of bools over the parameters, or a prefix of one, that says which of them maximise.
 
     Source: Wang, Hu, Wang and Abernethy, Riemannian optimistic algorithms (2023), algorithm R-OGDA; on Euclidean space
     Popov, Math. Notes 28, 1980, and Daskalakis et al., ICLR 2018. Errors: those of `riemannian_adam`;
-    NotImplementedError where a manifold has no exponential.
+    NotImplementedError if a manifold has no exponential.
     """
     scalars.check_range("learning_rate", learning_rate, 0)
 

@@ -18,11 +18,11 @@ __all__ = ["Hyper", "Moments", "RiemannianAdamState", "adam_step", "riemannian_a
 
 
 class RiemannianAdamState(NamedTuple):
-    """State of `riemannian_adam`; every field but `step` is a tree beside the parameters.
+    """State of `riemannian_adam`; every field but `step` is a tree with the structure of the parameters.
 
-    step: updates made, the argument of schedules. count: gradients each parameter has seen (int32).
+    step: updates made, the argument of schedules. count: the number of gradients that each parameter has seen (int32).
     mu: first moments, tangent at the points. nu: second moments in the shape of the manifold's `component_inner`,
-    one number a point (`[..., 1]`) for vectors. nu_max: the largest `nu` so far with `amsgrad`, else None.
+    one number per point (`[..., 1]`) for vectors. nu_max: the largest `nu` so far with `amsgrad`, else None.
     """
 
     step: Int[Array, ""]
@@ -45,7 +45,7 @@ def riemannian_adam(
     order: Sequence[str] | None = None,
     raw_eps: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam on manifolds: moments in the tangent space, one second moment a point, the first moment transported.
+    """Adam on manifolds: moments in the tangent space, one second moment per point, the first moment transported.
 
     With the parameter p on the manifold M, its Euclidean gradient g, and t the number of gradients that p has seen:
 
@@ -56,28 +56,28 @@ def riemannian_adam(
         p, m = M.retr_transp(p, u, m)
 
     The updates are new - old: `optax.apply_updates` adds them and lands within one rounding of the coordinate (of p or
-    the new point, the larger) of the new point. What follows in an `optax.chain` acts on differences of points
-    and moves them off the manifold; put transformations of gradients (clipping, accumulation) before.
+    the new point, the larger) of the new point. Transformations after it in an `optax.chain` act on differences of
+    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it.
 
     Arguments:
         learning_rate: a number, or a schedule of the number of updates before this one.
         weight_decay: L2, added to the Euclidean gradient.
         stabilize: when a parameter's count is a multiple of it, all points are projected (`projx`) and their first
             moments made tangent again (`proju`) after the step.
-        manifolds: a tree of manifolds with the parameters' paths or beginnings of them, `Euclidean()` for flat ones;
-            or a callable from the parameters to such a tree, so that a curvature may be a parameter itself.
+        manifolds: a tree of manifolds whose paths are those of the parameters or prefixes of them, with `Euclidean()` for
+            flat parameters; or a callable from the parameters to such a tree, so that a curvature can itself be a parameter.
         order: the parameters' paths, keys joined by "/", in the order of the updates. Points updated after a curvature
             then move on the new manifold, as in geoopt. Without it all move on the manifolds before the step.
         raw_eps: eps is added to sqrt(v) before the bias correction, the root is (sqrt(v) + eps) / sqrt(1 - b2^t), as in
             geoopt until 0.3.1.
 
-    Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as torch has them: the conjugate of jax.grad's.
-    Gradients may be None: such a parameter and its state stay (unless stabilised), its update is zero. NaN and infinite
+    Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as in torch: the conjugate of what jax.grad returns.
+    Gradients may be None: such a parameter and its state do not change (unless stabilised), and its update is zero. NaN and infinite
     gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32.
 
     Errors: ValueError for a hyperparameter out of range, a parameter without a manifold, a manifold without a
     parameter, a shape that the manifold refuses, or a state of other parameters; TypeError for parameters that are
-    not floating.
+    not floating-point numbers.
     """
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("b1", b1, 0, 1)

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation on manifolds: the gradient at the worst point nearby, along the geodesic."""
+"""Sharpness-aware minimisation on manifolds: the gradient at the worst nearby point, along the geodesic."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def sharpness_aware(
     With r the Riemannian gradients of all parameters together, a point of the product of their manifolds:
 
         q = exp_p(rho r / |r|)
-        the gradient given at p is the one whose Riemannian gradient is the transport of that at q
+        the gradient returned at p is the one whose Riemannian gradient is the transport of that at q
 
-    so that any optimizer of this package or optax goes on with it. Two gradients a step. At r = 0 q is p. On
+    so that it can be passed to any optimizer of this package or optax. A step takes two gradients. At r = 0, q is p. On
     Euclidean() this is SAM.
 
     Source: Yun and Yang, Riemannian SAM, NeurIPS 2023, algorithm 1; Foret et al., ICLR 2021.
-    Errors: ValueError for rho below 0, and those of a tree of manifolds in `riemannian_adam`; NotImplementedError where
+    Errors: ValueError for rho below 0, and those of a tree of manifolds in `riemannian_adam`; NotImplementedError if
     a manifold has no exponential.
     """
     scalars.check_range("rho", rho, 0)

@@ -25,21 +25,21 @@ def sparse_riemannian_adam(
     *,
     manifolds: trees.Manifolds,
 ) -> SparseTransformation:
-    """`riemannian_adam` on the rows that a batch touches; all other rows, and their moments, stay as they are.
+    """`riemannian_adam` on the rows that a batch touches; all other rows, and their moments, do not change.
 
-    The gradients are `RowGradients` (None for a table without). A row's moments decay only when it is touched, while the
-    bias correction counts the steps of the whole table. The cost is that of the touched rows where the step is jitted with
+    The gradients are `RowGradients` (None for a table without gradients). A row's moments decay only when it is touched, while the
+    bias correction counts the steps of the whole table. The cost is that of the touched rows if the step is jitted with
     state and parameters donated:
 
         step = jax.jit(tx.step, donate_argnums=(0, 1))
         table, state = step(table, state, RowGradients(indices, values))
 
-    With `amsgrad` the state keeps, as geoopt's sparse form does, the denominator sqrt(max / (1 - b2^t)) where the dense
-    form keeps the maximum, so that the two differ. `stabilize` is that of `riemannian_adam`: it projects the whole tables,
-    whose cost is theirs and not the batch's. There is no weight decay.
+    With `amsgrad` the state keeps the denominator sqrt(max / (1 - b2^t)), as in geoopt's sparse form, whereas the dense form
+    keeps the maximum, so that the two differ. `stabilize` is that of `riemannian_adam`: it projects the whole tables, at
+    the cost of the tables and not of the batch. There is no weight decay.
 
     Errors: those of `riemannian_adam`; also TypeError for dense gradients, ValueError for parameters that are not
-    matrices, IndexError for an index outside the table where its value is known (under jit it is left alone).
+    matrices, IndexError for an index outside the table if its value is known (under jit it is ignored).
     """
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("b1", b1, 0, 1)

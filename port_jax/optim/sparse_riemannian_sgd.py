@@ -24,11 +24,11 @@ def sparse_riemannian_sgd(
     *,
     manifolds: trees.Manifolds,
 ) -> SparseTransformation:
-    """`riemannian_sgd` on the rows that a batch touches; all other rows, and their momenta, stay as they are.
+    """`riemannian_sgd` on the rows that a batch touches; all other rows, and their momenta, do not change.
 
     The gradients are `RowGradients`, as in `sparse_riemannian_adam`. At a table's first step the momenta of its touched
     rows begin with their Euclidean gradients; rows first touched later begin with zero, as in geoopt. `stabilize` projects
-    the whole tables, whose cost is theirs and not the batch's. There is no weight decay.
+    the whole tables, at the cost of the tables and not of the batch. There is no weight decay.
 
     Errors: those of `riemannian_sgd` and of `sparse_riemannian_adam`.
     """

@@ -1,4 +1,4 @@
-"""Chains: what a sampler is, how it is run, and what samplers share."""
+"""The type of a sampler, the chains that it makes, and what samplers share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ LogDensity = Callable[[Any], Float[Array, ""]]
 
 
 class Info(NamedTuple):
-    """log_prob: of the point after the step. acceptance: the probability with which the proposal was accepted."""
+    """The outcome of a step.
+
+    log_prob: that of the point after the step. acceptance: the probability with which the proposal was accepted. accepted: whether it was.
+    """
 
     log_prob: Float[Array, ""]
     acceptance: Float[Array, ""]
@@ -26,7 +29,7 @@ class Info(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """step(key, params) -> the next params and what happened; a pure function to jit, vmap over keys, or scan."""
+    """step(key, params) -> the next params and an `Info`; a pure function for jit, vmap over keys, or scan."""
 
     step: Callable[[PRNGKeyArray, Any], tuple[Any, Info]]
 
@@ -39,7 +42,7 @@ class Chain(NamedTuple):
 
 
 def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
-    """One chain from `params`: burn_in steps that are dropped, then every thin-th of num_samples thin steps."""
+    """One chain from `params`: burn_in steps are dropped, then every thin-th of num_samples * thin steps is kept."""
 
     def step(params: Any, key: PRNGKeyArray) -> tuple[Any, Info]:
         return sampler.step(key, params)
@@ -55,7 +58,7 @@ def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_sampl
 
 
 def found_reversible(manifolds: trees.Manifolds, params: PyTree[Array]) -> list[Manifold]:
-    """The manifold of each parameter; ValueError, with the path, for one without a reversible retraction."""
+    """The manifold of each parameter. Raises ValueError, with the path, for one without a reversible retraction."""
     found = trees.match_manifolds(manifolds, params)
     for path, manifold in zip(trees.flatten(params)[0], found, strict=True):
         if not manifold.reversible:
@@ -77,7 +80,7 @@ def velocities(key: PRNGKeyArray, manifolds: Sequence[Manifold], points: Sequenc
 
 
 def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: Any) -> Callable[..., Any]:
-    """From points to the logarithm of the density and its Riemannian gradients."""
+    """A function from points to the logarithm of the density and its Riemannian gradients."""
     value_and_grad = jax.value_and_grad(lambda points: log_prob(structure.unflatten(points)))
 
     def evaluated(points: Sequence[Array]) -> tuple[Float[Array, ""], list[Array]]:

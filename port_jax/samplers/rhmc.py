@@ -15,7 +15,7 @@ __all__ = ["rhmc"]
 
 
 def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: trees.Manifolds) -> Sampler:
-    """n_steps of the leapfrog along geodesics from a fresh velocity, then a Metropolis test.
+    """n_steps leapfrog steps along geodesics from a new velocity, then a Metropolis test.
 
         r ~ standard normal in the tangent space at p,      H = |r|_p^2 / 2 - log_prob(p)
         r = r + epsilon / 2 grad log_prob(p)                                            n_steps times these three
@@ -23,12 +23,12 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
         r = r + epsilon / 2 grad log_prob(p)
         accepted with probability min(1, exp(H_before - H_after))
 
-    log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant. The law is exact
-    where the retraction is the exponential map and the transport parallel (Euclidean, the Exact forms), of order
-    epsilon^2 on CanonicalStiefel. A proposal whose energy is not finite is rejected.
+    log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant. The distribution is
+    exact if the retraction is the exponential map and the transport is parallel (Euclidean, the Exact forms); on
+    CanonicalStiefel its error is of order epsilon^2. A proposal whose energy is not finite is rejected.
 
-    geoopt begins with a whole kick instead of a half, and measures r in coordinates; its chains agree with these to
-    order epsilon on Euclidean(), and on a curved metric have another law.
+    geoopt begins with a whole kick instead of a half one, and measures r in coordinates; its chains agree with these to
+    order epsilon on Euclidean(), and have another distribution on a curved metric.
 
     Source: Byrne and Girolami, Scand. J. Stat. 40, 2013, algorithm 1.
     Errors: ValueError for epsilon not above 0, n_steps below 1, a manifold without a reversible retraction.

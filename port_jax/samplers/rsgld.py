@@ -16,13 +16,13 @@ __all__ = ["rsgld"]
 
 
 def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manifolds) -> Sampler:
-    """One step of Langevin dynamics by retraction, without a correction: the law is that of log_prob to order epsilon.
+    """One step of Langevin dynamics by retraction, without a correction: the distribution is that of log_prob to order epsilon.
 
         p = M.retr(p, epsilon / 2 grad log_prob(p) + sqrt(epsilon) n),      n standard normal in the tangent space at p
 
     log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant; it may be noisy
-    (minibatches). geoopt draws n by egrad2rgrad from ambient noise, which has the inverse metric squared as covariance
-    and another law where the metric is not flat; on Euclidean() the two are one.
+    (minibatches). geoopt draws n by egrad2rgrad from ambient noise, whose covariance is the square of the inverse
+    metric, which gives another distribution if the metric is not flat; on Euclidean() the two agree.
 
     Source: Welling and Teh, ICML 2011, equation 4; on manifolds Girolami and Calderhead, JRSS B 73, 2011, section 4.
     Errors: ValueError for a step that is not above 0, or a manifold without a reversible retraction.

@@ -1,4 +1,4 @@
-"""Several parameter groups, and parameters that stand still, as one optax transformation."""
+"""Several parameter groups, and parameters that are not trained, as one optax transformation."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ __all__ = ["Group", "GroupsState", "transformation"]
 
 
 class GroupsState(NamedTuple):
-    """The state of several groups. step: updates since the schedules began. plateaus, groups: one entry a parameter group, in which
-    the parameters of other groups are masked."""
+    """The state of several groups.
+
+    step: updates since the schedules began. plateaus, groups: one entry for each parameter group, in which the parameters of other
+    groups are masked.
+    """
 
     step: Int[Array, ""]
     plateaus: tuple[PlateauState | None, ...]
@@ -33,8 +36,11 @@ class GroupsState(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One group: its settings, the paths of its parameters in torch's order, how its rate and momentum go, its dialect, and what is added
-    to each count after an update on top of 1 (`Dialect.DOUBLE`)."""
+    """One parameter group.
+
+    Its settings, the paths of its parameters in torch's order, the schedule of its rate and momentum, its dialect, and what an update
+    adds to each count in addition to 1 (`Dialect.DOUBLE`).
+    """
 
     kind: Kind
     settings: Settings
@@ -45,12 +51,12 @@ class Group(NamedTuple):
 
     @property
     def rest(self) -> int | None:
-        """The updates between two stabilisations, where they follow a count that goes up by more than 1."""
+        """The number of updates between two stabilisations, if they follow a count that goes up by more than 1."""
         every = self.settings.get("stabilize") if self.extra else None
         return every // math.gcd(every, self.extra + 1) if every else None
 
     def transformation(self, rate: Any, momentum: Any, manifolds: Any, ordered: bool) -> Any:
-        """The group's transformation at this rate and, where it moves (OneCycleLR, CyclicLR), at this momentum."""
+        """The group's transformation at this rate and, if the momentum moves (OneCycleLR, CyclicLR), at this momentum."""
         settings = {**self.settings, "stabilize": None} if self.extra else dict(self.settings)
         if momentum is not None:
             settings |= {"betas": (momentum, settings["betas"][1])} if "betas" in settings else {"momentum": momentum}
@@ -58,7 +64,7 @@ class Group(NamedTuple):
 
 
 def _single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
-    """Whether one group moves everything at a rate that depends on the step only, so that its own state is enough."""
+    """Whether one group moves everything at a rate that depends on the step only, so that its own state suffices."""
     group = groups[0]
     everything = set(group.members) == {trees.show(path) for path in trees.flatten(params)[0]}
     simple = not group.extra and group.schedule.momentum is None and not isinstance(group.schedule.rate, ReduceOnPlateau)
@@ -68,10 +74,10 @@ def _single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
 def transformation(
     groups: Sequence[Group], params: PyTree[Array], manifolds: trees.Manifolds | None, per_step: int = 1, ahead: int = 0
 ) -> Any:
-    """The transformation of all groups: that of the class where one group moves everything, else one with a `GroupsState`.
+    """The transformation of all groups: that of the class if one group moves everything, else one with a `GroupsState`.
 
-    The groups move in torch's order, so that a point follows a curvature of an earlier group; a parameter in none has update
-    zero. per_step: updates in a scheduler step. ahead: the schedules' updates before the first of a single group's state.
+    The groups move in torch's order, so that a point follows a curvature of an earlier group; the update of a parameter in no group is
+    zero. per_step: updates per scheduler step. ahead: the updates of the schedules before the first one of a single group's state.
     """
     ordered = callable(manifolds) and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(manifolds(params)))
     group = groups[0]
@@ -82,9 +88,9 @@ def transformation(
         return optax.with_extra_args_support(tx) if isinstance(tx, optax.GradientTransformation) else tx
     if group.kind.alone:
         raise ValueError(
-            f"{group.kind.name} takes one group of all parameters, at a rate by the step; found {len(groups)} groups and "
+            f"{group.kind.name} takes one group of all parameters, at a rate that depends on the step only; found {len(groups)} groups and "
             f"{sum(len(g.members) for g in groups)} of {len(jax.tree.leaves(params))} parameters: translate each group apart, and use "
-            "params without those that stand still"
+            "params without those that are not trained"
         )
     return _grouped(groups, manifolds, ordered, per_step)
 
@@ -94,7 +100,7 @@ def _grouped(
 ) -> optax.GradientTransformationExtraArgs:
     def built(group: Group, rate: Any, momentum: Any, full: Any) -> optax.GradientTransformation:
         def current(masked: Any) -> Any:
-            """The manifolds from the group's points and the other groups' as they stand."""
+            """The manifolds at the current points of the group and of the other groups."""
             assert callable(manifolds)
             return manifolds(jax.tree.map(lambda m, p: p if _masked(m) else m, masked, full, is_leaf=_masked))
 

@@ -1,4 +1,4 @@
-"""The transformations of the kinds: torch's settings as the arguments of the port's optimizers."""
+"""The transformations of the kinds: torch's settings as arguments of the port's optimizers."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def sparse_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
 
 
 def by_rule(rule: Callable[..., Any], *names: str) -> Make:
-    """A transformation of `rules`, which is given these settings by name."""
+    """A transformation of `rules` that takes these settings by name."""
     return lambda s, rate, manifolds, order: _ascending(s, rule(rate, **{name: s[name] for name in names}))
 
 
