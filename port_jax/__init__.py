@@ -6,8 +6,9 @@
     training       a loop for jitted steps, with checkpoints                 samplers   Markov chain Monte Carlo on manifolds
 
 The modules beside them each cover one subject: means (`frechet`), distances of all pairs (`pairwise`), matrix functions (`linalg`,
-`spectral`), curvature tensors of a chart (`geometry`), `distributions`, `losses`, `metrics`, initializers (`init`), `plots` and the
-allocator's settings (`memory`). `import port_jax` imports none of them: import the package or module that you need.
+`spectral`), curvature tensors of a chart (`geometry`), `distributions`, `losses`, `metrics`, initializers (`init`), `plots`, the
+allocator's settings (`memory`) and names of types (`types`). `import port_jax` imports none of them: import the
+package or module that you need.
 """
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "samplers",
     "spectral",
     "training",
+    "types",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.stereographic import StereographicModel
@@ -38,7 +39,7 @@ class StereographicTreeDataset:
         dist_children: float = 1.0,
         sigma_sibling: float = 2.0,
         numberOfsiblings: int = 1,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         counts = {"dim": (dim, 2), "depth": (depth, 1), "numberOfChildren": (numberOfChildren, 1)}
         for name, (value, least) in (counts | {"numberOfsiblings": (numberOfsiblings, 1)}).items():

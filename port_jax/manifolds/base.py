@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 __all__ = ["Coordinates", "Manifold", "Move", "Point", "Tangent", "Verdict", "concrete", "pytree", "require_positive"]
@@ -132,11 +133,11 @@ class Manifold:
         """Geodesic distance."""
         self._lacks("dist")
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """Random points of shape `size`."""
         self._lacks("random")
 
-    def origin(self, *size: int, dtype: Any = None) -> Point:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The manifold's canonical point, repeated to shape `size`."""
         self._lacks("origin")
 

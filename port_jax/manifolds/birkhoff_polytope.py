@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, transpose
@@ -75,16 +76,16 @@ class BirkhoffPolytope(Manifold):
         """Projection of v onto the tangent space at y."""
         return self.proju(y, v)
 
-    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Matrix:
+    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """Sinkhorn's iteration applied to absolute values of normal numbers; not uniform."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.projx(jnp.abs(jax.random.normal(key, size, dtype or float)))
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """`random_naive`."""
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """The identity, as in geoopt: a vertex of the polytope, where the metric is infinite."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import sym, sym_funcm, sym_inv_sqrtm1, trace
@@ -60,11 +61,11 @@ class BoundedDomain(SiegelManifold):
         """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """The image of a random point of the upper half space."""
         return siegel.inverse_cayley_transform(UpperHalf().random(key, *size, dtype=dtype))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """0."""
         return jnp.zeros(size, siegel.complex_dtype(dtype))
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
@@ -175,18 +176,18 @@ class ProductManifold(Manifold):
         """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its smallest distance is 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
-    def random_combined(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+    def random_combined(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Each factor's `random`, with a key of its own."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         keys = jax.random.split(key, self.n_manifolds)
         draws = (m.random(k, *size[:-1], *s, dtype=dtype) for m, k, s in zip(self.manifolds, keys, self.shapes))
         return self.pack_point(*draws)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_combined`."""
         return self.random_combined(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """The factors' origins."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.pack_point(*(m.origin(*size[:-1], *s, dtype=dtype) for m, s in zip(self.manifolds, self.shapes)))

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdict, pytree, require_positive
@@ -194,11 +195,11 @@ class Scaled(Manifold):
         """base.transp_follow_expmap(x, u/s, v)."""
         return self.base.transp_follow_expmap(x, self._times(u, -1), v)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """The base's points, whose deviation is then `scale` times the base's."""
         return self.base.random(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Point:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The base's origin."""
         return self.base.origin(*size, dtype=dtype)
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
 from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, sym, sym_funcm, transpose
@@ -148,12 +149,12 @@ class SiegelManifold(Manifold):
         return (True, None) if ok else (False, "u is not symmetric")
 
 
-def boundary_margin(dtype: Any) -> float:
+def boundary_margin(dtype: DTypeLike) -> float:
     """geoopt's distance of projected points from the boundary: 1e-5 in double precision, else 4e-3."""
     return 1e-5 if jnp.finfo(dtype).bits == 64 else 4e-3
 
 
-def complex_dtype(dtype: Any) -> Any:
+def complex_dtype(dtype: DTypeLike | None) -> Any:
     """A complex dtype, by default JAX's widest; ValueError for a real one."""
     dtype = jnp.result_type(complex) if dtype is None else jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.complexfloating):

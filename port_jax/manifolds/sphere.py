@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import transpose
@@ -115,12 +116,12 @@ class Sphere(Manifold):
         half = jnp.where(near, 0.5 * below, 0)
         return jnp.where(near, 4 * half * trig.arsin_ratio(half) ** 2, self.dist(x, y, keepdim=keepdim) ** 2)
 
-    def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+    def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Uniform on the sphere in the subspace; the projector's dtype where there is one."""
         dtype = dtype if self.projector is None or dtype is not None else self.projector.dtype
         return self.projx(jax.random.normal(key, size, dtype or float))
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_uniform`."""
         return self.random_uniform(key, *size, dtype=dtype, **kwargs)
 

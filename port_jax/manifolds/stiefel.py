@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
@@ -35,15 +36,15 @@ class _Stiefel(Manifold):
         """The nearest frame: the orthogonal factor of the polar decomposition, see `port_jax.linalg.polar`."""
         return polar(x)
 
-    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Frame:
+    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Frame:
         """The orthogonal factor of a Gaussian matrix; not uniform, because its signs are those of the decomposition."""
         return jnp.linalg.qr(jax.random.normal(key, size, dtype or float))[0]
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Frame:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Frame:
         """`random_naive`."""
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Frame:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Frame:
         """The first p columns of the identity."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(*size[-2:], dtype=dtype), size)

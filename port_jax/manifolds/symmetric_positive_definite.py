@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
@@ -112,11 +113,11 @@ class SymmetricPositiveDefinite(Manifold):
         difference = sym_logm(x) - sym_logm(y) if flat else _log_quotient(sym_inv_sqrtm2(x)[0], x, y)
         return jnp.sum(difference**2, (-2, -1), keepdims=keepdim)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """exp of the symmetric part of a Gaussian matrix with deviation 1/2."""
         return sym_expm(sym(0.5 * jax.random.normal(key, size, dtype or float)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """The identity."""
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 

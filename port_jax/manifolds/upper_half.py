@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import sym, sym_expm, sym_inv_sqrtm1, trace
@@ -51,12 +52,12 @@ class UpperHalf(SiegelManifold):
         """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """sym(A) + i exp(sym(B)) with complex normal A + iB of deviation 1/2."""
         a = sym(0.5 * jax.random.normal(key, size, siegel.complex_dtype(dtype)))
         return jax.lax.complex(jnp.real(a), sym_expm(jnp.imag(a)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """iI."""
         return jnp.broadcast_to(1j * jnp.eye(size[-1], dtype=siegel.complex_dtype(dtype)), size)
 

@@ -19,6 +19,7 @@ from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.pairwise import pairwise_dist2plane
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["GIL", "KINDS", "UNIT", "DualDecoder", "GILayer", "Pair", "attention_layer", "require_inside"]
 
@@ -234,7 +235,7 @@ class GIL(nn.Module):
         total = w_h + w_e if self.normalize_gates else 1.0
         return jax.nn.sigmoid((w_h * p_h + w_e * p_e) / total)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """Euclidean for all parameters: the original's optimizers treat the classifier's points and normals as Euclidean, too."""
         return {name: Euclidean() for name in params}
 

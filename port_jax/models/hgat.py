@@ -17,6 +17,7 @@ from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["CLASSIFIERS", "HGAT", "PRESETS"]
 
@@ -129,16 +130,16 @@ class HGAT(nn.Module):
         pairs = jnp.asarray(pairs)
         return fermi_dirac(self._at(len(self.features)).dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params` for the Riemannian optimizers: points on their manifold, everything else Euclidean."""
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         if "embedding" in params:
             tree["embedding"] = self.manifold_at(0, params)
         if "points" in params.get("decoder", {}):
             tree["decoder"] = {"points": self.manifold_at(-1, params).ball}
         return tree
 
-    def manifold_at(self, l: int, params: dict[str, Any]) -> Manifold:
+    def manifold_at(self, l: int, params: Params) -> Manifold:
         """Manifold l (0..L, or -1 for the last, where the embeddings lie) at these parameters."""
         l = range(len(self.features) + 1)[l]
         assert isinstance(self.curvature, tuple)

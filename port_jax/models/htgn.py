@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +16,7 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Euclidean, Manifold, PoincareBall
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["AGGREGATIONS", "HTGN", "DegreeConvolution", "GRUCell"]
 
@@ -163,7 +163,7 @@ class HTGN(nn.Module):
         """The mean squared distance to the previous hidden state, the temporal consistency that training adds to its loss."""
         return self.ball(len(self.features)).dist2(h, hidden).mean()
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """All parameters are Euclidean; those of hyperbolic layers lie in tangent spaces."""
         return {name: Euclidean() for name in params}
 

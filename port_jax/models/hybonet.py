@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -14,6 +11,7 @@ from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
 from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["HyboNet"]
 
@@ -77,9 +75,9 @@ class HyboNet(nn.Module):
         pairs = jnp.asarray(pairs)
         return 2 + 2 * (flip(h[pairs[:, 0]]) * h[pairs[:, 1]]).sum(-1)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params`: the classes' points on the hyperboloid, everything else Euclidean."""
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         if "decoder" in params:
             tree["decoder"] = {name: Lorentz(1.0) if name == "cls" else Euclidean() for name in params["decoder"]}
         return tree

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["HyboNetKG"]
 
@@ -52,11 +51,11 @@ class HyboNetKG(nn.Module):
         s, r, o = jnp.asarray(triples).T
         return self._match(self._moved(h[s], r), h[o]) + self.bias_head[s] + self.bias_tail[o]
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """Entities on the hyperboloid, the rest Euclidean."""
         return {name: Lorentz(1.0) if name == "emb_entity" else Euclidean() for name in params}
 
-    def confine(self, params: dict[str, Any]) -> dict[str, Any]:
+    def confine(self, params: Params) -> Params:
         """The parameters with each entity's space-like part shortened to at most `max_norm`, as the original does after each step."""
         if self.max_norm is None:
             return params

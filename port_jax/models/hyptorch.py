@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +9,7 @@ from jaxtyping import Array, Float
 
 from port_jax.checks import require_shape
 from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["EXTRA", "MARGIN", "HypTorch", "add", "inside", "plane_logits", "riemannian_gradient"]
 
@@ -112,7 +111,7 @@ class HypTorch(nn.Module):
         ball = self.ball()
         return plane_logits(jnp.asarray(ball.c, h.dtype), h, ball.expmap0(self.p_vals, project=False), self.a_vals)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """All parameters are Euclidean: points are stored as tangent vectors at the origin."""
         return {name: Euclidean() for name in params}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice
 from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["BIASES", "KINDS", "KGEmb", "reflect", "rotate", "squared_arsinh_root", "tangent_dist2"]
 
@@ -122,7 +121,7 @@ class KGEmb(nn.Module):
         far = jax.lax.map(lambda query: tangent_dist2(query[0], self.entity, query[1]), (points, c))
         return self._offset(self.bh[jnp.asarray(queries)[:, 0]], self.bt.T) - far
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """All parameters are Euclidean: they are tangent vectors at the origin."""
         return {name: Euclidean() for name in params}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, PoincareBallExact
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["MuRP"]
 
@@ -49,7 +48,7 @@ class MuRP(nn.Module):
         s, r, o = jnp.asarray(triples).T
         return self._far(h[s], self.Wu[r], h[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """Entities and translations on the ball, moved along geodesics as by the authors' optimizer; the rest Euclidean."""
         return {name: self._manifold() if name in ("Eh", "rvh") else Euclidean() for name in params}
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -16,6 +13,7 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["FARTHEST", "NodeModel"]
 
@@ -132,11 +130,11 @@ class NodeModel(nn.Module):
         manifold, pairs = self._at(-1), jnp.asarray(pairs)
         return fermi_dirac(self.square(manifold, h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params` that the Riemannian optimizers take."""
         return {name: Euclidean() for name in params}
 
-    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Manifold:
+    def manifold_at(self, l: int, params: Params) -> Manifold:
         """Manifold l at these parameters; -1 is that of the embeddings."""
         l = range(self.curvatures)[l]
         return space(self.manifold, float(self.c) if self.c is not None else params[f"manifolds_{l}"]["c"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from port_jax.checks import require_choice
 from port_jax.init import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["CONE", "ENERGIES", "INNER", "MANIFOLDS", "MARGIN", "PoincareEmbeddings", "aperture", "between", "cone_angle", "length"]
 
@@ -100,7 +99,7 @@ class PoincareEmbeddings(nn.Module):
         pairs = jnp.asarray(pairs)
         return self._energy(h[pairs[:, 0]], h[pairs[:, 1]])
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The manifold of the table."""
         return dict.fromkeys(params, self.geometry)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +14,7 @@ from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import exp0
 from port_jax.manifolds import Euclidean, Manifold, trig
 from port_jax.models.node_model import NodeModel
+from port_jax.types import ManifoldTree, Params
 
 __all__ = ["Shallow"]
 
@@ -73,8 +73,8 @@ class Shallow(NodeModel):
         z = jnp.where(between > 0, far / jnp.where(between > 0, between, 1), 0)
         return jnp.where(between > 0, 4 / c * z * trig.arsin_ratio(-z) ** 2, jnp.inf)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The table on its manifold, with the exponential map as in HGCN's optimizer; everything else Euclidean."""
         manifold = self.manifold_at(-1, params)
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         return {**tree, "lt": manifold.with_exact_retraction()}

@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
+
+from port_jax.types import OptState, Params, Updates
 
 __all__ = ["EPSILON", "clip_grad_norm", "clip_grad_value", "total_norm"]
 
@@ -29,7 +31,7 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> optax.GradientTra
     if not norm_type > 0:
         raise ValueError(f"norm_type is {norm_type}; it has to be above 0, or math.inf")
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         scale = jnp.minimum(max_norm / (total_norm(updates, norm_type) + EPSILON), 1.0)
         return jax.tree.map(lambda g: g * scale.astype(jnp.finfo(g.dtype).dtype), updates), state
 
@@ -44,13 +46,13 @@ def clip_grad_value(clip_value: float) -> optax.GradientTransformation:
     if clip_value < 0:
         raise ValueError(f"clip_value is {clip_value}; it has to be 0 or more")
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         return jax.tree.map(lambda g: jnp.clip(g, -clip_value, clip_value), updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def total_norm(grads: PyTree[Array], norm_type: float = 2.0) -> Float[Array, ""]:
+def total_norm(grads: Updates, norm_type: float = 2.0) -> Float[Array, ""]:
     """The p-norm of the vector of the leaves' p-norms; 0 if there are no gradients."""
     leaves = [g.astype(jnp.promote_types(g.dtype, jnp.float32)).ravel() for g in jax.tree.leaves(grads)]
     if not leaves:

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["carry", "flat", "flattened", "norm", "riemannian"]
 
@@ -39,7 +40,7 @@ def riemannian(manifolds: Sequence[Manifold], points: Sequence[Array], grads: Se
     return [None if g is None else manifold.egrad2rgrad(point, g) for manifold, point, g in zip(manifolds, points, grads, strict=True)]
 
 
-def flattened(manifolds: trees.Manifolds, params: PyTree, grads: PyTree) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
+def flattened(manifolds: Manifolds, params: Params, grads: Updates) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
     """The manifolds, points and gradients of a tree of parameters in the same order, and the parameters' structure."""
     points, structure = jax.tree.flatten(params)
     return trees.match_manifolds(manifolds, params), points, trees.match_gradients(grads, params), structure

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jax.experimental import io_callback
 
 from port_jax.optim import trees
+from port_jax.types import OptState, Params, Updates
 
 __all__ = ["guard"]
 
@@ -35,7 +36,7 @@ def guard(
     if nonfinite != "raise":
         raise ValueError(f"nonfinite is {nonfinite!r}; it has to be 'pass', 'skip' or 'raise'")
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None, **extra: Any) -> tuple[Updates, OptState]:
         paths, leaves, _ = trees.flatten(updates)
         names = [trees.show(path) for path in paths]
 

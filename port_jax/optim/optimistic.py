@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.scalars import ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = ["OptimisticState", "riemannian_ogd"]
 
@@ -22,7 +23,7 @@ class OptimisticState(NamedTuple):
     previous: PyTree[Array]
 
 
-def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifolds, ascend: Any = False) -> optax.GradientTransformation:
+def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: Manifolds, ascend: Any = False) -> optax.GradientTransformation:
     """Descent with the gradient that the next step would see if the gradient kept changing in the same way.
 
     With r_t the Riemannian gradient at p_t, with its sign changed where the player ascends:
@@ -43,11 +44,11 @@ def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifold
     """
     scalars.check_range("learning_rate", learning_rate, 0)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return OptimisticState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_ogd moves points: call update(gradients, state, params)")
         found, points, grads, structure = gradients.flattened(manifolds, params, updates)

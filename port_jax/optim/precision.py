@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
+from port_jax.types import Manifolds, Params
 
 __all__ = ["compute_copy"]
 
 
-def compute_copy(params: PyTree[Array], dtype: Any = jnp.bfloat16, *, manifolds: trees.Manifolds) -> PyTree[Array]:
+def compute_copy(params: Params, dtype: Any = jnp.bfloat16, *, manifolds: Manifolds) -> PyTree[Array]:
     """The parameters for computations: those on Euclidean() in `dtype`, those on other manifolds unchanged.
 
     A point of a ball rounded to bfloat16 may lie on its boundary (norms above 0.998 become 1), where the metric is

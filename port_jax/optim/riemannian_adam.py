@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = ["Hyper", "Moments", "RiemannianAdamState", "adam_step", "riemannian_adam", "second_moment"]
 
@@ -41,7 +43,7 @@ def riemannian_adam(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
     raw_eps: bool = False,
 ) -> optax.GradientTransformation:
@@ -87,7 +89,7 @@ def riemannian_adam(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         found = trees.match_manifolds(manifolds, params)
         trees.check_parameters(found, params)
         leaves, structure = jax.tree.flatten(params)
@@ -100,7 +102,7 @@ def riemannian_adam(
             nu_max=jax.tree.map(jnp.zeros_like, nu) if amsgrad else None,
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_adam moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
@@ -195,6 +197,6 @@ def second_moment(manifold: Manifold, point: Array) -> Array:
     return jnp.zeros(shape, jnp.finfo(point.dtype).dtype)
 
 
-def _like(x: Array, dtype: Any) -> Any:
+def _like(x: Array, dtype: DTypeLike) -> Any:
     """`dtype`, or its real type for a real array beside complex points."""
     return dtype if jnp.issubdtype(x.dtype, jnp.complexfloating) else jnp.finfo(dtype).dtype

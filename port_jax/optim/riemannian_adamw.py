@@ -13,6 +13,7 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = ["contracted", "riemannian_adamw"]
 
@@ -26,7 +27,7 @@ def riemannian_adamw(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
     decays: Callable[[Any], Any] | Any = True,
 ) -> optax.GradientTransformation:
@@ -51,11 +52,11 @@ def riemannian_adamw(
     scalars.check_range("weight_decay", weight_decay, 0)
     inner = riemannian_adam(learning_rate, b1, b2, eps, 0.0, amsgrad, stabilize, manifolds=manifolds, order=order)
 
-    def decaying(params: Any) -> list[bool]:
+    def decaying(params: Params) -> list[bool]:
         given = decays(params) if callable(decays) else decays
         return jax.tree.leaves(jax.tree.map(lambda flag, part: jax.tree.map(lambda _: bool(flag), part), given, params))
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         found = trees.match_manifolds(manifolds, params)
         for path, point, manifold, flag in zip(*trees.flatten(params)[:2], found, decaying(params), strict=True):
             if flag:
@@ -67,7 +68,7 @@ def riemannian_adamw(
                     ) from error
         return inner.init(params)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_adamw moves points: call update(gradients, state, params)")
         found, points, grads, structure = gradients.flattened(manifolds, params, updates)

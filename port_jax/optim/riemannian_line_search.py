@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.step_sizes import Line, StepSize, armijo, strong_wolfe
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = [
     "BETAS",
@@ -86,7 +87,7 @@ def riemannian_line_search(
     fallback_stepsize: float = 1.0,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> optax.GradientTransformationExtraArgs:
     """A step along the retraction of a descent direction, with the length that a search finds; one length for all parameters.
 
@@ -129,7 +130,7 @@ def riemannian_line_search(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         zeros = jax.tree.map(lambda p: jnp.zeros_like(p, scalars.working_type(p.dtype)), params)
         nought, number = jnp.zeros([], jnp.int32), jnp.zeros([], _number_type(jax.tree.leaves(params)))
@@ -147,9 +148,9 @@ def riemannian_line_search(
         )
 
     def update(
-        updates: Any,
+        updates: Updates,
         state: Any,
-        params: Any = None,
+        params: Params = None,
         *,
         value: Any = None,
         grad: Any = None,
@@ -157,7 +158,7 @@ def riemannian_line_search(
         force_step: bool | Bool[Array, ""] = False,
         no_step: bool | Bool[Array, ""] = False,
         **extra: Any,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Updates, OptState]:
         if params is None or value_fn is None:
             raise ValueError("riemannian_line_search evaluates points: call update(gradients, state, params, value=, grad=, value_fn=)")
         leaves, structure = jax.tree.flatten(params)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = ["Hyper", "RiemannianSGDState", "check_momentum", "riemannian_sgd", "sgd_step"]
 
@@ -38,7 +39,7 @@ def riemannian_sgd(
     nesterov: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
 ) -> optax.GradientTransformation:
     """Gradient descent by retraction, with a transported momentum.
@@ -69,7 +70,7 @@ def riemannian_sgd(
     scalars.check_range("weight_decay", weight_decay, 0)
     with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return RiemannianSGDState(
             step=jnp.zeros([], jnp.int32),
@@ -77,7 +78,7 @@ def riemannian_sgd(
             momentum=jax.tree.map(jnp.zeros_like, params) if with_buffers else None,
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_sgd moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 __all__ = ["Scalar", "ScalarOrSchedule", "at_step", "bias_correction", "cast", "check_range", "working_type"]
@@ -21,17 +22,17 @@ def at_step(value: ScalarOrSchedule, step: Int[Array, ""]) -> Scalar:
     return value(step) if callable(value) else value
 
 
-def cast(value: Scalar, dtype: Any) -> Scalar:
+def cast(value: Scalar, dtype: DTypeLike) -> Scalar:
     """An array in the real type of `dtype`, so that it promotes nothing; a Python number is unchanged, weakly typed."""
     return value.astype(jnp.finfo(dtype).dtype) if isinstance(value, jax.Array) else value
 
 
-def working_type(dtype: Any) -> Any:
+def working_type(dtype: DTypeLike) -> Any:
     """The type in which a parameter of type `dtype` moves: its own, but at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: DTypeLike) -> Float[Array, ""]:
     """1 - decay^count, as -expm1(count log decay): accurate to 3e-7 in float32, where the error of 1 - decay**count is 2e-5.
 
     The logarithm of a Python number is taken in float64.

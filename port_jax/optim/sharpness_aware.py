@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.optim import gradients, scalars, trees
+from port_jax.optim import gradients, scalars
+from port_jax.types import Manifolds, Params
 
 __all__ = ["sharpness_aware"]
 
 
 def sharpness_aware(
-    loss: Callable[..., Float[Array, ""]], rho: float = 0.05, *, manifolds: trees.Manifolds
+    loss: Callable[..., Float[Array, ""]], rho: float = 0.05, *, manifolds: Manifolds
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """From loss(params, *rest) to a function like jax.value_and_grad(loss), with sharpness-aware gradients.
 
@@ -33,7 +34,7 @@ def sharpness_aware(
     """
     scalars.check_range("rho", rho, 0)
 
-    def value_and_grad(params: Any, *rest: Any) -> tuple[Float[Array, ""], Any]:
+    def value_and_grad(params: Params, *rest: Any) -> tuple[Float[Array, ""], Any]:
         value, grads = jax.value_and_grad(loss)(params, *rest)
         found, points, flat_grads, structure = gradients.flattened(manifolds, params, grads)
         tangents = gradients.riemannian(found, points, flat_grads)

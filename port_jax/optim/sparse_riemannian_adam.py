@@ -11,6 +11,7 @@ from port_jax.optim import scalars, sparse_rows, trees
 from port_jax.optim.riemannian_adam import Hyper, Moments, RiemannianAdamState, adam_step, second_moment
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
+from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["sparse_riemannian_adam"]
 
@@ -23,7 +24,7 @@ def sparse_riemannian_adam(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> SparseTransformation:
     """`riemannian_adam` on the rows that a batch touches; all other rows, and their moments, do not change.
 
@@ -48,7 +49,7 @@ def sparse_riemannian_adam(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> RiemannianAdamState:
+    def init(params: Params) -> RiemannianAdamState:
         found = trees.match_manifolds(manifolds, params)
         sparse_rows.check_tables(found, params)
         leaves, structure = jax.tree.flatten(params)
@@ -61,7 +62,7 @@ def sparse_riemannian_adam(
             nu_max=jax.tree.map(jnp.zeros_like, nu) if amsgrad else None,
         )
 
-    def step(params: Any, state: RiemannianAdamState, grads: Any) -> tuple[Any, RiemannianAdamState]:
+    def step(params: Params, state: RiemannianAdamState, grads: Updates) -> tuple[Any, RiemannianAdamState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count, mu, nu = (trees.match_state(getattr(state, name), structure, name) for name in ("count", "mu", "nu"))

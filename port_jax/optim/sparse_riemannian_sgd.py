@@ -11,6 +11,7 @@ from port_jax.optim import scalars, sparse_rows, trees
 from port_jax.optim.riemannian_sgd import Hyper, RiemannianSGDState, check_momentum, sgd_step
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
+from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["sparse_riemannian_sgd"]
 
@@ -22,7 +23,7 @@ def sparse_riemannian_sgd(
     nesterov: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> SparseTransformation:
     """`riemannian_sgd` on the rows that a batch touches; all other rows, and their momenta, do not change.
 
@@ -34,7 +35,7 @@ def sparse_riemannian_sgd(
     """
     with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
-    def init(params: Any) -> RiemannianSGDState:
+    def init(params: Params) -> RiemannianSGDState:
         sparse_rows.check_tables(trees.match_manifolds(manifolds, params), params)
         return RiemannianSGDState(
             step=jnp.zeros([], jnp.int32),
@@ -42,7 +43,7 @@ def sparse_riemannian_sgd(
             momentum=jax.tree.map(jnp.zeros_like, params) if with_buffers else None,
         )
 
-    def step(params: Any, state: RiemannianSGDState, grads: Any) -> tuple[Any, RiemannianSGDState]:
+    def step(params: Params, state: RiemannianSGDState, grads: Updates) -> tuple[Any, RiemannianSGDState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count = trees.match_state(state.count, structure, "count")

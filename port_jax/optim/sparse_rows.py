@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Params, Updates
 
 __all__ = ["CROWDED", "RowGradients", "SparseTransformation", "check_tables", "match_rows", "read", "write"]
 
@@ -45,7 +46,7 @@ class SparseTransformation(NamedTuple):
     step: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None]:
+def match_rows(grads: Updates, params: Params) -> list[RowGradients | None]:
     """The row gradients of each table, duplicates combined; None if the gradient is None.
 
     Raises TypeError for a dense gradient, ValueError for shapes that do not fit, IndexError for an index outside
@@ -105,7 +106,7 @@ def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array])
     return jax.tree.map(one, tables, rows)
 
 
-def check_tables(found: list[Manifold], params: PyTree[Array]) -> None:
+def check_tables(found: list[Manifold], params: Params) -> None:
     """Raises ValueError for a parameter that is not a matrix of rows, or whose points are not its rows."""
     trees.check_parameters(found, params)
     for path, table, manifold in zip(*trees.flatten(params)[:2], found, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, PyTree
 from optax.transforms import MaskedNode
 
 from port_jax.manifolds.base import Manifold
+from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["check_parameters", "flatten", "in_turn", "match_gradients", "match_manifolds", "match_state", "nothing", "show", "stabilized"]
 
-Manifolds = Any | Callable[[Any], Any]  # a tree of manifolds, or one made from the parameters
 Path = tuple[str, ...]
 Structure = Any  # jax.tree_util.PyTreeDef, which type checkers do not know as a type
 
@@ -30,7 +30,7 @@ def show(path: Path) -> str:
     return "/".join(path) or "(the root)"
 
 
-def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifold]:
+def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     """The manifold of each parameter, in the order of the flattened parameters.
 
     `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or prefixes of them, or a
@@ -62,7 +62,7 @@ def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifol
     return found
 
 
-def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
+def check_parameters(found: list[Manifold], params: Params) -> None:
     """Raises TypeError for parameters that cannot move (integers), ValueError for shapes that a manifold refuses."""
     for path, leaf, manifold in zip(*flatten(params)[:2], found, strict=True):
         kind = type(manifold).__name__
@@ -82,7 +82,7 @@ def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
             raise ValueError(f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: check the manifold")
 
 
-def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
+def match_gradients(grads: Updates, params: Params) -> list[Array | None]:
     """The gradient of each parameter, or None for a parameter (or a whole subtree) whose gradient is None."""
     entries, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=lambda x: x is None)
     given = {_names(path): leaf for path, leaf in entries}
@@ -116,7 +116,7 @@ def nothing(leaves: Sequence[Array]) -> list[Any]:
     return [None] * len(leaves)
 
 
-def in_turn(manifolds: Manifolds, order: Sequence[str] | None, params: PyTree[Array], moved: list[Array]) -> Iterator[tuple[int, Manifold]]:
+def in_turn(manifolds: Manifolds, order: Sequence[str] | None, params: Params, moved: list[Array]) -> Iterator[tuple[int, Manifold]]:
     """Each parameter's index and manifold, in the order of the updates; `moved` has the current leaves.
 
     Without `order` all manifolds are those of the parameters before the step. With it, the manifolds are computed anew
@@ -166,7 +166,7 @@ def _is_entry(node: Any) -> bool:
     return node is None or isinstance(node, Manifold | MaskedNode)
 
 
-def _absent(params: PyTree) -> list[Path]:
+def _absent(params: Params) -> list[Path]:
     """Paths of masks or None, in place of parameters that this transformation does not see."""
 
     def gap(node: Any) -> bool:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
+from port_jax.types import Manifolds, Params
 
 __all__ = ["WeightAverage", "WeightAverageState", "weight_average"]
 
@@ -29,7 +30,7 @@ class WeightAverage(NamedTuple):
     update: Callable[[Any, WeightAverageState], WeightAverageState]
 
 
-def weight_average(decay: float | None = None, *, manifolds: trees.Manifolds) -> WeightAverage:
+def weight_average(decay: float | None = None, *, manifolds: Manifolds) -> WeightAverage:
     """The exponential (with decay) or equal-weight (without) average of the parameters that `update` has seen.
 
         a_1 = p_1
@@ -46,11 +47,11 @@ def weight_average(decay: float | None = None, *, manifolds: trees.Manifolds) ->
     if decay is not None:
         scalars.check_range("decay", decay, 0, 1)
 
-    def init(params: Any) -> WeightAverageState:
+    def init(params: Params) -> WeightAverageState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return WeightAverageState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.asarray, params))
 
-    def update(params: Any, state: WeightAverageState) -> WeightAverageState:
+    def update(params: Params, state: WeightAverageState) -> WeightAverageState:
         points, structure = jax.tree.flatten(params)
         averages = trees.match_state(state.average, structure, "average")
         found = trees.match_manifolds(manifolds, params)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Manifolds, Params
 
 __all__ = ["Chain", "Info", "LogDensity", "Sampler", "found_reversible", "kinetic", "log_density", "sample", "velocities"]
 
@@ -37,17 +38,17 @@ class Sampler(NamedTuple):
 class Chain(NamedTuple):
     """params: the tree of parameters with a leading axis of samples. info: the same axis."""
 
-    params: PyTree[Array]
+    params: Params
     info: Info
 
 
-def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
+def sample(sampler: Sampler, key: PRNGKeyArray, params: Params, num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
     """One chain from `params`: burn_in steps are dropped, then every thin-th of num_samples * thin steps is kept."""
 
-    def step(params: Any, key: PRNGKeyArray) -> tuple[Any, Info]:
+    def step(params: Params, key: PRNGKeyArray) -> tuple[Any, Info]:
         return sampler.step(key, params)
 
-    def keep(params: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Any, Info]]:
+    def keep(params: Params, key: PRNGKeyArray) -> tuple[Any, tuple[Any, Info]]:
         params, info = jax.lax.scan(step, params, jax.random.split(key, thin))
         return params, (params, jax.tree.map(lambda x: x[-1], info))
 
@@ -57,7 +58,7 @@ def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_sampl
     return Chain(samples, info)
 
 
-def found_reversible(manifolds: trees.Manifolds, params: PyTree[Array]) -> list[Manifold]:
+def found_reversible(manifolds: Manifolds, params: Params) -> list[Manifold]:
     """The manifold of each parameter. Raises ValueError, with the path, for one without a reversible retraction."""
     found = trees.match_manifolds(manifolds, params)
     for path, manifold in zip(trees.flatten(params)[0], found, strict=True):

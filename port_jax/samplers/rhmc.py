@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, kinetic, log_density, velocities
+from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["rhmc"]
 
 
-def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: trees.Manifolds) -> Sampler:
+def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: Manifolds) -> Sampler:
     """n_steps leapfrog steps along geodesics from a new velocity, then a Metropolis test.
 
         r ~ standard normal in the tangent space at p,      H = |r|_p^2 / 2 - log_prob(p)
@@ -36,7 +36,7 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
     if not epsilon > 0 or n_steps < 1:
         raise ValueError(f"epsilon is {epsilon} and n_steps {n_steps}; they have to be above 0")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         start, structure = jax.tree.flatten(params)
         density = log_density(log_prob, found, structure)
@@ -64,5 +64,5 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
     return Sampler(step)
 
 
-def _kicked(r: Any, grads: Any, by: float) -> list[Any]:
+def _kicked(r: Any, grads: Updates, by: float) -> list[Any]:
     return [u + by * g for u, g in zip(r, grads, strict=True)]

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
+from port_jax.types import Manifolds, Params
 
 __all__ = ["rsgld"]
 
 
-def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manifolds) -> Sampler:
+def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: Manifolds) -> Sampler:
     """One step of Langevin dynamics by retraction, without a correction: the distribution is that of log_prob to order epsilon.
 
         p = M.retr(p, epsilon / 2 grad log_prob(p) + sqrt(epsilon) n),      n standard normal in the tangent space at p
@@ -30,7 +30,7 @@ def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manif
     if not epsilon > 0:
         raise ValueError(f"epsilon is {epsilon}; it has to be above 0")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         points, structure = jax.tree.flatten(params)
         value, grads = log_density(log_prob, found, structure)(points)

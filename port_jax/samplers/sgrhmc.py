@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
+from port_jax.types import Manifolds, Params
 
 __all__ = ["sgrhmc"]
 
 
-def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: trees.Manifolds) -> Sampler:
+def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: Manifolds) -> Sampler:
     """n_steps + 1 steps of Hamiltonian dynamics with friction and noise, from a new velocity; nothing is rejected.
 
         v = sqrt(epsilon) n                                                 n standard normal in the tangent space at p
@@ -35,7 +35,7 @@ def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha:
     if not epsilon > 0 or n_steps < 0 or not 0 <= alpha <= 1:
         raise ValueError(f"epsilon is {epsilon}, n_steps {n_steps}, alpha {alpha}; they have to be above 0, 0 or more, and in [0, 1]")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         start, structure = jax.tree.flatten(params)
         density = log_density(log_prob, found, structure)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from port_jax.types import Params
+
 __all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "train_state"]
 
 Metrics = Mapping[str, Float[Array, ""]]
@@ -23,7 +25,7 @@ class TrainingError(RuntimeError):
 class TrainState(NamedTuple):
     """A pytree: parameters, the optimizer's state, the number of steps made, and the key from which all randomness comes."""
 
-    params: PyTree[Array]
+    params: Params
     opt_state: PyTree[Array]
     step: Int[Array, ""]
     key: PRNGKeyArray
@@ -33,7 +35,7 @@ Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 """(state, batch) -> the next state and the numbers to record, "loss" among them. It increases `step` by one."""
 
 
-def train_state(params: PyTree[Array], optimizer: Any, key: PRNGKeyArray, opt_state: Any = None) -> TrainState:
+def train_state(params: Params, optimizer: Any, key: PRNGKeyArray, opt_state: Any = None) -> TrainState:
     """The state before the first step; `opt_state` is an existing optimizer state, such as that of a converted checkpoint."""
     state = optimizer.init(params) if opt_state is None else opt_state
     return TrainState(params, state, jnp.zeros((), jnp.int32), key)
@@ -51,7 +53,7 @@ def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
 
-        def value(params: Any) -> tuple[Array, Metrics]:
+        def value(params: Params) -> tuple[Array, Metrics]:
             out = loss(params, batch, key)
             return out if isinstance(out, tuple) else (out, {})
 

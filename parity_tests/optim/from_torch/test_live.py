@@ -86,7 +86,11 @@ def adam_state(**changes):
         (lambda s: s["state"].update({9: {"step": 1}}), {}, "state for index 9, which is in no group"),
         (lambda s: s["state"][0].update(square_avg=np.zeros(3)), {}, "points contains square_avg"),
         (lambda s: s["state"][0].pop("step"), {}, "points has no step"),
-        (lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)), {}, "12 steps in param_groups.0. and 2 in the state"),
+        (
+            lambda s: (s["state"][0].update(step=0), s["param_groups"][0].update(step=12)),
+            {},
+            "12 steps in param_groups.0. and 2 in the state",
+        ),
         (lambda s: s["param_groups"][0].update(lr=0.5), {}, "'lr'\\] is 0.5, its scheduler's after 2 steps"),
         (lambda s: None, {"scheduler_state": {"name": "SWALR"}}, "'SWALR' is not translated"),
         (lambda s: None, {"scheduler_state": {"name": "MultiplicativeLR"}}, "give lr_lambda= and num_steps="),

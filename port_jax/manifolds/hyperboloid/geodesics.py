@@ -6,10 +6,9 @@ and its ways around overflow.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
@@ -41,7 +40,7 @@ def expmap(x: Vector, u: Vector, k: Number, norm2: Scalar | None = None) -> Vect
     return trig.cos_k(s) * x + trig.sin_ratio(s) * u
 
 
-def farthest(dtype: Any) -> float:
+def farthest(dtype: DTypeLike) -> float:
     """The distance, in units of sqrt(k), up to which a dtype can represent points.
 
     The cases of the row `lorentz expmap0` in accuracy/table.csv have distances up to 80, where float32 ends; 6 leaves room for radii

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Move, Tangent, Verdict, pytree, require_positive
@@ -286,17 +287,19 @@ class Lorentz(Manifold):
 
     # Points.
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """expmap at `mean` of vectors with deviation std in an orthonormal frame there. Nagano et al. (2019), section 3."""
         dtype = dtype or mean.dtype
         v = jax.random.normal(key, (*size[:-1], size[-1] - 1), dtype) * jnp.asarray(std, dtype)
         return self.expmap(mean, self.transp0(mean, self.from_coordinates0(v)))
 
-    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Vector:
         """expmap0 of normal vectors (last axis d + 1, deviation std, around `mean`) scaled to Euclidean length 1, as geoopt samples.
 
         With mean 0 the points have at most distance 1 from the origin whatever std is.
@@ -306,7 +309,7 @@ class Lorentz(Manifold):
         u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
         return self.expmap0(u / jnp.sqrt(metric.dot(u, u)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """(sqrt(k), 0, ..., 0)."""
         zeros = jnp.zeros(size, dtype or jnp.result_type(float))
         return zeros.at[..., 0].set(jnp.sqrt(self._k(zeros)))

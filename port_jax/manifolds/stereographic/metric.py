@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
@@ -92,7 +93,7 @@ def conformal_of_sums(total: Scalar, rest: Scalar, k: Number) -> Scalar:
     return jnp.where(value > 0, value, info.eps / 2)
 
 
-def boundary_margin(dtype: Any) -> float:
+def boundary_margin(dtype: DTypeLike) -> float:
     """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and for half precision what it resolves.
 
     In accuracy/table.csv only the rows `ball projx` and `ball retr` depend on it; all others are of results before projection.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
@@ -247,23 +248,25 @@ class StereographicModel(Manifold):
 
     # Points.
 
-    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Vector:
         """expmap0 of normal vectors with deviation std/sqrt(d) in each coordinate, around `mean` in the tangent space of the origin."""
         self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) / size[-1] ** 0.5 + jnp.asarray(mean, u.dtype)
         return self.expmap0(u)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2."""
         v = jax.random.normal(key, size, dtype or mean.dtype) * jnp.asarray(std, dtype or mean.dtype)
         return self.expmap(mean, v / metric.lambda_x(mean, self._k(mean)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Zeros."""
         return jnp.zeros(size, dtype or jnp.result_type(float))
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
@@ -122,7 +123,7 @@ class StereographicProductManifold(ProductManifold):
         """The opposite point of each part."""
         return self._each(lambda m, x: m.antipode(x), x)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """Each part's wrapped normal around its part of `mean`; `std` is a number, or one for each coordinate."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)

@@ -7,14 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
 
-from port_jax.optim import trees
 from port_jax.optim.from_torch import back, recognition, translation
 from port_jax.optim.from_torch.numbers import by_path
 from port_jax.optim.from_torch.scheduler_settings import Lambdas
 from port_jax.optim.from_torch.sections import Section
 from port_jax.optim.from_torch.translation import Translation
+from port_jax.types import Manifolds, Params
 
 __all__ = ["from_torch", "to_torch"]
 
@@ -24,9 +23,9 @@ Names = Mapping[int, str] | Sequence[str] | None
 def from_torch(
     optimizer_state: Mapping[str, Any],
     *,
-    params: PyTree[Array],
+    params: Params,
     names: Names = None,
-    manifolds: trees.Manifolds | None = None,
+    manifolds: Manifolds | None = None,
     scheduler_state: Mapping[str, Any] | None = None,
     optimizer: str | None = None,
     lr_lambda: Lambdas = None,
@@ -80,9 +79,9 @@ def to_torch(
     state: Any,
     optimizer_state: Mapping[str, Any],
     *,
-    params: PyTree[Array],
+    params: Params,
     names: Names = None,
-    manifolds: trees.Manifolds | None = None,
+    manifolds: Manifolds | None = None,
     scheduler_state: Mapping[str, Any] | None = None,
     optimizer: str | None = None,
     lr_lambda: Lambdas = None,
@@ -122,7 +121,7 @@ def to_torch(
     return result | (_searched(translated, state) if kind.search else {}), scheduler
 
 
-def _section(saved: Mapping[str, Any], params: PyTree[Array], names: Names, optimizer: str | None) -> tuple[Section, str | None]:
+def _section(saved: Mapping[str, Any], params: Params, names: Names, optimizer: str | None) -> tuple[Section, str | None]:
     """The section of a state or configuration, and the name of the kind if it is given."""
     shown = list(by_path(params))
     if "param_groups" in saved:

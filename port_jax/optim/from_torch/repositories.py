@@ -17,6 +17,7 @@ from port_jax.manifolds.hyperboloid import Lorentz
 from port_jax.manifolds.stereographic import PoincareBall
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
 
 __all__ = ["ClippedLorentz", "RowwiseEuclidean", "ShortTangents", "hgcn", "murp", "poincare_embeddings", "split_decay", "swapped"]
 
@@ -97,10 +98,10 @@ def poincare_embeddings(sparse: bool) -> Swap:
     return swap
 
 
-def swapped(manifolds: trees.Manifolds, swap: Swap) -> Callable[[Any], Any]:
+def swapped(manifolds: Manifolds, swap: Swap) -> Callable[[Any], Any]:
     """A callable from parameters to the tree of their swapped manifolds."""
 
-    def current(params: Any) -> Any:
+    def current(params: Params) -> Any:
         paths, _, structure = trees.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         return structure.unflatten([swap(trees.show(path), m) for path, m in zip(paths, found, strict=True)])
@@ -109,7 +110,7 @@ def swapped(manifolds: trees.Manifolds, swap: Swap) -> Callable[[Any], Any]:
 
 
 def split_decay(
-    inner: optax.GradientTransformation, learning_rate: ScalarOrSchedule, weight_decay: Scalar, manifolds: trees.Manifolds
+    inner: optax.GradientTransformation, learning_rate: ScalarOrSchedule, weight_decay: Scalar, manifolds: Manifolds
 ) -> optax.GradientTransformation:
     """Weight decay as in chenweize1998/fully-hyperbolic-nn: L2 for points on manifolds, decoupled for flat parameters.
 
@@ -117,7 +118,7 @@ def split_decay(
     by u(g + weight_decay p) elsewhere. The state is that of `inner`; learning_rate is the one with which `inner` was made.
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("the optimizer moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import OptState, Params, Updates
 
 __all__ = ["TorchState", "adagrad", "rmsprop", "sgd"]
 
@@ -108,14 +109,14 @@ def _by_entry(
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("weight_decay", weight_decay, 0)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         return TorchState(
             jnp.zeros([], jnp.int32),
             jax.tree.map(lambda p: jnp.zeros([], jnp.int32), params),
             {name: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for name, x in start.items()},
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("torch's optimizers take the parameters: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
 from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
@@ -16,6 +15,7 @@ from port_jax.optim.from_torch.groups import Group, GroupsState
 from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.schedulers import Lambdas
 from port_jax.optim.from_torch.sections import Section, Settings, plain
+from port_jax.types import Manifolds, Params
 
 __all__ = ["Translation", "counted", "flat_paths", "resume", "settled", "translate"]
 
@@ -39,7 +39,7 @@ class Translation(NamedTuple):
     per_step: int = 1
     ahead: int = 0
 
-    def transformation(self, params: PyTree[Array], manifolds: trees.Manifolds | None) -> Any:
+    def transformation(self, params: Params, manifolds: Manifolds | None) -> Any:
         """The optax transformation. Raises ValueError for a Riemannian optimizer without manifolds."""
         if self.kind.riemannian and manifolds is None:
             raise ValueError(f"{self.kind.name} moves points: give manifolds=, a tree of manifolds over the parameters")
@@ -85,7 +85,7 @@ def translate(
 
 
 def resume(
-    translation: Translation, tallies: Sequence[Tally], section: Section, params: PyTree[Array], manifolds: trees.Manifolds | None
+    translation: Translation, tallies: Sequence[Tally], section: Section, params: Params, manifolds: Manifolds | None
 ) -> tuple[Any, Any]:
     """The transformation, and its state with torch's numbers, from the section's entries in the layout of `params`.
 
@@ -129,7 +129,7 @@ def settled(
     return settings | ({"axes": dict(axes or {})} if kind.by_rows else {})
 
 
-def flat_paths(params: PyTree[Array], manifolds: trees.Manifolds | None) -> list[str]:
+def flat_paths(params: Params, manifolds: Manifolds | None) -> list[str]:
     """The paths of the parameters on Euclidean()."""
     paths = [trees.show(path) for path in trees.flatten(params)[0]]
     if manifolds is None:
