@@ -1,0 +1,35 @@
+"""Hyperbolic deep learning in JAX, with the numbers of geoopt and PyTorch.
+
+    manifolds      Riemannian manifolds as frozen pytrees                    optim      optimizers on them, as optax transformations
+    graphs         graphs, segment operations, sparse products               layers     layers of hyperbolic networks (linen)
+    models         whole architectures (linen)                               data       datasets, splits, neighbour sampling
+    training       a loop for jitted steps, with checkpoints                 samplers   Markov chain Monte Carlo on manifolds
+
+The modules beside them each cover one subject: means (`frechet`), distances of all pairs (`pairwise`), matrix functions (`linalg`,
+`spectral`), curvature tensors of a chart (`geometry`), `distributions`, `losses`, `metrics`, initializers (`init`), `plots`, the
+allocator's settings (`memory`) and names of types (`types`). `import port_jax` imports none of them: import the
+package or module that you need.
+"""
+
+__all__ = [
+    "data",
+    "distributions",
+    "frechet",
+    "geometry",
+    "graphs",
+    "init",
+    "layers",
+    "linalg",
+    "losses",
+    "manifolds",
+    "memory",
+    "metrics",
+    "models",
+    "optim",
+    "pairwise",
+    "plots",
+    "samplers",
+    "spectral",
+    "training",
+    "types",
+]
