@@ -23,7 +23,8 @@ def averaged(run: Iterable[np.ndarray], decay: float | None) -> np.ndarray:
         with torch.no_grad():
             model.weight.copy_(torch.tensor(weights))
         average.update_parameters(model)
-    return average.module.weight.detach().numpy()
+    weight: torch.Tensor = average.module.weight  # pyright: ignore[reportAssignmentType]
+    return weight.detach().numpy()
 
 
 __all__ = ["AveragedModel", "averaged", "get_ema_multi_avg_fn"]
