@@ -11,6 +11,9 @@ allocator's settings (`memory`) and names of types (`types`). `import port_jax` 
 package or module that you need.
 """
 
+# The names are submodules, which a star import brings in and this file does not.
+# pyright: reportUnsupportedDunderAll=false
+
 __all__ = [
     "data",
     "distributions",
