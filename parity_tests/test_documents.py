@@ -53,8 +53,8 @@ def test_the_first_result_of_the_readme(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def run_transcript(text: str) -> None:
-    """Runs the lines that begin with `$ hyperport`. The lines below a command are parts of what it prints, in their order."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    """Runs the lines that begin with `$ hyperport`. The lines below a command are among those that it prints, in this order."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
     for command, shown in re.findall(r"^\$ hyperport (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
         done = subprocess.run([sys.executable, "-m", "weights.cli", *shlex.split(command)], check=False, capture_output=True,
                               encoding="utf-8", env=environment)  # fmt: skip
