@@ -6,7 +6,7 @@
     training       a loop for jitted steps, with checkpoints                 samplers   Markov chain Monte Carlo on manifolds
 
 The modules beside them each cover one subject: means (`frechet`), distances of all pairs (`pairwise`), matrix functions (`linalg`,
-`spectral`), curvature tensors of a chart (`geometry`), `distributions`, `losses`, `metrics`, initializers (`init`), `plots`, the
+`spectral`), curvature tensors of a chart (`riemannian_geometry`), `distributions`, `losses`, `metrics`, `initializers`, `plots`, the
 allocator's settings (`memory`) and names of types (`types`). `import port_jax` imports none of them: import the
 package or module that you need.
 """
@@ -18,9 +18,8 @@ __all__ = [
     "data",
     "distributions",
     "frechet",
-    "geometry",
     "graphs",
-    "init",
+    "initializers",
     "layers",
     "linalg",
     "losses",
@@ -31,6 +30,7 @@ __all__ = [
     "optim",
     "pairwise",
     "plots",
+    "riemannian_geometry",
     "samplers",
     "spectral",
     "training",

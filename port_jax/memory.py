@@ -15,7 +15,7 @@ def keep_pages() -> bool:
     """Make glibc keep freed memory for the next step. Returns whether that was possible, which it is on Linux with glibc.
 
     By default large arrays get fresh pages from the kernel, which fills them with zeros one by one, and return them when they are
-    freed. This happens at every step of a training run, in torch as in JAX. README's table of speeds has
+    freed. This happens at every step of a training run, in torch as in JAX. docs/speed.md has
     torch's steps both ways. The setting is for the whole process and for threads that start after the call, so call it before the first
     array is made. All threads then share one arena, and the process keeps its peak memory until it ends. `fit` calls it.
     """
