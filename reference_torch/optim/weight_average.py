@@ -23,8 +23,7 @@ def averaged(run: Iterable[np.ndarray], decay: float | None) -> np.ndarray:
         with torch.no_grad():
             model.weight.copy_(torch.tensor(weights))
         average.update_parameters(model)
-    weight: torch.Tensor = average.module.weight  # pyright: ignore[reportAssignmentType]
-    return weight.detach().numpy()
+    return next(average.module.parameters()).detach().numpy()
 
 
 __all__ = ["AveragedModel", "averaged", "get_ema_multi_avg_fn"]
