@@ -190,7 +190,7 @@ def test_every_steps_once_an_epoch():
         (lambda: schedules.cyclic_lr(0.1, LR, 3, mode="saw"), "mode is 'saw'"),
         (lambda: schedules.multiplicative_lr(LR, lambda n: 0.9, 0), "num_steps is 0"),
         (lambda: schedules.sequential_lr([schedules.step_lr(LR, 3)], [4]), "one fewer than schedules"),
-        (lambda: schedules.chained_scheduler([schedules.cosine_annealing_lr(LR, 3)]), "takes num_steps"),
+        (lambda: schedules.chained_scheduler([schedules.cosine_annealing_lr(LR, 3)]), "needs num_steps"),
         (
             lambda: schedules.chained_scheduler([schedules.step_lr(LR, 3), schedules.step_lr(1.0, 3)]),
             "act on one rate",

@@ -240,7 +240,7 @@ def test_what_does_not_fit(tmp_path):
         "exp_avg at index 2 has shape": lambda s: s["state"][2].update(exp_avg=torch.zeros(5)),
         "not finite": lambda s: s["state"][2]["exp_avg"].fill_(float("inf")),
         "is -1, which is not a count": lambda s: s["state"][2].update(step=-1),
-        "state of lin/weight holds surprise": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
+        "state of lin/weight contains surprise": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
         "is not recognised; known are": lambda s: s["param_groups"][0].pop("betas"),
         "out of range|betas|b1|do not fit": lambda s: s["param_groups"][0].update(betas=(1.5, 0.9)),
         "emb has exp_avg, exp_avg_sq, step but no max_exp_avg_sq": lambda s: s["param_groups"][0].update(amsgrad=True),
