@@ -67,7 +67,7 @@ def given(n: int, /, **strategies: Any) -> Callable:
     from hypothesis.internal.conjecture import providers
 
     # Hypothesis mixes in constants that it finds in the modules loaded so far, which differ between a file alone and the suite.
-    providers.HypothesisProvider._local_constants = providers.Constants()  # pyright: ignore[reportAttributeAccessIssue]
+    providers.HypothesisProvider._local_constants = providers.Constants()  # pyright: ignore[reportPrivateImportUsage]
     return lambda test: hypothesis.seed(seed(n))(hypothesis.given(**strategies)(test))
 
 

@@ -151,11 +151,13 @@ def run_jax(row: Row, spaces: Mapping[str, Space], grads: Arrays, dtype: Any) ->
     feed: Any = {name: jnp.asarray(cast(g, dtype)) for name, g in grads.items()}
     if isinstance(tx, optax.GradientTransformation):
 
-        def step(params: Any, state: Any, grad: Any) -> Any:
+        def moved(params: Any, state: Any, grad: Any) -> Any:
             updates, state = tx.update(grad, state, params)
             return optax.apply_updates(params, updates), state
+
+        step: Any = moved
     else:
-        step: Any = tx.step
+        step = tx.step
         feed = {n: RowGradients(jnp.asarray(touched(len(g[0]), steps)), g[:, :BATCH]) for n, g in feed.items()}
 
     def scanned(carry: Any, grad: Any) -> Any:

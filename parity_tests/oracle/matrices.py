@@ -14,46 +14,48 @@ import numpy as np
 from mpmath import diag, eigh, eye, matrix, mp, mpc, mpf, svd
 
 Function = Callable[..., Any]
+Matrix = Any
+"""mpmath's, which has no type."""
 
 DIGITS = 60
 STEP = 10.0**-12
 _STENCILS = {1: ((1, 1), (-1, -1)), 2: ((1, 1), (0, -2), (-1, 1)), 3: ((2, 1), (1, -2), (-1, 2), (-2, -1))}
 
 
-def exactly(a: np.ndarray) -> matrix:
+def exactly(a: np.ndarray) -> Matrix:
     """The matrix, with the numbers that its floats are."""
     return matrix([[mpc(complex(v)) if np.iscomplexobj(a) else mpf(float(v)) for v in row] for row in np.asarray(a)])
 
 
-def funcm(a: matrix, f: Function) -> matrix:
+def funcm(a: Matrix, f: Function) -> Matrix:
     """V f(Λ) Vᴴ of a symmetric or Hermitian matrix."""
     e, v = eigh(0.5 * (a + a.H))
     return v * diag([f(t) for t in e]) * v.H
 
 
-def inverse_root(a: matrix) -> matrix:
+def inverse_root(a: Matrix) -> Matrix:
     return funcm(a, lambda t: 1 / mp.sqrt(t))
 
 
-def root(a: matrix) -> matrix:
+def root(a: Matrix) -> Matrix:
     return funcm(a, mp.sqrt)
 
 
-def singular_values(a: matrix) -> list:
+def singular_values(a: Matrix) -> list:
     """In descending order."""
     return list(svd(a, compute_uv=False))
 
 
-def polar(a: matrix) -> matrix:
+def polar(a: Matrix) -> Matrix:
     """a (aᵀa)^-½."""
     return a * inverse_root(a.H * a)
 
 
-def trace(a: matrix) -> Any:
+def trace(a: Matrix) -> Any:
     return sum(a[i, i] for i in range(a.rows))
 
 
-def identity(n: int) -> matrix:
+def identity(n: int) -> Matrix:
     return eye(n)
 
 
