@@ -1,8 +1,9 @@
-"""HGCN, HGAT and HyboNet on airport, cora, disease_lp, trained in JAX and in torch: `python -m benchmarks.accuracy --data ../shared/data`.
+"""Trains HGCN, HGAT and HyboNet on airport, cora and disease_lp in JAX and in torch: `python -m benchmarks.accuracy --data FOLDER`.
 
-Both sides see the same splits, features, training pairs and settings (those of the models' own repositories) and start from their own
-initial values; one run a seed. Reported are the test scores at the best validation score, as mean and 95 % interval over the seeds,
-whether the means agree (the interval of their difference holds 0, Welch), and seconds per run. Links: ROC AUC. Classes: accuracy.
+Both sides use the same splits, features, training pairs and settings, which are those of the models' own repositories, and each starts
+from its own initial values. There is one run for each seed. The report has the test score at the best validation score as the mean and
+its 95 % confidence interval over the seeds, whether the means agree (Welch's interval of their difference contains 0), and the seconds of
+a run. The score is the ROC AUC for links and the accuracy for classes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -46,23 +48,23 @@ from reference_torch.models.hybonet import HyboNet
 RESULTS = Path(__file__).with_name("accuracy.json")
 MARKS = "<!-- accuracy: written by python -m benchmarks.accuracy -->", "<!-- end of accuracy -->"
 POOL = 8
-"""Draws of false pairs that the steps take in turn."""
+"""How many sets of false pairs are drawn; the steps use them in turn."""
 THEIRS: dict[str, Any] = {"HGCN": HGCN, "HGAT": HGAT, "HyboNet": HyboNet}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a repository trains one model with."""
+    """The settings with which a repository trains one model."""
 
     lr: float = 0.01
     weight_decay: float = 0.0
     matrices_only: bool = False
-    """Weight decay spares biases, scales and points."""
+    """Whether weight decay leaves out biases, scales and points."""
     clip: float | None = None
     patience: int = 200
-    """Steps without a better evaluation that end a run."""
+    """A run ends after so many steps without a better evaluation."""
     normalize: bool = True
-    """Features of a node sum to 1."""
+    """Whether the features of each node are scaled to the sum 1."""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -82,7 +84,7 @@ def _with(model: str, changes: Mapping[str, Any], **config: Any) -> Settings:
 CORA = {
     "HGCN": _with("HGCN", {"weight_decay": 1e-3}, dropout=0.5),
     "HGAT": _with("HGAT", {"weight_decay": 1e-3}, dropout=0.5),
-    # With the repository's dropout of 0.9 and decay of 1e-2 the accuracy of neither side settles within a thousand steps.
+    # With the dropout of 0.9 and the decay of 1e-2 of the repository, neither side converges within a thousand steps.
     "HyboNet": _with("HyboNet", {"lr": 0.02}, num_layers=3, dropout=0.5),
 }
 DISEASE = {name: dataclasses.replace(settings, normalize=False) for name, settings in COMMON.items()}
@@ -90,7 +92,7 @@ CASES = [("airport", "lp", COMMON), ("cora", "nc", CORA), ("disease_lp", "lp", D
 
 
 class Problem(NamedTuple):
-    """One graph, task and split, as host arrays."""
+    """One graph, task and split, as numpy arrays."""
 
     task: str
     graph: Graph
@@ -101,12 +103,15 @@ class Problem(NamedTuple):
     false: np.ndarray | None
     """[POOL, P, 2]."""
     val: tuple[np.ndarray, np.ndarray]
-    """For links true and false pairs, for classes nodes and labels."""
+    """True and false pairs for links; nodes and labels for classes."""
     test: tuple[np.ndarray, np.ndarray]
 
 
 def problem(folder: Path, name: str, task: str, weighted: bool, normalize: bool, seed: int) -> Problem:
-    """The graph as the model takes it (normalised with loops where `weighted`), split by the seed; cora's split is its own."""
+    """The graph in the form that the model takes, split by the seed; cora comes with its own split.
+
+    `weighted` adds self loops and normalises the adjacency.
+    """
     prepared = row_normalized if normalize else np.asarray
     data = load_graph(folder / f"{name}.npz", task="lp" if task == "lp" else "nc")
     if task == "nc":
@@ -126,7 +131,7 @@ def problem(folder: Path, name: str, task: str, weighted: bool, normalize: bool,
 
 
 def config(model: str, given: Problem, settings: Settings) -> dict[str, Any]:
-    """The keyword arguments that both sides' models take."""
+    """The keyword arguments of the model on both sides."""
     width, classes = given.x.shape[1], None if given.labels is None else int(given.labels.max()) + 1
     if model == "HGAT":
         return {**settings.config, "in_features": width, "num_classes": classes}
@@ -134,7 +139,7 @@ def config(model: str, given: Problem, settings: Settings) -> dict[str, Any]:
 
 
 def metric(given: Problem, part: str, score: Any, logits: Any) -> float:
-    """ROC AUC of the pairs of a part, or accuracy on its nodes."""
+    """The ROC AUC on the pairs of a part, or the accuracy on its nodes."""
     first, second = getattr(given, part)
     if given.task == "nc":
         return accuracy(second, np.argmax(logits[first], 1))
@@ -143,7 +148,7 @@ def metric(given: Problem, part: str, score: Any, logits: Any) -> float:
 
 
 def train_jax(model_name: str, given: Problem, settings: Settings, seed: int, steps: int, every: int) -> float:
-    """One run; the test score at the best validation score."""
+    """Runs one training and returns the test score at the best validation score."""
     model: Any = getattr(ours, model_name)(**config(model_name, given, settings))
     x, graph, labels = jnp.asarray(given.x), given.graph, None if given.labels is None else jnp.asarray(given.labels)
     false, train = None if given.false is None else jnp.asarray(given.false), jnp.asarray(given.train)
@@ -189,7 +194,7 @@ def train_jax(model_name: str, given: Problem, settings: Settings, seed: int, st
 
 
 def train_torch(model_name: str, given: Problem, settings: Settings, seed: int, steps: int, every: int) -> float:
-    """The same on torch and geoopt."""
+    """The same training in torch with geoopt."""
     torch.manual_seed(seed)
     model = THEIRS[model_name](**config(model_name, given, settings))
     x, graph, train = torch.as_tensor(given.x), TorchGraph.from_arrays(given.graph), torch.as_tensor(given.train).long()
@@ -238,12 +243,12 @@ def _torch_metric(model: Any, given: Problem, x: torch.Tensor, graph: TorchGraph
 
 
 def interval(scores: list[float]) -> float:
-    """Half the width of the 95 % interval of the mean."""
+    """Half the width of the 95 % confidence interval of the mean."""
     return float(stats.t.ppf(0.975, len(scores) - 1) * np.std(scores, ddof=1) / len(scores) ** 0.5) if len(scores) > 1 else float("nan")
 
 
 def agree(a: list[float], b: list[float]) -> bool:
-    """Whether Welch's 95 % interval of the difference of the means holds 0."""
+    """Whether Welch's 95 % interval of the difference of the means contains 0."""
     if len(a) < 2 or np.std(a) == np.std(b) == 0:
         return bool(np.mean(a) == np.mean(b))
     _, p = stats.ttest_ind(a, b, equal_var=False)
@@ -251,21 +256,24 @@ def agree(a: list[float], b: list[float]) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description="test scores of JAX and torch over seeds")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of airport.npz, cora.npz, disease_lp.npz")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1000, help="steps of a run at most (default: 1000)")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description="Compares test scores of JAX and torch.")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="folder that contains airport.npz, cora.npz and disease_lp.npz"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each model, graph and side (default: 5)")
+    parser.add_argument("--steps", type=int, default=1000, help="largest number of steps of a run (default: 1000)")
     parser.add_argument("--every", type=int, default=5, help="steps between evaluations (default: 5)")
-    parser.add_argument("--only", help="cases whose name holds this, as HGCN or airport")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--only", help="run only the cases whose name contains this text, for example HGCN or airport")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="JSON file to write (default: benchmarks/accuracy.json)")
     args = parser.parse_args()
     torch.set_num_threads(2)
-    keep_pages()  # which `fit` does: for both sides alike
+    keep_pages()  # for both sides; `fit` would call it for JAX
+    on = report.machine(os.getloadavg()[0], 2)
     jobs = [(m, n, t, s[m]) for n, t, s in CASES for m in THEIRS if args.only is None or args.only in f"{m} {n} {t}"]
     rows: list[dict[str, Any]] = []
-    with tqdm(total=2 * args.seeds * len(jobs), unit="run") as bar:
+    with tqdm(total=2 * args.seeds * len(jobs), unit="run", disable=None) as bar:
         for model, name, task, settings in jobs:
-            row: dict[str, Any] = {"model": model, "graph": name, "task": task, "steps": args.steps}
+            row: dict[str, Any] = {"model": model, "graph": name, "task": task, "steps": args.steps, "machine": on}
             for side, train in (("torch", train_torch), ("jax", train_jax)):
                 scores, seconds = [], []
                 for seed in range(args.seeds):
@@ -283,29 +291,31 @@ def main() -> None:
         shown.add_row(*cells(row))
     Console().print(shown)
     if args.out == RESULTS:
-        report.write_readme(section(rows), *MARKS)
+        report.write_page(section(rows), *MARKS)
 
 
-COLUMNS = ("model", "graph", "score", "torch", "JAX", "agree", "torch s", "JAX s")
+COLUMNS = ("model", "graph", "score", "torch", "JAX", "means agree", "torch, s", "JAX, s")
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """One line of the table: mean and interval of each side, whether they agree, seconds a run of each."""
+    """A row of the table: mean and interval of each side, whether the means agree, and the seconds of a run on each side."""
     means = [f"{100 * np.mean(s):.1f} ± {100 * interval(s):.1f}" for s in (row["torch_scores"], row["jax_scores"])]
     score, same = "ROC AUC" if row["task"] == "lp" else "accuracy", "yes" if row["agree"] else "no"
     return [row["model"], row["graph"], score, *means, same, *(f"{row[f'{side}_seconds']:.0f}" for side in ("torch", "jax"))]
 
 
 def load() -> list[dict[str, Any]]:
-    """accuracy.json."""
+    """The rows of accuracy.json."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
 def section(rows: list[dict[str, Any]]) -> str:
-    """README's text between `MARKS`."""
+    """The text of docs/speed.md between `MARKS`."""
     if not rows:
         return "\nNo run of this version is recorded yet.\n"
-    return f"\n{len(rows[0]['jax_scores'])} seeds.\n\n{report.markdown(COLUMNS, map(cells, rows))}\n"
+    on = rows[0].get("machine")
+    where = report.described(on) if on else "The machine of these runs is not recorded; compare the seconds only with each other."
+    return f"\n{len(rows[0]['jax_scores'])} seeds. {where}\n\n{report.markdown(COLUMNS, map(cells, rows))}\n"
 
 
 if __name__ == "__main__":

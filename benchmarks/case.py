@@ -1,4 +1,4 @@
-"""A piece of work that both libraries do, as it is measured: who builds it, what it should reach."""
+"""A piece of work that both libraries do: how each side is built, and which ratio is the goal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 class Side(NamedTuple):
     """`build(*args)` makes the data and the model and returns a function that does the work once and waits for its result.
 
-    It is called in a process of its own, so it has to be a function of a module, and its arguments are pickled.
+    It is called in a process of its own, so it must be a function at the top level of a module, and its arguments are pickled.
     """
 
     build: Callable[..., Callable[[], Any]]
@@ -22,15 +22,15 @@ class Case(NamedTuple):
 
     work: str
     torch: Side | None
-    """None where torch cannot do it on this machine; `notes` says why."""
+    """None if torch cannot do the work on this machine; `notes` says why."""
     jax: Side
     goal: float | None = None
-    """The ratio torch eager / JAX to reach."""
+    """The ratio of eager torch to JAX that the project aims for."""
     compiled: Side | None = None
     """The torch side under torch.compile."""
     moved: int | None = None
-    """Bytes that have to be read and written, whatever the program: what the floor is computed from."""
+    """The bytes that any program has to read and write for this work; the floor is computed from them."""
     scale: float = 1.0
-    """How many calls the work named has: an epoch, of which a call does some batches."""
+    """How many calls make up the work that the row names: a call may do a few batches of an epoch."""
     notes: Mapping[str, Any] = MappingProxyType({})
-    """What else the row holds."""
+    """Further entries of the row in results.json."""

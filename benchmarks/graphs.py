@@ -1,7 +1,7 @@
-"""Segment operations and sparse products, torch beside JAX: `python -m benchmarks graphs [--quick]`.
+"""Segment operations and sparse products in torch and in JAX: `python -m benchmarks graphs [--quick]`.
 
-The torch side is what a geoopt user's attention layer runs: index_select, scatter_reduce and index_add over edges in an
-order of their own. Forward, and forward with the vector-Jacobian product, in float32.
+The torch side does what the attention layer of a geoopt user does: index_select, scatter_reduce and index_add over edges in random
+order. Each operation is timed forward, and forward with its vector-Jacobian product, in float32.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZES = {"airport-sized": (3_188, 40_448), "power-law, 1.3 M edges": (169_343, 1
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """One per operation, direction and graph; `quick` leaves out the large graph."""
+    """One case for each operation, direction and graph; `quick` leaves out the large graph."""
     for name, size in list(SIZES.items())[: 1 if quick else None]:
         for work in OPERATIONS:
             for backward in (False, True):
@@ -40,14 +40,14 @@ def cases(quick: bool = False) -> Iterator[Case]:
 
 
 def arrays(kinds: tuple[str, ...], nodes: int, edges: int) -> list[np.ndarray]:
-    """Random arguments of these kinds."""
+    """Random arrays of these kinds."""
     rng = np.random.default_rng(0)
     shapes = {"edge": (edges, HEADS), "score": (nodes, HEADS), "node": (nodes, HEADS, WIDTH)}
     return [rng.standard_normal(shapes[kind], dtype=np.float32) for kind in kinds]
 
 
 def torch_run(work: str, backward: bool, nodes: int, edges: int) -> Callable[[], Any]:
-    """Eager."""
+    """The torch side, eager."""
     original, _, kinds = OPERATIONS[work]
     senders, receivers = (torch.from_numpy(end).long() for end in powerlaw_edges(nodes, edges))
     index = senders, receivers, nodes
@@ -62,7 +62,7 @@ def torch_run(work: str, backward: bool, nodes: int, edges: int) -> Callable[[],
 
 
 def jax_run(work: str, backward: bool, nodes: int, edges: int) -> Callable[[], Any]:
-    """JAX."""
+    """The JAX side."""
     _, port, kinds = OPERATIONS[work]
     graph = Graph.from_edges(*powerlaw_edges(nodes, edges), num_nodes=nodes)
     inputs = [jnp.asarray(a) for a in arrays(kinds, nodes, edges)]

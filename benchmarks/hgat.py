@@ -1,8 +1,8 @@
 """HGAT training steps (forward, backward, RiemannianAdam): `python -m benchmarks hgat [--quick]`.
 
-Two layers, four heads of 16, preset htgn on the ball with learnable curvature; cross entropy on all nodes; float32; parameters and
-optimizer state donated. The torch side is `reference_torch.models.hgat.HGAT` under geoopt's RiemannianAdam; compiled are its
-forward and backward.
+The model has two layers with four heads of width 16, the preset htgn, and the ball with a learnable curvature. The loss is the cross
+entropy on all nodes, in float32. JAX donates parameters and optimizer state. The torch side is `reference_torch.models.hgat.HGAT` with
+geoopt's RiemannianAdam; its compiled form compiles the forward and backward passes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIZES = {"airport-sized": (3_188, 40_448, 5.0), "power-law": (169_343, 1_335_586
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """One per graph; `quick` makes the large one 20 times smaller."""
+    """One case for each graph; `quick` makes the large graph 20 times smaller."""
     for name, (nodes, edges, goal) in SIZES.items():
         if quick and nodes > 100_000:
             nodes, edges = nodes // 20, edges // 20
@@ -43,15 +43,15 @@ def problem(nodes: int, edges: int) -> training.Problem:
 
 
 def torch_step(nodes: int, edges: int) -> Callable[[], None]:
-    """Eager."""
+    """The torch side, eager."""
     return training.torch_step(TorchHGAT(**CONFIG), problem(nodes, edges))
 
 
 def torch_compiled(nodes: int, edges: int) -> Callable[[], None]:
-    """Compiled."""
+    """The torch side under torch.compile."""
     return training.torch_step(TorchHGAT(**CONFIG), problem(nodes, edges), compiled=True)
 
 
 def jax_step(nodes: int, edges: int) -> Callable[[], None]:
-    """JAX."""
+    """The JAX side."""
     return training.jax_step(HGAT(**CONFIG), problem(nodes, edges))

@@ -1,9 +1,9 @@
 """HGCN training steps (forward, backward, RiemannianAdam): `python -m benchmarks hgcn [--quick]`.
 
-Cora on the hyperboloid (node classes), and disease_lp on the ball with attention (links, training pairs and as many random ones).
-The torch side is `reference_torch.models.hgcn.HGCN`, whose attention works edge by edge; once more with attention over all N x N
-pairs, as HGCN's authors compute it. The graphs come from the folder `DATA` of the environment; where they are not there, random ones
-of the same sizes take their place, and the row's name says so.
+Cora is classified on the hyperboloid; the links of disease_lp are predicted on the ball with attention, from the training pairs and as
+many random pairs. The torch side is `reference_torch.models.hgcn.HGCN`, whose attention runs over the edges. A further case computes the
+attention over all N x N pairs, as the authors of HGCN do. The graphs are read from the folder that the environment variable `DATA`
+names. Random graphs of the same sizes replace missing ones, and the name of the row says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILES = {"cora": "cora_nc.npz", "disease_lp": "disease_lp.npz"}
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """Cora, disease_lp against edges and against all pairs; `quick` leaves out the last."""
+    """Cora, then disease_lp with attention over edges and over all pairs in torch; `quick` leaves out the last case."""
     names = {name: name if (FOLDER / file).exists() else f"a random graph of {name}'s size" for name, file in FILES.items()}
     yield Case(f"HGCN training step, hyperboloid, {names['cora']}", Side(torch_step, ("cora",)), Side(jax_step, ("cora",)), 8.0,
                Side(torch_compiled, ("cora",)))  # fmt: skip
@@ -44,22 +44,22 @@ def cases(quick: bool = False) -> Iterator[Case]:
 
 
 def torch_step(name: str) -> Callable[[], None]:
-    """Eager."""
+    """The torch side, eager."""
     return training.torch_step(TorchHGCN(**MODELS[name]), problem(name))
 
 
 def torch_compiled(name: str) -> Callable[[], None]:
-    """Loss and derivative compiled."""
+    """The torch side with loss and derivative under torch.compile."""
     return training.torch_step(TorchHGCN(**MODELS[name]), problem(name), compiled=True)
 
 
 def jax_step(name: str) -> Callable[[], None]:
-    """JAX."""
+    """The JAX side."""
     return training.jax_step(HGCN(**MODELS[name]), problem(name))
 
 
 def torch_all_pairs(name: str) -> Callable[[], None]:
-    """Eager, with attention scores for every pair of nodes and a dense adjacency."""
+    """The torch side, eager, with attention scores for every pair of nodes and a dense adjacency."""
     model, found = TorchHGCN(**MODELS[name]), problem(name)
     for layer in model.encoder.layers:  # pyright: ignore[reportGeneralTypeIssues]
         layer.agg = AllPairs(layer.agg)
@@ -71,7 +71,7 @@ def torch_all_pairs(name: str) -> Callable[[], None]:
 class AllPairs(nn.Module):
     """exp_0(sum_j A_ij sigmoid(w . [u_i, u_j] + b) u_j) with u = log_0(x), over all j (HGCN, arXiv 1910.12933, eq. 8 and 9).
 
-    The parameters are those of the edge-wise aggregation that it replaces.
+    It uses the parameters of the edge-wise aggregation that it replaces.
     """
 
     def __init__(self, edgewise: Any):
@@ -87,7 +87,7 @@ class AllPairs(nn.Module):
 
 
 def problem(name: str) -> training.Problem:
-    """The graph with its normalised adjacency, features and targets, prepared as HGCN prepares it; or a random one of its size."""
+    """The graph with the normalised adjacency, features and targets that HGCN prepares, or a random graph of the same size."""
     path = FOLDER / FILES[name]
     if not path.exists():
         return random_problem(name)
@@ -102,7 +102,7 @@ def problem(name: str) -> training.Problem:
 
 
 def random_problem(name: str) -> training.Problem:
-    """A power-law graph for cora, a random tree for disease_lp; features of the same shape and share of zeros."""
+    """A power-law graph for cora or a random tree for disease_lp, with features of the same shape and the same share of zeros."""
     rng = np.random.default_rng(0)
     if name == "cora":
         nodes, (senders, receivers) = 2708, powerlaw_edges(2708, 13_264)
@@ -119,7 +119,7 @@ def random_problem(name: str) -> training.Problem:
 
 
 def link_pairs(senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
-    """Each edge once, then as many random pairs."""
+    """Each edge once, followed by as many random pairs."""
     once = senders < receivers
     links = np.stack([senders[once], receivers[once]], 1)
     return np.concatenate([links, np.random.default_rng(1).integers(0, senders.max() + 1, links.shape)]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""One optimizer step, geoopt beside port_jax: RiemannianAdam on whole tables, SparseRiemannianAdam on some of their rows."""
+"""One optimizer step in geoopt and in port_jax: RiemannianAdam on whole tables, SparseRiemannianAdam on some of their rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TOUCHED = 1_024
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """Whole tables on both manifolds, then rows of a large and of a small table."""
+    """Whole tables on both manifolds, then rows of a large table and of a small one."""
     for kind, name, sizes in (("ball", "ball", BALL), ("lorentz", "hyperboloid", BALL[1:])):
         for n, d, goal in sizes:
             n = n // 20 if quick and n > 100_000 else n
             args = (n, d, kind)
-            # Point, momentum and second moment are read and written, the gradient is read.
+            # Points, momentum and second moments are read and written; the gradient is read.
             moved = 4 * n * (5 * d + 2)
             compiled = Side(torch_compiled, args) if (n, kind) == (COMPILED, "ball") else None
             work = f"RiemannianAdam step, {name}, {n:,} x {d}"
@@ -40,7 +40,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
 
 
 def table(n: int, d: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points, and gradients for them."""
+    """Points and their gradients."""
     rng = np.random.default_rng(0)
     points = rng.standard_normal((n, d), dtype=np.float32)
     points *= np.float32(0.3 / d**0.5)
@@ -55,7 +55,7 @@ def torch_dense(n: int, d: int, kind: str) -> Callable[[], None]:
 
 
 def torch_compiled(n: int, d: int, kind: str) -> Callable[[], None]:
-    """The same under torch.compile."""
+    """geoopt's RiemannianAdam under torch.compile."""
     return _torch_dense(n, d, kind, lambda step: torch.compile(step, dynamic=False))
 
 
@@ -66,7 +66,7 @@ def _torch_dense(n: int, d: int, kind: str, wrap: Callable) -> Callable[[], None
     leaf.grad = grads.clone()
 
     def step() -> None:
-        # geoopt writes into the gradient (weight decay, the hyperboloid's sign): it gets the same one each time.
+        # geoopt writes into the gradient (weight decay, the sign on the hyperboloid), so each step needs a fresh copy.
         leaf.grad.copy_(grads)
         opt_step()
 
@@ -74,13 +74,13 @@ def _torch_dense(n: int, d: int, kind: str, wrap: Callable) -> Callable[[], None
 
 
 def parameter(points: torch.Tensor, kind: str) -> Any:
-    """geoopt's parameter of these points."""
+    """A parameter of geoopt with these points."""
     manifold = geoopt.Lorentz() if kind == "lorentz" else geoopt.PoincareBall(C)
     return geoopt.ManifoldParameter(points, manifold=manifold)  # pyright: ignore[reportCallIssue]
 
 
 def jax_dense(n: int, d: int, kind: str) -> Callable[[], None]:
-    """port_jax's, jitted with the table and the state donated."""
+    """The optimizer of port_jax, compiled, with the table and the state donated."""
     tx = riemannian_adam(1e-3, manifolds=Lorentz() if kind == "lorentz" else PoincareBall(C))
 
     def advance(table: Any, state: Any, grads: Any) -> Any:
@@ -99,7 +99,7 @@ def jax_dense(n: int, d: int, kind: str) -> Callable[[], None]:
 
 
 def touched_rows(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, which may repeat, and gradients."""
+    """Indices of rows, which may repeat, and their gradients."""
     rng = np.random.default_rng(1)
     return rng.integers(0, n, TOUCHED), rng.standard_normal((TOUCHED, d), dtype=np.float32)
 
@@ -113,7 +113,7 @@ def torch_sparse(n: int, d: int) -> Callable[[], None]:
 
 
 def jax_sparse(n: int, d: int) -> Callable[[], None]:
-    """port_jax's, jitted with the table and the state donated."""
+    """The optimizer of port_jax, compiled, with the table and the state donated."""
     tx = sparse_riemannian_adam(1e-3, manifolds=PoincareBall(C))
     compiled = jax.jit(tx.step, donate_argnums=(0, 1))
     points = jnp.asarray(table(n, d, "ball")[0])

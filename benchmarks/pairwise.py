@@ -1,7 +1,7 @@
-"""All distances of points of the ball in 16 dimensions, with the vector-Jacobian product: `python -m benchmarks pairwise [--quick]`.
+"""All pairwise distances of points on the ball in 16 dimensions, and their gradient: `python -m benchmarks pairwise [--quick]`.
 
-The torch side is geoopt's `dist` over broadcast points, x[:, None] against x[None]. Beside the times stands the largest relative error
-of distances and gradients between points 1e-3 apart, against float64.
+The torch side calls geoopt's `dist` on broadcast points, x[:, None] and x[None]. The rows in results.json also have the largest relative
+error of the distances between points that are 1e-3 apart, compared with float64.
 """
 
 from __future__ import annotations
@@ -25,32 +25,36 @@ NEAR = 256
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """3,000 points on both sides; 20,000 in JAX, where torch would not fit."""
+    """3,000 points on both sides, and 20,000 points in JAX alone, for which torch would need too much memory."""
     both, alone = (600, 3_000) if quick else (BOTH, ALONE)
     yield Case(f"pairwise distances, value and gradient, {both:,} x {both:,}, 16 dimensions", Side(torch_pairs, (both,)),
                Side(jax_pairs, (both,)), 20.0)  # fmt: skip
-    needed = f"{eager_gib(alone):.0f} GiB for what eager keeps; a matrix over the pairs has {alone**2 * 4 / 2**30:.1f}"
+    matrix = alone**2 * 4 / 2**30
+    needed = f"{eager_gib(alone):.0f} GiB for the arrays that eager mode keeps; one matrix over the pairs has {matrix:.1f} GiB"
     free = free_gib()
-    ours = 3 * alone**2 * 4 / 2**30
+    ours = 3 * matrix
     if ours < 0.8 * free:
         yield Case(f"pairwise distances, value and gradient, {alone:,} x {alone:,}, 16 dimensions", None, Side(jax_pairs, (alone,)),
                    notes={"torch_needs": needed})  # fmt: skip
 
 
 def eager_gib(n: int) -> float:
-    """What eager geoopt keeps for the derivative of n x n distances: at least five arrays over pairs and coordinates in `mobius_add`
-    (two products, their sum, the sum over the denominator, the square under the norm)."""
+    """The memory that eager geoopt keeps for the derivative of n x n distances.
+
+    `mobius_add` alone keeps at least five arrays over pairs and coordinates: two products, their sum, the sum divided by the denominator,
+    and the square inside the norm.
+    """
     return 5 * n * n * WIDTH * 4 / 2**30
 
 
 def free_gib() -> float:
-    """Memory that processes can still have."""
+    """The memory that is still available to processes."""
     with open("/proc/meminfo") as file:
         return int(file.read().split("MemAvailable:")[1].split()[0]) / 2**20
 
 
 def points(n: int, dtype: type = np.float32) -> np.ndarray:
-    """Points of the ball, up to nine tenths of its radius."""
+    """Points of the ball, up to 0.9 of its radius."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, WIDTH))
     x *= 0.9 * rng.random((n, 1)) / np.linalg.norm(x, axis=1, keepdims=True) / C**0.5
@@ -58,14 +62,14 @@ def points(n: int, dtype: type = np.float32) -> np.ndarray:
 
 
 def neighbours() -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of points at 1e-3 of each other, in float32."""
+    """Pairs of points that are 1e-3 apart, in float32."""
     x = points(NEAR)
     w = np.random.default_rng(1).standard_normal(x.shape)
     return x, (x + 1e-3 * w / np.linalg.norm(w, axis=1, keepdims=True)).astype(np.float32)
 
 
 def torch_pairs(n: int) -> Callable[[], Any]:
-    """geoopt, eager."""
+    """geoopt's dist, eager."""
     ball = geoopt.PoincareBall(C)
     x, g = torch.from_numpy(points(n)).requires_grad_(), torch.from_numpy(cotangent(n))
 
@@ -103,7 +107,7 @@ def cotangent(n: int) -> np.ndarray:
 
 
 def error(value: np.ndarray) -> float:
-    """Largest relative error of the distances of `neighbours`, the truth in float64 by d = 2 arsinh(...)/sqrt(c)."""
+    """The largest relative error of the distances of `neighbours`; the exact values are d = 2 arsinh(...) / sqrt(c) in float64."""
     a, b = (x.astype(np.float64) for x in neighbours())
     square = C * ((a - b) ** 2).sum(-1) / ((1 - C * (a * a).sum(-1)) * (1 - C * (b * b).sum(-1)))
     truth = 2 / C**0.5 * np.arcsinh(np.sqrt(square))

@@ -1,9 +1,10 @@
-"""Poincaré embeddings of a hierarchy (arXiv 1705.08039), an epoch over its closure: `python -m benchmarks poincare [--quick]`.
+"""One epoch of Poincaré embeddings (arXiv 1705.08039) over the closure of a hierarchy: `python -m benchmarks poincare [--quick]`.
 
-A random recursive tree with as many nodes as WordNet has nouns: each node's parent is drawn from those before it. Batches of 1,024
-pairs of the closure with 50 random negatives each, cross entropy of the negated distances, Riemannian SGD on the rows of a batch. A call
-does `BATCHES` batches, drawing of negatives included; the figure is that of an epoch. torch has two ways, a sparse gradient under geoopt's
-SparseRiemannianSGD and a dense one under its RiemannianSGD: each has a row. In JAX the batches of a call are one `lax.scan`.
+The hierarchy is a random recursive tree with as many nodes as WordNet has nouns; the parent of each node is drawn from the nodes before it.
+A batch has 1,024 pairs of the closure with 50 random negatives each. The loss is the cross entropy of the negated distances, and Riemannian
+SGD updates the rows of the batch. A call does `BATCHES` batches, including the drawing of negatives, and the figure is scaled to an epoch.
+torch can do this with sparse gradients and geoopt's SparseRiemannianSGD, or with dense gradients and its RiemannianSGD; each has a row.
+In JAX, the batches of a call are one `lax.scan`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ BATCHES = 10
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """Against each of torch's ways; `quick` takes a tenth of the nodes."""
+    """One case for sparse and one for dense gradients in torch; `quick` takes a tenth of the nodes."""
     nodes = NODES // 10 if quick else NODES
     pairs = len(closure(nodes))
     scale = pairs / (BATCH * BATCHES)
@@ -40,14 +41,14 @@ def cases(quick: bool = False) -> Iterator[Case]:
 
 
 def closure(nodes: int) -> np.ndarray:
-    """Pairs of a node and one of its ancestors, int32 [P, 2], in random order."""
+    """The pairs of a node and one of its ancestors, int32 [P, 2], in random order."""
     rng = np.random.default_rng(0)
     parents = rng.integers(0, np.arange(1, nodes))
     return rng.permutation(transitive_closure(np.stack([np.arange(1, nodes), parents]), nodes))
 
 
 def torch_batches(nodes: int, way: str) -> Callable[[], None]:
-    """A loop over batches."""
+    """The torch side: a loop over batches."""
     model = TorchEmbeddings(nodes, WIDTH)
     model.lt.sparse = way == "sparse"
     kind = geoopt.optim.SparseRiemannianSGD if way == "sparse" else geoopt.optim.RiemannianSGD
@@ -66,7 +67,7 @@ def torch_batches(nodes: int, way: str) -> Callable[[], None]:
 
 
 def jax_batches(nodes: int) -> Callable[[], None]:
-    """A scan over batches, the table donated."""
+    """The JAX side: a scan over batches, with the table donated."""
     model = PoincareEmbeddings(size=nodes, dim=WIDTH)
     table = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))["params"]["embedding"]
     optimizer = sparse_riemannian_sgd(RATE, manifolds=model.geometry)

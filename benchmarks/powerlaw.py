@@ -1,4 +1,4 @@
-"""Seeded power-law graphs; the default has the size of ogbn-arxiv with self loops: 169,343 nodes, 1,335,586 edges."""
+"""Power-law graphs from a seed. The default has the size of ogbn-arxiv with self loops: 169,343 nodes and 1,335,586 edges."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 def powerlaw_edges(
     num_nodes: int = 169_343, num_edges: int = 1_335_586, *, exponent: float = 2.5, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Senders and receivers, int32 [num_edges]: distinct edges, the last `num_nodes` of them the self loops.
+    """Senders and receivers, int32 [num_edges], of distinct edges; the last `num_nodes` edges are the self loops.
 
-    Both ends are drawn in proportion to (rank + 10)^(-1 / (exponent - 1)), each end with its own ranking of the nodes, so
-    that both degrees follow a power law and neighbours are scattered in memory.
+    Both ends are drawn in proportion to (rank + 10)^(-1 / (exponent - 1)). Each end has its own ranking of the nodes, so that the
+    degrees of both ends follow a power law and neighbours are scattered in memory.
     """
     rng = np.random.default_rng(seed)
     weight = np.cumsum((np.arange(num_nodes) + 10.0) ** (-1 / (exponent - 1)))

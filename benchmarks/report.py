@@ -1,4 +1,4 @@
-"""Results as a table for the terminal, as results.json, and as README's section Speed."""
+"""The results as a table for the terminal, as results.json, and as the tables of docs/speed.md."""
 
 from __future__ import annotations
 
@@ -13,10 +13,25 @@ from typing import Any
 from rich.table import Table
 
 HERE = Path(__file__).parent
-RESULTS, README = HERE / "results.json", HERE.parent / "README.md"
+RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "speed.md"
 BEGIN, END = "<!-- speed: written by python -m benchmarks -->", "<!-- end of speed -->"
-COLUMNS = ("work", "torch ms", "torch, kept ms", "compiled ms", "JAX ms", "torch / JAX", "goal", "best / JAX", "x floor", "first call s",
-           "peak MiB")  # fmt: skip
+COLUMNS = ("work", "torch, ms", "torch, memory kept, ms", "torch.compile, ms", "JAX, ms", "torch / JAX", "goal", "best torch / JAX",
+           "times the floor", "first call, torch / JAX, s", "peak memory, torch / JAX, MiB")  # fmt: skip
+SUBJECTS = {
+    "optim": ("Optimizer steps", "The baseline is one step of geoopt's `RiemannianAdam` on a whole table of points, or of its "
+              "`SparseRiemannianAdam` on some of the rows."),
+    "pairwise": ("Pairwise distances", "The baseline is geoopt's `PoincareBall.dist` on broadcast points, with the derivative."),
+    "hgat": ("HGAT", "The baseline is a training step of `reference_torch.models.hgat.HGAT` with geoopt's `RiemannianAdam`."),
+    "hgcn": ("HGCN", "The baseline is a training step of `reference_torch.models.hgcn.HGCN` with geoopt's `RiemannianAdam`. Its attention "
+             "runs over the edges; the last row compares JAX with attention over all pairs of nodes, which is how the authors of HGCN "
+             "compute it."),
+    "poincare": ("Poincaré embeddings", "The baseline is the same epoch in torch, with geoopt's `SparseRiemannianSGD` on sparse gradients "
+                 "or its `RiemannianSGD` on dense ones."),
+    "weights": ("Conversion of checkpoints", "The baseline is `torch.load` followed by `torch.save` of the same file. The columns named "
+                "after JAX show the conversion; the name of a row has the size of the file and the peak memory of the conversion in MiB."),
+    "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
+}  # fmt: skip
+"""Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""
 PACKAGES = ("jax", "flax", "optax", "torch", "geoopt", "numpy")
 
 Row = dict[str, Any]
@@ -31,7 +46,7 @@ def table(rows: list[Row]) -> Table:
 
 
 def cells(row: Row) -> list[str]:
-    """A row's text: medians, the ratio with its spread, first calls and memory of torch / JAX."""
+    """The text of a row: medians, ratios with their spread, first calls and peak memory as torch / JAX."""
     compiled = "fails" if "compiled_error" in row else number(row, "compiled_ms")
     times = number(row, "torch_ms"), number(row, "kept_ms"), compiled, number(row, "jax_ms")
     ratios = ratio(row, "eager"), number(row, "goal"), ratio(row, "best")
@@ -39,7 +54,7 @@ def cells(row: Row) -> list[str]:
 
 
 def ratio(row: Row, what: str = "eager") -> str:
-    """torch over JAX, with the quartiles of both put against each other: torch as it comes ("eager"), or its best side."""
+    """The ratio torch / JAX and its range between opposite quartiles, for eager torch ("eager") or the fastest torch side ("best")."""
     if f"{what}_ratio" not in row:
         return ""
     spread = f" ({row[f'{what}_low']:.1f} to {row[f'{what}_high']:.1f})" if f"{what}_low" in row else ""
@@ -47,19 +62,19 @@ def ratio(row: Row, what: str = "eager") -> str:
 
 
 def number(row: Row, key: str) -> str:
-    """Three digits, or nothing."""
+    """A value to three significant digits, or an empty text if the row lacks it."""
     x = row.get(key)
     return "" if x is None else f"{x:,.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def pair(row: Row, what: str) -> str:
-    """torch / JAX."""
+    """The values of torch and JAX with a slash between them; JAX's alone if torch has none."""
     both = [number(row, f"{side}_{what}") for side in ("torch", "jax")]
     return " / ".join(both if both[0] else both[1:]) if both[1] else ""
 
 
 def machine(load: float, threads: int) -> Row:
-    """What the figures belong to."""
+    """The machine and the versions with which the figures were measured."""
     import jax
 
     return {
@@ -73,8 +88,15 @@ def machine(load: float, threads: int) -> Row:
     }
 
 
+def described(on: Row) -> str:
+    """What `machine` found, as a sentence."""
+    versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
+    side = f"{on['threads']} threads for each side, device {on['device']}"
+    return f"Machine: {on['cpu']}, {on['cores']} cores, {side}; Python {on['python']}, {versions}."
+
+
 def cpu() -> str:
-    """The processor's name."""
+    """The name of the processor."""
     names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
@@ -85,7 +107,7 @@ def load() -> Row:
 
 
 def merged(rows: list[Row], on: Row) -> Row:
-    """The results on disk with these rows in place of those of the same benchmarks on the same device."""
+    """The stored results, in which these rows replace those of the same benchmarks on the same device."""
     results = load()
     before = results["runs"].get(on["device"], {"rows": []})
     measured = {row["benchmark"] for row in rows}
@@ -99,36 +121,43 @@ def save(results: Row) -> None:
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def write_readme(text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Puts the text between its two marks."""
-    head, rest = README.read_text().split(begin)
-    README.write_text(head + begin + text + end + rest.split(end)[1])
+def write_page(text: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replaces the text between two marks of docs/speed.md."""
+    head, rest = PAGE.read_text().split(begin)
+    PAGE.write_text(head + begin + text + end + rest.split(end)[1])
 
 
 def between(begin: str = BEGIN, end: str = END) -> str:
-    """What stands there."""
-    return README.read_text().split(begin)[1].split(end)[0]
+    """The text between two marks of docs/speed.md."""
+    return PAGE.read_text().split(begin)[1].split(end)[0]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """A table in Markdown."""
     return "\n".join(f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *rows))
 
 
 def section(results: Row) -> str:
-    """README's text between the marks: for each device the machine, the table, and where torch.compile failed."""
+    """The text of docs/speed.md between its marks: for each device the machine, then for each benchmark its command, baseline and table."""
     parts = [] if results["runs"] else ["No run of this version is recorded yet."]
-    for device, run in results["runs"].items():
-        on = run["machine"]
-        versions = ", ".join(f"{name} {version}" for name, version in on["versions"].items())
-        parts.append(f"{on['cpu']}, {on['cores']} cores, {on['threads']} threads each, device {device}; Python {on['python']}, {versions}.")
-        parts.append(markdown(COLUMNS, (cells(row) for row in run["rows"])))
-        if on["load"] > 1:
-            parts.append(f"The machine was not quiet: load {on['load']:.1f} at the start.")
-        alone = [f"- {row['work']}: torch would need {row['torch_needs']}" for row in run["rows"] if "torch_needs" in row]
-        if alone:
-            parts.append("JAX alone:\n\n" + "\n".join(alone))
-        failed = [f"- {row['work']}: `{row['compiled_error']}`" for row in run["rows"] if "compiled_error" in row]
-        if failed:
-            parts.append("torch.compile failed on:\n\n" + "\n".join(failed))
+    for run in results["runs"].values():
+        parts.append(described(run["machine"]))
+        if run["machine"]["load"] > 1:
+            parts.append(f"Other processes were using the machine: its load was {run['machine']['load']:.1f} at the start.")
+        for benchmark in dict.fromkeys(row["benchmark"] for row in run["rows"]):
+            parts += subject(benchmark, [row for row in run["rows"] if row["benchmark"] == benchmark])
     return "\n" + "\n\n".join(parts) + "\n"
+
+
+def subject(benchmark: str, rows: list[Row]) -> list[str]:
+    """The paragraphs of one benchmark; a column that is empty in every row is left out."""
+    title, baseline = SUBJECTS[benchmark]
+    lines = list(zip(*([name, *column] for name, *column in zip(COLUMNS, *map(cells, rows)) if any(column))))
+    parts = [f"### {title}", f"Script: `python -m benchmarks {benchmark}`. {baseline}", markdown(lines[0], lines[1:])]
+    alone = [f"- {row['work']}: torch would need {row['torch_needs']}" for row in rows if "torch_needs" in row]
+    if alone:
+        parts.append("Measured in JAX alone, because torch does not fit into memory:\n\n" + "\n".join(alone))
+    failed = [f"- {row['work']}: `{row['compiled_error']}`" for row in rows if "compiled_error" in row]
+    if failed:
+        parts.append("`torch.compile` failed on these rows:\n\n" + "\n".join(failed))
+    return parts

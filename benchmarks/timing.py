@@ -1,4 +1,4 @@
-"""Times of the sides of a case in turn: medians with their spread, ratios, and the floor that memory sets."""
+"""Times the sides of a case in turns: medians with their spread, ratios, and the floor that the memory bandwidth sets."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from benchmarks.worker import Worker, WorkerError, seconds
 
 TURNS = 9
 LONGEST = 25.0
-"""Seconds after which a case that is slow gets no more turns; it has had three."""
+"""A slow case gets no more turns after so many seconds, once it has had three."""
 PAUSE = 0.03
-"""Seconds between turns, in which the threads of the last one stop waiting actively for more work."""
+"""Seconds between turns; in this time the threads of the last turn stop polling for more work."""
 COMPILING = 120.0
-"""Seconds that torch.compile may take."""
+"""The time limit of torch.compile, in seconds."""
 
 
 class Timing(NamedTuple):
-    """Seconds: the median of the turns and the quartiles around it."""
+    """The median and the quartiles of the turns, in seconds."""
 
     median: float
     low: float
@@ -29,10 +29,10 @@ class Timing(NamedTuple):
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """One row: medians, ratios, goal, floor, first calls, peaks of memory.
+    """Measures one row: medians, ratios, goal, floor, first calls and peak memory.
 
-    "torch" is torch as it comes; "kept" is the same with memory that is not given back between calls (`port_jax.memory`), as JAX has it
-    here and the compiled side too.
+    "torch" is eager torch with its default settings. "kept" is the same in a process that keeps freed memory between calls
+    (`port_jax.memory`), as the processes of JAX and of torch.compile do.
     """
     row: dict[str, Any] = {"work": case.work}
     sides = {"torch": case.torch, "kept": case.torch, "compiled": case.compiled, "jax": case.jax}
@@ -68,9 +68,9 @@ def measure(case: Case) -> dict[str, Any]:
 
 
 def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dict[str, Timing]:
-    """Each function once in turn, several times over, so that a change in the machine's load meets all alike.
+    """Calls each function once per round for several rounds, so that a change in the machine's load affects all of them equally.
 
-    A function returns the seconds that count; they are multiplied by `scale`.
+    A function returns its time in seconds, which is multiplied by `scale`.
     """
     found: dict[str, list[float]] = {name: [] for name in turns}
     start = time.perf_counter()
@@ -84,9 +84,9 @@ def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dic
 
 
 def floor_seconds(moved: int) -> float:
-    """Seconds that `moved` bytes, read and written together, take at the copy bandwidth of this moment.
+    """The seconds that reading and writing `moved` bytes in total takes at the current copy bandwidth.
 
-    The bandwidth is that of torch's copy by all threads between buffers too large for the caches; the best of seven.
+    The bandwidth is the best of seven copies by torch, with all threads, between buffers that do not fit into the caches.
     """
     import torch
 

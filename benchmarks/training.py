@@ -1,4 +1,4 @@
-"""One full-batch training step of a graph model, on both sides: forward, backward, RiemannianAdam."""
+"""One full-batch training step of a graph model on both sides: forward pass, backward pass, RiemannianAdam."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ RATE = 1e-2
 
 
 class Problem(NamedTuple):
-    """A graph as edges, features [N, f], and the label of each node; or, for link prediction,
-    pairs [P, 2] of which the first half are links."""
+    """A graph as edges and features [N, f], with the label of each node or, for link prediction, with pairs [P, 2].
+
+    The first half of the pairs are links.
+    """
 
     senders: np.ndarray
     receivers: np.ndarray
@@ -33,7 +35,7 @@ class Problem(NamedTuple):
 
 
 def torch_graph(problem: Problem) -> TorchGraph:
-    """Edges sorted by receiver, as torch gathers and sums them fastest."""
+    """The graph with its edges sorted by receiver, the order in which torch gathers and sums them fastest."""
     order = np.argsort(problem.receivers, kind="stable")
     weights = None if problem.weights is None else torch.from_numpy(problem.weights[order])
     senders, receivers = (torch.from_numpy(e[order].astype(np.int64)) for e in (problem.senders, problem.receivers))
@@ -41,9 +43,9 @@ def torch_graph(problem: Problem) -> TorchGraph:
 
 
 def torch_step(model: Any, problem: Problem, graph: Any = None, compiled: bool = False) -> Callable[[], None]:
-    """One step under geoopt's RiemannianAdam, in place; `graph` stands for the problem's where a model takes another form of it.
+    """One step with geoopt's RiemannianAdam, in place. `graph` replaces the graph of the problem if the model takes another form of it.
 
-    `compiled` puts loss and derivative under torch.compile; the optimizer stays eager.
+    `compiled` compiles the loss and its derivative by torch.compile; the optimizer remains eager.
     """
     torch.manual_seed(0)
     optimizer = geoopt.optim.RiemannianAdam(model.parameters(), lr=RATE)
@@ -74,7 +76,7 @@ def torch_step(model: Any, problem: Problem, graph: Any = None, compiled: bool =
 
 
 def jax_step(model: Any, problem: Problem) -> Callable[[], None]:
-    """One compiled step; parameters and state are kept between calls and donated."""
+    """One compiled step; parameters and optimizer state are kept between calls and donated."""
     graph = Graph.from_edges(problem.senders, problem.receivers, num_nodes=len(problem.features), weights=problem.weights)
     optimizer = riemannian_adam(RATE, manifolds=model.manifolds)
     features = jnp.asarray(problem.features)

@@ -1,7 +1,7 @@
-"""Conversion of large checkpoints: peak memory and seconds beside torch.load and torch.save, each in a process of its own.
+"""Conversion of large checkpoints: seconds and peak memory compared with torch.load and torch.save, each in a process of its own.
 
-`python -m benchmarks weights` takes files of 1 and 2 GiB (--quick: 128 MiB) of float32 in a temporary folder, which needs four
-times that. `python -m benchmarks.weights torch|convert|export FROM TO` does one job and prints its figures.
+`python -m benchmarks weights` converts files with 1 and 2 GiB of float32 (128 MiB with --quick) in a temporary folder that needs four times
+as much space. `python -m benchmarks.weights torch|convert|export FROM TO` does a single job and prints its figures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROUNDS = 3
 
 
 def rows(quick: bool) -> Iterator[dict[str, Any]]:
-    """load + save in each form, and the way back, against torch.load + torch.save; interleaved, medians of three."""
+    """Conversion to each form and export from it, compared with torch.load and torch.save; interleaved, medians of three runs."""
     for mebibytes in (128,) if quick else (1024, 2048):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -44,7 +44,7 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
 
 
 def make(file: Path, mebibytes: int, tables: int = 1) -> None:
-    """A state_dict of `mebibytes` MiB of float32: half of them in `tables` embedding tables, the rest in layers of 16 MiB."""
+    """Writes a state_dict with `mebibytes` MiB of float32, half in `tables` embedding tables and half in layers of 16 MiB."""
     import torch
 
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def make(file: Path, mebibytes: int, tables: int = 1) -> None:
 
 
 def measured(work: str, source: Path, target: Path) -> dict[str, float]:
-    """One job in a new process: its peak memory, all libraries included, and its seconds without the start of Python and imports."""
+    """Runs one job in a new process: its peak memory with all libraries, and its seconds without the start of Python and the imports."""
     command = [sys.executable, "-m", "benchmarks.weights", work, str(source), str(target)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     return json.loads(done.stdout)
@@ -86,7 +86,7 @@ def job(work: str, source: str, target: str) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    """The largest memory of this process so far, libraries included: the kernel's VmHWM, which children do not inherit."""
+    """The peak memory of this process with its libraries: the kernel's VmHWM, which child processes do not inherit."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 

@@ -1,4 +1,4 @@
-"""One side of a case in a process of its own, so that first calls, memory and threads are its own."""
+"""Runs one side of a case in a process of its own, so that no other side affects its first calls, memory and threads."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from benchmarks.case import Side
 from port_jax.memory import keep_pages
 
 TURN = 0.1
-"""Seconds that a turn lasts at least: short work is repeated, three times or more, and the turn's median counts."""
+"""The least duration of a turn in seconds. Short work is repeated at least three times, and the median of the turn counts."""
 COLD = 0.5
-"""A shorter first call of a turn does not count: it finds the caches full of the other side's data."""
+"""A first call of a turn that takes fewer seconds does not count, because the caches are full of the data of the other side."""
 SLOW = 2.0
-"""Seconds of a first call after which there is one more call before the turns instead of two."""
+"""After a first call that takes more seconds, there is one more call before the turns instead of two."""
 PRELOADED = ("torch", "geoopt", "geoopt.optim", "jax", "optax", "flax.linen", "port_jax.models", "port_jax.optim", "port_jax.pairwise")
 
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
 class WorkerError(Exception):
-    """What stopped a side: the exception's type, its first line, and the innermost place it came from; or the time limit."""
+    """The reason why a side stopped: the type, first line and innermost source line of its exception, or the time limit."""
 
 
 class Worker:
-    """A process that has built a side and made its first calls. `first_s`, `first_peak_mib` and `peak_mib` are what they took.
+    """A process that has built a side and made its first calls.
 
-    Memory is above what the process holds after its imports: `peak_mib` that of later calls, data and model included;
-    `first_peak_mib` that of building, tracing and compiling as well.
+    `first_s` is the time of the first call. Peak memory is measured above what the process uses after its imports: `peak_mib` is the peak
+    of later calls with data and model; `first_peak_mib` also covers building, tracing and compilation.
     """
 
     first_s: float
@@ -55,7 +55,7 @@ class Worker:
             found = self.connection.recv()
         except EOFError:
             self.close()
-            raise WorkerError(f"the process ended with {self.process.exitcode}") from None
+            raise WorkerError(f"the process ended with exit code {self.process.exitcode}") from None
         except WorkerError:
             self.close()
             raise
@@ -67,7 +67,7 @@ class Worker:
         )
 
     def turn(self) -> float:
-        """Seconds of one call in a turn of its own."""
+        """The seconds of one call, measured in a turn of its own."""
         self.connection.send("turn")
         return self.connection.recv()
 
@@ -79,10 +79,13 @@ class Worker:
 
 
 def serve(connection: Connection, side: Side, kept: bool) -> None:
-    """The process: builds, calls, answers each "turn" until the other end closes; with `kept` its memory is not given back."""
+    """The work of the process: builds the side, makes the first calls, and answers each "turn" until the other end closes.
+
+    With `kept`, the process keeps the memory that it frees.
+    """
     if kept:
         keep_pages()
-    if torch := sys.modules.get("torch"):  # imported with the side, if it needs it
+    if torch := sys.modules.get("torch"):  # imported together with the side if the side needs it
         torch.set_num_threads(len(os.sched_getaffinity(0)))
     before = memory("VmRSS")
     try:
@@ -91,7 +94,7 @@ def serve(connection: Connection, side: Side, kept: bool) -> None:
         first_peak = memory("VmHWM") - before
         forget_peak()
         step()
-        if first < SLOW:  # warm by now otherwise
+        if first < SLOW:  # a slow side is warm by now
             step()
     except Exception as error:
         connection.send({"error": described(error)})
@@ -107,7 +110,7 @@ def serve(connection: Connection, side: Side, kept: bool) -> None:
 
 
 def turn(step: Callable[[], Any]) -> float:
-    """Median seconds of a warm call, over three calls or more, of at least `TURN` seconds together; one call where that is long."""
+    """The median time of a warm call over at least three calls and at least `TURN` seconds; of a single call if it is long."""
     if (first := seconds(step)) > COLD:
         return first
     times: list[float] = []
@@ -117,25 +120,25 @@ def turn(step: Callable[[], Any]) -> float:
 
 
 def seconds(fn: Callable[[], Any]) -> float:
-    """Wall clock of one call."""
+    """The wall-clock time of one call, in seconds."""
     start = time.perf_counter()
     fn()
     return time.perf_counter() - start
 
 
 def memory(name: str) -> float:
-    """MiB of this process: VmRSS now, VmHWM at most so far."""
+    """The memory of this process in MiB: VmRSS for now, VmHWM for the peak."""
     return int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0]) / 1024
 
 
 def forget_peak() -> None:
-    """Returns what compilation has freed to the kernel, and lets VmHWM begin anew."""
+    """Returns the memory that compilation has freed to the kernel, and resets VmHWM."""
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def described(error: BaseException) -> str:
-    """`Type: first line (file:line)`, of the cause where torch.compile has wrapped it."""
+    """The exception as `Type: first line (file:line)`."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     where = "/".join(Path(place.filename).parts[-3:])

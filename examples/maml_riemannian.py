@@ -1,4 +1,4 @@
-"""MAML on the Poincare ball (Finn et al., ICML 2017): a start from which two Riemannian steps solve any task."""
+"""MAML on the Poincaré ball (Finn et al., ICML 2017): finds a starting point from which two Riemannian steps solve each task."""
 
 import jax
 import optax
@@ -11,12 +11,12 @@ INNER, OUTER = riemannian_sgd(0.4, manifolds=BALL), riemannian_adam(0.02, manifo
 
 
 def loss(point, task):
-    """A task is (goal, weight): the weighted squared distance. Tasks of small weight move slowly."""
+    """The weighted squared distance to the goal of a task, the pair (goal, weight). A task with a small weight is learned slowly."""
     return task[1] * BALL.dist2(point, task[0])
 
 
 def adapt(point, task):
-    """Two Riemannian steps on a task, differentiable with respect to the point."""
+    """Takes two Riemannian steps on a task; the result is differentiable with respect to the point."""
     state = INNER.init(point)
     for _ in range(2):
         updates, state = INNER.update(jax.grad(loss)(point, task), state, point)
@@ -25,7 +25,7 @@ def adapt(point, task):
 
 
 def train(start, tasks, before=adapt, steps=300):
-    """The start with the smallest mean loss after `before`; the identity there is joint training without MAML."""
+    """The starting point with the smallest mean loss after `before`. If `before` returns the point unchanged, this is joint training."""
 
     def step(carry, _):
         value, grad = jax.value_and_grad(lambda p: jax.vmap(lambda t: loss(before(p, t), t))(tasks).mean())(carry[0])

@@ -1,10 +1,10 @@
-"""Moves an HGAT from PyTorch to JAX, on real input: train, convert, verify, go on in both, compare.
+"""Moves an HGAT from PyTorch to JAX: trains, converts and verifies it, continues the training on both sides, and compares them.
 
     python examples/migrate_hgat.py                                  # the class hierarchy of Python's standard library
-    python examples/migrate_hgat.py --data ../shared/data/airport.npz
+    python examples/migrate_hgat.py --data airport.npz
     python examples/migrate_hgat.py --preset gil --manifold Lorentz
 
-Leaves in --out: hgat.pth (torch), graph.npz, converted/ (JAX), report.json, losses.png and disk.png.
+The folder --out then contains hgat.pth (torch), graph.npz, converted/ (JAX), report.json, losses.png and disk.png.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ from port_jax.metrics import accuracy, roc_auc
 from port_jax.plots import plot_disk
 from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
+from weights.views.disk_picture import legend
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
 
-CHUNK = 10  # steps of one compiled scan
+CHUNK = 10  # steps in each compiled scan
 LR = 0.01
 
 
 class Problem:
-    """Link prediction and node classification on one graph, as numpy arrays that both sides share."""
+    """Link prediction and node classification on one graph, in numpy arrays that both sides use."""
 
     def __init__(self, data: GraphData, steps: int):
         self.links = split_edges(data.edges, data.num_nodes, seed=0)
         if data.labels is None:
-            raise SystemExit(f"{data.name}: the file has no labels; this example also classifies nodes")
-        self.labels, self.nodes = data.labels, split_nodes(data.labels, seed=0)
+            raise SystemExit(f"{data.name}: the file has no labels, which this example needs to classify nodes")
+        self.labels, self.label_names, self.nodes = data.labels, data.label_names, split_nodes(data.labels, seed=0)
         self.x = row_normalized(data.features)
         self.edges, self.train = data.edges, self.links.train
         self.graph = Graph.from_edges(self.train[:, 0], self.train[:, 1], num_nodes=data.num_nodes).undirected()
@@ -61,11 +62,11 @@ class Problem:
         self.negatives = np.array_split(every, min(steps, 8))
 
     def false_pairs(self, step: int) -> np.ndarray:
-        """Pairs without a link for one step: one of eight draws in turn."""
+        """The pairs without a link for one step; eight sets of them are used in turn."""
         return self.negatives[step % len(self.negatives)][: len(self.train)]
 
     def scores(self, score: Any, logits: np.ndarray) -> dict[str, float]:
-        """ROC AUC of the test links, accuracy on the test nodes."""
+        """The ROC AUC on the test links and the accuracy on the test nodes."""
         pairs = np.concatenate([self.links.test, self.links.test_false])
         truth = np.arange(len(pairs)) < len(self.links.test)
         found = {"test ROC AUC, links": roc_auc(truth, np.asarray(score(pairs)))}
@@ -94,9 +95,9 @@ class TorchSide:
         return loss.item()
 
     def run(self, first: int, count: int, what: str) -> tuple[list[float], float]:
-        """Losses of `count` steps, and seconds per step."""
+        """The losses of `count` steps, and the seconds per step."""
         losses, start = [], time.perf_counter()
-        with tqdm(range(first, first + count), desc=what, unit="step") as bar:
+        with tqdm(range(first, first + count), desc=what, unit="step", disable=None) as bar:
             for number in bar:
                 losses.append(self.step(number))
                 bar.set_postfix(loss=f"{losses[-1]:.4f}")
@@ -104,7 +105,7 @@ class TorchSide:
 
 
 def nudged(problem: Problem, config: dict[str, Any], lr: float, file: Path) -> TorchSide:
-    """A second torch run from the checkpoint, with every number moved by one unit in the last place: how far rounding alone leads."""
+    """A second torch run from the checkpoint in which all parameters are moved by one ulp; it shows the effect of rounding alone."""
     twin, saved = TorchSide(problem, config, lr), torch.load(file, weights_only=True)
     twin.model.load_state_dict(saved["model"])
     twin.optimizer.load_state_dict(saved["optimizer"])
@@ -115,12 +116,12 @@ def nudged(problem: Problem, config: dict[str, Any], lr: float, file: Path) -> T
 
 
 def apart(a: list[float], b: list[float]) -> float:
-    """Largest relative difference of two curves."""
+    """The largest relative difference of two curves."""
     return float(np.max(np.abs(np.subtract(a, b)) / np.abs(a)))
 
 
 class JaxSide:
-    """The converted model and optimizer state, and the same step under jit and scan."""
+    """The converted model and optimizer state, and the same training step under jit and scan."""
 
     def __init__(self, problem: Problem, checkpoint: weights.Checkpoint):
         self.problem, self.checkpoint = problem, checkpoint
@@ -147,14 +148,14 @@ class JaxSide:
         return jax.lax.scan(step, carry, far_pairs)
 
     def run(self, first: int, count: int, what: str) -> tuple[list[float], float, float]:
-        """Losses, seconds per step, and the seconds that compiling took."""
+        """The losses, the seconds per step, and the seconds of the compilation."""
         false = np.stack([self.problem.false_pairs(first + i) for i in range(count)]).reshape(-1, CHUNK, *self.pairs.shape)
         carry = (self.params, self.state)
         start = time.perf_counter()
         compiled = self.run_chunk.lower(carry, self.problem.graph, jnp.asarray(false[0])).compile()
         compiling, losses = time.perf_counter() - start, []
         start = time.perf_counter()
-        with tqdm(total=count, desc=what, unit="step") as bar:
+        with tqdm(total=count, desc=what, unit="step", disable=None) as bar:
             for chunk in false:
                 carry, values = compiled(carry, self.problem.graph, jnp.asarray(chunk))
                 losses += np.asarray(values).tolist()
@@ -165,7 +166,7 @@ class JaxSide:
 
 
 def shell(*arguments: str | Path) -> None:
-    """Runs `hyperport` as a person would, and stops where it fails."""
+    """Runs a `hyperport` command in a shell of its own, and stops if it fails."""
     print("\n$ hyperport", *arguments, flush=True)
     done = subprocess.run([Path(sys.executable).parent / "hyperport", *map(str, arguments)], check=False)
     if done.returncode:
@@ -176,10 +177,10 @@ def draw_losses(path: Path, start: list[float], theirs: list[float], ours: list[
     fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     after = np.arange(len(start), len(start) + len(theirs))
     ax.plot(np.arange(len(start)), start, color="0.6", label="torch, before the conversion")
-    ax.plot(after, theirs, color="C0", lw=4, alpha=0.4, label="torch, going on")
-    ax.plot(after, ours, color="C3", lw=1.2, label="JAX, from the converted state")
+    ax.plot(after, theirs, color="C0", lw=4, alpha=0.4, label="torch, continued")
+    ax.plot(after, ours, color="C3", lw=1.2, label="JAX, from the converted checkpoint")
     ax.axvline(len(start), color="0.8", lw=0.8)
-    ax.set(xlabel="step", ylabel="loss", title="One curve: the optimizer's state came along")
+    ax.set(xlabel="step", ylabel="loss", title="Training continued from one checkpoint")
     ax.legend()
     fig.savefig(path, dpi=130)
 
@@ -188,23 +189,24 @@ def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None
     points, c = (lorentz_to_poincare(h, manifold.k), 1.0) if isinstance(manifold, Lorentz) else (h, float(manifold.c))
     fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
     plot_disk(points, problem.edges, problem.labels, ax, c=c, s=4)
+    legend(ax, problem.labels, problem.label_names)
     fig.savefig(path, dpi=130)
 
 
 def main() -> None:
     keep_pages()  # for both sides
     about = (__doc__ or "").split("\n")[0]
-    parser = argparse.ArgumentParser(description=about, epilog="example: python examples/migrate_hgat.py --data ../shared/data/airport.npz")
-    parser.add_argument("--data", type=Path, help="an .npz graph; the standard library's classes without")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what it leaves (default: out)")
+    parser = argparse.ArgumentParser(description=about, epilog="example: python examples/migrate_hgat.py --data airport.npz")
+    parser.add_argument("--data", type=Path, help="graph as an .npz file (default: the class hierarchy of Python's standard library)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results (default: out)")
     parser.add_argument("--preset", default="htgn", choices=["hat", "htgn", "gil", "markov_blanket"])
     parser.add_argument("--manifold", default="PoincareBall", choices=["PoincareBall", "Lorentz"])
-    parser.add_argument("--hidden", type=int, nargs="*", default=[16], help="widths of the layers but the last (default: 16)")
-    parser.add_argument("--steps", type=int, default=100, help="steps before the conversion, and again after it (default: 100)")
-    parser.add_argument("--level", default="step", help="how far `hyperport verify` goes (default: step, its last)")
+    parser.add_argument("--hidden", type=int, nargs="*", default=[16], help="widths of all layers except the last (default: 16)")
+    parser.add_argument("--steps", type=int, default=100, help="number of steps before the conversion, and again after it (default: 100)")
+    parser.add_argument("--level", default="step", help="level of `hyperport verify` (default: step, which includes all others)")
     args = parser.parse_args()
     if args.steps % CHUNK:
-        parser.error(f"--steps: found {args.steps}; give a multiple of {CHUNK}")
+        parser.error(f"--steps is {args.steps}; it must be a multiple of {CHUNK}")
     try:
         data = load_graph(args.data)
     except DataError as error:
@@ -213,13 +215,13 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "graph.npz").touch()
     except OSError as error:
-        raise SystemExit(f"error: {args.out}: {error.strerror}; name a folder to write to: --out FOLDER, or make demo OUT=FOLDER") from None
+        raise SystemExit(f"error: {args.out}: {error.strerror}; choose another folder: --out FOLDER, or make demo OUT=FOLDER") from None
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(2)
     problem = Problem(data, args.steps)
     print(f"{data.name}: {data.num_nodes} nodes, {data.edges.shape[1]} edges, {data.num_classes} classes")
     np.savez(args.out / "graph.npz", edges=problem.train.T, features=problem.x)
-    c = 0.3 if args.manifold == "PoincareBall" else 1 / 0.3  # the same curvature: k is a squared radius
+    c = 0.3 if args.manifold == "PoincareBall" else 1 / 0.3  # the same curvature, because k is a squared radius
     config = {"in_features": problem.x.shape[1], "features": [*args.hidden, 2], "heads": 4, "preset": args.preset,
               "manifold": args.manifold, "curvature": c, "learnable_curvature": True, "num_classes": data.num_classes,
               "classifier": "hyperplanes"}  # fmt: skip
@@ -237,9 +239,9 @@ def main() -> None:
     print()
     checkpoint = weights.restore(args.out / "converted")
     ours = JaxSide(problem, checkpoint)
-    losses_jax, seconds_jax, compiling = ours.run(args.steps, args.steps, "going on in JAX")
-    losses_torch, seconds_torch = theirs.run(args.steps, args.steps, "going on in torch")
-    losses_twin, _ = nudged(problem, config, LR, file).run(args.steps, args.steps, "torch, moved by one ulp")
+    losses_jax, seconds_jax, compiling = ours.run(args.steps, args.steps, "continuing in JAX")
+    losses_torch, seconds_torch = theirs.run(args.steps, args.steps, "continuing in torch")
+    losses_twin, _ = nudged(problem, config, LR, file).run(args.steps, args.steps, "torch, parameters moved by one ulp")
 
     variables = {**checkpoint.variables, "params": ours.params}
     encode, score, classify = (jax.jit(partial(checkpoint.model.apply, method=name)) for name in ("encode", "score", "classify"))
@@ -252,7 +254,7 @@ def main() -> None:
         "verify": json.loads((args.out / "verify.json").read_text()),
         "losses": {"torch before": before, "torch after": losses_torch, "JAX after": losses_jax},
         "largest relative difference of the losses after the conversion": gap,
-        "the same, torch against torch from a start moved by one ulp": drift,
+        "the same between two torch runs whose parameters differ by one ulp at the start": drift,
         "seconds per step": {"torch": seconds_torch, "JAX": seconds_jax, "ratio": seconds_torch / seconds_jax},
         "seconds to compile": compiling,
         "metrics in JAX": metrics,
@@ -260,12 +262,12 @@ def main() -> None:
     (args.out / "report.json").write_text(json.dumps(report, indent=1))
     draw_losses(args.out / "losses.png", before, losses_torch, losses_jax)
     draw_disk(args.out / "disk.png", problem, checkpoint.model.manifold_at(-1, ours.params), h)
-    print(f"\nlosses of the {args.steps} steps after the conversion, float32: torch and JAX at most {gap:.1e} apart (relative);")
-    print(f"torch and torch from a start moved by one unit in the last place: {drift:.1e}")
+    print(f"\nAfter the conversion, the float32 losses of torch and JAX differ by at most {gap:.1e} (relative) in {args.steps} steps.")
+    print(f"In torch alone, they differ by {drift:.1e} if all parameters are first moved by one unit in the last place.")
     ratio = seconds_torch / seconds_jax
-    print(f"seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {ratio:.1f} (compiling: {compiling:.0f} s, once)")
+    print(f"Seconds per step: torch {seconds_torch:.4f}, JAX {seconds_jax:.4f}, ratio {ratio:.1f}; compilation took {compiling:.0f} s.")
     print(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-    print(f"left in {args.out}: report.json, losses.png, disk.png, hgat.pth, converted/")
+    print(f"{args.out} contains report.json, losses.png, disk.png, hgat.pth and converted/.")
 
 
 if __name__ == "__main__":

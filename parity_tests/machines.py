@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None, known: list[Row] | None = None) -> 
     OUT.mkdir(parents=True, exist_ok=True)
     options = os.environ.get("PYTEST_ADDOPTS", "")
     chosen, commit = [row for row in known if not names or {row.name, *row.parts} & {*names}], commit_of()
-    for row in track(chosen, "rows", console=console):
+    for row in track(chosen, "rows", console=console, disable=not console.is_terminal):
         earlier = kept(row)
         if row.missing:
             result = Result(row.name, commit, seen=f"not run: {row.missing}")

@@ -33,6 +33,7 @@ def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path, options: tuple[
                "--manifold", "Lorentz", "--preset", "gil", "--steps", "10", *options]  # fmt: skip
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "step/s" not in done.stderr, "a progress bar in a log"
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert all(row["ok"] for row in report["verify"]["rows"])
     assert {row["level"] for row in report["verify"]["rows"]} == levels

@@ -7,16 +7,6 @@ import pytest
 from jax.tree_util import Partial
 
 from parity_tests import draws, slow
-from port_jax.geometry import (
-    christoffel,
-    geodesic,
-    metric_of,
-    parallel_transport,
-    ricci,
-    riemann,
-    scalar_curvature,
-    sectional_curvature,
-)
 from port_jax.manifolds import (
     Lorentz,
     PoincareBall,
@@ -27,6 +17,16 @@ from port_jax.manifolds import (
     UpperHalf,
 )
 from port_jax.manifolds.isometries import half_space_metric, klein_metric
+from port_jax.riemannian_geometry import (
+    christoffel,
+    geodesic,
+    metric_of,
+    parallel_transport,
+    ricci,
+    riemann,
+    scalar_curvature,
+    sectional_curvature,
+)
 
 RNG = draws.stream(41)
 X, U, V = jnp.asarray(0.3 * RNG.standard_normal((3, 3))) + jnp.array([0.0, 0.0, 0.2])

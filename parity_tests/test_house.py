@@ -36,10 +36,25 @@ MAY_IMPORT = {
 }
 # (module, module that it imports): imports that may close a circle, with the reason.
 MAY_CIRCLE: dict[tuple[str, str], str] = {}
+# Modules of port_jax without an original of the same stem in reference_torch, with the reason.
 UNPAIRED = {
-    # port_jax models and layers without a torch original of the same stem
     "port_jax/layers/activations.py": "torch has them",
-    "port_jax/layers/curvature.py": "geoopt's manifolds are modules themselves",
+    "port_jax/optim/gradients.py": "a helper: gradients moved from one point to another",
+    "port_jax/optim/guard.py": "torch and geoopt pass gradients that are not finite on; optax.apply_if_finite skips them",
+    "port_jax/optim/optimistic.py": "no torch program has it; its test has the paper's step, and optax's on flat space",
+    "port_jax/optim/precision.py": "a helper: torch casts inside of modules",
+    "port_jax/optim/rates.py": "a helper: what schedules are made of; torch's are recursions",
+    "port_jax/optim/scalars.py": "a helper: hyperparameters as numbers or schedules",
+    "port_jax/optim/sharpness_aware.py": "no torch program has it; its test has the paper's definition",
+    "port_jax/optim/sparse_rows.py": "a helper: torch's sparse tensors hold the rows of a batch",
+    "port_jax/optim/trees.py": "a helper: torch's parameters carry their manifolds",
+    **{
+        f"port_jax/optim/from_torch/{name}.py": "a step of the pipeline from torch's states, which no torch program needs"
+        for name in (
+            *("back", "dialects", "group_rates", "groups", "kinds", "live", "making"),
+            *("momentum_cycles", "numbers", "recognition", "rules", "sections", "translation"),
+        )
+    },
 }
 LONG = 400
 
@@ -97,9 +112,9 @@ def test_circles_are_found(tmp_path: Path):
     assert circles(graph(tmp_path, ("room",))) == [["room.a", "room.b", "room.c"]]
 
 
-def test_tests_of_the_converter_share_by_helpers():
-    """A test file that another imports runs twice, or not where it is asked for."""
-    found = graph(ROOT, ("parity_tests/weights",))
+def test_test_files_share_by_helpers():
+    """What two test files need stands in a module beside them: whoever reads or changes one of them need not know of the other."""
+    found = graph(ROOT, ("parity_tests",))
     tests = {name for name in found if name.rpartition(".")[2].startswith("test_")}
     assert not {name: found[name] & tests for name in tests if found[name] & tests}
 
@@ -129,6 +144,18 @@ def test_only_manifolds_ask_for_a_geometrys_type():
     assert not wrong, "\n".join(wrong)
 
 
+def test_progress_bars_are_silent_where_the_output_is_no_terminal():
+    """tqdm(disable=None) writes to terminals only; Rich's track is told what its console is."""
+    quiet, wrong = {"tqdm": "None", "track": "not console.is_terminal"}, []
+    for path in (p for room in ("port_jax", "weights", "reference_torch", "parity_tests", "benchmarks", "examples") for p in sources(room)):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            told = [ast.unparse(word.value) for word in call.keywords if word.arg == "disable"]
+            if name in quiet and not any(quiet[name] in text for text in told):
+                wrong.append(f"{path.relative_to(ROOT)}:{call.lineno}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_nothing_imports_the_tests():
     for room in ("port_jax", "reference_torch", "weights", "benchmarks", "examples"):
         for path in sources(room):
@@ -146,19 +173,34 @@ def test_import_brings_no_torch():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("subject", ["layers", "models"])
+@pytest.mark.parametrize("subject", ["layers", "models", "optim"])
 def test_each_stem_has_its_rooms(subject: str):
-    """A layer or model of port_jax has its original in reference_torch and its test; a model also has its table of weights."""
+    """A layer, model or optimizer of port_jax has its original in reference_torch; a model also has its table of weights and its test."""
     missing = []
     for path in sources(f"port_jax/{subject}"):
-        relative = f"port_jax/{subject}/{path.name}"
+        relative = path.relative_to(ROOT).as_posix()
+        original = f"reference_torch/{relative.removeprefix('port_jax/')}"
         if relative in UNPAIRED:
+            assert not (ROOT / original).exists(), f"{relative} has a pair"
             continue
-        rooms = [f"reference_torch/{subject}/{path.name}"]
+        rooms = [original]
         if subject == "models":
             rooms += [f"weights/models/{path.name}", f"parity_tests/models/test_{path.name}"]
         missing += [f"{relative} has no {room}" for room in rooms if not (ROOT / room).exists()]
     assert not missing, "\n".join(missing)
+
+
+def test_exceptions_from_pairing_are_modules():
+    assert not [relative for relative in UNPAIRED if not (ROOT / relative).exists()]
+
+
+def test_each_original_of_an_optimizer_is_compared():
+    """An original that no test imports says nothing about its translation."""
+    found = graph(ROOT, ("parity_tests", "reference_torch"))
+    tested = {name for module, names in found.items() if module.startswith("parity_tests.") for name in names}
+    tested |= {name for module in tested & found.keys() for name in found[module]}
+    originals = [path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in sources("reference_torch/optim")]
+    assert not [name for name in originals if name not in tested]
 
 
 @pytest.mark.parametrize("subject", ["manifolds", "optim"])

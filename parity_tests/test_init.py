@@ -5,7 +5,7 @@ import pytest
 
 from parity_tests import draws
 from parity_tests.tolerances import DEVIATIONS
-from port_jax.init import he_normal, normal, xavier_uniform
+from port_jax.initializers import he_normal, normal, xavier_uniform
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
 
 MANIFOLDS = [Euclidean(1), PoincareBall(0.7), Lorentz(2.3), SphereProjection(0.4), Stereographic(0.0)]

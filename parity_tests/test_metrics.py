@@ -56,7 +56,7 @@ def test_reconstruction_of_edges_by_distance():
     ("call", "named"),
     [
         (lambda: metrics.roc_auc([1, 1], [0.1, 0.2]), "2 positives and 0 negatives"),
-        (lambda: metrics.roc_auc([0, 2], [0.1, 0.2]), "labels hold 2"),
+        (lambda: metrics.roc_auc([0, 2], [0.1, 0.2]), "labels contain 2"),
         (lambda: metrics.roc_auc([0, 1], [0.1, np.nan]), r"scores\[1\] is nan"),
         (lambda: metrics.roc_auc([0, 1], [0.1]), "have shape"),
         (lambda: metrics.average_precision([0, 0], [0.1, 0.2]), "no positives"),

@@ -1,4 +1,4 @@
-"""README's section Speed says what benchmarks/results.json holds, and the machinery that measures does what it says."""
+"""docs/speed.md shows what benchmarks/results.json and accuracy.json contain, and the measuring code does what it says."""
 
 import ctypes
 import resource
@@ -9,20 +9,31 @@ from multiprocessing.connection import Connection
 import pytest
 
 from benchmarks import accuracy, report
+from benchmarks.__main__ import ALL, OTHERS
 from benchmarks.case import Case, Side
 from benchmarks.timing import measure
 from benchmarks.worker import CONTEXT, Worker, WorkerError
 from port_jax.memory import keep_pages
 
-ROW = {"work": "w", "torch_ms": 30.0, "kept_ms": 24.0, "compiled_ms": 20.0, "jax_ms": 2.0, "goal": 5.0,
+ROW = {"benchmark": "optim", "work": "w", "torch_ms": 30.0, "kept_ms": 24.0, "compiled_ms": 20.0, "jax_ms": 2.0, "goal": 5.0,
        "eager_ratio": 15.0, "eager_low": 12.0, "eager_high": 18.0, "best_ratio": 10.0, "best_low": 8.0, "best_high": 12.0,
        "torch_first_s": 0.5, "jax_first_s": 1.5, "torch_peak_mib": 120.0, "jax_peak_mib": 80.0}  # fmt: skip
 MACHINE = {"device": "cpu", "cpu": "a", "cores": 2, "threads": 2, "python": "3", "versions": {"jax": "1"}, "load": 0.0}
 
 
-def test_readme_shows_the_results():
+def test_the_page_shows_the_results():
     assert report.between() == report.section(report.load())
     assert report.between(*accuracy.MARKS) == accuracy.section(accuracy.load())
+
+
+def test_every_figure_has_its_script_its_baseline_and_its_machine():
+    assert set(report.SUBJECTS) == {*ALL, *OTHERS}
+    text = report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [ROW, {**ROW, "benchmark": "hgat", "work": "v"}]}}})
+    assert text.startswith("\nMachine: a, 2 cores, 2 threads for each side, device cpu; Python 3, jax 1.\n")
+    for name in ("optim", "hgat"):
+        title, baseline = report.SUBJECTS[name]
+        assert f"### {title}\n\nScript: `python -m benchmarks {name}`. {baseline}\n\n| work | torch, ms |" in text
+    assert "times the floor" not in text  # which no row has
 
 
 def test_a_row_as_text():

@@ -11,19 +11,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, concrete, pytree, require_positive
 
+__all__ = ["WrappedNormal"]
+
 Number = Float[Array, "..."]
 
 
 @pytree
 class WrappedNormal:
-    """exp_mean of v ~ N(0, diag(scale²)), v measured in an orthonormal frame of the tangent space (Nagano et al. 2019).
+    """exp_mean(v) for v ~ N(0, diag(scale²)) in an orthonormal frame of the tangent space at the mean (Nagano et al. 2019).
 
     On `PoincareBall`, `Stereographic`, `SphereProjection` and `Lorentz`. The frame is that of the coordinate axes at the origin,
-    transported to the mean. Against the Riemannian volume the density at exp_mean(v), r = |v|, is
+    transported to the mean. With respect to the Riemannian volume, the density at exp_mean(v) with r = |v| is
 
         log p = log N(v; 0, diag(scale²)) - (d - 1) log (sin_k(r)/r),
 
-    where sin_k(r) = sinh(√c r)/√c for curvature k = -c. On a sphere it is that of v itself: paths that go around are not added.
+    where sin_k(r) = sinh(√c r)/√c for curvature k = -c. On a sphere this counts the shortest path only: the
+    vectors v that go around the sphere and end at the same point are not added.
     """
 
     manifold: Manifold
@@ -32,7 +35,7 @@ class WrappedNormal:
 
     def __post_init__(self) -> None:
         if self.manifold.flat or not self.manifold.has("curvature", "transp0", "transp0back"):
-            raise TypeError(f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic one or Lorentz")
+            raise TypeError(f"WrappedNormal: manifold is {self.manifold.name}; it has to be a stereographic manifold or Lorentz")
         require_positive("WrappedNormal", "scale", self.scale, "it is a standard deviation")
         if all(concrete(leaf) is not None for leaf in jax.tree.leaves((self.manifold, self.mean))):
             self.manifold.assert_check_point_on_manifold(self.mean, atol=1e-3, rtol=1e-3)
@@ -63,7 +66,7 @@ class WrappedNormal:
 
 
 def _log_sin_ratio(s: Number) -> Number:
-    """log(sin_k(r)/r) at s = k r²; without overflow where sinh has it."""
+    """log(sin_k(r)/r) at s = k r², without overflow where sinh overflows."""
     far = s < -100
     r = jnp.sqrt(jnp.where(far, -s, 1))
     near = jnp.log(trig.sin_ratio(jnp.where(far, 0, s)))

@@ -10,17 +10,19 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
 
+__all__ = ["frechet_mean", "frechet_variance"]
+
 Points = Float[Array, "n *point"]
 
 
 def frechet_mean(
     manifold: Manifold, points: Points, weights: Float[Array, " n"] | None = None, *, max_iter: int = 200
 ) -> Float[Array, "*point"]:
-    """argmin_m Σ wᵢ d(m, xᵢ)² over one set of points; `jax.vmap` takes many sets.
+    """argmin_m Σ wᵢ d(m, xᵢ)² over one set of points; use `jax.vmap` for many sets.
 
-    Riemannian gradient descent m ← exp_m(t Σ wᵢ log_m xᵢ) from the heaviest point, with steps t ≤ 1 that halve where the
-    gradient would grow, until it is at rounding error. `weights` are nonnegative, by default equal. The points of a manifold
-    of positive curvature have to lie in a convex ball, where the mean is unique.
+    Riemannian gradient descent m ← exp_m(t Σ wᵢ log_m xᵢ) from the heaviest point, with a step t ≤ 1 that is halved where the
+    gradient would grow, until the gradient is at rounding error. `weights` are nonnegative, by default equal. On a manifold of
+    positive curvature the points have to lie in a convex ball, where the mean is unique.
 
     Derivatives of any order with respect to points, weights and the manifold's parameters come from F(m) = Σ wᵢ log_m xᵢ = 0:
     dm = -(∂F/∂m)⁻¹ dF (Lou et al. 2020). They do not depend on the iteration.
@@ -37,7 +39,7 @@ def frechet_mean(
     weights = weights / jnp.sum(weights)
 
     def residual(flat: Float[Array, " k"]) -> Float[Array, " k"]:
-        # Across the manifold projx alone decides, so that the Jacobian is regular in the surrounding space.
+        # In the directions normal to the manifold projx alone counts, so that the Jacobian is regular in the surrounding space.
         m = flat.reshape(points.shape[1:])
         on = manifold.projx(m)
         return (_pull(manifold, on, points, weights) + on - m).reshape(-1)
@@ -57,7 +59,7 @@ def frechet_mean(
 def frechet_variance(
     manifold: Manifold, points: Points, weights: Float[Array, " n"] | None = None
 ) -> tuple[Float[Array, "*point"], Float[Array, ""]]:
-    """The mean m and Σ wᵢ d(m, xᵢ)² / Σ wᵢ."""
+    """The mean m, and the variance Σ wᵢ d(m, xᵢ)² / Σ wᵢ."""
     mean = frechet_mean(manifold, points, weights)
     return mean, jnp.average(manifold.dist2(mean, points), weights=weights)
 

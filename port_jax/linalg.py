@@ -1,4 +1,4 @@
-"""Batched matrix functions: geoopt's `linalg`, with derivatives that stay finite and right where eigenvalues coincide."""
+"""Batched matrix functions: geoopt's `linalg`, with derivatives that are finite and correct where eigenvalues coincide."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from port_jax.spectral import spectral_function
+
+__all__ = [
+    "Elementwise",
+    "block_matrix",
+    "dilation",
+    "expm",
+    "extract_diag",
+    "matrix_rank",
+    "polar",
+    "qr",
+    "svd",
+    "sym",
+    "sym_expm",
+    "sym_funcm",
+    "sym_inv_sqrtm1",
+    "sym_inv_sqrtm2",
+    "sym_invm",
+    "sym_logm",
+    "sym_sqrtm",
+    "trace",
+    "transpose",
+]
 
 AnyNumber = Inexact[Array, "..."]
 
@@ -50,7 +72,7 @@ def block_matrix(blocks: Sequence[Sequence[Array]], dim0: int = -2, dim1: int = 
 def sym_funcm(x: Matrix, func: Elementwise) -> Matrix:
     """f(A) = V f(Λ) Vᴴ of a symmetric (or Hermitian) matrix A = V Λ Vᴴ; see `port_jax.spectral.spectral_function`.
 
-    `func` works element by element and closes over no traced value. Derivatives of every order are finite and right at repeated
+    `func` works element by element and closes over no traced value. Derivatives of every order are finite and correct at repeated
     eigenvalues. They are taken among symmetric matrices: the gradient of a loss is symmetric.
     """
     return spectral_function(x, func)
@@ -58,14 +80,14 @@ def sym_funcm(x: Matrix, func: Elementwise) -> Matrix:
 
 @jax.custom_jvp
 def polar(x: Inexact[Array, "*batch n p"]) -> Inexact[Array, "*batch n p"]:
-    """The factor U with orthonormal columns of the polar decomposition x = U H, n ≥ p: of all such matrices the nearest to x.
+    """The factor U with orthonormal columns of the polar decomposition x = U H, n ≥ p: the nearest such matrix to x.
 
-    The value is that of the singular vectors, U = W Vᴴ of x = W Σ Vᴴ. These have no derivative where singular values coincide, U
-    has: derivatives of every order come from x = Q R and from
+    The value is computed from singular vectors, U = W Vᴴ of x = W Σ Vᴴ. Where singular values coincide these have no derivative,
+    but U does: derivatives of every order come from x = Q R and from
 
         sign [[0, R], [Rᴴ, 0]] = [[0, P], [Pᴴ, 0]],   U = Q P   (Higham 2008, section 8.1),
 
-    without squaring a singular value. Where x has not full rank neither U nor a derivative of it is determined: the value is one
+    without squaring a singular value. Where x does not have full rank, neither U nor its derivative is determined: the value is one
     of the nearest matrices, and derivatives are not finite.
     """
     w, _, vh = jnp.linalg.svd(x, full_matrices=False)

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+__all__ = ["binary_cross_entropy", "cross_entropy"]
+
 
 def binary_cross_entropy(probability: Float[Array, "*batch"], target: float) -> Float[Array, ""]:
-    """Mean of -(t log p + (1 - t) log(1 - p)), each logarithm at least -100, as torch's `binary_cross_entropy` has it."""
+    """Mean of -(t log p + (1 - t) log(1 - p)), each logarithm at least -100, as in torch's `binary_cross_entropy`."""
     return -jnp.mean(target * _log(probability) + (1 - target) * _log(1 - probability))
 
 

@@ -1,21 +1,23 @@
-"""Memory that a process keeps instead of giving it back after every step."""
+"""Memory that a process keeps instead of returning it to the kernel after every step."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
+__all__ = ["keep_pages"]
+
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-"""glibc's names for what is set: malloc.h, M_TRIM_THRESHOLD and so on."""
+"""The parameters of glibc's mallopt that are set, M_TRIM_THRESHOLD and others of malloc.h."""
 
 
 def keep_pages() -> bool:
-    """Lets glibc keep freed memory for the next step; True where it could be told so, which is on Linux with glibc.
+    """Make glibc keep freed memory for the next step. Returns whether that was possible, which it is on Linux with glibc.
 
-    By default large arrays get fresh pages from the kernel, which fills them with zeros one by one, and go back to it when they are
-    freed: at every step of a training run anew, on torch's side as on JAX's. README's table of speeds has
-    torch's steps both ways. It holds for the whole process, for threads that start after the call: make it before the first array.
-    All threads then share one arena, and the process keeps its peak of memory until it ends. `fit` makes the call itself.
+    By default large arrays get fresh pages from the kernel, which fills them with zeros one by one, and return them when they are
+    freed. This happens at every step of a training run, in torch as in JAX. docs/speed.md has
+    torch's steps both ways. The setting is for the whole process and for threads that start after the call, so call it before the first
+    array is made. All threads then share one arena, and the process keeps its peak memory until it ends. `fit` calls it.
     """
     if not sys.platform.startswith("linux"):
         return False

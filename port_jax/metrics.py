@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike
 
+__all__ = ["Reconstruction", "accuracy", "average_precision", "f1", "reconstruction", "reconstruction_rows", "roc_auc"]
+
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: the share of (positive, negative) pairs that the scores order rightly, ties by half."""
+    """Area under the ROC curve: the share of (positive, negative) pairs that the scores order correctly; ties count half."""
     y, s = _binary(labels, scores)
     order = np.argsort(s, kind="stable")
     _, first, count = np.unique(s[order], return_index=True, return_counts=True)
@@ -18,15 +20,15 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     positive = int(y.sum())
     negative = len(y) - positive
     if positive == 0 or negative == 0:
-        raise ValueError(f"labels hold {positive} positives and {negative} negatives: ROC AUC needs both")
+        raise ValueError(f"labels contain {positive} positives and {negative} negatives: ROC AUC needs both")
     return float((rank[y].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Sum over thresholds of (recall gained) x precision, without interpolation; equal scores are one threshold."""
+    """The sum over thresholds of (recall gained) x precision, without interpolation; equal scores are one threshold."""
     y, s = _binary(labels, scores)
     if not y.any():
-        raise ValueError("labels hold no positives: average precision needs one")
+        raise ValueError("labels contain no positives: average precision needs one")
     order = np.argsort(-s, kind="stable")
     y, s = y[order], s[order]
     last = np.append(np.flatnonzero(np.diff(s)), len(s) - 1)
@@ -36,7 +38,7 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of predictions that equal the label."""
+    """The share of predictions that equal the label."""
     y, p = _classes(labels, predictions)
     return float(np.mean(y == p))
 
@@ -44,8 +46,8 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
 def f1(labels: ArrayLike, predictions: ArrayLike, *, average: str = "macro") -> float:
     """F1 = 2 TP / (2 TP + FP + FN) of class indices.
 
-    "binary": of class 1. "micro": counts summed over classes. "macro": mean over the classes that occur. "weighted":
-    that mean weighted by how often each class occurs in the labels. A class without TP, FP and FN counts 0.
+    "binary": the F1 of class 1. "micro": from counts summed over classes. "macro": the mean over the classes that occur.
+    "weighted": the mean weighted by how often each class occurs in the labels. A class without TP, FP and FN has F1 = 0.
     """
     y, p = _classes(labels, predictions)
     if average not in ("binary", "micro", "macro", "weighted"):
@@ -60,7 +62,7 @@ def f1(labels: ArrayLike, predictions: ArrayLike, *, average: str = "macro") -> 
 
 
 class Reconstruction(NamedTuple):
-    """How well distances between embeddings give the edges back."""
+    """How well distances between embeddings reconstruct the edges."""
 
     mean_rank: float
     map: float
@@ -70,16 +72,16 @@ def reconstruction(distances: ArrayLike, senders: ArrayLike, receivers: ArrayLik
     """Mean rank and mean average precision of the edges by distance (Nickel and Kiela, 2017, section 4.1).
 
     `distances` [N, N]: row u holds d(u, v). Among the distances of u to all nodes other than u, each neighbour v is
-    ranked against the nodes that are no neighbours of u: rank 1 + the number that are nearer, mean over all edges; and
-    MAP is the mean over the nodes with neighbours of the average precision of -d(u, .) for "v is a neighbour of u".
-    Rows may also be given for some nodes only: see `reconstruction_rows`.
+    ranked against the nodes that are not neighbours of u: its rank is 1 + the number of those that are nearer. The mean rank is
+    over all edges; MAP is the mean over the nodes with neighbours of the average precision of -d(u, .) for "v is a neighbour of u".
+    If there are rows for some nodes only, use `reconstruction_rows`.
     """
     d = np.asarray(distances)
     return reconstruction_rows(np.arange(len(d)), d, senders, receivers)
 
 
 def reconstruction_rows(nodes: ArrayLike, rows: ArrayLike, senders: ArrayLike, receivers: ArrayLike) -> Reconstruction:
-    """The same from `rows` [B, N], the distances from `nodes` [B] to all nodes, for a sample of a large graph."""
+    """`reconstruction` from `rows` [B, N], the distances from `nodes` [B] to all nodes, for a sample of a large graph."""
     d, s, r = np.asarray(rows), np.asarray(senders, np.int64), np.asarray(receivers, np.int64)
     order = np.argsort(s, kind="stable")
     s, r = s[order], r[order]
@@ -103,7 +105,7 @@ def _binary(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarra
     if y.shape != s.shape or y.ndim != 1:
         raise ValueError(f"labels have shape {y.shape} and scores {s.shape}: pass [P] twice")
     if not np.isin(y, (0, 1)).all():
-        raise ValueError(f"labels hold {np.setdiff1d(y, (0, 1))[0]}: pass 0 and 1, or False and True")
+        raise ValueError(f"labels contain {np.setdiff1d(y, (0, 1))[0]}: pass 0 and 1, or False and True")
     if np.isnan(s).any():
         raise ValueError(f"scores[{np.flatnonzero(np.isnan(s))[0]}] is nan: scores must be ordered")
     return y.astype(bool), s

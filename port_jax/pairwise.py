@@ -1,4 +1,4 @@
-"""Distances between all pairs of two sets, of points or of points and hyperplanes, without an array over pairs and coordinates."""
+"""Distances of all pairs from two sets, of points or of points and hyperplanes, without an array over pairs and coordinates."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import Lorentz, Manifold
 from port_jax.manifolds.stereographic import StereographicModel
 
+__all__ = ["PAIRS", "WIDEST", "pairwise_dist", "pairwise_dist2plane"]
+
 Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]
 Matrix = Float[Array, "n m"]
 
 PAIRS = 2**19
-"""Pairs at a time: what they need stays in the cache."""
+"""The number of pairs in a block, whose working memory stays in the cache."""
 WIDEST = 2**14
-"""Points of y in one loop over blocks: XLA on CPU sums longer rows in another way, which makes derivatives three times slower."""
+"""The number of points of y in one loop over blocks: XLA on CPU sums longer rows in a way that makes derivatives three times slower."""
 
 
 def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Matrix:
     """d(x_i, y_j) for all i and j (y = x without y), with derivatives: 0 where points coincide.
 
     On the ball d = 2 arsinh(sqrt(c w²/((1 - c|x|²)(1 - c|y|²))))/sqrt(c) with w² = sum_k (x_ik - y_jk)², on the hyperboloid
-    d = 2 sqrt(k) arsinh(sqrt(w²/(4k))) with Minkowski's w². The squares of differences are added up pair by pair: the Gram form
-    |x|² + |y|² - 2<x, y> is one matrix product, but of a short w² it leaves only rounding. Other manifolds go through
-    `manifold.dist`. All work `PAIRS` pairs at a time, and compute anew for derivatives instead of keeping anything: beside
-    the matrix itself and its cotangent there is memory of a block.
+    d = 2 sqrt(k) arsinh(sqrt(w²/(4k))) with Minkowski's w². The squares of differences are summed pair by pair: the Gram form
+    |x|² + |y|² - 2<x, y> is one matrix product, but leaves only rounding error of a small w². Other manifolds use
+    `manifold.dist`. All work on `PAIRS` pairs at a time, and recompute for derivatives instead of storing anything: apart from
+    the matrix itself and its cotangent, the memory is that of a block.
 
     Errors: ValueError for points that are not matrices of one width, or that the manifold refuses.
     """
@@ -44,7 +46,7 @@ def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Mat
 
 
 def _strip(manifold: Manifold, x: Points, y: Others) -> Matrix:
-    """Block after block of x; the last one is filled up with its last point."""
+    """The distances block by block of x; the last block is padded with its last point."""
     blocks = min(len(x), max(1, -(-len(x) * len(y) // PAIRS)))
     size = -(-len(x) // blocks)
     filled = jnp.pad(x, ((0, blocks * size - len(x)), (0, 0)), mode="edge").reshape(blocks, size, x.shape[1])

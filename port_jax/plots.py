@@ -1,4 +1,4 @@
-"""Pictures of the Poincaré disk: geodesics as circular arcs, graphs with thousands of edges, tangent vectors carried along."""
+"""Pictures of the Poincaré disk: geodesics as circular arcs, graphs with thousands of edges, parallel transport."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from matplotlib.patches import Circle
 
 from port_jax.manifolds import PoincareBall
 
+__all__ = ["geodesic_arcs", "plot_disk", "plot_geodesics", "plot_parallel_transport"]
+
 
 def geodesic_arcs(x: Any, y: Any, c: float = 1.0, steps: int = 32) -> np.ndarray:
     """Points of the arcs from x to y, `[n, 2]` each, as `[n, steps, 2]`.
 
-    The geodesic is an arc of the circle that meets the boundary at right angles, or a piece of a diameter. It is y seen from x
-    (a straight segment there) taken back: x ⊕ s z with z = ⊖x ⊕ y, at steps of equal hyperbolic length.
+    The geodesic is an arc of the circle that meets the boundary at right angles, or a piece of a diameter. It is computed as a
+    straight segment from the origin moved back to x: x ⊕ s z with z = ⊖x ⊕ y, at steps of equal hyperbolic length.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    # Complex numbers make the disk's translations one fraction; √c brings it to radius 1.
+    # In complex numbers a translation of the disk is one fraction; √c scales the disk to radius 1.
     a, b = (np.sqrt(c) * (p[:, 0] + 1j * p[:, 1]) for p in (x, y))
     z = (b - a) / (1 - np.conj(a) * b)
     length = np.arctanh(np.minimum(np.abs(z), 1 - 1e-15))
@@ -43,7 +45,7 @@ def plot_disk(
 ) -> Axes:
     """Points `[n, 2]` of the disk of curvature -c, colored by `labels` `[n]`, with `edges` (`[2, E]` indices) as geodesics.
 
-    All edges are one LineCollection. `scatter` goes to `Axes.scatter`. Raises ValueError for points outside the disk.
+    All edges are one LineCollection. `scatter` is passed to `Axes.scatter`. Raises ValueError for points outside the disk.
     """
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 2:
@@ -64,14 +66,14 @@ def plot_disk(
 
 
 def plot_geodesics(x: Any, y: Any, ax: Axes | None = None, *, c: float = 1.0, **line: Any) -> Axes:
-    """Geodesics from each x `[n, 2]` to each y `[n, 2]`; `line` goes to LineCollection."""
+    """Geodesics from each x `[n, 2]` to each y `[n, 2]`; `line` is passed to LineCollection."""
     ax = _disk(ax, c)
     ax.add_collection(LineCollection(list(geodesic_arcs(x, y, c, 64)), **line))
     return ax
 
 
 def plot_parallel_transport(x: Any, y: Any, v: Any, ax: Axes | None = None, *, c: float = 1.0, count: int = 8) -> Axes:
-    """The vector v at x (all `[2]`) carried along the geodesic to y, drawn at `count` points as the ball's metric sees it."""
+    """The vector v at x (all `[2]`) transported along the geodesic to y, drawn at `count` points with its length in the ball's metric."""
     ball = PoincareBall(c)
     ax = plot_geodesics(np.asarray(x)[None], np.asarray(y)[None], ax, c=c)
     path = jnp.asarray(geodesic_arcs(np.asarray(x)[None], np.asarray(y)[None], c, count)[0])
@@ -81,7 +83,7 @@ def plot_parallel_transport(x: Any, y: Any, v: Any, ax: Axes | None = None, *, c
 
 
 def _disk(ax: Axes | None, c: float) -> Axes:
-    """Axes with the disk's boundary, made where none are given and left alone where it is drawn already."""
+    """Axes with the disk's boundary: new ones if none are given; a boundary that is drawn already is not drawn again."""
     ax = plt.subplots(figsize=(6, 6))[1] if ax is None else ax
     radius = 1 / np.sqrt(c)
     if not any(isinstance(patch, Circle) for patch in ax.patches):

@@ -1,12 +1,12 @@
-"""Functions of symmetric and Hermitian matrices, with derivatives of every order that stay right where eigenvalues coincide.
+"""Functions of symmetric and Hermitian matrices, with derivatives of every order that are correct where eigenvalues coincide.
 
-The eigenvectors of a matrix with a repeated eigenvalue have no derivative, f(A) has them all. With A = V Λ Vᴴ and Û = VᴴUV the
+The eigenvectors of a matrix with a repeated eigenvalue have no derivative, but f(A) has all derivatives. With A = V Λ Vᴴ and Û = VᴴUV the
 k-th derivative along U₁, …, Uₖ is (Daleckii and Krein 1965; Higham, Functions of Matrices, 2008, chapter 3)
 
     Dᵏf(A)[U₁, …, Uₖ] = V M Vᴴ,   M_{i₀iₖ} = Σ_π Σ_{i₁…iₖ₋₁} f[λ_{i₀}, …, λ_{iₖ}] Û_{π1, i₀i₁} ⋯ Û_{πk, iₖ₋₁iₖ}
 
-over the permutations π, with the divided differences f[…] of `divided_differences`. One primitive holds all orders: the derivative
-of the one of order k is the one of order k + 1, and none differentiates an eigenvector.
+over the permutations π, with the divided differences f[…] of `divided_differences`. One primitive covers all orders: its derivative
+at order k is the primitive at order k + 1, and no eigenvector is ever differentiated.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Inexact
 
+__all__ = ["divided_differences", "spectral_function"]
+
 Matrix = Inexact[Array, "*batch n n"]
 Elementwise = Callable[[Array], Array]
 Weights = tuple[float, ...]
 
 _DEGREE = 10
-"""Nodes on an interval. Derivatives of log are resolved to 1e-13 on [λ, 1.15 λ]; wider, quotients lose a factor of 7 an order."""
+"""Nodes on an interval. They resolve derivatives of log to 1e-13 on [λ, 1.15 λ]; on wider ones quotients lose a factor of 7 per order."""
 _DOUBT = 64.0
-"""Function values may be off by this many times an eps before a difference of them is taken for a kink: libraries stay below 16."""
+"""The error of function values, in units of eps, above which their difference is taken for a kink: libraries stay below 16."""
 
 
 def spectral_function(x: Matrix, func: Elementwise, weights: Weights | None = None) -> Matrix:
     """f(A) = V f(Λ) Vᴴ of a symmetric (or Hermitian) matrix A = V Λ Vᴴ.
 
-    `func` works element by element, closes over no traced value, and is the same object from call to call, since compiled code is
-    kept under it. Derivatives of every order are taken among symmetric (Hermitian) matrices: the gradient of a loss is symmetric.
-    They are finite and right at repeated eigenvalues wherever func is smooth; at a kink they follow func's own derivative in JAX.
+    `func` works element by element, closes over no traced value, and is the same object from call to call, because compiled code is
+    cached under it. Derivatives of every order are taken among symmetric (Hermitian) matrices: the gradient of a loss is symmetric.
+    They are finite and correct at repeated eigenvalues wherever func is smooth; at a kink they follow func's own derivative in JAX.
 
-    `weights`, a tuple of n numbers, multiply f(λᵢ) at the places of the ascending spectrum: (0, …, 0, 1) with the trace makes the
-    largest eigenvalue of it. Where eigenvalues of unequal weights coincide the result has no derivative, and the subgradient is
-    taken that does not mix their eigenvectors.
+    `weights`, a tuple of n numbers, multiply f(λᵢ) in the order of the ascending spectrum: with (0, …, 0, 1) the trace is f of the
+    largest eigenvalue. Where eigenvalues of unequal weights coincide, the result has no derivative, and the subgradient that does
+    not mix their eigenvectors is used.
     """
     return _spectral_p.bind(x, func=func, weights=weights)
 
@@ -57,9 +59,9 @@ def divided_differences(func: Elementwise, e: Float[Array, "*batch n"], order: i
 
         f[x₀, …, xₖ] = ∫ f⁽ᵏ⁾(Σ τᵢxᵢ) dτ,   τᵢ ≥ 0, Σ τᵢ = 1,
 
-    takes its place, with f⁽ᵏ⁾ expanded in Legendre polynomials on [a, b]. Both carry an estimate of their own error, rounding and
-    the last coefficients of the expansion, and the smaller one counts; an expansion that contradicts the function's values, as one
-    over a kink between two nodes does, counts for nothing.
+    is used instead, with f⁽ᵏ⁾ expanded in Legendre polynomials on [a, b]. Each comes with an estimate of its error, from rounding or
+    from the last coefficients of the expansion, and the one with the smaller error is used. An expansion that contradicts the
+    function's values, such as one over a kink between two nodes, is discarded.
     """
     n = e.shape[-1]
     weight = np.ones(n) if weights is None else np.array(weights, float)
@@ -88,7 +90,7 @@ def divided_differences(func: Elementwise, e: Float[Array, "*batch n"], order: i
 
 
 def _mean_derivative(func: Elementwise, e: Array, order: int, tuples: np.ndarray) -> tuple[Array, Array]:
-    """∫ f⁽ᵏ⁾(Σ τᵢxᵢ) dτ for each tuple of places in the ascending e, and an estimate of its error."""
+    """∫ f⁽ᵏ⁾(Σ τᵢxᵢ) dτ for each tuple of positions in the ascending e, and an estimate of its error."""
     pairs, _ = _sorted_tuples(e.shape[-1], 1)
     nodes, transform, legendre = _expansion(order)
     low, high = e[..., pairs[:, 0], None], e[..., pairs[:, 1], None]
@@ -110,7 +112,7 @@ def _mean_derivative(func: Elementwise, e: Array, order: int, tuples: np.ndarray
 
 
 def _weighted(values: Array, weight: np.ndarray) -> Array:
-    """weight · values, and 0 where the weight is, whatever the value."""
+    """weight · values, and 0 where the weight is 0, whatever the value."""
     return jnp.where(weight == 0, 0, values) * jnp.asarray(weight, values.dtype)
 
 
@@ -126,7 +128,7 @@ def _complete_homogeneous(x: Array) -> Array:
 
 @lru_cache
 def _expansion(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gauss's nodes in [-1, 1]; values there to Legendre coefficients; h_m to the Legendre polynomials' means over the simplex.
+    """Gauss nodes in [-1, 1], and matrices from values there to Legendre coefficients and from h_m to means over the simplex.
 
     The mean of sᵐ, s = Σ τᵢηᵢ, over the simplex of k + 1 corners has the integral m!/(m + k)! h_m(η).
     """
@@ -142,14 +144,14 @@ def _expansion(order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @lru_cache
 def _sorted_tuples(n: int, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nondecreasing tuples of order + 1 places, [tuples, order + 1], and where among them each tuple's sorted form stands."""
+    """The nondecreasing tuples of order + 1 places, [tuples, order + 1], and the position among them of each tuple's sorted form."""
     every = np.indices((n,) * (order + 1)).reshape(order + 1, -1)
     ascending = every[:, (np.diff(every, axis=0) >= 0).all(0)].T
     return ascending, _rank(np.sort(every, axis=0).T).reshape((n,) * (order + 1))
 
 
 def _rank(tuples: np.ndarray) -> np.ndarray:
-    """The number of each nondecreasing tuple in lexicographic order; they have to contain all tuples of their length."""
+    """The number of each nondecreasing tuple in lexicographic order; all tuples of that length have to be present."""
     return np.unique(tuples, axis=0, return_inverse=True)[1].reshape(-1)
 
 
@@ -164,7 +166,7 @@ def _derivative(func: Elementwise) -> Elementwise:
 
 
 _spectral_p = Primitive("spectral_function")
-"""Dᵏf(x)[u₁, …, uₖ] on the operands x, u₁, …, uₖ; linear in each u, and unchanged when they change places."""
+"""Dᵏf(x)[u₁, …, uₖ] on the operands x, u₁, …, uₖ; linear in each u, and symmetric in them."""
 
 
 def _impl(x: Matrix, *us: Matrix, func: Elementwise, weights: Weights | None) -> Matrix:

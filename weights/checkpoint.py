@@ -1,11 +1,10 @@
-"""A converted checkpoint, and the ways to it and from it: from a torch file, from disk, to disk, to a torch file."""
+"""A converted checkpoint: loaded from a torch file, saved to disk, restored from disk, exported to a torch file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weights import store
 from weights.contents import Contents
@@ -18,37 +17,44 @@ from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
 from weights.models import ARCHITECTURES
 from weights.optim.resume import Asked, moved_keys, moves_points, resumed
+from weights.types import Config, Curvature, NamedManifolds, Progress
 
 
 @dataclass(frozen=True)
 class Checkpoint(Contents):
-    """A model in JAX, with everything that leads back to torch. `Contents` says what the fields are.
+    """A model in JAX, with everything that is needed to write the torch file again. `Contents` describes the fields.
 
-    Arrays are jax's where jax keeps their type; float64 without x64 stays numpy, so that nothing is rounded. To export
-    a checkpoint that was trained on: `dataclasses.replace(ckpt, variables=..., opt_state=...)`.
+    Arrays are arrays of jax if jax has their type; without x64, float64 arrays stay arrays of numpy, so that nothing is rounded.
+    To export a checkpoint after further training: `dataclasses.replace(ckpt, variables=..., opt_state=...)`.
     """
 
     def save(self, path: str | Path) -> None:
-        """Writes a .safetensors or .npz file if `path` ends so, else a folder; atomically, for `weights.restore`."""
+        """Writes the checkpoint for `weights.restore`, atomically: a file if `path` ends in .safetensors or .npz, else a folder.
+
+        Raises NotWritten if `path` exists and is not a converted checkpoint, or cannot be written.
+        """
         store.save(self, path)
 
     def export(self, path: str | Path) -> None:
-        """Writes the torch file back, with the variables and the optimizer state as they are now."""
+        """Writes the torch file again, with the present variables and optimizer state. See `weights.export`."""
         export(self, path)
 
 
-def load(path: str | Path, config: Any = None, arch: str | None = None, curvature: Any = None,
-         manifolds: Mapping[str, Any] | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
-         updates_per_step: int | None = None, progress: Callable[[str, int, int], None] | None = None) -> Checkpoint:  # fmt: skip
+def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
+         manifolds: NamedManifolds | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
+         updates_per_step: int | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
-    config: a path to a JSON file, or a mapping. arch: a name where the keys do not tell; "tree" for any module.
-    curvature: where neither file nor configuration has it. manifolds: for "tree", by key or beginning of keys.
-    groups: keys (or patterns) of each of the optimizer's groups, where several have no names. optimizer=False leaves
-    its state out; a name ("hgcn.RiemannianAdam") says whose it is. updates_per_step: updates between two steps of the
-    file's scheduler, where its counters do not tell. progress(key, done, total) is called for each tensor.
+    config: the training run's configuration: the path of a JSON file, or a mapping.
+    arch: the architecture's name, if the keys do not identify it; "tree" converts the parameters of any module.
+    curvature: one for all manifolds or a list with one for each, if neither the file nor the configuration contains it.
+    manifolds: for "tree", manifolds by key or by the beginning of keys.
+    groups: the keys (or patterns) of each of the optimizer's groups, if it has several and does not name their parameters.
+    optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it.
+    updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
+    progress: is called for each tensor with its key, how many are done, and how many there are.
 
-    Raises a ConversionError (Usage, Unreadable, Refused, Unmatched) that names file, key, what was found, and a remedy.
+    Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
     path = Path(path)
     try:
@@ -82,14 +88,18 @@ def load(path: str | Path, config: Any = None, arch: str | None = None, curvatur
 
 
 def restore(path: str | Path) -> Checkpoint:
-    """The checkpoint that `Checkpoint.save` wrote, bit by bit. Unreadable for what is none or damaged."""
+    """The checkpoint that `Checkpoint.save` wrote at `path`, bit for bit.
+
+    Raises Unreadable for a path that is not a converted checkpoint, or a damaged one.
+    """
     return Checkpoint(**vars(store.read(path)))
 
 
 def export(checkpoint: Checkpoint | str | Path, path: str | Path) -> None:
-    """Writes a checkpoint, or what `save` wrote of one, as the torch file it was: keys, order, ties, wrappers, optimizer dialect.
+    """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 
-    Tensors that were not trained on come back bit by bit.
+    Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
+    shape or type, NotWritten if `path` cannot be written.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = restore(checkpoint)

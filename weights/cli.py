@@ -7,39 +7,53 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts.
-3 unreadable: not a checkpoint, or damaged. 4 refused: the file wants code run, or claims sizes it does not have.
-5 unmatched: keys, shapes, curvature or optimizer do not fit. 6 not written. Nothing is written unless all went well."""
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold as AnyManifold
+    from weights.checkpoint import Checkpoint as LoadedCheckpoint
+    from weights.types import Document, Progress
+
+CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
+3 unreadable: not a checkpoint, or damaged. 4 refused: the file asks for code to be run, or claims sizes that it does not have.
+5 unmatched: keys, shapes, curvature or optimizer do not fit the model. 6 not written. Nothing is written unless everything succeeded."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, epilog=CODES,
                   help="Checkpoints of hyperbolic models between PyTorch and JAX.", pretty_exceptions_enable=False)  # fmt: skip
 
 File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
 Config = Annotated[Path | None, typer.Option(help="JSON file with the model's settings.")]
-Arch = Annotated[str | None, typer.Option(help='Architecture, where the keys do not tell; "tree" for any module.')]
+Arch = Annotated[str | None, typer.Option(help='Name of the architecture, if the keys do not identify it; "tree" converts any module.')]
 Curvature = Annotated[
     list[float] | None,
-    typer.Option(help="Curvature, where neither file nor configuration has it; once, or for each manifold."),
+    typer.Option(
+        help="Curvature, if neither the file nor the configuration contains it: one for all manifolds, or repeated, one for each."
+    ),
 ]
 Manifolds = Annotated[
     list[str] | None,
-    typer.Option("--manifold", help="For --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean. Repeatable."),
+    typer.Option("--manifold", help="With --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean. May be repeated."),
 ]
 Groups = Annotated[
     list[str] | None,
-    typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group, in order. Repeatable."),
+    typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint: torch file, .safetensors, index of shards, or what convert wrote.")]
-Graph = Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F], for a model that computes embeddings.")]
-Key = Annotated[str | None, typer.Option(help="The parameter to take, by torch's key, instead of the model's own table.")]
-Names = Annotated[Path | None, typer.Option(help="Text file, one name a line; else the checkpoint's objects, the graph's names, numbers.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
+]
+Graph = Annotated[
+    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+]
+Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
+Names = Annotated[
+    Path | None,
+    typer.Option(help="A text file with one name per line; without it, the checkpoint's objects, the graph's names, or numbers."),
+]
 
 
 class Format(StrEnum):
@@ -67,10 +81,25 @@ class Level(StrEnum):
     step = "step"
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"hyperport {version('hyperport')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """The options that stand before a command."""
+
+
 @app.command(epilog="Example: hyperport inspect model.pth")
 def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
             group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
-    """Show keys, shapes, types, and what each would become; architecture, curvature, optimizer. Writes nothing."""
+    """Show keys, shapes, types and what each tensor would become; architecture, curvature and optimizer. Writes nothing."""
     from weights.views.inspect import inspect as look
     from weights.views.inspect import show
 
@@ -79,14 +108,23 @@ def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Cur
 
 
 @app.command(epilog="Example: hyperport convert model.pth --config config.json --out converted/")
-def convert(file: File,
-            out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
-            config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None, group: Groups = None,
-            optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-            optimizer_class: Annotated[str | None, typer.Option(help="Whose optimizer it is, where its numbers leave it open: "
-                                                                "hgcn.RiemannianAdam, for instance.")] = None,
-            updates_per_step: Annotated[int | None, typer.Option(help="Updates in a step of the scheduler: 1, or an epoch's.")] = None,
-            as_json: Json = False) -> None:  # fmt: skip
+def convert(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    group: Groups = None,
+    optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
+    optimizer_class: Annotated[
+        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+    ] = None,
+    updates_per_step: Annotated[
+        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
     from weights.views.inspect import show_converted
@@ -105,10 +143,10 @@ def convert(file: File,
 
 @app.command(epilog="Example: hyperport export converted/ back.pth")
 def export(
-    folder: Annotated[Path, typer.Argument(help="What convert wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder or file that convert wrote.")],
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
 ) -> None:
-    """Write a converted checkpoint as the torch file it came from, bit by bit, with the numbers it has now."""
+    """Write a converted checkpoint as the torch file that it came from, with its present numbers; unchanged tensors bit for bit."""
     from weights.checkpoint import export as write
 
     write(folder, file)
@@ -116,14 +154,20 @@ def export(
 
 
 @app.command(epilog="Example: hyperport verify model.pth --converted converted/ --graph graph.npz")
-def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
-           group: Groups = None,
-           converted: Annotated[Path | None, typer.Option(help="Check this, which convert wrote.")] = None,
-           graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; a random graph without.")] = None,
-           level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
-           seed: Annotated[int, typer.Option(help="For inputs and cotangents.")] = 0,
-           report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
-           as_json: Json = False) -> None:  # fmt: skip
+def verify(
+    file: File,
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    group: Groups = None,
+    converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
+    graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
+    level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
+    as_json: Json = False,
+) -> None:
     """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
     from weights.checkpoint import load, restore
     from weights.proof.verify import failed, show, versions
@@ -139,7 +183,7 @@ def verify(file: File, config: Config = None, arch: Arch = None, curvature: Curv
 
 
 @app.command(epilog="Example: hyperport diff model.pth back.pth")
-def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safetensors, or what convert wrote.")],
+def diff(a: Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or a checkpoint that convert wrote.")],
          b: Annotated[Path, typer.Argument(help="Another one.")], as_json: Json = False) -> None:  # fmt: skip
     """Compare two checkpoints of any kind, tensor by tensor, under torch's keys."""
     from weights.proof.diff import compare, show
@@ -151,13 +195,28 @@ def diff(a: Annotated[Path, typer.Argument(help="A checkpoint: torch file, safet
 
 
 @app.command(epilog="Example: hyperport embed nouns.pth --config config.json --format tensorboard --out projector/")
-def embed(file: Checkpoint, out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
-          form: Annotated[Format, typer.Option("--format", help="csv: name,x0,x1,... npy: an array, and <out>.names.txt. word2vec: its "
-                                               "text. tensorboard: vectors.tsv, metadata.tsv, projector_config.pbtxt.")] = Format.csv,
-          space: Annotated[Space, typer.Option(help="Points on their manifold, or log_0 of them in d coordinates.")] = Space.manifold,
-          graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None,
-          curvature: Curvature = None, manifold: Manifolds = None, as_json: Json = False) -> None:  # fmt: skip
-    """Write node embeddings with their names: the trained table, or what the encoder makes of --graph."""
+def embed(
+    file: Checkpoint,
+    out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="csv: name,x0,x1,... npy: an array and <out>.names.txt. word2vec: its "
+            "text format. tensorboard: vectors.tsv, metadata.tsv, projector_config.pbtxt.",
+        ),
+    ] = Format.csv,
+    space: Annotated[Space, typer.Option(help="Points on their manifold, or their logarithms at its origin.")] = Space.manifold,
+    graph: Graph = None,
+    names: Names = None,
+    key: Key = None,
+    config: Config = None,
+    arch: Arch = None,
+    curvature: Curvature = None,
+    manifold: Manifolds = None,
+    as_json: Json = False,
+) -> None:
+    """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import write
 
@@ -170,7 +229,7 @@ def embed(file: Checkpoint, out: Annotated[Path, typer.Option(help="File to writ
 @app.command(epilog="Example: hyperport plot model.pth --config config.json --graph airport.npz --out disk.png")
 def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
          graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None, curvature: Curvature = None,
-         manifold: Manifolds = None, count: Annotated[int, typer.Option("--label", help="How many names to draw.", min=0)] = 12,
+         manifold: Manifolds = None, count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
          as_json: Json = False) -> None:  # fmt: skip
     """Draw node embeddings on the Poincare disk; edges and label colours with --graph.
 
@@ -185,7 +244,9 @@ def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to wr
     _print_json(facts) if as_json else _print_facts(facts)
 
 
-def _checkpoint(file: Path, config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None) -> Any:
+def _checkpoint(
+    file: Path, config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None
+) -> LoadedCheckpoint:
     """A checkpoint without its optimizer, from a torch file or from what convert wrote."""
     from weights.checkpoint import load, restore
     from weights.errors import Usage
@@ -194,7 +255,7 @@ def _checkpoint(file: Path, config: Path | None, arch: str | None, curvature: li
     if form_of(file) is None:
         return load(file, optimizer=False, **_options(config, arch, curvature, manifold, None))
     if any(value for value in (config, arch, curvature, manifold)):
-        raise Usage("a converted checkpoint has its settings", "Leave --config, --arch, --curvature and --manifold out", path=file)
+        raise Usage("a converted checkpoint already contains its settings", "Omit --config, --arch, --curvature and --manifold", path=file)
     return restore(file)
 
 
@@ -214,7 +275,7 @@ def _options(
     }
 
 
-def _manifold(text: str) -> tuple[str, Any]:
+def _manifold(text: str) -> tuple[str, AnyManifold]:
     import port_jax.manifolds as manifolds
     from port_jax.manifolds.base import Manifold
     from weights.errors import Usage
@@ -223,7 +284,7 @@ def _manifold(text: str) -> tuple[str, Any]:
     name, _, value = kind.partition(":")
     cls = getattr(manifolds, name, None)
     if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
-        raise Usage(f"--manifold {text!r} names no manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
+        raise Usage(f"--manifold {text!r} does not name a manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
     try:
         return key, cls(*([float(value)] if value else []))
     except (TypeError, ValueError) as error:
@@ -236,12 +297,12 @@ class _progress:
     def __init__(self, what: str):
         self.what, self.bar = what, None
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Progress | None:
         if not sys.stderr.isatty():
             return None
         from tqdm import tqdm
 
-        self.bar = tqdm(desc=self.what, unit="tensor", leave=False)
+        self.bar = tqdm(desc=self.what, unit="tensor", leave=False, disable=None)
 
         def advance(key: str, done: int, total: int) -> None:
             assert self.bar is not None
@@ -255,7 +316,7 @@ class _progress:
             self.bar.close()
 
 
-def _print_facts(facts: dict[str, Any]) -> None:
+def _print_facts(facts: Document) -> None:
     for name, value in facts.items():
         if value:
             typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
@@ -281,6 +342,8 @@ def main() -> None:
         typer.echo("error: interrupted; nothing was written", err=True)
         sys.exit(130)
 
+
+__all__ = ["app", "main"]
 
 if __name__ == "__main__":
     main()

@@ -10,34 +10,39 @@ import numpy as np
 from weights.files.source import Source
 from weights.mapping.entries import Entry
 from weights.optim.plan import Plan
+from weights.types import Config, Document, Hyperparameters, Manifolds, Model, NamedManifolds, OptState, Transformation, Variables
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The fields of a `Checkpoint`. They stand apart from it so that the modules that save and export them need not know the class.
+    """The fields of a `Checkpoint`, in a class of their own so that the modules that save and export them need not import it.
 
-    arch: the architecture's name. model: the flax module (None for "tree"). variables: what `model.apply` takes.
-    optimizer, opt_state: an optax transformation over `variables["params"]` and its state, or None. constants: tensors
-    of the file that no variable holds, by key. manifolds: a tree beside the parameters, or a callable from them to it.
-    config, epoch: as the file or the configuration has them. report: what became of what, JSON-able.
+    arch: the architecture's name. model: the flax module; None for "tree". variables: the argument of `model.apply`.
+    optimizer, opt_state: an optax transformation over `variables["params"]` and its state; both None if the file has no optimizer or
+    it was left out. constants: by key, the tensors of the file that are not variables. manifolds: a tree beside the parameters, or a
+    function from the parameters to that tree. config, epoch: as in the file or the configuration. report: what each tensor, setting
+    and optimizer became, as JSON.
 
     settings: the hyper-parameters from which the model is built. entries: what each key of the file became. plan: how the file's
-    optimizer became `optimizer`. source: the file's objects around the numbers.
+    optimizer became `optimizer`. source: the file's objects without the numbers.
     """
 
     arch: str
-    model: Any
-    variables: dict[str, Any]
-    optimizer: Any
-    opt_state: Any
+    model: Model | Any
+    variables: Variables
+    optimizer: Transformation | Any
+    opt_state: OptState
     constants: dict[str, np.ndarray]
-    manifolds: Any
-    config: dict[str, Any]
+    manifolds: Manifolds
+    config: Config
     epoch: int | None
-    report: dict[str, Any]
-    settings: dict[str, Any] = field(repr=False)
+    report: Document
+    settings: Hyperparameters = field(repr=False)
     entries: list[Entry] = field(repr=False)
     plan: Plan | None = field(repr=False)
     source: Source = field(repr=False)
-    given: Any = field(repr=False, default=None)
+    given: NamedManifolds | None = field(repr=False, default=None)
     """The manifolds that the caller named."""
+
+
+__all__ = ["Contents"]

@@ -1,4 +1,4 @@
-"""What can go wrong in a conversion: one line of cause, one of remedy, and an exit code for the shell."""
+"""The errors of a conversion: each has a cause, a remedy, and an exit code for the shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConversionError(Exception):
         return f"{where}{self.cause}" + (f". {self.remedy}" if self.remedy else "")
 
     def at(self, path: str | Path) -> ConversionError:
-        """The same error with the file named, if it names none yet."""
+        """This error, with `path` as its file unless it names one already."""
         if self.path is None:
             self.path = path
         return self
@@ -38,7 +38,7 @@ class Unreadable(ConversionError):
 
 
 class Refused(ConversionError):
-    """A file that asks for more than data: code to call, or sizes beyond what it holds."""
+    """A file that asks for more than data: code to call, or sizes beyond what it contains."""
 
     exit_code = 4
 
@@ -53,3 +53,6 @@ class NotWritten(ConversionError):
     """The output could not be written; what was there before is still there."""
 
     exit_code = 6
+
+
+__all__ = ["ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"]

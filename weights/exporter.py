@@ -1,8 +1,8 @@
-"""The way back to the torch file: what is kept of it when it is read, and its object tree with the numbers as they are now."""
+"""Back to the torch file: what is kept of it when it is read, and its object tree with the present numbers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from weights.optim.resume import Resumed
 
 
 def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.Source:
-    """What the way back needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
+    """What export needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
     if optimizer is not None and parts.optimizer is not None:
         accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
@@ -27,7 +27,7 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
     return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=parts.optimizer_at, kept=kept)
 
 
-def torch_tree(contents: Contents) -> Any:
+def torch_tree(contents: Contents) -> object:
     """The object that torch.save would be given."""
     source = contents.source
     parts = split(source.root)
@@ -46,10 +46,13 @@ def torch_tree(contents: Contents) -> Any:
             return kept[id(tensor)]
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
-    replaced: list[tuple[Any, Any]] = []
+    replaced: list[tuple[object, object]] = []
     if contents.plan is not None and source.optimizer_at:
         raw = sources.at(source.root, source.optimizer_at)
-        timing = None if contents.plan.scheduler is None else parts.scheduler
-        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept, timing)
-        replaced = [(raw, section)] + ([(timing, timed)] if timed is not timing else [])
+        timing = parts.scheduler if contents.plan.scheduler is not None and isinstance(parts.scheduler, Mapping) else None
+        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept=kept, scheduler=timing)
+        replaced = [(raw, section), *([(timing, timed)] if timed is not timing else [])]
     return sources.filled(source, values, replaced)
+
+
+__all__ = ["origin", "torch_tree"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weights.contents import Contents
 from weights.errors import ConversionError, NotWritten, Unreadable
@@ -21,10 +22,11 @@ from weights.mapping.architecture import TREE
 from weights.mapping.entries import Entry, flatten, place
 from weights.mapping.leaves import leaf_of
 from weights.mapping.manifold_trees import from_json, to_json
-from weights.mapping.rules import matching
+from weights.mapping.rules import Rule, matching
 from weights.models import ARCHITECTURES
 from weights.optim import engine as optimizers
 from weights.optim.resume import beside
+from weights.types import Document, ManifoldTree, Variables
 
 FORMAT = 2
 MARK = "hyperport"
@@ -34,9 +36,9 @@ _DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, Overflow
 def save(contents: Contents, path: str | Path) -> None:
     """Writes a checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
 
-    Folder: `arrays` (Orbax), config.json, report.json, torch.json (the way back). In a file the arrays have names, as
-    params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
-    safetensors and strings in .npz. NotWritten for a path that holds something else, and for a type safetensors lacks.
+    A folder has `arrays` (Orbax), config.json, report.json and torch.json (what export needs). In a file the arrays have
+    names such as params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
+    safetensors and strings in .npz. NotWritten for a path where something else is, and for a type that safetensors does not have.
     """
     path = Path(path)
     arrays = _arrays(contents)
@@ -47,7 +49,7 @@ def save(contents: Contents, path: str | Path) -> None:
         folder.write(path, arrays, documents)
         return
     if path.exists() and form_of(path) != path.suffix[1:]:
-        raise NotWritten("exists and is not a converted checkpoint", "Give another --out", path=path)
+        raise NotWritten("exists and is not a converted checkpoint", "Give another path (--out)", path=path)
     named = {name: value for (name, *_), value in zip(documents["torch"]["arrays"].values(), arrays.values())}
     texts = {name: json.dumps(value) for name, value in documents.items()}
     if path.suffix == ".npz":
@@ -57,7 +59,7 @@ def save(contents: Contents, path: str | Path) -> None:
 
 
 def read(path: str | Path) -> Contents:
-    """What `save` wrote, bit by bit. Unreadable for what is none or damaged."""
+    """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged."""
     path = Path(path)
     aside = path.parent / f".{path.name}.old"
     if not path.exists() and aside.exists():  # killed between the two renames of a system without exchange
@@ -71,7 +73,7 @@ def read(path: str | Path) -> Contents:
 
 
 def form_of(path: Path) -> str | None:
-    """What a converted checkpoint is: "folder", "npz" or "safetensors"; None for anything else."""
+    """The form of a converted checkpoint: "folder", "npz" or "safetensors"; None for any other file. Every folder counts as one."""
     if path.is_dir():
         return "folder"
     try:
@@ -84,11 +86,11 @@ def form_of(path: Path) -> str | None:
         return None
 
 
-def _arrays(contents: Contents) -> dict[str, Any]:
-    """Every array, by what it is to `_rebuilt`."""
+def _arrays(contents: Contents) -> dict[str, ArrayLike]:
+    """Every array, under the names by which `_rebuilt` finds it."""
     numpy: dict[str, np.ndarray] = {}
     object_json.encode(contents.source.root, numpy)
-    arrays: dict[str, Any] = {f"variables/{p}": v for p, v in flatten(contents.variables).items()}
+    arrays: dict[str, ArrayLike] = {f"variables/{p}": v for p, v in flatten(contents.variables).items()}
     arrays |= {f"constants/{n}": v for n, v in enumerate(contents.constants.values())}
     arrays |= {f"kept/{n}": v for n, v in contents.source.kept.items()} | {f"numpy/{n}": v for n, v in numpy.items()}
     if contents.opt_state is not None:
@@ -96,8 +98,8 @@ def _arrays(contents: Contents) -> dict[str, Any]:
     return arrays
 
 
-def _description(contents: Contents, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """What leads back to torch: keys, settings, the file's object tree; of each array its public name, type and shape."""
+def _description(contents: Contents, arrays: Mapping[str, ArrayLike]) -> Document:
+    """What export needs: keys, settings, the file's object tree; and of each array its public name, type and shape."""
     names = [path.removeprefix("variables/") for path in arrays if path.startswith("variables/")]
     names += [f"constants/{key}" for key in contents.constants]
     names += [path for path in arrays if path.startswith(("kept/", "numpy/"))]
@@ -113,7 +115,7 @@ def _description(contents: Contents, arrays: Mapping[str, Any]) -> dict[str, Any
         "epoch": contents.epoch,
         "keys": [[e.key, e.role, list(e.shape), e.dtype, e.path, e.tied] for e in contents.entries],
         "constants": list(contents.constants),
-        "manifolds": to_json(contents.manifolds) if contents.arch == TREE else None,
+        "manifolds": to_json(cast("ManifoldTree", contents.manifolds)) if contents.arch == TREE else None,
         "plan": None if contents.plan is None else asdict(contents.plan),
         "prefix": contents.source.prefix,
         "model_at": list(contents.source.model_at),
@@ -126,12 +128,12 @@ def _description(contents: Contents, arrays: Mapping[str, Any]) -> dict[str, Any
 def _restored(path: Path) -> Contents:
     form = form_of(path)
     if form == "npz":
-        found: dict[str, Any] = npz.read(path)
+        found: dict[str, np.ndarray] = npz.read(path)
         texts = {name: found.pop(f"{name}.json").item() for name in folder.DOCUMENTS}
     elif form == "safetensors":
         tensors, texts = safetensors.read(path)
         if texts.get("crc32") != _sum({name: texts[name] for name in folder.DOCUMENTS}):
-            raise Unreadable("its metadata are damaged: their checksum is another", "Convert again")
+            raise Unreadable("its metadata are damaged: their checksum does not match", "Convert again")
         found = {name: tensor.array() for name, tensor in tensors.items()}
     else:
         documents = folder.read_documents(path)
@@ -143,7 +145,7 @@ def _restored(path: Path) -> Contents:
     return _rebuilt(description, config, report, _typed(found, _checked_format(description), description.get("crc32")))
 
 
-def _checked_format(description: Mapping[str, Any]) -> Mapping[str, list]:
+def _checked_format(description: Document) -> Mapping[str, list]:
     if description.get("format") != FORMAT:
         raise Unreadable(f"written as format {description.get('format')}; this version reads {FORMAT}", "Convert again")
     return description["arrays"]
@@ -163,14 +165,14 @@ def _typed(found: dict[str, np.ndarray], expected: Mapping[str, list], sums: Map
         if array.dtype != want or list(array.shape) != shape:
             raise Unreadable(f"{name} is {array.dtype} {array.shape}, not {dtype} {shape}", "Convert again")
         if sums is not None and sums.get(path) != _crc(array):
-            raise Unreadable(f"the numbers of {name!r} are damaged: their checksum is another", "Convert again")
+            raise Unreadable(f"the numbers of {name!r} are damaged: their checksum does not match", "Convert again")
         arrays[path] = array
     if found:
-        raise Unreadable(f"the array {next(iter(found))!r} was added to it", "Convert again")
+        raise Unreadable(f"the array {next(iter(found))!r} is not one that was written", "Convert again")
     return arrays
 
 
-def _crc(value: Any) -> int:
+def _crc(value: ArrayLike) -> int:
     """CRC-32 of an array's elements in C order."""
     return zlib.crc32(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
@@ -179,7 +181,7 @@ def _sum(texts: Mapping[str, str]) -> str:
     return f"{zlib.crc32(chr(0).join(texts[name] for name in folder.DOCUMENTS).encode()):08x}"
 
 
-def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays: dict[str, np.ndarray]) -> Contents:
+def _rebuilt(description: Document, config: Document, report: Document, arrays: dict[str, np.ndarray]) -> Contents:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
     root = object_json.decode(description["tree"], numpy)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
@@ -190,7 +192,7 @@ def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays:
         optimizer_at=tuple(description["optimizer_at"]),
         kept=kept,
     )
-    variables: dict[str, Any] = {"params": {}}
+    variables: Variables = {"params": {}}
     for name in [n for n in arrays if n.startswith("variables/")]:
         place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))
     constants = {key: arrays[f"constants/{n}"] for n, key in enumerate(description["constants"])}
@@ -224,9 +226,12 @@ def _rebuilt(description: Mapping[str, Any], config: dict, report: dict, arrays:
     )
 
 
-def _entries(rows: list[list[Any]], rules: Any) -> list[Entry]:
+def _entries(rows: list[list], rules: Sequence[Rule] | None) -> list[Entry]:
     entries = []
     for key, role, shape, dtype, path, tied in rows:
         layout = {} if rules is None or path is None else {"layout": matching(rules, key)[0][0].layout}
         entries.append(Entry(key, role, tuple(shape), dtype, path, tied=tied, **layout))
     return entries
+
+
+__all__ = ["form_of", "read", "save"]

@@ -79,7 +79,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"edges": None}, "edges is missing .the file has features, labels."),
+        ({"edges": None}, "edges is missing .the file contains features, labels."),
         ({"edges": np.array([[0, 3], [1, 2]])}, r"edges: senders\[1\] is 3"),
         ({"edges": np.zeros((2, 2))}, "edges: senders has dtype float64"),
         ({"edges": np.zeros((3, 3), int)}, r"edges: edge_index has shape \(3, 3\)"),
@@ -89,7 +89,7 @@ GOOD = {
         ({"labels": np.array([0, 1])}, r"labels has shape \(2,\).*\[3\]"),
         ({"labels": np.array([0.0, 1, 1])}, "labels has dtype float64"),
         ({"labels": np.array([-1, 1, 1])}, "number the classes from 0"),
-        ({"idx_train": np.array([0, 7])}, "idx_train has the node 7"),
+        ({"idx_train": np.array([0, 7])}, "idx_train contains the node 7"),
         ({"names": np.array(["a"])}, "names has shape"),
     ],
 )
@@ -115,7 +115,7 @@ def test_errors_of_the_file_itself(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read"):
         load_graph(tmp_path / "cut.npz")
     np.save(tmp_path / "one.npy", np.eye(2))
-    with pytest.raises(DataError, match="one array"):
+    with pytest.raises(DataError, match="single array"):
         load_graph(tmp_path / "one.npy")
     with pytest.raises(DataError, match="task is 'nodes'"):
         load_graph(task="nodes")  # pyright: ignore[reportArgumentType]

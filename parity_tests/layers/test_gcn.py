@@ -5,8 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from parity_tests import draws
-from parity_tests.layers.test_hgcn import dense_adjacency
-from parity_tests.models.graph_models import NODES
+from parity_tests.models.graph_models import NODES, dense_adjacency
 from reference_torch.graphs.graph import Graph
 from reference_torch.layers.gcn import AttentionHead, GraphConvolution
 

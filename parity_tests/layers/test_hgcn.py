@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from parity_tests import draws
-from parity_tests.models.graph_models import NODES, TORCH_GRAPH
+from parity_tests.models.graph_models import NODES, TORCH_GRAPH, dense_adjacency
 from parity_tests.tolerances import DEVIATIONS
 from port_jax.layers.hgcn import HgcnLinear, exp0, space
 from port_jax.manifolds import Euclidean
@@ -15,12 +15,6 @@ from reference_torch.layers.hgcn import HypAggregation
 from reference_torch.layers.hgcn_spaces import SPACES
 
 C = torch.tensor([0.75], dtype=torch.float64)
-
-
-def dense_adjacency() -> torch.Tensor:
-    """A[i, j] of edges j -> i; repeated edges add up."""
-    dense = torch.zeros(NODES, NODES, dtype=torch.float64)
-    return dense.index_put((TORCH_GRAPH.receivers, TORCH_GRAPH.senders), TORCH_GRAPH.weights, accumulate=True)
 
 
 @pytest.mark.parametrize("local", [False, True])

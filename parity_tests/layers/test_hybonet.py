@@ -5,8 +5,7 @@ import numpy as np
 import torch
 
 from parity_tests import draws
-from parity_tests.layers.test_hgcn import dense_adjacency
-from parity_tests.models.graph_models import NODES, TORCH_GRAPH
+from parity_tests.models.graph_models import NODES, TORCH_GRAPH, dense_adjacency
 from port_jax.layers import hybonet as ported
 from reference_torch.layers.hybonet import LorentzAggregation, lift
 

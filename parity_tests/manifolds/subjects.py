@@ -279,3 +279,13 @@ SUBJECTS = {
     "Scaled PoincareBall": _scaled(_BALL),
     "Scaled Sphere": _scaled(_sphere(pm.Sphere, 4, 3)),
 }
+
+
+def arguments(subject: Subject, seed: int, exponents: list[float], spread: float, length: float) -> tuple:
+    """Lanes of one draw: a curvature each, and normal numbers."""
+    rng = draws.rng(seed)
+    lanes = len(exponents)
+    noise = rng.standard_normal((2, lanes, 7, *subject.shape))
+    noise = noise[0] + 1j * noise[1] if subject.dtype is complex else noise[0]
+    parameters = np.asarray(subject.signs[:lanes]) * 10.0 ** np.asarray(exponents)
+    return parameters, noise, rng.standard_normal((lanes, 6, 6)), np.full(lanes, float(spread)), np.full(lanes, float(length))

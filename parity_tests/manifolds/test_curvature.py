@@ -14,9 +14,9 @@ import pytest
 
 from parity_tests import slow
 from parity_tests.manifolds import laws
-from parity_tests.manifolds.subjects import SUBJECTS, Subject
-from parity_tests.manifolds.test_laws import EXCEPTIONS, arguments
-from port_jax.geometry import geodesic, metric_of, parallel_transport, riemann
+from parity_tests.manifolds.law_exceptions import EXCEPTIONS
+from parity_tests.manifolds.subjects import SUBJECTS, Subject, arguments
+from port_jax.riemannian_geometry import geodesic, metric_of, parallel_transport, riemann
 
 EXPONENTS = [-1.0, -0.2, 0.3, 1.0]
 INTEGRATED = 1e-7

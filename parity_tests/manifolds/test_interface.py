@@ -11,8 +11,7 @@ import pytest
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.laws import Case, has
-from parity_tests.manifolds.subjects import SUBJECTS
-from parity_tests.manifolds.test_laws import arguments
+from parity_tests.manifolds.subjects import SUBJECTS, arguments
 
 OPERATIONS = {
     "inner": "xuv",

@@ -15,42 +15,12 @@ from hypothesis import strategies as st
 import port_jax.manifolds as pm
 from parity_tests import draws, slow
 from parity_tests.manifolds import laws
-from parity_tests.manifolds.subjects import SUBJECTS, Subject
+from parity_tests.manifolds.law_exceptions import EXCEPTIONS
+from parity_tests.manifolds.subjects import SUBJECTS, Subject, arguments
 from port_jax.manifolds.base import pytree
 
 LANES = 4
 EXAMPLES = 25
-
-_PROJECTION = "transport is the projection onto the tangent space at the end, as in geoopt; vector_transport holds"
-_NO_LOG = "has no logarithm and no distance, as in geoopt"
-_SIEGEL = {
-    "inverse": "has no exponential and no logarithm, as in geoopt",
-    "length": "has no exponential and no logarithm; test_curvature.py measures integrated geodesics",
-    "geodesic": "has no exponential, as in geoopt",
-    "transport": "transport is the identity, as in geoopt; vector_transport holds",
-}
-_STIEFEL = {"inverse": _NO_LOG, "length": _NO_LOG, "distance": _NO_LOG}
-_SCALED = "the base's, as in geoopt: scale times the gradient in scaled lengths"
-EXCEPTIONS: dict[str, dict[str, str]] = {
-    "Sphere": {"transport": _PROJECTION},
-    "Sphere, intersection": {"transport": _PROJECTION},
-    "Scaled Sphere": {"transport": _PROJECTION, "gradient: along v": _SCALED},
-    "Scaled PoincareBall": {"gradient: along v": _SCALED},
-    "CanonicalStiefel": _STIEFEL | {"retraction: velocity": "geoopt's Cayley transform starts along u + x xᵀu"},
-    "EuclideanStiefel": _STIEFEL | {"transport": _PROJECTION},
-    "BirkhoffPolytope": {
-        "inverse": _NO_LOG,
-        "length": _NO_LOG,
-        "distance": _NO_LOG,
-        "geodesic": "expmap is the retraction, as in geoopt; the metric's exponential has no closed form",
-        "transport": _PROJECTION,
-        "gradient: along v": "as in geoopt without the factor n that the mean in inner asks for",
-    },
-    "UpperHalf riem": _SIEGEL,
-    "BoundedDomain riem": _SIEGEL,
-    "SymmetricPositiveDefinite SM": {"distance: triangle": "a divergence, whose square root is the metric"},
-}
-"""Laws, or equations of one ("law: equation"), that a manifold is not subject to, and why. Each is seen to fail or to be refused."""
 EXACT = ("Euclidean", "Euclidean of numbers", "Lorentz", *(name for name in SUBJECTS if "Exact" in name))
 """Manifolds whose retraction is documented as the exponential."""
 
@@ -79,16 +49,6 @@ def refused(name: str, law: str) -> bool:
 def compiled(subject: Subject, chosen: tuple[str, ...]):
     """The chosen laws, mapped over lanes."""
     return jax.jit(jax.vmap(functools.partial(laws.errors, subject, chosen)))
-
-
-def arguments(subject: Subject, seed: int, exponents: list[float], spread: float, length: float) -> tuple:
-    """Lanes of one draw: a curvature each, and normal numbers."""
-    rng = draws.rng(seed)
-    lanes = len(exponents)
-    noise = rng.standard_normal((2, lanes, 7, *subject.shape))
-    noise = noise[0] + 1j * noise[1] if subject.dtype is complex else noise[0]
-    parameters = np.asarray(subject.signs[:lanes]) * 10.0 ** np.asarray(exponents)
-    return parameters, noise, rng.standard_normal((lanes, 6, 6)), np.full(lanes, float(spread)), np.full(lanes, float(length))
 
 
 def violations(subject: Subject, chosen: tuple[str, ...], draw: tuple) -> dict[str, str]:

@@ -9,8 +9,8 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
-from port_jax.geometry import geodesic, metric_of
 from port_jax.manifolds.stiefel import CanonicalStiefel, EuclideanStiefel, EuclideanStiefelExact, Stiefel
+from port_jax.riemannian_geometry import geodesic, metric_of
 
 RNG = draws.stream(7)
 PAIRS = {

@@ -36,6 +36,12 @@ def graphs(seed: int = 0) -> tuple[Graph, TorchGraph]:
 GRAPH, TORCH_GRAPH = graphs()
 
 
+def dense_adjacency() -> torch.Tensor:
+    """A[i, j] of edges j -> i; repeated edges add up."""
+    dense = torch.zeros(NODES, NODES, dtype=torch.float64)
+    return dense.index_put((TORCH_GRAPH.receivers, TORCH_GRAPH.senders), TORCH_GRAPH.weights, accumulate=True)
+
+
 def theirs(module: Any, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     """Embeddings, link scores, and class logits where there are classes."""
     x = torch.as_tensor(X).to(dtype)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from parity_tests.models.test_spoiled_files import CASES as MODELS
+from parity_tests.models import cases_hgcn, cases_hnn, cases_shallow
+from parity_tests.models.small_models import CASES as MODELS
 from weights.checkpoint import load
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.models import ARCHITECTURES
@@ -40,9 +41,9 @@ CASES = {
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
-    "hgat": "says curvature", "gil": "says curvature",
-    "hgcn": "says curvature", "hnn": "says curvature", "hybonet": "k = 1", "htgn": "c.0.",
-    "kgemb": "in the file", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
+    "hgat": "gives curvature", "gil": "gives curvature",
+    "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
+    "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
 }  # fmt: skip
 
 
@@ -80,17 +81,18 @@ def test_a_curvature_that_does_not_fit_is_refused(arch: str, tmp_path: Path):
         load(tmp_path / "model.pth", config=config, curvature=0.123)
 
 
-FIXED = {"hgcn": "ball, classes", "hnn": "hyperboloid, classes", "shallow": "links on the ball"}
+FIXED = {
+    "hgcn": (cases_hgcn.reference, cases_hgcn.FRAME.config("ball, classes")),
+    "hnn": (cases_hnn.FRAME.module, cases_hnn.FRAME.config("hyperboloid, classes")),
+    "shallow": (cases_shallow.reference, cases_shallow.FRAME.config("links on the ball")),
+}
 
 
 @pytest.mark.parametrize("arch", FIXED)
 def test_a_fixed_curvature_is_never_assumed(arch: str, tmp_path: Path):
     """HGCN's files have none: without a configuration that does, it is asked for, and the report says who gave it."""
-    import importlib
-
-    test = importlib.import_module(f"parity_tests.models.test_{arch}")
-    config = test.FRAME.config(FIXED[arch])
-    torch.save(getattr(test, "reference", test.FRAME.module)(config).state_dict(), tmp_path / "model.pth")
+    make, config = FIXED[arch]
+    torch.save(make(config).state_dict(), tmp_path / "model.pth")
     bare = {k: v for k, v in config.items() if k != "c"}
     with pytest.raises(Usage, match="curvature"):
         load(tmp_path / "model.pth", config=bare)

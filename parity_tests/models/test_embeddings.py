@@ -10,7 +10,7 @@ import weights
 from parity_tests import draws
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
-from parity_tests.models.test_verify import CASES, load_ball
+from parity_tests.models.planted_errors import CASES, load_ball
 from reference_torch.graphs.graph import Graph
 from weights.models import ARCHITECTURES
 

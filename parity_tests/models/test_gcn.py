@@ -4,15 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from parity_tests.models.graph_models import CLASSES, Frame
-from reference_torch.models.gcn import GCN
-
-FLAT = {"manifold": "Euclidean"}
-CONFIGS = {
-    "classes": {**FLAT, "task": "nc", "n_classes": CLASSES, "num_layers": 3, "c": 1.0},
-    "links, a curvature that is stored and unused": {**FLAT, "task": "lp", "num_layers": 2, "act": None, "c": None, "bias": 0},
-}
-FRAME = Frame(GCN, CONFIGS, 1.5)
+from parity_tests.models.cases_gcn import CONFIGS, FRAME
 
 
 @pytest.mark.parametrize("name", CONFIGS)

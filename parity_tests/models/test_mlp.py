@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from parity_tests.models.graph_models import Frame
-from parity_tests.models.test_gcn import CONFIGS
-from reference_torch.models.mlp import MLP
-
-FRAME = Frame(MLP, CONFIGS, 1.5)
+from parity_tests.models.cases_gcn import CONFIGS
+from parity_tests.models.cases_mlp import FRAME
 
 
 @pytest.mark.parametrize("name", CONFIGS)

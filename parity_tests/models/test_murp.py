@@ -6,32 +6,10 @@ import geoopt
 import jax
 import numpy as np
 import pytest
-import torch
 
-from parity_tests import draws
-from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, randomised
+from parity_tests.models.cases_murp import TRIPLES, module_of, ours, theirs
+from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
 from reference_torch.models.murp import MuRE, MuRP
-
-ENTITIES, RELATIONS, DIM = 15, 4, 5
-RNG = draws.stream(8)
-TRIPLES = [RNG.integers(0, n, (6, 3)) for n in (ENTITIES, RELATIONS, ENTITIES)]
-
-
-def module_of(kind: type) -> torch.nn.Module:
-    draws.seed_torch(5)
-    module = randomised(kind(ENTITIES, RELATIONS, DIM))
-    if kind is MuRP:
-        for table in (module.Eh, module.rvh):
-            table.weight.data = 0.3 * torch.nn.functional.normalize(torch.randn_like(table.weight), dim=-1)
-    return module
-
-
-def theirs(module, dtype):
-    return (module(*map(torch.as_tensor, TRIPLES)),)
-
-
-def ours(model, variables, dtype):
-    return (model.apply(variables, *TRIPLES),)
 
 
 @pytest.mark.parametrize("kind", [MuRP, MuRE])

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import geoopt
 import pytest
 
 from parity_tests import slow
-from parity_tests.optim.adamw_by_geoopt import RiemannianAdamW
 from port_jax.optim import (
     riemannian_adam,
     riemannian_adamw,
@@ -20,6 +18,11 @@ from port_jax.optim import (
     sparse_riemannian_adam,
     sparse_riemannian_sgd,
 )
+from reference_torch.optim.riemannian_adam import RiemannianAdam
+from reference_torch.optim.riemannian_adamw import RiemannianAdamW
+from reference_torch.optim.riemannian_sgd import RiemannianSGD
+from reference_torch.optim.sparse_riemannian_adam import SparseRiemannianAdam
+from reference_torch.optim.sparse_riemannian_sgd import SparseRiemannianSGD
 
 
 class Row(NamedTuple):
@@ -84,16 +87,16 @@ ADAM_STATE = {"exp_avg": "mu", "exp_avg_sq": "nu", "max_exp_avg_sq": "nu_max"}
 SGD_STATE = {"momentum_buffer": "momentum"}
 
 KINDS = {
-    "Adam": Kind(of_geoopt(geoopt.optim.RiemannianAdam), of_port(riemannian_adam), ADAM_STATE, ADAM),
-    "SGD": Kind(of_geoopt(geoopt.optim.RiemannianSGD), of_port(riemannian_sgd), SGD_STATE, SGD),
+    "Adam": Kind(of_geoopt(RiemannianAdam), of_port(riemannian_adam), ADAM_STATE, ADAM),
+    "SGD": Kind(of_geoopt(RiemannianSGD), of_port(riemannian_sgd), SGD_STATE, SGD),
     "SparseAdam": Kind(
-        of_geoopt(geoopt.optim.SparseRiemannianAdam),
+        of_geoopt(SparseRiemannianAdam),
         of_port(sparse_riemannian_adam),
         ADAM_STATE,
         _without(ADAM, "weight_decay"),
     ),
     "SparseSGD": Kind(
-        of_geoopt(geoopt.optim.SparseRiemannianSGD),
+        of_geoopt(SparseRiemannianSGD),
         of_port(sparse_riemannian_sgd),
         SGD_STATE,
         _without(SGD, "weight_decay"),

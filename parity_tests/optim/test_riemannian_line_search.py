@@ -17,41 +17,10 @@ from parity_tests import draws, slow
 from port_jax import manifolds as port
 from port_jax.optim import riemannian_line_search, step_sizes
 from port_jax.optim.riemannian_line_search import Conjugacy
+from reference_torch.optim.riemannian_line_search import Ball, Hyperboloid, RiemannianLineSearch
 
 STEPS = 20
 C, K, NUDGES = 0.7, 1.7, 5
-
-
-class Ball(geoopt.PoincareBall):
-    """geoopt's inner(keepdim=False) of a batch of B points has shape (B, B), and its sum counts pairs of them."""
-
-    def inner(self, x: Any, u: Any, v: Any = None, *, keepdim: bool = False, dim: int = -1) -> Any:
-        full = super().inner(x, u, v, keepdim=True, dim=dim)
-        return full if keepdim else full.squeeze(dim)
-
-
-class Hyperboloid(geoopt.Lorentz):
-    """geoopt raises norms to 1e-4 and divides by dist^2: a step of 1e-6 is 2e-9 off, its transport 2e-5.
-
-    The line search amplifies that; here both are in closed form.
-    """
-
-    def expmap(self, x: Any, u: Any, **_: Any) -> Any:
-        n = torch.sqrt(self.inner(x, u, keepdim=True).clamp_min(0) / self.k)
-        safe = torch.where(n > 0, n, 1.0)
-        return torch.cosh(n) * x + torch.where(n > 0, torch.sinh(safe) / safe, 1.0) * u
-
-    retr = expmap
-
-    def transp(self, x: Any, y: Any, v: Any, **_: Any) -> Any:
-        return v + self.inner(x, y, v, keepdim=True) / (self.k - self.inner(x, x, y, keepdim=True)) * (x + y)
-
-    def retr_transp(self, x: Any, u: Any, v: Any, **_: Any) -> Any:
-        y = self.retr(x, u)
-        return y, self.transp(x, y, v)
-
-    def transp_follow_retr(self, x: Any, u: Any, v: Any, **_: Any) -> Any:
-        return self.transp(x, self.retr(x, u), v)
 
 
 def theirs(name: str) -> Any:
@@ -126,7 +95,7 @@ def run_torch(
         points = {n: torch.nextafter(p, torch.tensor(rng.choice([-9.0, 9.0], tuple(p.shape)))) for n, p in points.items()}
     manifold_parameter: Any = geoopt.ManifoldParameter
     params = {n: torch.nn.Parameter(p) if theirs(n) is None else manifold_parameter(p, manifold=theirs(n)) for n, p in points.items()}
-    opt = geoopt.optim.RiemannianLineSearch(list(params.values()), **options)
+    opt = RiemannianLineSearch(list(params.values()), **options)
 
     def closure() -> float:
         opt.zero_grad()

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from geoopt.optim.rlinesearch import armijo_backtracking, strong_wolfe_line_search
 
 from parity_tests import draws
 from port_jax.optim import step_sizes
+from reference_torch.optim.step_sizes import armijo_backtracking, strong_wolfe_line_search
 
 
 def test_searches_equal_scipy():

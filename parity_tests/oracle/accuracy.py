@@ -122,7 +122,7 @@ def main() -> None:
     cases = {(s, d): grid.draw(s, d, options.thin) for s, d in dict.fromkeys((s, d) for s, _, d in work)}
     found: list[Errors] = []
     rows = {} if whole or not (options.out / "table.csv").exists() else {r.key: r for r in report.read(options.out / "table.csv")}
-    for space, name, dtype in (bar := tqdm(work, mininterval=5)):
+    for space, name, dtype in (bar := tqdm(work, mininterval=5, disable=None)):
         bar.set_description(f"{space} {name}")
         found += measure(space, name, cases[space, dtype], dtype, not options.no_gradients)
         rows |= {e.row.key: e.row for e in found}

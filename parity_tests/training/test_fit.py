@@ -132,7 +132,7 @@ def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
 def test_another_runs_folder_is_refused(tmp_path):
     fit(step, start(), steps=2, batch=problem(), folder=tmp_path)
     other = train_state({"x": jnp.ones(3)}, optimizer(), draws.key(0), opt_state=())
-    with pytest.raises(TrainingError, match=r"holds another run: .* missing"):
+    with pytest.raises(TrainingError, match=r"contains another run: .* missing"):
         fit(step, other, steps=2, batch=problem(), folder=tmp_path)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from importlib import metadata
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_inspect(monkeypatch, capsys, tmp_path, file):
     assert "params/lin/weight" in out
     code, out, _ = run(monkeypatch, capsys, "inspect", file, "--json")
     assert code == 0
-    assert "those of none of" in json.loads(out)["problem"]
+    assert "match none of the architectures" in json.loads(out)["problem"]
     torch.save(dict(Net().named_parameters()), tmp_path / "m.pth")
     assert "PoincareBall(0.7)" in run(monkeypatch, capsys, "inspect", tmp_path / "m.pth", "--arch", "tree")[1]
 
@@ -104,14 +105,18 @@ def bad_files(folder):
         (["calls.pth"], 4, "print"),
         (["other.pth"], 5, "--arch tree"),
         (["other.pth", "--arch", "hgat"], 5, "not those of hgat"),
-        (["nan.pth", "--arch", "tree"], 5, "'a' holds nan at (1,)"),
+        (["nan.pth", "--arch", "tree"], 5, "'a' contains nan at (1,)"),
         (["other.pth", "--arch", "nothing"], 2, "no architecture is called"),
         (["other.pth", "--arch", "tree", "--config", "absent.json"], 2, "cannot be opened"),
         (["other.pth", "--arch", "tree", "--config", "broken.json"], 3, "not JSON"),
-        (["other.pth", "--arch", "tree", "--manifold", "a=Banana"], 2, "names no manifold"),
-        (["other.pth", "--arch", "tree", "--manifold", "b=Euclidean"], 2, "'b', which no parameter"),
-        (["far.pth", "--arch", "tree", "--manifold", "p=PoincareBall:0.7"], 5, "'p' holds a point off its PoincareBall at (1,)"),
-        (["far.pth", "--arch", "tree", "--manifold", "p=Lorentz:0.7"], 5, "'p' holds a point off its Lorentz at (0,)"),
+        (["other.pth", "--arch", "tree", "--manifold", "a=Banana"], 2, "does not name a manifold"),
+        (["other.pth", "--arch", "tree", "--manifold", "b=Euclidean"], 2, "'b', but no parameter"),
+        (
+            ["far.pth", "--arch", "tree", "--manifold", "p=PoincareBall:0.7"],
+            5,
+            "'p' contains a point that is not on its PoincareBall, at (1,)",
+        ),
+        (["far.pth", "--arch", "tree", "--manifold", "p=Lorentz:0.7"], 5, "'p' contains a point that is not on its Lorentz, at (0,)"),
         (["other.pth", "--arch", "tree", "--curvature", "1"], 2, "has no curvature of its own"),
         (["other.pth", "--arch", "tree", "--out", "absent/out"], 6, "its folder does not exist"),
         (["other.pth", "--no-such-option"], 2, "No such option"),
@@ -135,6 +140,13 @@ def test_help_of_a_command_has_an_example(command):
     args = [sys.executable, "-X", "importtime", "-m", "weights.cli", command, "--help"]
     done = subprocess.run(args, capture_output=True, text=True, check=True)
     assert f"Example: hyperport {command}" in done.stdout
+    assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"jax", "torch", "numpy", "matplotlib"}
+
+
+def test_version_is_that_of_the_installed_package():
+    args = [sys.executable, "-X", "importtime", "-m", "weights.cli", "--version"]
+    done = subprocess.run(args, capture_output=True, text=True, check=True)
+    assert done.stdout == f"hyperport {metadata.version('hyperport')}\n"
     assert not {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()} & {"jax", "torch", "numpy", "matplotlib"}
 
 

@@ -1,10 +1,11 @@
-"""Graphs to train on: the one that ships, `.npz` files, and their splits."""
+"""Graphs to train on: the one that is included, `.npz` files, their splits and mini-batches; and a synthetic tree."""
 
 from port_jax.data.closure import ranking_batch, transitive_closure
 from port_jax.data.dataset import DataError, GraphData, load_graph
 from port_jax.data.features import degree_features, row_normalized
 from port_jax.data.neighbors import NeighborSampler, Subgraph
 from port_jax.data.splits import EdgeSplit, NodeSplit, sample_negatives, split_edges, split_nodes
+from port_jax.data.stereographic_tree import StereographicTreeDataset
 
 __all__ = [
     "DataError",
@@ -12,6 +13,7 @@ __all__ = [
     "GraphData",
     "NeighborSampler",
     "NodeSplit",
+    "StereographicTreeDataset",
     "Subgraph",
     "degree_features",
     "load_graph",

@@ -1,4 +1,4 @@
-"""What embeddings of hierarchies are trained on: all pairs of an element and one above it, and batches with negatives."""
+"""Training data for embeddings of hierarchies: all pairs of an element and one of its ancestors, and batches with negatives."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, PRNGKeyArray
 
+__all__ = ["ranking_batch", "transitive_closure"]
+
 
 def transitive_closure(edges: Int[np.ndarray, "2 E"], num_nodes: int) -> Int32[np.ndarray, "P 2"]:
-    """All pairs (u, v) with a path from u to v along edges from edges[0] to edges[1], each once, ordered by u, then v. On the host.
+    """All pairs (u, v) with a path from u to v along edges from edges[0] to edges[1], each once, ordered by u, then v. Runs on the host.
 
-    Raises ValueError for an index outside [0, num_nodes) and where a path leads from a node to itself, which it names.
+    Raises ValueError for an index outside [0, num_nodes), and for a path from a node to itself; the message names the node.
     """
     edges = np.asarray(edges)
     if edges.ndim != 2 or len(edges) != 2:
         raise ValueError(f"edges has shape {edges.shape}: pass [2, E]")
     edges = edges.astype(np.int64)
     if edges.size and (edges.min() < 0 or edges.max() >= num_nodes):
-        raise ValueError(f"edges holds {edges.min()} to {edges.max()}: pass indices in [0, {num_nodes})")
+        raise ValueError(f"edges contains indices from {edges.min()} to {edges.max()}: pass indices in [0, {num_nodes})")
     new = known = np.unique(edges[0] * num_nodes + edges[1])
     starts, targets = np.searchsorted(known, np.arange(num_nodes + 1) * num_nodes), known % max(num_nodes, 1)
     while len(new):
@@ -34,10 +36,10 @@ def transitive_closure(edges: Int[np.ndarray, "2 E"], num_nodes: int) -> Int32[n
 
 
 def ranking_batch(key: PRNGKeyArray, pairs: Int[Array, "b 2"], num_nodes: int, negatives: int) -> Int32[Array, "b 2+negatives"]:
-    """u, v, and nodes to tell v from, for each pair (u, v): the inputs of `PoincareEmbeddings`, whose first energy is to be the least.
+    """u, v and negatives for each pair (u, v): the inputs of `PoincareEmbeddings`, whose energy is to be least at v.
 
-    The negatives are uniform over all nodes, as in arXiv 1705.08039, section 4.1, but for nodes that belong with u: their share,
-    pairs/num_nodes² of a closure, is drawn along. Works under jit.
+    The negatives are uniform over all nodes, so that some of them are related to u (a share of pairs/num_nodes² of a closure), where
+    arXiv 1705.08039, section 4.1, leaves these out. Works under jit.
     """
     drawn = jax.random.randint(key, (len(pairs), negatives), 0, num_nodes, jnp.int32)
     return jnp.concatenate([jnp.asarray(pairs, jnp.int32), drawn], 1)

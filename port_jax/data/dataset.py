@@ -1,4 +1,4 @@
-"""`load_graph`: the shipped graph, or an `.npz` file in the same format."""
+"""`load_graph`: the graph that is included, or an `.npz` file in the same format."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from jaxtyping import Float32, Int32
 
 from port_jax.graphs import Graph, GraphError
 
+__all__ = ["SHIPPED", "DataError", "GraphData", "load_graph"]
+
 SHIPPED = Path(__file__).with_name("stdlib.npz")
 
 
@@ -22,13 +24,13 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class GraphData:
-    """One graph on the host, as numpy arrays. What the file does not have is None."""
+    """One graph on the host, as numpy arrays. A field that the file does not have is None."""
 
     name: str
     edges: Int32[np.ndarray, "2 E"]
-    """Each edge once, without self loops. In the shipped graph class edges[0, e] derives from class edges[1, e]."""
+    """Each edge once, without self loops. In the included graph, class edges[0, e] derives from class edges[1, e]."""
     graph: Graph
-    """Both directions of each edge without weights, or the normalised adjacency where the file holds one."""
+    """Both directions of each edge without weights, or the normalised adjacency if the file contains one."""
     features: Float32[np.ndarray, "N F"]
     labels: Int32[np.ndarray, " N"] | None = None
     names: tuple[str, ...] | None = None
@@ -39,16 +41,18 @@ class GraphData:
     val_edges: Int32[np.ndarray, "P 2"] | None = None
     val_edges_false: Int32[np.ndarray, "Q 2"] | None = None
     node_features: Float32[np.ndarray, "N f"] | None = None
-    """What attention sees of each node beside its features."""
+    """Further features of each node, which only attention sees."""
     edge_features: Float32[np.ndarray, "E e"] | None = None
-    """Of each column of `edges`, the same in both directions."""
+    """Features of each column of `edges`, the same in both directions."""
 
     @property
     def num_nodes(self) -> int:
+        """The number of nodes N."""
         return self.features.shape[0]
 
     @property
     def num_classes(self) -> int:
+        """The largest label plus 1, or 0 without labels."""
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
@@ -60,7 +64,7 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
     are 1, `features_data`; and, where it has them, `labels` [N], `names` [N], `label_names`, `idx_train`, `idx_val`,
     `idx_test`, `val_edges` and `val_edges_false` [P, 2], `node_features` [N, f],
     `edge_features` [E, e] beside `edges`. For `task="nc"` the fifth feature of `airport.npz` is left
-    out: its labels were binned from it. Raises `DataError` for a file that is not so.
+    out, because the labels were made from it. Raises `DataError` for a file in another format.
     """
     path = SHIPPED if path is None else Path(path)
     if task not in ("nc", "lp"):
@@ -73,7 +77,7 @@ def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc"
     edges, graph, beside = _edges(arrays, n)
     labels = arrays.integers("labels", (n,))
     if labels is not None and len(labels) and labels.min() < 0:
-        raise arrays.error("labels", f"has the value {labels.min()}", "number the classes from 0")
+        raise arrays.error("labels", f"contains the value {labels.min()}", "number the classes from 0")
     return GraphData(
         name=path.stem,
         edges=edges,
@@ -96,13 +100,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds one array: pass an .npz file with named arrays")
+            raise DataError(f"{path} contains a single array: pass an .npz file with named arrays")
         with archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: pass the path of an .npz graph") from None
     except IsADirectoryError:
-        raise DataError(f"{path} is a folder: pass the path of an .npz graph in it") from None
+        raise DataError(f"{path} is a folder: pass the path of an .npz file in it") from None
     except (BadZipFile, EOFError, ValueError, OSError) as error:
         if isinstance(error, DataError):
             raise
@@ -122,7 +126,7 @@ class _Arrays:
     def needed(self, key: str, remedy: str) -> np.ndarray:
         if key not in self.arrays:
             found = ", ".join(sorted(self.arrays)) or "nothing"
-            raise self.error(key, f"is missing (the file has {found})", remedy)
+            raise self.error(key, f"is missing (the file contains {found})", remedy)
         return self.arrays[key]
 
     def integers(self, key: str, shape: tuple[int | None, ...]) -> Any:
@@ -140,7 +144,7 @@ class _Arrays:
         array = self.integers(key, shape)
         if array is not None and array.size and (array.min() < 0 or array.max() >= num_nodes):
             bad = array[(array < 0) | (array >= num_nodes)].flat[0]
-            raise self.error(key, f"has the node {bad}", f"number the nodes from 0 to {num_nodes - 1}")
+            raise self.error(key, f"contains the node {bad}", f"number the nodes from 0 to {num_nodes - 1}")
         return array
 
     def rows(self, key: str, count: int) -> np.ndarray | None:
@@ -200,7 +204,7 @@ def _edges(arrays: _Arrays, n: int) -> tuple[np.ndarray, Graph, np.ndarray | Non
         raise DataError(f"{arrays.path}: {name}: {error}") from error
     keep = pairs[0] < pairs[1] if weights is not None else pairs[0] != pairs[1]
     if weights is not None and "edge_features" in arrays.arrays:
-        raise arrays.error("edge_features", "stand beside a matrix", "save the edges as int32 [2, E], and their features in that order")
+        raise arrays.error("edge_features", "accompany a matrix", "save the edges as int32 [2, E], and their features in that order")
     beside = arrays.rows("edge_features", pairs.shape[1])
     edges = pairs[:, keep].astype(np.int32)
     return edges, graph if weights is not None else graph.undirected(), None if beside is None else beside[keep]

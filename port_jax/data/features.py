@@ -7,6 +7,8 @@ from jaxtyping import Float32
 
 from port_jax.graphs import Graph
 
+__all__ = ["degree_features", "row_normalized"]
+
 
 def row_normalized(features: Float32[np.ndarray, "N F"]) -> Float32[np.ndarray, "N F"]:
     """Each row divided by its sum; a row that sums to 0 becomes 0."""

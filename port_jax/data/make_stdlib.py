@@ -1,11 +1,11 @@
 """Makes `stdlib.npz`, the class hierarchy of Python's standard library: `python -m port_jax.data.make_stdlib`.
 
 A child process imports every module of the standard library that can be imported and lists the classes that are then
-alive. The result depends on Python's version and platform; the file that ships was made by CPython 3.11 on Linux.
+alive. The result depends on Python's version and platform; the included file was made by CPython 3.11 on Linux.
 
     names     [N]     module.qualname, sorted
     edges     [2, E]  int32: class edges[0, e] derives directly from class edges[1, e]
-    features  [N, F]  float32: what the class body itself holds (see FEATURES), as log(1 + count)
+    features  [N, F]  float32: what the class body itself contains (see FEATURES), as log(1 + count)
     labels    [N]     int32: the chapter of the library that the class's top-level module belongs to (label_names)
 """
 
@@ -22,6 +22,8 @@ import types
 import warnings
 from pathlib import Path
 
+__all__ = ["CHAPTERS", "FEATURES", "SKIPPED", "TARGET", "collect", "main"]
+
 TARGET = Path(__file__).with_name("stdlib.npz")
 
 SKIPPED = {
@@ -37,7 +39,7 @@ SKIPPED = {
     "tests",
     "__main__",
 }
-"""Modules that open windows or browsers, print, install, or hold tests."""
+"""Modules that open windows or browsers, print, install, or contain tests."""
 
 CHAPTERS = {
     "codecs": """
@@ -98,6 +100,7 @@ FEATURES = (
 
 
 def main() -> None:
+    """Collect the classes in a child process that sees the standard library alone, and write `TARGET`."""
     import numpy as np  # not in the child, which sees the standard library alone
 
     environment = {"PATH": os.defpath, "PYTHONHASHSEED": "0", "HOME": os.devnull}
@@ -123,14 +126,14 @@ def main() -> None:
 
 
 def collect() -> None:
-    """In the child: imports everything, then writes one JSON row per class to the standard output."""
+    """In the child process: import everything, then write one JSON row per class to the standard output."""
     stdout = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # some modules print while being imported
     warnings.simplefilter("ignore")
     todo = [name for name in sorted(sys.stdlib_module_names) if name not in SKIPPED and not name.startswith(("_test", "_xx"))]
     while todo:
         name = todo.pop(0)
-        # A module for another system or without its C library raises what it likes; it is left out.
+        # A module for another system, or one whose C library is missing, may raise anything; it is left out.
         with contextlib.suppress(BaseException):
             module = importlib.import_module(name)
             todo += [f"{name}.{m.name}" for m in pkgutil.iter_modules(getattr(module, "__path__", ())) if m.name not in SKIPPED]

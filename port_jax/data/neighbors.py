@@ -11,24 +11,26 @@ from jaxtyping import Bool, Int32
 
 from port_jax.graphs import Graph
 
+__all__ = ["NeighborSampler", "Subgraph"]
+
 
 class Subgraph(NamedTuple):
-    """A pytree of host arrays. The seeds are its first nodes: `h[:len(mask)]` are theirs."""
+    """A pytree of host arrays. The seeds are the first nodes, so that `h[:len(mask)]` are their embeddings."""
 
     graph: Graph
     nodes: Int32[np.ndarray, " M"]
-    """What each node is called in the whole graph; 0 for those that fill up."""
+    """The index of each node in the whole graph; 0 for padding."""
     mask: Bool[np.ndarray, " B"]
-    """False for seeds that fill up the last batch of an epoch."""
+    """False for the seeds that pad the last batch of an epoch."""
 
 
 class NeighborSampler:
     """Hop by hop, up to `fanouts[i]` incoming edges of each node reached by the hop before, drawn without replacement.
 
     Each subset of that size is equally likely (Hamilton, Ying, Leskovec, "Inductive representation learning on large graphs",
-    2017, section 3.1). Of d incoming edges k are drawn, and an edge weight is multiplied by d/k, so that weighted sums over
-    neighbours have the whole graph's as their mean. A call with the number of a step gives its batch: the same for the same
-    number, as `port_jax.training.fit` needs, in one order of the seeds an epoch.
+    2017, section 3.1). If k of d incoming edges are drawn, their weights are multiplied by d/k, so that weighted sums over
+    neighbours have the sums in the whole graph as their expectation. A call with the number of a step returns its batch, always
+    the same for the same number, as `port_jax.training.fit` needs. Each epoch visits the seeds in an order of its own.
 
         batches = NeighborSampler(graph, fanouts=(10, 10), batch_size=256)
         fit(step, state, steps=10 * batches.steps_per_epoch, batches=batches)
@@ -37,11 +39,11 @@ class NeighborSampler:
     def __init__(self, graph: Graph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
         self.seeds = np.arange(graph.num_nodes) if seeds is None else np.asarray(seeds)
         if not fanouts or min(fanouts) < 1 or batch_size < 1:
-            raise ValueError(f"fanouts is {tuple(fanouts)} and batch_size {batch_size}; give one or more positive numbers, and one")
+            raise ValueError(f"fanouts is {tuple(fanouts)} and batch_size {batch_size}; give positive numbers")
         if self.seeds.ndim != 1 or not len(self.seeds) or self.seeds.min() < 0 or self.seeds.max() >= graph.num_nodes:
             raise ValueError(f"seeds has shape {self.seeds.shape}; give indices of nodes in [0, {graph.num_nodes})")
         if len(np.unique(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds has {len(self.seeds)} entries, {len(np.unique(self.seeds))} different ones; give each node once")
+            raise ValueError(f"seeds has {len(self.seeds)} entries, {len(np.unique(self.seeds))} of them different; give each node once")
         self.fanouts, self.batch_size, self.seed = tuple(fanouts), batch_size, seed
         self.senders = np.asarray(graph.senders)
         self.starts = np.searchsorted(np.asarray(graph.receivers), np.arange(graph.num_nodes + 1))
@@ -52,17 +54,17 @@ class NeighborSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches until every seed was in one."""
+        """The number of batches in which every seed occurs once."""
         return -(-len(self.seeds) // self.batch_size)
 
     def __call__(self, number: int) -> Subgraph:
-        """The batch of step `number`, from 0."""
+        """The batch of step `number`, counted from 0."""
         epoch, place = divmod(number, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.seeds)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
         mask = np.arange(self.batch_size) < len(chosen)
         nodes, slots, receivers, scale = self._reach(np.random.default_rng([self.seed, 1, number]), chosen)
-        # Nodes that fill up the seeds stand right behind them, so that the seeds come first in every batch.
+        # Padding for missing seeds comes right after the seeds, so that the seeds come first in every batch.
         at = np.where(np.arange(len(nodes)) < len(chosen), np.arange(len(nodes)), np.arange(len(nodes)) + (~mask).sum())
         names = np.zeros(self.max_nodes, np.int32)
         names[at] = nodes
@@ -76,7 +78,7 @@ class NeighborSampler:
         return Subgraph(jax.tree.map(np.asarray, padded), names, mask)
 
     def _reach(self, rng: np.random.Generator, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Nodes, seeds first; the edges drawn, their receivers, and d/k of each."""
+        """The nodes, seeds first; the edges drawn, their receivers, and d/k for each edge."""
         nodes, known = [seeds], np.zeros(len(self.starts) - 1, bool)
         known[seeds] = True
         slots, receivers, scales = [], [], []
@@ -92,11 +94,11 @@ class NeighborSampler:
         return tuple(np.concatenate(parts) for parts in (nodes, slots, receivers, scales))
 
     def _draw(self, rng: np.random.Generator, nodes: np.ndarray, fanout: int) -> tuple[np.ndarray, ...]:
-        """Up to `fanout` of the incoming edges of each node: where they stand, whose they are, d/k."""
+        """Up to `fanout` of the incoming edges of each node: their positions, their receivers, and d/k."""
         start, degree = self.starts[nodes], self.starts[nodes + 1] - self.starts[nodes]
         owner = np.repeat(np.arange(len(nodes)), degree)
         rank = np.arange(len(owner)) - np.repeat(np.cumsum(degree) - degree, degree)
-        # The edges of each node in a random order; the first ones of it are the sample.
+        # The edges of each node in a random order, of which the first ones are the sample.
         shuffled = (start[owner] + rank)[np.lexsort((rng.random(len(owner)), owner))]
         kept = rank < fanout
         owner = owner[kept]

@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
+__all__ = ["EdgeSplit", "NodeSplit", "sample_negatives", "split_edges", "split_nodes"]
+
 
 class EdgeSplit(NamedTuple):
-    """Pairs of nodes, int32 [*, 2]; each undirected edge is in one part, in the direction that it was given."""
+    """Pairs of nodes, int32 [*, 2]. Each undirected edge is in one part, in the direction in which it was given."""
 
     train: Int32[np.ndarray, "T 2"]
     val: Int32[np.ndarray, "V 2"]
@@ -29,9 +31,9 @@ class NodeSplit(NamedTuple):
 def split_edges(
     edges: Int[np.ndarray, "2 E"], num_nodes: int, *, val_prop: float = 0.05, test_prop: float = 0.10, seed: int = 0
 ) -> EdgeSplit:
-    """Edges for training, validation and test, and as many pairs that are no edges for the last two.
+    """Edges for training, validation and test, and for the last two as many pairs that are not edges.
 
-    A pair counts once, whichever way round it is given, and self loops are left out. The default shares are HGCN's.
+    A pair counts once in whichever direction it is given, and self loops are left out. The default shares are HGCN's.
     The false pairs are drawn by `sample_negatives`, in time and memory O(E log E).
     """
     _check_shares(val_prop, test_prop)
@@ -53,9 +55,9 @@ def split_edges(
 
 
 def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, *, seed: int = 0) -> Int32[np.ndarray, "count 2"]:
-    """`count` different pairs of different nodes without an edge between them in either direction, drawn uniformly.
+    """`count` distinct pairs of different nodes with no edge between them in either direction, drawn uniformly.
 
-    By rejection, so that no matrix over all pairs is made. Raises `ValueError` where fewer such pairs exist.
+    They are drawn by rejection, so that no matrix over all pairs is made. Raises `ValueError` if fewer such pairs exist.
     """
     taken = np.unique(_keys(np.asarray(edges).T, num_nodes))
     loops = np.unique(edges[0][edges[0] == edges[1]]).size
@@ -63,7 +65,7 @@ def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, 
     if count > free:
         raise ValueError(f"count is {count}, but only {free} pairs of {num_nodes} nodes have no edge: ask for fewer")
     rng = np.random.default_rng(seed)
-    if 2 * count > free:  # most of the free pairs: rejection would draw the last ones for long
+    if 2 * count > free:  # most of the free pairs: rejection would take long to find the last ones
         rows, columns = np.triu_indices(num_nodes, 1)
         pairs = np.stack([rows, columns], 1)
         pairs = pairs[~np.isin(_keys(pairs, num_nodes), taken)]
@@ -78,7 +80,7 @@ def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, 
 
 
 def split_nodes(labels: Int[np.ndarray, " N"], *, val_prop: float = 0.15, test_prop: float = 0.15, seed: int = 0) -> NodeSplit:
-    """Nodes for training, validation and test; each class is shared out in the same proportions."""
+    """Nodes for training, validation and test; each class is divided in the same proportions."""
     _check_shares(val_prop, test_prop)
     rng = np.random.default_rng(seed)
     parts: tuple[list[np.ndarray], ...] = ([], [], [])

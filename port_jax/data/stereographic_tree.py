@@ -7,21 +7,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.stereographic import StereographicModel
+
+__all__ = ["StereographicTreeDataset"]
 
 
 class StereographicTreeDataset:
     """geoopt's synthetic data (Mathieu et al. 2019, section 5.1): nodes of a tree, level by level, and observations around them.
 
-    From the origin down to `depth`, the `numberOfChildren` of a node lie `dist_children` away from it, orthogonal to its own
-    direction; in two dimensions two children lie opposite to each other. Each node has `numberOfsiblings` observations, normal
-    in the tangent space of the origin around its coordinates with deviation √sigma_sibling, as the ball's `random` draws them.
+    From the origin down to `depth`, the `numberOfChildren` children of a node lie at distance `dist_children` from it, orthogonal to
+    its own direction; in two dimensions two children lie opposite to each other. Each node has `numberOfsiblings` observations,
+    normally distributed in the tangent space of the origin around its coordinates with standard deviation √sigma_sibling, as the
+    ball's `random` draws them.
 
     `origin_data` `[N, dim]` are the nodes and `data` `[N numberOfsiblings, dim]` the observations, those of one node together.
     `labels` `[…, depth + 1]` are paths of node numbers: `labels[i, j]` is the ancestor at depth j + 1 of observation i's node, or
-    the node itself, and -1 beyond; the root's own is 0 first. `origin_labels` `[N, depth]` are the nodes' paths without the last
+    the node itself, and -1 beyond; for the root, `labels[i, 0]` is 0. `origin_labels` `[N, depth]` are the nodes' paths without the last
     entry, which is always -1, and `num_classes` is the number of nodes.
     """
 
@@ -35,7 +39,7 @@ class StereographicTreeDataset:
         dist_children: float = 1.0,
         sigma_sibling: float = 2.0,
         numberOfsiblings: int = 1,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         counts = {"dim": (dim, 2), "depth": (depth, 1), "numberOfChildren": (numberOfChildren, 1)}
         for name, (value, least) in (counts | {"numberOfsiblings": (numberOfsiblings, 1)}).items():
@@ -60,7 +64,7 @@ class StereographicTreeDataset:
         return self.data.shape[0]
 
     def __getitem__(self, i: Any) -> tuple[Array, Array, Array]:
-        """Observations, their paths, and the nodes that they belong to."""
+        """The observations, their paths, and the nodes to which they belong."""
         return self.data[i], self.labels[i], jnp.max(self.labels[i], -1)
 
 
@@ -68,7 +72,7 @@ class StereographicTreeDataset:
 def _grown(
     ball: StereographicModel, key: PRNGKeyArray, parents: Float[Array, "n dim"], distance: Float[Array, ""], children: int
 ) -> Float[Array, "m dim"]:
-    """The children of all parents, those of one parent together."""
+    """The children of all parents; those of one parent are adjacent."""
     directions = _directions(key, parents, children)
     return ball.geodesic_unit(distance, parents[:, None], directions).reshape(-1, parents.shape[-1])
 

@@ -1,4 +1,4 @@
-"""Graphs, and the one place for segment operations and sparse products."""
+"""Graphs, segment operations and sparse products."""
 
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph

@@ -1,4 +1,4 @@
-"""What a user may pass as edges, checked on the host: JAX clamps or drops an index out of range without a word."""
+"""Checks of the edges that a user passes, on the host: JAX clamps or drops an index out of range silently."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["GraphError", "checked_count", "checked_edges", "checked_indices", "checked_values"]
+
 
 class GraphError(ValueError):
     """Edges, weights or features that do not describe a graph; the message names the edge, the value and the remedy."""
 
 
 def checked_count(num_nodes: Any, name: str = "num_nodes") -> int:
-    """A count as a Python int; anything but a whole number of at least 0 raises `GraphError`."""
+    """A count as a Python int. Raises `GraphError` for anything but a whole number of at least 0."""
     if isinstance(num_nodes, bool) or not isinstance(num_nodes, int | np.integer) or num_nodes < 0:
         raise GraphError(f"{name} is {num_nodes!r}: pass a whole number of at least 0")
     if num_nodes > np.iinfo(np.int32).max:
@@ -78,7 +80,7 @@ def checked_edges(
     if senders.shape[:1] != receivers.shape[:1]:
         raise GraphError(
             f"senders has shape {senders.shape} and receivers {receivers.shape}: edge e runs from senders[e] to "
-            "receivers[e], so both need the same length"
+            "receivers[e], so both must have the same length"
         )
     s = checked_indices(senders, "senders", num_nodes)
     r = checked_indices(receivers, "receivers", num_nodes)

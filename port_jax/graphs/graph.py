@@ -14,15 +14,17 @@ from jaxtyping import Array, Bool, Float, Int
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges
 from port_jax.graphs.rows import Rows
 
+__all__ = ["Graph"]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A directed graph whose receivers aggregate from senders.
 
-    Edges are sorted by receiver, and edges of one receiver stand in the user's order. `order[e]` is the place of edge e
-    in the arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A pytree: an
-    argument of `jax.jit` (the number of nodes is static) or a closed-over constant.
+    Edges are sorted by receiver; the edges of one receiver keep the user's order. `order[e]` is the position of edge e
+    in the arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A graph is
+    a pytree: it can be an argument of `jax.jit` (the number of nodes is static) or a closed-over constant.
     """
 
     incoming: Rows
@@ -58,11 +60,11 @@ class Graph:
     def from_edges(
         senders: Any, receivers: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None, layout: bool = True
     ) -> Graph:
-        """Edge e runs from senders[e] to receivers[e]; weights [E] and edge_features [E, ...] stand in the same order.
+        """Edge e runs from senders[e] to receivers[e]; weights [E] and edge_features [E, ...] are in the same order.
 
-        `layout=False` leaves out the arrangement that makes sums fast: for a graph that is used once, as one of a mini-batch.
+        `layout=False` leaves out the arrangement that makes sums fast, for a graph that is used once, such as a mini-batch.
         Raises `GraphError` for indices that are not integers in [0, num_nodes), for lengths that differ, and for
-        weights or features that are not finite. Repeated edges stay.
+        weights or features that are not finite. Repeated edges are kept.
         """
         n = checked_count(num_nodes)
         return Graph._build(*checked_edges(senders, receivers, n, weights, edge_features), n, blocked=layout)
@@ -92,7 +94,7 @@ class Graph:
 
     @staticmethod
     def from_edge_index(edge_index: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None) -> Graph:
-        """edge_index [2, E] as torch_geometric has it: row 0 the senders, row 1 the receivers."""
+        """edge_index [2, E] as in torch_geometric: row 0 has the senders, row 1 the receivers."""
         index = np.asarray(edge_index)
         if index.ndim != 2 or index.shape[0] != 2:
             remedy = "transpose it" if index.ndim == 2 and index.shape[1] == 2 else "row 0 sends, row 1 receives"
@@ -109,7 +111,7 @@ class Graph:
             raise GraphError(f"adjacency is a {type(adjacency).__name__}: pass a scipy.sparse matrix or array")
         coo = adjacency.tocoo()
         if coo.shape[0] != coo.shape[1]:
-            raise GraphError(f"adjacency has shape {coo.shape}: rows and columns number the same nodes, so pass a square one")
+            raise GraphError(f"adjacency has shape {coo.shape}: rows and columns number the same nodes, so the matrix must be square")
         return Graph.from_edges(coo.col, coo.row, num_nodes=coo.shape[0], weights=coo.data)
 
     @staticmethod
@@ -153,12 +155,12 @@ class Graph:
     # Graphs from graphs, on the host: not under `jit`.
 
     def with_self_loops(self, weight: float = 1.0) -> Graph:
-        """Existing self loops removed, then one added per node, after all other edges of the user's order.
+        """The graph with one self loop per node in place of the existing ones, after all other edges in the user's order.
 
         The loops get `weight` where the graph has weights, and zero edge features where it has features.
         """
         kept = self.without_self_loops()
-        s, r, w, f = kept._host()
+        s, r, w, f = kept.host_arrays()
         loops = np.arange(self.num_nodes, dtype=np.int32)
         if w is not None:
             w = np.concatenate([w, np.full(self.num_nodes, weight, w.dtype)])
@@ -170,7 +172,7 @@ class Graph:
 
     def without_self_loops(self) -> Graph:
         """The edges between different nodes."""
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         keep = s != r
         return Graph.from_edges(
             s[keep],
@@ -181,11 +183,11 @@ class Graph:
         )
 
     def undirected(self) -> Graph:
-        """Both directions of each edge, each pair once: of repeated edges the first in the user's order stays.
+        """Both directions of each edge, each pair once: of repeated edges the first one in the user's order is kept.
 
-        An edge that is there in both directions already keeps each direction's own weight and features.
+        An edge that is already present in both directions keeps the weight and features of each direction.
         """
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         senders, receivers = np.concatenate([s, r]), np.concatenate([r, s])
         keys = senders.astype(np.int64) * max(self.num_nodes, 1) + receivers
         first = np.sort(np.unique(keys, return_index=True)[1])
@@ -200,13 +202,13 @@ class Graph:
     def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
         """The normalised adjacency as weights: D^-1 (A + I) for "row", D^-1/2 (A + I) D^-1/2 for "symmetric".
 
-        A has the graph's weights, or 1 for each edge, and D is the row sum of A + I: what a receiver collects. I is
-        added to existing self loops, as HGCN does, and left out for `self_loops=False`. A row that sums to 0 gets
+        A has the graph's weights, or 1 for each edge, and D contains the row sums of A + I, one for each receiver. I is
+        added to existing self loops, as HGCN does, and left out if `self_loops=False`. A row that sums to 0 gets
         weights 0.
         """
         if kind not in ("row", "symmetric"):
             raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
-        s, r, w, _ = self._host()
+        s, r, w, _ = self.host_arrays()
         w = np.ones(len(s), np.float64) if w is None else w.astype(np.float64)
         if self_loops:
             on_loop = np.flatnonzero(s == r)
@@ -227,18 +229,18 @@ class Graph:
     def padded(self, *, num_nodes: int, num_edges: int) -> Graph:
         """The graph with fixed shapes: nodes and edges appended, so that graphs of many sizes share one compilation.
 
-        Added edges are self loops of weight 0 on the last added node. They stand last and reach no real node, so no
+        Added edges are self loops of weight 0 on the last added node. They come last and reach no real node, so no
         mask is needed; leave the rows of added nodes out of losses. Edges can be added only together with a node. Sums
-        then go through a sorted scatter, slower than the layout that is made for one graph.
+        then use a sorted scatter, which is slower than the layout made for one graph.
         """
         nodes = checked_count(num_nodes) - self.num_nodes
         edges = checked_count(num_edges, "num_edges") - self.num_edges
         if nodes < 0 or edges < 0 or (edges > 0 and nodes == 0):
             raise GraphError(
                 f"padded to num_nodes={num_nodes}, num_edges={num_edges}, but the graph has {self.num_nodes} and "
-                f"{self.num_edges}: neither may shrink, and added edges need an added node to stand on"
+                f"{self.num_edges}: neither may shrink, and added edges need an added node to belong to"
             )
-        s, r, w, f = self._host()
+        s, r, w, f = self.host_arrays()
         tail = np.full(edges, num_nodes - 1, np.int32)
         if w is not None:
             w = np.concatenate([w, np.zeros(edges, w.dtype)])
@@ -247,7 +249,7 @@ class Graph:
         s, r = np.concatenate([s, tail]), np.concatenate([r, tail])
         return Graph._build(s, r, w, f, self.num_nodes + nodes, blocked=False)
 
-    def _host(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def host_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Senders, receivers, weights and features in the user's order, as numpy arrays."""
         if isinstance(self.order, Tracer):
             raise GraphError("graphs are built on the host: call this outside of jit and pass the result in")

@@ -7,18 +7,20 @@ import scipy.sparse as sp
 
 from port_jax.graphs.graph import Graph
 
+__all__ = ["markov_blanket"]
+
 
 def markov_blanket(graph: Graph, *, siblings: bool = False) -> Graph:
     """A graph in which each node receives from its Markov blanket, each member once, without itself.
 
     In a directed graph (an edge runs from parent to child) the blanket of a node is its parents, its children and its
     children's other parents (Pearl, Probabilistic Reasoning in Intelligent Systems, 1988, section 3.3): given these, it
-    is independent of all other nodes. `siblings=True` adds its parents' other children, which trees need to see beyond
-    one generation. Where every edge goes both ways the graph is undirected, and the blanket is the neighbours.
+    is independent of all other nodes. `siblings=True` adds the other children of its parents, without which attention over
+    a tree sees one generation only. If every edge goes both ways, the graph is undirected and the blanket is the neighbours.
 
-    Weights and edge features of the input are left out. Edges come sorted by receiver, then sender.
+    Weights and edge features of the input are dropped. Edges are sorted by receiver, then by sender.
     """
-    senders, receivers, _, _ = graph._host()
+    senders, receivers, _, _ = graph.host_arrays()
     n = graph.num_nodes
     children = sp.csr_array((np.ones(len(senders), bool), (senders, receivers)), shape=(n, n))
     children.setdiag(False)

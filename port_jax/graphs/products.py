@@ -1,9 +1,9 @@
-"""Sums over a node's edges, gathers onto edges, two sparse products: primitives that are each other's derivatives.
+"""Sums over a node's edges, gathers onto edges, and two sparse products: primitives that are each other's derivatives.
 
     row_sum(x)_i          = sum_{e at i} x_e                 transpose: row_gather
     row_gather(x)_e       = x_{i(e)}                         transpose: row_sum
-    row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, row_product the other way round
-    edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product both ways round
+    row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, row_product with rows and dual exchanged
+    edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product, in either direction
 
 `rows` gives the direction: i(e) is the node that `rows` is sorted by, j(e) the other end. All are linear in each float
 argument, so forward and reverse mode of any order come from the four rules above, and no derivative is a scatter to
@@ -24,28 +24,34 @@ from jaxtyping import Array, Float
 
 from port_jax.graphs.rows import Block, Rows, take
 
+__all__ = ["CHUNK", "edge_dot", "row_gather", "row_max", "row_product", "row_sum"]
+
 CHUNK = 2**19
-"""Numbers that an edge product holds at a time on CPU: 2 MiB in float32."""
+"""How many numbers an edge product has in memory at a time on CPU: 2 MiB in float32."""
 
 
 def row_sum(x: Float[Array, "E F"], rows: Rows, dual: Rows) -> Float[Array, "N F"]:
+    """Σ xₑ over the edges e at each node."""
     return _bind(_row_sum_p, (x,), rows, dual)
 
 
 def row_gather(x: Float[Array, "N F"], rows: Rows, dual: Rows) -> Float[Array, "E F"]:
+    """The row of x of the node i(e), for each edge e."""
     return _bind(_row_gather_p, (x,), rows, dual)
 
 
 def row_product(a: Float[Array, "E H"], v: Float[Array, "N H C"], rows: Rows, dual: Rows) -> Float[Array, "N H C"]:
+    """Σ aₑ v_{j(e)} over the edges e at each node, for each of H heads."""
     return _bind(_row_product_p, (a, v), rows, dual)
 
 
 def edge_dot(g: Float[Array, "N H C"], v: Float[Array, "N H C"], rows: Rows, dual: Rows) -> Float[Array, "E H"]:
+    """⟨g_{i(e)}, v_{j(e)}⟩ over the last axis, for each edge e and each of H heads."""
     return _bind(_edge_dot_p, (g, v), rows, dual)
 
 
 def row_max(x: Float[Array, "E F"], rows: Rows) -> Float[Array, "N F"]:
-    """Largest x_e over the edges at each node, -inf where there are none. Not differentiable."""
+    """The largest x_e over the edges at each node, -inf for a node without edges. Not differentiable."""
     if rows.levels is None:
         in_slots = x if rows.edges is None else take(x, rows.edges)
         return jax.ops.segment_max(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
@@ -172,7 +178,7 @@ def _primitive(
 
 
 def _fold(x: Array, axis: int | None, size: int) -> Array:
-    """A batch axis of x [rows, F, ...] into its second axis, [rows, size * F, ...]."""
+    """x [rows, F, ...] with its batch axis merged into the second axis, [rows, size * F, ...]."""
     x = jnp.broadcast_to(x[:, None], (x.shape[0], size, *x.shape[1:])) if axis is None else jnp.moveaxis(x, axis, 1)
     return x.reshape(x.shape[0], size * x.shape[2], *x.shape[3:])
 

@@ -1,9 +1,9 @@
-"""One direction of a graph: for each node (row), the edges that meet there, laid out so that sums over them are dense.
+"""One direction of a graph: for each node (row), the edges that meet there, arranged so that sums over them are dense.
 
 XLA runs a scatter on CPU one row at a time. A fused sum of K gathers is a dense loop over all rows of about the same
 length instead, vectorised and split over threads, and on any device its order of summation is fixed. So rows are cut
-into pieces of at most `LONGEST` edges, pieces of like length make a `Block`, and the pieces of a long row are summed
-again in the same way, level by level. The layout is chosen here, once per graph.
+into pieces of at most `LONGEST` edges, pieces of similar length form a `Block`, and the sums of the pieces of a long row
+are summed again in the same way, level by level. The layout is chosen here, once per graph.
 """
 
 from __future__ import annotations
@@ -17,41 +17,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "joined", "masked", "take"]
+
 LONGEST = 16
-"""Edges a piece holds at most. On a power-law graph 32 is no faster and takes twice as long to compile."""
+"""The largest number of edges in a piece. On a power-law graph 32 is no faster and takes twice as long to compile."""
 BUCKETS = (2, 4, 8, LONGEST)
-"""Lengths that pieces are padded to: 21 % more slots than edges on a power-law graph, with a quarter of the code of
-every length from 1 to 16."""
+"""The lengths to which pieces are padded. On a power-law graph this makes 21 % more slots than edges, with a quarter of the
+code that blocks of every length from 1 to 16 would need."""
 SMALLEST = 2048
-"""A block of fewer slots than this joins the next one: its share of the time is less than that of compiling it."""
+"""A block of fewer slots than this is merged into the next one: compiling it would cost more time than it saves."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """Pieces of like length: slot k of piece p is entry `entries[k, p]`, the last one repeated from `lengths[p]` on."""
+    """Pieces of similar length: slot k of piece p is entry `entries[k, p]`; from `lengths[p]` on, the last one is repeated."""
 
     entries: Int[Array, "K P"]
     columns: Int[Array, "K P"] | None
     lengths: Int[Array, " P"]
     full: int = dataclasses.field(metadata={"static": True})
-    """Slots that every piece of the block fills."""
+    """The number of slots that every piece of the block fills."""
 
     def filled(self) -> Bool[Array, "K P"]:
-        """True for the slots that hold an entry of their own."""
+        """True for the slots that have an entry of their own."""
         return self.lengths > jnp.arange(self.entries.shape[0])[:, None]
 
     def sum(self, values: Array) -> Array:
-        """Sum over the slots of values [E, F], taken at the entries."""
+        """The sum over the slots of values [E, F] at the entries."""
         terms = [take(values, at) for at in self.entries]
         return reduce(jnp.add, [x if k < self.full else masked(x, self.lengths > k) for k, x in enumerate(terms)])
 
     def max(self, values: Array) -> Array:
-        """The same with the largest value; repeated entries change nothing."""
+        """The largest of the values [E, F] at the entries; repeated entries change nothing."""
         return reduce(jnp.maximum, [take(values, at) for at in self.entries])
 
     def product(self, coefficients: Array, values: Array) -> Array:
-        """Sum over the slots of coefficients [E, H] at the entries times values [N, H, C] at the columns."""
+        """The sum over the slots of coefficients [E, H] at the entries times values [N, H, C] at the columns."""
         assert self.columns is not None
         a = masked(take(coefficients, self.entries), self.filled())[..., None]
         return reduce(jnp.add, [a[k] * take(values, at) for k, at in enumerate(self.columns)])
@@ -60,7 +62,7 @@ class Block:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Level:
-    """Pieces that are whole rows, and pieces of rows that the next level puts together."""
+    """Pieces that are whole rows, and pieces of rows whose sums the next level adds up."""
 
     whole: tuple[Block, ...]
     partial: tuple[Block, ...]
@@ -69,7 +71,7 @@ class Level:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Edges sorted by the node that collects them: slot s is edge `edges[s]`, at `segments[s]`."""
+    """Edges sorted by the node that collects them: slot s is edge `edges[s]`, collected by node `segments[s]`."""
 
     segments: Int[Array, " E"]
     """The collecting node of each slot, ascending."""
@@ -78,9 +80,9 @@ class Rows:
     edges: Int[Array, " E"] | None
     """The edge in each slot; None where slot s is edge s, as in the direction that the graph is sorted by."""
     levels: tuple[Level, ...] | None
-    """Over edges, then over the partial sums of the level before. None: no layout, for shapes that fit any graph."""
+    """Levels over edges, then over the partial sums of the level before. None if there is no layout, for shapes that fit any graph."""
     places: Int[Array, " N"] | None
-    """Where the sum of each node stands among the finished ones of all levels; -1 for a node without edges."""
+    """The position of each node's sum among the finished sums of all levels; -1 for a node without edges."""
     num_nodes: int = dataclasses.field(metadata={"static": True})
 
     @staticmethod
@@ -110,7 +112,7 @@ class Rows:
             over = first if before is None else lambda block, before=before: later(block, before)
             whole, pieces = [over(block) for block in level.whole], [over(block) for block in level.partial]
             done += whole
-            # Joining two blocks also ends a fusion: XLA would else unpack this sum of gathers for its several readers.
+            # Joining two blocks also ends a fusion: otherwise XLA would compute this sum of gathers anew for each of its readers.
             partial = joined(pieces) if pieces else None
         rows = joined(done)
         return jnp.where(_wide(self.places >= 0, rows), take(rows, jnp.maximum(self.places, 0)), empty).astype(rows.dtype)
@@ -122,7 +124,7 @@ def take(x: Array, ids: Array) -> Array:
 
 
 def masked(x: Array, filled: Array) -> Array:
-    """x with 0 where a slot is not filled; `filled` has the leading axes of x."""
+    """x with 0 where a slot is not filled. The axes of `filled` are the leading axes of x."""
     return jnp.where(_wide(filled, x), x, 0)
 
 
@@ -131,11 +133,12 @@ def _wide(mask: Array, x: Array) -> Array:
 
 
 def joined(parts: list[Array]) -> Array:
+    """The concatenation of the parts along the first axis; a single part is not copied."""
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
 
 def _levels(segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | None, num_nodes: int) -> tuple[tuple[Level, ...], np.ndarray]:
-    """The levels, and for each node the place of its sum among the finished ones."""
+    """The levels, and for each node the position of its sum among the finished ones."""
     levels, places, finished = [], np.full(num_nodes, -1, np.int64), 0
     while len(segments):
         degrees = np.bincount(segments, minlength=num_nodes)
@@ -150,7 +153,7 @@ def _levels(segments: np.ndarray, entries: np.ndarray, columns: np.ndarray | Non
         finished += len(order)
         partial, order = _blocks(np.flatnonzero(~whole), starts, lengths, entries, columns, BUCKETS[-2:])
         levels.append(Level(blocks, partial))
-        by_row = np.argsort(owners[order], kind="stable")  # the blocks have put the pieces of a row apart
+        by_row = np.argsort(owners[order], kind="stable")  # the blocks have separated the pieces of a row
         segments, entries, columns = owners[order][by_row], by_row, None
     return tuple(levels), places
 

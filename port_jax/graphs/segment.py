@@ -1,4 +1,4 @@
-"""Operations between the nodes and the edges of a graph. Edge values stand in the graph's order, by receiver."""
+"""Operations between the nodes and the edges of a graph. Edge values are in the graph's order, by receiver."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from port_jax.graphs import products
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
 
+__all__ = ["aggregate", "edge_dot", "gather_receivers", "gather_senders", "segment_max", "segment_sum"]
+
 
 def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N ..."]:
-    """Sum over the incoming edges of each node; 0 for a node without any."""
+    """The sum over the incoming edges of each node; 0 for a node without incoming edges."""
     x = _checked(values, "values", "edge", graph.num_edges)
     out = products.row_sum(_flat(x), graph.incoming, graph.outgoing)
     return out.reshape(graph.num_nodes, *x.shape[1:])
@@ -31,9 +33,9 @@ def gather_senders(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..
 
 
 def segment_max(values: Float[Array, "E ..."], graph: Graph, empty: float = -jnp.inf) -> Float[Array, "N ..."]:
-    """Largest value over the incoming edges of each node; `empty` for a node without any, or with nothing above -inf.
+    """The largest value over the incoming edges of each node; `empty` if there are none, or none has a value above -inf.
 
-    Values that share the largest place share the derivative equally, as in torch's `scatter_reduce(..., "amax")`.
+    Values that tie for the largest share the derivative equally, as in torch's `scatter_reduce(..., "amax")`.
     """
     x = _checked(values, "values", "edge", graph.num_edges)
     top = _segment_max(_flat(x), graph)
@@ -71,7 +73,7 @@ def aggregate(
 
 
 def edge_dot(at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *H C"], graph: Graph) -> Float[Array, "E *H"]:
-    """<at_receivers_i, at_senders_j> over the last axis for each edge j -> i, without rows of length C on the edges."""
+    """<at_receivers_i, at_senders_j> over the last axis for each edge j -> i, without an array of rows of length C over the edges."""
     g = _checked(at_receivers, "at_receivers", "node", graph.num_nodes)
     v = _checked(at_senders, "at_senders", "node", graph.num_nodes)
     if g.shape != v.shape or g.ndim not in (2, 3):

@@ -13,6 +13,8 @@ from port_jax.graphs.graph import Graph
 from port_jax.graphs.products import row_max
 from port_jax.graphs.segment import gather_receivers, segment_sum
 
+__all__ = ["segment_softmax"]
+
 
 @overload
 def segment_softmax(
@@ -39,12 +41,12 @@ def segment_softmax(
 ) -> Float[Array, "E *H"] | tuple[Float[Array, "E *H"], Float[Array, "N *H"]]:
     """alpha_e = exp(l_e) / (sum over the edges e' into the same node of exp(l_e') + exp(self_i)).
 
-    `self_logits` stands for one more edge from each node to itself, without changing the graph; then the result is
+    `self_logits` adds one more edge from each node to itself without changing the graph; the result is then
     (alpha on edges, alpha on these loops). `mask` keeps the edges where it is True; the others get alpha = 0 and no
-    derivative. Loops removed, then added: `segment_softmax(l, g, self_logits=s, mask=~g.loop_mask)`.
+    derivative. To replace the loops of the graph: `segment_softmax(l, g, self_logits=s, mask=~g.loop_mask)`.
 
-    Shifted by the largest logit of each node, so that no logit overflows; a node without edges gets no weights, finite
-    derivatives included. A logit of -inf has weight 0.
+    The logits are shifted by the largest one of each node, so that none overflows. A logit of -inf has weight 0. Derivatives are
+    finite at nodes without edges, too.
     """
     logits = jnp.asarray(logits)
     if logits.ndim not in (1, 2) or logits.shape[0] != graph.num_edges:
@@ -88,7 +90,7 @@ def _softmax(logits: Array, self_logits: Array | None, graph: Graph) -> tuple[Ar
 
 @_softmax.defjvp
 def _(primals, tangents):
-    """d alpha_e = alpha_e (dl_e - sum_e' alpha_e' dl_e'), the loop among the e'."""
+    """d alpha_e = alpha_e (dl_e - sum_e' alpha_e' dl_e'), where the e' include the loop."""
     graph = primals[2]
     alpha, alone = _softmax(*primals)
     moved = alpha * tangents[0]

@@ -1,4 +1,4 @@
-"""Activations by the names that configurations use, with torch's derivatives where a kink leaves a choice."""
+"""Activations under the names that configurations use, with torch's derivatives at kinks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+__all__ = ["ACTIVATIONS", "leaky_relu"]
+
 
 def leaky_relu(x: Float[Array, "..."], negative_slope: float = 0.01) -> Float[Array, "..."]:
-    """x where x > 0, else slope x. The derivative at 0 is the slope, as in torch; `jax.nn.leaky_relu` has 1 there."""
+    """x where x > 0, else negative_slope x. The derivative at 0 is the slope, as in torch; `jax.nn.leaky_relu` has 1 there."""
     return jnp.where(x > 0, x, negative_slope * x)
 
 

@@ -1,4 +1,4 @@
-"""What reads predictions off node embeddings: links, classes, and a contrastive loss."""
+"""Predictions from node embeddings: links, classes, and a contrastive loss."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Manifold
+
+__all__ = ["Hyperplanes", "TangentLinear", "fermi_dirac", "info_nce"]
 
 
 def fermi_dirac(square_distance: Float[Array, "*batch"], r: float = 2.0, t: float = 1.0) -> Float[Array, "*batch"]:
@@ -38,7 +40,8 @@ class TangentLinear(nn.Module):
 class Hyperplanes(nn.Module):
     """Class logits as signed distances to hyperplanes of the ball, geoopt's Distance2StereographicHyperplanes.
 
-    `points` [classes, d] lie on the ball; each is its plane's offset and its normal. Points of a hyperboloid go to the unit ball first.
+    `points` [classes, d] lie on the ball; each is both the offset and the normal of its plane. Points of a hyperboloid are mapped
+    to the unit ball first.
     """
 
     num_classes: int

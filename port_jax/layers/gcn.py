@@ -9,13 +9,15 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_softmax
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
 
+__all__ = ["Dense", "GraphAttention", "edge_weights"]
+
 _glorot_normal = nn.initializers.variance_scaling(1.414**2, "fan_avg", "normal")
 
 
 def edge_weights(graph: Graph, like: Float[Array, "*batch d"]) -> Float[Array, " E"]:
-    """The graph's weights in the dtype of `like`; ValueError where it has none."""
+    """The graph's weights in the dtype of `like`. Raises ValueError if it has none."""
     if graph.weights is None:
-        raise ValueError("graph.weights: found none; this model sums with a normalised adjacency: give weights, or Graph.normalized()")
+        raise ValueError("graph.weights: found none; this model sums with a normalised adjacency: give weights, or use Graph.normalized()")
     return graph.weights.astype(like.dtype)
 
 
@@ -27,7 +29,7 @@ class Dense(nn.Module):
     use_bias: bool = True
     dropout: float = 0.0
     convolve: bool = False
-    """Sum neighbours before the activation: act(A dropout(W x + b)) with the graph's weights as A (GCN, arXiv 1609.02907)."""
+    """Whether to sum over neighbours before activation: act(A dropout(W x + b)) with the graph's weights as A (GCN, arXiv 1609.02907)."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
@@ -50,7 +52,7 @@ class _Head(nn.Module):
 class GraphAttention(nn.Module):
     """Heads side by side, each act(sum_j alpha_ij h_j) with h = x W and alpha_ij = softmax_j(-LeakyReLU(a . [h_i, h_j])).
 
-    GAT (arXiv 1710.10903) with the sign of the scores as in HGCN's code. Weights of the graph play no part. Dropout acts on the
+    GAT (arXiv 1710.10903) with the sign of the scores as in HGCN's code. The weights of the graph are not used. Dropout acts on the
     input, on alpha and on the output. Parameters `attention_{k}/{W [in, out], a [1, 2 out]}`.
     """
 

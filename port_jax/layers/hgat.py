@@ -1,4 +1,4 @@
-"""One hyperbolic graph attention layer, by presets: `hat`, `htgn`, `gil`, `markov_blanket`."""
+"""Hyperbolic graph attention layers, by presets: `hat`, `htgn`, `gil`, `markov_blanket`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from port_jax.layers.activations import ACTIVATIONS, leaky_relu
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Manifold
 
+__all__ = ["BlanketAttention", "BlanketWeights", "Masks", "Node", "OriginAttention", "blanket_pair", "dropout_masks"]
+
 Masks = Mapping[str, Float[Array, "..."]]
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 def dropout_masks(module: nn.Module, shapes: Mapping[str, tuple[float, tuple[int, ...]]], deterministic: bool) -> Masks:
-    """For each name with a rate above 0 a mask of 0 and 1 / (1 - rate), drawn from the stream "dropout"; none when deterministic."""
+    """A mask of 0 and 1 / (1 - rate) for each name whose rate is above 0, drawn from the stream "dropout"; none if deterministic."""
     if deterministic:
         return {}
     return {
@@ -37,10 +39,10 @@ class OriginAttention(nn.Module):
 
     - hat:  -sqrt(sum_h d(exp_0 u_i^h, exp_0 u_j^h)^2 + 1e-8), shared by the heads (arXiv 1912.03046)
     - htgn: LeakyReLU(a_i . u_i + a_j . u_j) (arXiv 2107.03767)
-    - gil:  LeakyReLU((a . [u_i, u_j]) softmax_j(d(z_i, z_j))), without that softmax where `distance` is off (arXiv 2010.12135)
+    - gil:  LeakyReLU((a . [u_i, u_j]) softmax_j(d(z_i, z_j))), without that softmax if `distance` is off (arXiv 2010.12135)
 
-    With `attend` off every neighbour and the node itself count 1, without scores (gil's `atten=0`).
-    Each node's own score stands beside the edges instead of among them, so the edge arrays stay as the graph has them.
+    With `attend` off there are no scores, and every neighbour and the node itself have weight 1 (gil's `atten=0`).
+    Each node's own score is kept apart from those of the edges, so that the edge arrays stay as the graph has them.
     """
 
     preset: str
@@ -58,7 +60,7 @@ class OriginAttention(nn.Module):
     def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
-        """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge", "self") take the place of drawn ones."""
+        """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge", "self") replace the ones drawn at random."""
         u = manifold.to_tangent0(x)
         return manifold_out.from_tangent0(self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
 
@@ -118,7 +120,7 @@ class OriginAttention(nn.Module):
 
 
 class Node(NamedTuple):
-    """What a layer knows of one node: its point z, log_0 z, and its side features."""
+    """What a layer knows of one node: its point z, log_0 z, and its further features."""
 
     point: Float[Array, " ambient"]
     tangent: Float[Array, " c"]
@@ -126,7 +128,7 @@ class Node(NamedTuple):
 
 
 class BlanketWeights(NamedTuple):
-    """Attention vectors [H, ...] and the message matrix [C + F + E, C]; None where the layer goes without."""
+    """Attention vectors [H, ...] and the message matrix [C + F + E, C]; None where the layer does not use them."""
 
     att_i: Float[Array, "h c"]
     att_j: Float[Array, "h c"]
@@ -138,7 +140,7 @@ class BlanketWeights(NamedTuple):
 
 
 def blanket_pair(manifold: Manifold, weights: BlanketWeights, target: Node, other: Node, edge: Float[Array, " e"] | None):
-    """Score [H] and message [C] of one neighbour to one target; `vmap` lifts it to a graph.
+    """The score [H] and message [C] of one neighbour for one target; use `vmap` for a graph.
 
     e = a_i . log_0 z_i + a_j . log_0 z_j (+ b_i . F_i + b_j . F_j + b_e . E_ij + a_d d(z_i, z_j)),
     m = P_{z_i -> 0} log_{z_i} z_j, with features m <- [m, F_j, E_ij] W. The transport to the origin comes before W, because
@@ -161,7 +163,7 @@ class BlanketAttention(nn.Module):
     """Attention in the tangent space at each target, over its Markov blanket: preset `markov_blanket`.
 
     alpha = softmax of LeakyReLU(score) over the blanket of i, and out_i = exp_{z_i} P_{0 -> z_i} mean_h sum_j alpha_ij^h m_ij,
-    with score and message of `blanket_pair`. A node with an empty blanket stays where it is.
+    with score and message of `blanket_pair`. A node with an empty blanket does not move.
     """
 
     features: int
@@ -176,7 +178,7 @@ class BlanketAttention(nn.Module):
     def __call__(self, manifold: Manifold, manifold_out: Manifold, x: Float[Array, "n ambient"], graph: Graph,
                  node_features: Float[Array, "n f"] | None = None, masks: Masks | None = None,
                  deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
-        """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge") take the place of drawn ones."""
+        """x on `manifold` -> points on `manifold_out`. `masks` ("weight", "edge") replace the ones drawn at random."""
         u = manifold.to_tangent0(x)
         return manifold_out.from_tangent0(self.of_tangents(manifold, u, graph, node_features, masks, deterministic))
 

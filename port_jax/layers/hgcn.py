@@ -1,7 +1,7 @@
 """HGCN's layers: linear maps, neighbourhood aggregation and activation, between curvatures.
 
 Spaces are `PoincareBall(c)`, `Lorentz(1 / c)` for HGCN's hyperboloid, and `Euclidean`. On the hyperboloid W, b and the attention
-are ambient, as the original stores them; their time entries have no effect.
+have ambient width, as the original stores them; their time entries have no effect.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, trig
 
+__all__ = ["LONGEST", "SPACES", "HgcnAggregation", "HgcnLayer", "HgcnLinear", "exp0", "local_exp", "space", "within"]
+
 SPACES = ("PoincareBall", "Hyperboloid", "Euclidean")
 LONGEST = 15.0
-"""Where HGCN cuts sqrt(c) |u| before sinh and cosh: beyond, float32 would overflow."""
+"""The length to which HGCN shortens sqrt(c) u before sinh and cosh, which would overflow in float32 beyond it."""
 
 
 def space(name: str, c: Any) -> Manifold:
@@ -32,7 +34,7 @@ def space(name: str, c: Any) -> Manifold:
 
 
 def exp0(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*batch ambient"]:
-    """exp_0(u), with u cut to sqrt(c) |u| = 15 on the hyperboloid."""
+    """exp_0(u), with u shortened to sqrt(c) |u| = 15 on the hyperboloid."""
     return manifold.from_tangent0(u, longest=LONGEST)
 
 
@@ -42,9 +44,9 @@ def within(manifold: Manifold, u: Float[Array, "*batch d"]) -> Float[Array, "*ba
 
 
 class HgcnLinear(nn.Module):
-    """exp_0(W log_0(x)) (+) exp_0(b) (HGCN, arXiv 1910.12933, eq. 7 and 8); in training connections of W are dropped.
+    """exp_0(W log_0(x)) (+) exp_0(b) (HGCN, arXiv 1910.12933, eq. 7 and 8); in training, connections of W are dropped.
 
-    Parameters `kernel` [in, out] and `bias` [out], which is there even if unused.
+    Parameters `kernel` [in, out] and `bias` [out], which exists even if it is not used.
     """
 
     features: int
@@ -58,13 +60,13 @@ class HgcnLinear(nn.Module):
         kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1] + skip, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
-        # the time parts of u and W u are 0 and ignored: W without its time row and column, and no copy of u with a column more
+        # the time parts of u and W u are 0 and ignored: W without its time row and column saves a copy of u with one more column
         z = exp0(manifold, within(manifold, u) * (u @ kernel[skip:, skip:]))
         return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias))) if self.use_bias else z
 
 
 class HgcnAggregation(nn.Module):
-    """Weighted sums of neighbours in the tangent space at the origin, or, with attention and locally, in the one at each receiver.
+    """Weighted sums of neighbours in the tangent space at the origin, or with local attention in the tangent space at each receiver.
 
     Points -> log_0 of points, in d coordinates.
 
@@ -85,7 +87,7 @@ class HgcnAggregation(nn.Module):
             return within(manifold, total) * total
         here, there = gather_receivers(x, graph), gather_senders(x, graph)
         logs = manifold.logmap(here, there)
-        if isinstance(manifold, PoincareBall):  # what HGCN's code does on the ball alone, as `local_exp` says
+        if isinstance(manifold, PoincareBall):  # HGCN's code does this on the ball only; see `local_exp`
             logs = logs * (manifold.lambda_x(here, keepdim=True) / manifold.lambda_x(jax.lax.stop_gradient(here), keepdim=True))
             return manifold.to_tangent0(local_exp(manifold, x, segment_sum(weights[:, None] * logs, graph)))
         return manifold.to_tangent0(manifold.expmap(x, segment_sum(weights[:, None] * logs, graph)))
@@ -105,11 +107,11 @@ class _PairLogits(nn.Module):
 def local_exp(ball: PoincareBall, x: Float[Array, "n d"], s: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """exp_s(x) for the sum s of tangents at x: base and tangent in the order in which HGCN's code passes them.
 
-    s need not lie in the ball, so lambda_s = 2 / max(1 - c |s|^2, 1e-15); as everywhere in that code, lambda passes no gradient to s.
+    s need not lie in the ball, hence lambda_s = 2 / max(1 - c |s|^2, 1e-15). As everywhere in that code, lambda passes no gradient to s.
     """
     c = jnp.asarray(ball.c, x.dtype)
     half = 1 / jnp.maximum(1 - c * (jax.lax.stop_gradient(s) ** 2).sum(-1, keepdims=True), 1e-15)
-    half = jnp.minimum(half, 1e8)  # tanh has reached 1 long before, and half^2 stays finite in float32
+    half = jnp.minimum(half, 1e8)  # tanh is 1 long before that, and half^2 stays finite in float32
     step = half * x * trig.tan_ratio(-c * half * half * (x * x).sum(-1, keepdims=True))
     ss, yy, sy = ((a * b).sum(-1, keepdims=True) for a, b in ((s, s), (step, step), (s, step)))
     above = (1 + 2 * c * sy + c * yy) * s + (1 - c * ss) * step
@@ -117,7 +119,7 @@ def local_exp(ball: PoincareBall, x: Float[Array, "n d"], s: Float[Array, "n d"]
 
 
 class HgcnLayer(nn.Module):
-    """HGCN's layer, or without `aggregate` HNN's: linear, aggregation, and act(log_0(x)), onto the next curvature.
+    """HGCN's layer, or HNN's without `aggregate`: linear map, aggregation, and act(log_0(x)), to the next curvature.
 
     Layers pass u on instead of the points exp0(u), because the next one begins with log_0.
     """

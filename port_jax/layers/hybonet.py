@@ -14,8 +14,10 @@ from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
 from port_jax.manifolds import Lorentz
 
+__all__ = ["LONGEST", "LorentzAggregation", "LorentzDecoder", "LorentzGraphConvolution", "LorentzLinear", "flip", "lift", "random_points"]
+
 LONGEST = 10.0
-"""Where HyboNet cuts the length of tangent vectors before sinh and cosh."""
+"""The length to which HyboNet shortens tangent vectors before sinh and cosh."""
 
 
 def flip(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
@@ -24,7 +26,7 @@ def flip(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
 
 
 def lift(x: Float[Array, "n in"]) -> Float[Array, "n ambient"]:
-    """exp_0 of (0, x), with |x| cut at 10."""
+    """exp_0 of (0, x), with x shortened to length 10 where it is longer."""
     square = (x * x).sum(-1, keepdims=True)
     far = square > LONGEST**2
     x = x * jnp.where(far, LONGEST / jnp.sqrt(jnp.where(far, square, 1)), 1)
@@ -86,7 +88,7 @@ class LorentzAggregation(nn.Module):
 
 
 class LorentzGraphConvolution(nn.Module):
-    """HyboNet's layer: linear, aggregation."""
+    """HyboNet's layer: a linear map, then aggregation."""
 
     features: int
     use_bias: bool = True

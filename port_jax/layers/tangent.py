@@ -1,4 +1,4 @@
-"""Linear maps of points, by the tangent space at the origin."""
+"""Linear maps of points, in the tangent space at the origin."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import flax.linen as nn
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import Manifold
+
+__all__ = ["HypLinear"]
 
 
 class HypLinear(nn.Module):
@@ -18,12 +20,12 @@ class HypLinear(nn.Module):
     use_bias: bool = True
 
     def __call__(self, manifold: Manifold, x: Float[Array, "n ambient"], mask: Float[Array, "in out"] | None = None):
-        """`mask` multiplies the kernel: DropConnect, with the scale 1 / (1 - p) already in it."""
+        """`mask` multiplies the kernel: DropConnect, with the scale 1 / (1 - p) included in the mask."""
         return self.of_tangents(manifold, manifold.to_tangent0(x), mask)
 
     @nn.compact
     def of_tangents(self, manifold: Manifold, u: Float[Array, "n in"], mask: Float[Array, "in out"] | None = None):
-        """The same of u = log_0(x)."""
+        """The same map, given u = log_0(x)."""
         kernel = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_avg", "uniform"), (u.shape[-1], self.features))
         z = manifold.from_tangent0(u @ (kernel if mask is None else kernel * mask))
         if not self.use_bias:

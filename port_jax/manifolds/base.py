@@ -1,6 +1,6 @@
 """The protocol that every manifold follows: geoopt's `Manifold`, with points on the last `ndim` axes.
 
-Some 340 lines: the protocol is read as a whole, and all of its defaults follow from a manifold's exponential, logarithm and transport.
+The file is long because the protocol is read as a whole: all of its defaults follow from the exponential, logarithm and transport.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
+
+__all__ = ["Coordinates", "Manifold", "Move", "Point", "Tangent", "Verdict", "concrete", "pytree", "require_positive"]
 
 Point = Float[Array, "..."]
 Tangent = Float[Array, "..."]
@@ -26,10 +29,10 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def pytree(cls: type[T]) -> type[T]:
-    """A frozen dataclass whose fields are pytree leaves, but for those with `metadata={"static": True}`.
+    """A frozen dataclass whose fields are pytree leaves, except those with `metadata={"static": True}`.
 
-    Unlike `jax.tree_util.register_dataclass` it rebuilds without calling `__init__`, so that validation there sees what people
-    write and never a tracer, a gradient or a placeholder.
+    Unlike `jax.tree_util.register_dataclass` it rebuilds instances without calling `__init__`, so that validation there sees the
+    values that people write, and never a tracer, a gradient or a placeholder.
     """
     cls = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
@@ -51,7 +54,7 @@ def pytree(cls: type[T]) -> type[T]:
 
 
 def concrete(value: Any) -> np.ndarray | None:
-    """The value as a numpy array, or None where it is traced or no number at all."""
+    """The value as a numpy array, or None if it is traced or not a number."""
     if isinstance(value, (bool, int, float, np.number, np.ndarray)):
         return np.asarray(value)
     if isinstance(value, jax.Array) and not isinstance(value, Tracer):
@@ -69,16 +72,17 @@ def require_positive(owner: str, name: str, value: Any, remedy: str) -> None:
 class Manifold:
     """A Riemannian manifold as a frozen pytree over pure functions.
 
-    The methods have geoopt's names and argument order. Where geoopt takes `dim`, the last axis is meant; leading axes are a
-    batch and broadcast between points and tangents. What a manifold cannot do raises `NotImplementedError` and says what it can.
+    The methods have geoopt's names and argument order. In place of geoopt's `dim` it is always the last axis; leading axes
+    are a batch and broadcast between points and tangents. An operation that a manifold does not have raises `NotImplementedError`,
+    whose message lists the ones it has.
     """
 
     ndim: ClassVar[int] = 0
     """How many trailing axes make one point: 0 for numbers, 1 for vectors, 2 for matrices."""
     reversible: ClassVar[bool] = False
-    """Whether `retr` run backwards gives the start again, which samplers need."""
+    """Whether a step of `retr` can be reversed exactly, which samplers need."""
     flat: ClassVar[bool] = False
-    """Whether points are plain arrays, for which optimizers and layers without geometry are made."""
+    """Whether points are plain arrays, which optimizers and layers without geometry can handle."""
     ambient: ClassVar[int] = 0
     """How many coordinates a point has beyond those of `coordinates0`: 1 on the hyperboloid, for time."""
     unit: ClassVar[float] = 1.0
@@ -89,7 +93,7 @@ class Manifold:
         """The class's name."""
         return type(self).__name__
 
-    # What every manifold has to give.
+    # Operations that every manifold has to define.
 
     def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Float[Array, "..."]:
         """Riemannian inner product <u, v>_x (v defaults to u); `keepdim` keeps the point's axes with length 1."""
@@ -115,7 +119,7 @@ class Manifold:
         """Transport of v from the tangent space at x to the one at y."""
         self._lacks("transp")
 
-    # What some have.
+    # Operations that some manifolds have.
 
     def expmap(self, x: Point, u: Tangent) -> Point:
         """Exponential map."""
@@ -129,15 +133,15 @@ class Manifold:
         """Geodesic distance."""
         self._lacks("dist")
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """Random points of shape `size`."""
         self._lacks("random")
 
-    def origin(self, *size: int, dtype: Any = None) -> Point:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The manifold's canonical point, repeated to shape `size`."""
         self._lacks("origin")
 
-    # What follows from these.
+    # Operations that follow from these.
 
     def dist2(self, x: Point, y: Point, *, keepdim: bool = False) -> Float[Array, "..."]:
         """Squared geodesic distance."""
@@ -149,7 +153,7 @@ class Manifold:
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
     def component_inner(self, x: Point, u: Tangent, v: Tangent | None = None) -> Float[Array, "..."]:
-        """Inner product per component for adaptive optimizers: one number a point, with the point's axes kept at length 1."""
+        """Inner product per component for adaptive optimizers: one number for each point, with the point's axes kept at length 1."""
         return self.inner(x, u, v, keepdim=True)
 
     def expmap_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
@@ -206,19 +210,19 @@ class Manifold:
         return self.coordinates0(self.logmap0(x))
 
     def from_tangent0(self, v: Coordinates, *, longest: float | None = None) -> Point:
-        """exp_0 of the vector with coordinates v; `longest` cuts it as in `reach`, where a manifold needs that."""
+        """exp_0 of the vector with coordinates v, shortened to `longest` as in `reach` where a manifold needs that."""
         return self.expmap0(self.from_coordinates0(v))
 
     def reach(self, v: Coordinates, longest: float | None = None) -> Float[Array, "*batch 1"]:
-        """The r <= 1 with log_0(exp_0(v)) = r v: exp_0(v) stays below a farthest distance. Nothing is rounded by a point between.
+        """The r <= 1 with log_0(exp_0(v)) = r v: exp_0(v) stays below a largest distance. No point is computed, and so none is rounded.
 
-        `longest` is that distance in units of the radius, where the manifold has no boundary that decides. As in exp_0 itself, a v whose
+        `longest` is that distance in units of the radius, on manifolds without a boundary that limits it. As in exp_0 itself, a v whose
         square overflows (1.8e19 in float32) comes out as 0.
         """
         self._lacks("reach")
 
     def within_reach(self, v: Coordinates) -> Coordinates:
-        """log_0(exp_0(v)) in coordinates, what `to_tangent0` makes of `from_tangent0`."""
+        """log_0(exp_0(v)) in coordinates: `to_tangent0` of `from_tangent0`."""
         return self.to_tangent0(self.from_tangent0(v))
 
     def mobius_add(self, x: Point, y: Point) -> Point:
@@ -229,24 +233,24 @@ class Manifold:
 
     @property
     def ball(self) -> Any:
-        """The stereographic model to which `to_ball` leads; classifiers have their hyperplanes there."""
+        """The stereographic model to which `to_ball` maps, in which classifiers have their hyperplanes."""
         self._lacks("ball")
 
     def to_ball(self, x: Point) -> Point:
         """x in the stereographic model `ball`."""
         self._lacks("to_ball")
 
-    # For optimizers: steps and momentum in the fewest sweeps over a table.
+    # For optimizers: steps and momentum in as few sweeps over a table as possible.
 
     def descend(self, x: Point, grad: Point, rate: Array | float) -> Point:
         """retr(x, -rate egrad2rgrad(x, grad))."""
         return self.retr(x, -rate * self.egrad2rgrad(x, grad))
 
     def descend_along(self, x: Point, grad: Point, m: Tangent, b1: Array | float) -> tuple[Float[Array, "..."], Move]:
-        """One step in two halves: <r, r>_x for r = egrad2rgrad(x, grad), and a function of the step size c that moves.
+        """One step in two halves: <r, r>_x for r = egrad2rgrad(x, grad), and a function of the step size c that makes the step.
 
-        With m' = b1 m + (1 - b1) r, that function gives retr_transp(x, c m', m'), the new point and the new momentum, and between them
-        the change of the point. c has the shape of `component_inner`.
+        With m' = b1 m + (1 - b1) r, that function returns the new point, the change of the point and the new momentum, where the first and
+        the last are retr_transp(x, c m', m'). c has the shape of `component_inner`.
         """
         r = self.egrad2rgrad(x, grad)
         momentum = b1 * m + (1 - b1) * r
@@ -258,11 +262,11 @@ class Manifold:
         return self.component_inner(x, r), move
 
     def retr_transp_ambient(self, x: Point, u: Tangent, v: Point) -> tuple[Point, Point]:
-        """`retr_transp` of an ambient vector v, whose part normal to the manifold goes on as geoopt's formulas carry it."""
+        """`retr_transp` of an ambient vector v, whose part normal to the manifold is carried along as by geoopt's formulas."""
         return self.retr_transp(x, u, v)
 
     def with_exact_retraction(self) -> Manifold:
-        """The manifold with the exponential map as retraction; itself where it has none or that is the retraction."""
+        """The manifold with the exponential map as retraction; itself if it has no exponential, or already uses it."""
         return self
 
     # For samplers.
@@ -274,7 +278,7 @@ class Manifold:
     def sqrt_cometric(self, x: Point, noise: Point) -> Tangent:
         """The square root of the inverse metric A = egrad2rgrad applied to ambient noise; A itself would square it.
 
-        On a conformal metric, as it is here, A is a multiple a of the tangent projection, and its root is A/sqrt(a) with
+        On a conformal metric, as assumed here, A is a multiple a of the tangent projection, and its root is A/sqrt(a) with
         a = <A n, A n>/<n, A n> in ambient products.
         """
         mapped = self.egrad2rgrad(x, noise)
@@ -287,15 +291,15 @@ class Manifold:
     # One point against many.
 
     def dist_to(self, y: Float[Array, "m *point"]) -> Callable[[Float[Array, "*point"]], Float[Array, " m"]]:
-        """A function from one point to its distances to all of y, with no array over pairs and coordinates where that can be."""
+        """A function from one point to its distances to all of y, if possible without an array over pairs and coordinates."""
         return lambda x: self.dist(x, y)
 
-    # Parts of a compound point; a manifold that is no product has one.
+    # Parts of a compound point; a manifold that is not a product has one.
 
     def pack_point(self, *parts: Point) -> Point:
         """One array from the parts of a point."""
         if len(parts) != 1:
-            raise ValueError(f"{self.name}.pack_point takes 1 array, got {len(parts)}; only products have more parts")
+            raise ValueError(f"{self.name}.pack_point takes 1 array, got {len(parts)}; only products have several parts")
         return parts[0]
 
     def unpack_tensor(self, x: Point) -> Any:
@@ -313,7 +317,7 @@ class Manifold:
         return _answer(self._check_shape(u, "u"), explain)
 
     def check_point_on_manifold(self, x: Point, *, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5) -> bool | Verdict:
-        """Whether x lies on the manifold, to the tolerances."""
+        """Whether x lies on the manifold, within the tolerances."""
         return _answer(self._point_verdict(x, atol, rtol), explain)
 
     def check_vector_on_tangent(
@@ -326,25 +330,25 @@ class Manifold:
         atol: float = 1e-5,
         rtol: float = 1e-5,
     ) -> bool | Verdict:
-        """Whether u is tangent at x; `ok_point` takes x for granted."""
+        """Whether u is tangent at x; with `ok_point`, x is not checked."""
         return _answer(self._vector_verdict(x, u, ok_point, atol, rtol), explain)
 
     def assert_check_point(self, x: Point) -> None:
-        """Raise ValueError unless `check_point`."""
+        """Raise ValueError unless `check_point` holds."""
         self._raise_unless(self._check_shape(x, "x"))
 
     def assert_check_vector(self, u: Tangent) -> None:
-        """Raise ValueError unless `check_vector`."""
+        """Raise ValueError unless `check_vector` holds."""
         self._raise_unless(self._check_shape(u, "u"))
 
     def assert_check_point_on_manifold(self, x: Point, *, atol: float = 1e-5, rtol: float = 1e-5) -> None:
-        """Raise ValueError unless `check_point_on_manifold`."""
+        """Raise ValueError unless `check_point_on_manifold` holds."""
         self._raise_unless(self._point_verdict(x, atol, rtol))
 
     def assert_check_vector_on_tangent(
         self, x: Point, u: Tangent, *, ok_point: bool = False, atol: float = 1e-5, rtol: float = 1e-5
     ) -> None:
-        """Raise ValueError unless `check_vector_on_tangent`."""
+        """Raise ValueError unless `check_vector_on_tangent` holds."""
         self._raise_unless(self._vector_verdict(x, u, ok_point, atol, rtol))
 
     # For the manifolds to fill in.
@@ -376,7 +380,7 @@ class Manifold:
             raise ValueError(f"not on {self.name}: {reason}")
 
     def has(self, *operations: str) -> bool:
-        """Whether the manifold has operations of its own under these names of the protocol."""
+        """Whether the manifold defines these operations of the protocol itself."""
         return all(getattr(type(self), n) is not getattr(Manifold, n) for n in operations)
 
     def _lacks(self, operation: str) -> NoReturn:

@@ -8,15 +8,18 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 
+__all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
+
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
-# exp of more than this is scaled down before Sinkhorn's iteration, which does not see a common factor.
+# Larger exponents are reduced before Sinkhorn's iteration, on whose result a common factor has no effect.
 _LARGEST_EXPONENT = 50.0
 
 
@@ -26,8 +29,8 @@ class BirkhoffPolytope(Manifold):
 
         retr_X(U) = sinkhorn(X ∘ exp(U/X)),   tangent vectors have zero row and column sums
 
-    `projx` is Sinkhorn's iteration as geoopt runs it: at most `max_iter` steps, over the whole batch until each matrix's columns
-    change by less than `tol`, with `eps` added to the sums. The projection along the normal space {X ∘ (α1ᵀ + 1βᵀ)} is the
+    `projx` is Sinkhorn's iteration as geoopt runs it: at most `max_iter` steps for the whole batch, until the columns of each
+    matrix change by less than `tol`, with `eps` added to the sums. The projection along the normal space {X ∘ (α1ᵀ + 1βᵀ)} is the
     least-squares solution for α and β with α₁ = 1.
     """
 
@@ -43,6 +46,7 @@ class BirkhoffPolytope(Manifold):
                 raise ValueError(f"{self.name}: {name} is {getattr(self, name)!r}; it has to be {least} or more")
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Σ uᵢⱼvᵢⱼ/xᵢⱼ / n, the Fisher metric divided by n as in geoopt."""
         return jnp.sum(u * (u if v is None else v) / x, (-2, -1), keepdims=keepdim) / x.shape[-1]
 
     def projx(self, x: Matrix) -> Matrix:
@@ -54,10 +58,11 @@ class BirkhoffPolytope(Manifold):
         return proj_tangent(x, u)
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
-        """The projection of X ∘ u; as in geoopt without the factor n that the mean in `inner` would ask for."""
+        """The projection of X ∘ u; as in geoopt, without the factor n that would match the mean in `inner`."""
         return proj_tangent(x, x * u)
 
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        """sinkhorn(x ∘ exp(u/x)), with entries of at least 1e-12."""
         exponent = u / x
         excess = jnp.max(exponent, (-2, -1), keepdims=True) - _LARGEST_EXPONENT
         y = self.projx(x * jnp.exp(exponent - jax.lax.stop_gradient(jnp.maximum(excess, 0))))
@@ -71,16 +76,16 @@ class BirkhoffPolytope(Manifold):
         """Projection of v onto the tangent space at y."""
         return self.proju(y, v)
 
-    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Matrix:
-        """Sinkhorn's iteration on absolute values of normal numbers; not uniform."""
+    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Matrix:
+        """Sinkhorn's iteration applied to absolute values of normal numbers; not uniform."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.projx(jnp.abs(jax.random.normal(key, size, dtype or float)))
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """`random_naive`."""
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """The identity, as in geoopt: a vertex of the polytope, where the metric is infinite."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
@@ -92,7 +97,7 @@ class BirkhoffPolytope(Manifold):
         return ok, reason
 
     def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:
-        # Sinkhorn stops at tol, so that a point it made is off by as much.
+        # Sinkhorn's iteration stops at tol, so that a point that it returns is off by as much.
         return _sums("x", x, 1, max(atol, 10 * self.tol))
 
     def _check_vector_on_tangent(self, x: Matrix, u: Matrix, *, atol: float, rtol: float) -> Verdict:
@@ -102,7 +107,8 @@ class BirkhoffPolytope(Manifold):
 def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, tol: float = 1e-5) -> Matrix:
     """Sinkhorn and Knopp (1967): r ∘ x ∘ c with r = 1/(x c), c = 1/(xᵀ r).
 
-    A scan that stands still once the largest change over the batch is at most `tol`, so that reverse mode can run through it.
+    A scan of fixed length whose state no longer changes once the largest change over the batch is at most `tol`, so that reverse
+    mode can differentiate it.
     """
 
     def rows(c: Float[Array, "*batch 1 n"]) -> Float[Array, "*batch n 1"]:
@@ -127,7 +133,7 @@ def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, to
 def proj_tangent(x: Matrix, u: Matrix) -> Matrix:
     """u - x ∘ (α1ᵀ + 1βᵀ) with [[I, x], [xᵀ, I]] [α; β] = [u1; uᵀ1] and α₁ = 1, in the sense of least squares.
 
-    By an orthogonal decomposition: the normal equations would square the condition number.
+    Solved by an orthogonal decomposition, because the normal equations would square the condition number.
     """
     x, u = jnp.broadcast_arrays(x, u)
     n = x.shape[-1]

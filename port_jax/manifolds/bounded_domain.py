@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import sym, sym_funcm, sym_inv_sqrtm1, trace
@@ -13,6 +14,8 @@ from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
 from port_jax.manifolds.upper_half import UpperHalf
+
+__all__ = ["BoundedDomain"]
 
 Number = Float[Array, "..."]
 
@@ -23,23 +26,25 @@ class BoundedDomain(SiegelManifold):
 
         ⟨U, V⟩_Z = Re tr P U P̄ V̄,   P = (I - ZZ̄)⁻¹,   grad f = P⁻¹ (∂f/∂Re + i ∂f/∂Im) P̄⁻¹
 
-    As in geoopt this is a quarter of the metric that `dist` belongs to. geoopt exchanges P and P̄, which is not invariant under
-    Z -> AZAᵀ with unitary A. The distance has sinh(vᵢ/2) for the singular values of (I - Z₁Z̄₁)^-½ (Z₂ - Z₁) (I - Z̄₂Z₂)^-½.
+    As in geoopt, this is a quarter of the metric to which `dist` belongs. geoopt exchanges P and P̄, which is not invariant under
+    Z -> AZAᵀ with unitary A. sinh(vᵢ/2) of the vector-valued distance are the singular values of (I - Z₁Z̄₁)^-½ (Z₂ - Z₁) (I - Z̄₂Z₂)^-½.
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Re tr P U P̄ V̄ with P = (I - ZZ̄)⁻¹."""
         p = jnp.linalg.inv(_gap(x))
         inner = jnp.real(trace(p @ u @ jnp.conj(p) @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
+        """The symmetric part of P⁻¹ u P̄⁻¹, with P⁻¹ = I - ZZ̄."""
         gap = _gap(x)
         return sym(gap @ u @ jnp.conj(gap))
 
     def projx(self, x: Matrix) -> Matrix:
         """The symmetric part, with singular values lowered to 1 - 1e-5 (single precision: 1 - 4e-3).
 
-        At a singular value that equals the limit there is a kink; the subgradient is the one of a smaller value.
+        At a singular value that equals the limit there is a kink; the subgradient is that of a smaller value.
         """
         x = sym(x)
         gram = jnp.conj(x) @ x
@@ -49,16 +54,18 @@ class BoundedDomain(SiegelManifold):
         return jnp.where(inside, x, sym(x @ sym_funcm(gram, _lowered_double if double else _lowered_single)))
 
     def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The norm chosen by `metric` of the vector-valued distance v, see `SiegelManifold`."""
         return self._distance(_half_sinh(x, y), keepdim)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """The image of a random point of the upper half space."""
         return siegel.inverse_cayley_transform(UpperHalf().random(key, *size, dtype=dtype))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """0."""
         return jnp.zeros(size, siegel.complex_dtype(dtype))
 

@@ -7,10 +7,13 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
+
+__all__ = ["Euclidean"]
 
 
 @pytree
@@ -114,15 +117,17 @@ class Euclidean(Manifold):
         """x + y."""
         return x + y
 
-    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Float[Array, "..."]:
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Float[Array, "..."]:
         """Normal numbers of shape `size`."""
         sample = jax.random.normal(key, size, dtype or jnp.result_type(float))
         return sample * jnp.asarray(std, sample.dtype) + jnp.asarray(mean, sample.dtype)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """`random_normal`."""
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Point:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """Zeros of shape `size`."""
         return jnp.zeros(size, dtype or jnp.result_type(float))

@@ -7,7 +7,7 @@ All are isometries for every c > 0, with the metrics
     klein        |dx|²/(1 - c|x|²) + c ⟨x, dx⟩²/(1 - c|x|²)²              |x| < 1/√c               d
     half_space   (|dz|² + dt²)/(c t²)                                     t > 0, the last one      d
 
-`PoincareBall(c)` is the ball, `Lorentz(1/c)` the hyperboloid. Every origin goes to every other: (1/√c, 0), 0 and (0, …, 0, 1).
+`PoincareBall(c)` is the ball, `Lorentz(1/c)` the hyperboloid. All maps take origins to origins: (1/√c, 0), 0 and (0, …, 0, 1).
 Cannon, Floyd, Kenyon and Parry, "Hyperbolic geometry" (1997), section 7.
 """
 
@@ -18,6 +18,23 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.stereographic.metric import conformal
+
+__all__ = [
+    "MODELS",
+    "ball_to_hyperboloid",
+    "ball_to_klein",
+    "convert",
+    "half_space_metric",
+    "half_space_to_hyperboloid",
+    "hyperboloid_to_ball",
+    "hyperboloid_to_half_space",
+    "hyperboloid_to_klein",
+    "klein_metric",
+    "klein_to_ball",
+    "klein_to_hyperboloid",
+    "lorentz_to_poincare",
+    "poincare_to_lorentz",
+]
 
 Number = Float[Array, "..."]
 Ball = Float[Array, "*batch d"]
@@ -30,7 +47,7 @@ MODELS = ("ball", "hyperboloid", "klein", "half_space")
 
 
 def convert(x: Number, source: str, target: str, c: Curvature = 1.0) -> Number:
-    """x in the model `source` as the same point in the model `target`; through the hyperboloid where there is no direct map."""
+    """x in the model `source` as the same point in the model `target`; by way of the hyperboloid if there is no direct map."""
     for name, model in (("source", source), ("target", target)):
         if model not in MODELS:
             raise ValueError(f"convert: {name} is {model!r}; choose one of {', '.join(MODELS)}")
@@ -42,7 +59,7 @@ def convert(x: Number, source: str, target: str, c: Curvature = 1.0) -> Number:
 
 
 def ball_to_hyperboloid(x: Ball, c: Curvature = 1.0) -> Hyperboloid:
-    """((1 + c|x|²)/√c, 2x)/(1 - c|x|²), right up to the last float before the boundary."""
+    """((1 + c|x|²)/√c, 2x)/(1 - c|x|²), accurate up to the last float before the boundary."""
     c = jnp.asarray(c, x.dtype)
     return jnp.concatenate([(1 + c * _square(x)) / jnp.sqrt(c), 2 * x], -1) / conformal(x, -c)
 
@@ -54,7 +71,7 @@ def hyperboloid_to_ball(x: Hyperboloid, c: Curvature = 1.0) -> Ball:
 
 
 def lorentz_to_poincare(x: Hyperboloid, k: Curvature) -> Ball:
-    """geoopt's map from -x₀² + |x|² = -k to the unit ball, x/(x₀ + √k); that has curvature -1 whatever k is: distances shrink by √k."""
+    """geoopt's map from -x₀² + |x|² = -k to the unit ball of curvature -1, x/(x₀ + √k), which divides distances by √k."""
     return trig.over(x[..., 1:], x[..., :1] + jnp.sqrt(jnp.asarray(k, x.dtype)))
 
 
@@ -102,7 +119,7 @@ def half_space_to_hyperboloid(x: HalfSpace, c: Curvature = 1.0) -> Hyperboloid:
     """(1 + |x|², 2z, |x|² - 1)/(2 √c t), with |x|² = |z|² + t²."""
     z, t = x[..., :-1], x[..., -1:]
     square = _square(z)
-    # |x|² - 1 without the square of a t near 1.
+    # |x|² - 1 without squaring a t near 1.
     last = square + (t - 1) * (t + 1)
     return jnp.concatenate([1 + square + t * t, 2 * z, last], -1) / (2 * jnp.sqrt(jnp.asarray(c, x.dtype)) * t)
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 
+__all__ = ["UNROLLED", "arc", "differences", "squares_to"]
+
 Point = Float[Array, " d"]
 Points = Float[Array, "n d"]
 Others = Float[Array, "m d"]
@@ -18,11 +20,11 @@ Row = Float[Array, " m"]
 Matrix = Float[Array, "n m"]
 
 UNROLLED = 32
-"""Up to so many coordinates, one sweep over the pairs of a block takes them all, with no array over pairs and coordinates."""
+"""Up to this many coordinates, one sweep over the pairs of a block handles them all, with no array over pairs and coordinates."""
 
 
 def squares_to(y: Others, first: int) -> Callable[[Point], Row]:
-    """For a point x the squares of x - y_j over the coordinates, added up; that of the first one with the sign of `first`."""
+    """A function from a point x to the sums of squares of x - y_j, where the square of the first coordinate has the sign of `first`."""
     if y.shape[1] > UNROLLED:
 
         def wide(x: Point) -> Row:
@@ -30,7 +32,7 @@ def squares_to(y: Others, first: int) -> Callable[[Point], Row]:
             return jnp.sum(w[:, 1:] * w[:, 1:], -1) + first * w[:, 0] * w[:, 0]
 
         return wide
-    # each coordinate in an array of its own: from rows, a sweep would read a cache line for each number
+    # one array for each coordinate: on rows, a sweep would read a cache line for each number
     columns = [y[:, k] for k in range(y.shape[1])]
 
     def narrow(x: Point) -> Row:
@@ -50,8 +52,8 @@ def arc(w2: Row, a: Array, b: Array, k: Array) -> Row:
 def differences(x: Points, p: Others, a: Others) -> tuple[Matrix, Matrix]:
     """|x_i - p_j|² and <x_i - p_j, a_j>.
 
-    In derivatives the differences come apart into matrix products, which round by eps|x_i| where x_i and p_j nearly agree: no more than
-    the other part of the derivative of a distance, along a_j, rounds there.
+    In derivatives the differences become matrix products, whose rounding error is eps|x_i| where x_i and p_j nearly agree. That is no
+    more than the rounding error of the other part of the derivative of a distance, along a_j.
     """
     if x.shape[1] > UNROLLED:
         w = x[:, None] - p

@@ -1,4 +1,4 @@
-"""The product of manifolds, its points laid side by side in one vector."""
+"""The product of manifolds, whose points are the factors' points joined into one vector."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+__all__ = ["ProductManifold", "Shape", "Vector"]
 
 Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
@@ -23,7 +26,7 @@ Shape = int | tuple[int, ...]
 
 @pytree
 class ProductManifold(Manifold):
-    """M₁ × … × Mₙ: inner products and squared distances are sums, all else acts on each part.
+    """M₁ × … × Mₙ: inner products and squared distances are sums, everything else acts on each part.
 
         ProductManifold((Sphere(), 3), (Stiefel(), (4, 2)))      # points have 3 + 8 coordinates
 
@@ -52,28 +55,28 @@ class ProductManifold(Manifold):
 
     @property
     def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether every factor is."""
+        """Whether every factor is reversible."""
         return all(manifold.reversible for manifold in self.manifolds)
 
     @property
     def n_elements(self) -> int:
-        """Length of a point."""
+        """The length of a point."""
         return sum(math.prod(shape) for shape in self.shapes)
 
     @property
     def n_manifolds(self) -> int:
-        """Number of factors."""
+        """The number of factors."""
         return len(self.manifolds)
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        """Where each part stands in a point."""
+        """The slice of each part in a point."""
         ends = [0, *itertools.accumulate(math.prod(shape) for shape in self.shapes)]
         return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
 
     @classmethod
     def from_point(cls, *parts: tuple[Manifold, Array], batch_dims: int = 0) -> ProductManifold:
-        """The product that holds the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
+        """The product manifold of the given points: pairs (manifold, array), whose first `batch_dims` axes are a common batch."""
         batches = {np.shape(array)[:batch_dims] for _, array in parts}
         if len(batches) > 1:
             raise ValueError(f"{cls.__name__}.from_point: the parts have the batch shapes {sorted(batches)}; they have to be equal")
@@ -102,6 +105,7 @@ class ProductManifold(Manifold):
         return jnp.concatenate([jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in flat], -1)
 
     def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
+        """Σᵢ ⟨uᵢ, vᵢ⟩ over the factors."""
         return self._sum(lambda m, x, u, v: m.inner(x, u, v, keepdim=True), [x, u, u if v is None else v], keepdim)
 
     def component_inner(self, x: Vector, u: Vector, v: Vector | None = None) -> Vector:
@@ -111,65 +115,79 @@ class ProductManifold(Manifold):
         return self.pack_point(*(jnp.broadcast_to(p, arrays[0].shape[:-1] + s) for p, s in zip(products, self.shapes)))
 
     def projx(self, x: Vector) -> Vector:
+        """Each part by its factor's `projx`."""
         return self._each(lambda m, x: m.projx(x), x)
 
     def proju(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `proju`."""
         return self._each(lambda m, x, u: m.proju(x, u), x, u)
 
     def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `egrad2rgrad`."""
         return self._each(lambda m, x, u: m.egrad2rgrad(x, u), x, u)
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `retr`."""
         return self._each(lambda m, x, u: m.retr(x, u), x, u)
 
     def expmap(self, x: Vector, u: Vector) -> Vector:
+        """Each part by its factor's `expmap`."""
         return self._each(lambda m, x, u: m.expmap(x, u), x, u)
 
     def logmap(self, x: Vector, y: Vector) -> Vector:
+        """Each part by its factor's `logmap`."""
         return self._each(lambda m, x, y: m.logmap(x, y), x, y)
 
     def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp`."""
         return self._each(lambda m, x, y, v: m.transp(x, y, v), x, y, v)
 
     def transp_follow_retr(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp_follow_retr`."""
         return self._each(lambda m, x, u, v: m.transp_follow_retr(x, u, v), x, u, v)
 
     def transp_follow_expmap(self, x: Vector, u: Vector, v: Vector) -> Vector:
+        """Each part by its factor's `transp_follow_expmap`."""
         return self._each(lambda m, x, u, v: m.transp_follow_expmap(x, u, v), x, u, v)
 
     def retr_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        """Each part by its factor's `retr_transp`."""
         points, vectors = zip(*(m.retr_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def expmap_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
+        """Each part by its factor's `expmap_transp`."""
         points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def gradient(self, x: Vector, grad: Vector) -> Vector:
+        """Each part by its factor's `gradient`."""
         return self._each(lambda m, x, g: m.gradient(x, g), x, grad)
 
     def sqrt_cometric(self, x: Vector, noise: Vector) -> Vector:
+        """Each part by its factor's `sqrt_cometric`."""
         return self._each(lambda m, x, n: m.sqrt_cometric(x, n), x, noise)
 
     def dist2(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """Σᵢ dᵢ² over the factors."""
         return self._sum(lambda m, x, y: m.dist2(x, y, keepdim=True), [x, y], keepdim)
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
-        """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its distances start at 3e-8."""
+        """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its smallest distance is 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
-    def random_combined(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+    def random_combined(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Each factor's `random`, with a key of its own."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         keys = jax.random.split(key, self.n_manifolds)
         draws = (m.random(k, *size[:-1], *s, dtype=dtype) for m, k, s in zip(self.manifolds, keys, self.shapes))
         return self.pack_point(*draws)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_combined`."""
         return self.random_combined(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """The factors' origins."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return self.pack_point(*(m.origin(*size[:-1], *s, dtype=dtype) for m, s in zip(self.manifolds, self.shapes)))

@@ -1,7 +1,7 @@
-"""Inner products of rows, several in one sweep.
+"""Several inner products of rows in one sweep.
 
-One `lax.reduce` of several operands reads a table once for all of them, where XLA on CPU makes a sweep of each sum. JAX cannot
-differentiate such a reduction everywhere (inside a scan it meets operands without a tangent): hence a primitive with its own derivative.
+One `lax.reduce` of several operands reads a table once for all of them, whereas XLA on CPU makes one sweep for each sum. JAX cannot
+differentiate such a reduction everywhere (inside a scan some operands have no tangent), hence a primitive with its own derivative.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
+
+__all__ = ["inner_products"]
 
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]

@@ -6,12 +6,15 @@ import inspect
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdict, pytree, require_positive
 
+__all__ = ["SCALING", "UNSCALED", "Scaled"]
+
 Number = Float[Array, "..."]
-# Powers of the scale for operations beyond the protocol: of the result, and of named arguments.
+# Powers of the scale for operations beyond the protocol: for the result, and for named arguments.
 SCALING: dict[str, tuple[int, dict[str, int]]] = {
     "dist0": (1, {}),
     "logmap0back": (1, {}),
@@ -26,12 +29,12 @@ UNSCALED = frozenset(("mobius_fn_apply", "mobius_fn_apply_chain"))
 
 @pytree
 class Scaled(Manifold):
-    """`base` seen from farther: the same points, distances times `scale`, tangent vectors in units of the scaled length.
+    """The points of `base` with distances multiplied by `scale`; tangent vectors are in units of the scaled length.
 
         dist = s base.dist(x, y),   exp_x(u) = base.exp_x(u/s),   log_x(y) = s base.log_x(y)
 
     `inner` and `norm` are the base's, as in geoopt: they measure a tangent vector in the units in which it is given, so that
-    dist(x, exp_x(u)) = norm(x, u). Any other operation of the base is reached by its name and scaled by `SCALING`.
+    dist(x, exp_x(u)) = norm(x, u). Any other operation of the base is available under its name, scaled as `SCALING` says.
     """
 
     base: Manifold
@@ -47,17 +50,17 @@ class Scaled(Manifold):
 
     @property
     def ndim(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """The base's number of trailing axes of a point."""
         return self.base.ndim
 
     @property
     def reversible(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """Whether the base is reversible."""
         return self.base.reversible
 
     @property
     def ambient(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The base's."""
+        """The base's number of further coordinates."""
         return self.base.ambient
 
     @property
@@ -71,15 +74,19 @@ class Scaled(Manifold):
         return jnp.log(jnp.asarray(self.scale))
 
     def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
+        """base.⟨u, v⟩_x."""
         return self.base.inner(x, u, v, keepdim=keepdim)
 
     def norm(self, x: Point, u: Tangent, *, keepdim: bool = False) -> Number:
+        """base.|u|_x."""
         return self.base.norm(x, u, keepdim=keepdim)
 
     def proju(self, x: Point, u: Tangent) -> Tangent:
+        """The base's projection."""
         return self.base.proju(x, u)
 
     def projx(self, x: Point) -> Point:
+        """The base's projection."""
         return self.base.projx(x)
 
     def egrad2rgrad(self, x: Point, u: Tangent) -> Tangent:
@@ -87,15 +94,19 @@ class Scaled(Manifold):
         return self.base.egrad2rgrad(x, u)
 
     def transp(self, x: Point, y: Point, v: Tangent) -> Tangent:
+        """The base's transport, which is linear in v."""
         return self.base.transp(x, y, v)
 
     def retr(self, x: Point, u: Tangent) -> Point:
+        """base.retr_x(u/s)."""
         return self.base.retr(x, self._times(u, -1))
 
     def expmap(self, x: Point, u: Tangent) -> Point:
+        """base.exp_x(u/s)."""
         return self.base.expmap(x, self._times(u, -1))
 
     def logmap(self, x: Point, y: Point) -> Tangent:
+        """s base.log_x(y)."""
         return self._times(self.base.logmap(x, y), 1)
 
     @property
@@ -104,27 +115,35 @@ class Scaled(Manifold):
         return self.base.curvature / jnp.asarray(self.scale) ** 2
 
     def expmap0(self, u: Tangent, **options: Any) -> Point:
+        """base.exp_0(u/s)."""
         return self.base.expmap0(self._times(u, -1), **options)
 
     def logmap0(self, x: Point) -> Tangent:
+        """s base.log_0(x)."""
         return self._times(self.base.logmap0(x), 1)
 
     def transp0(self, y: Point, u: Tangent) -> Tangent:
+        """The base's transport, which is linear in u."""
         return self.base.transp0(y, u)
 
     def transp0back(self, y: Point, u: Tangent) -> Tangent:
+        """The base's transport, which is linear in u."""
         return self.base.transp0back(y, u)
 
     def coordinates0(self, u: Tangent) -> Coordinates:
+        """The base's coordinates, which are linear in u."""
         return self.base.coordinates0(u)
 
     def from_coordinates0(self, v: Coordinates) -> Tangent:
+        """The base's tangent vector, which is linear in v."""
         return self.base.from_coordinates0(v)
 
     def reach(self, v: Coordinates, longest: float | None = None) -> Number:
+        """The base's reach of v/s."""
         return self.base.reach(self._times(v, -1), longest)
 
     def mobius_add(self, x: Point, y: Point, **options: Any) -> Point:
+        """The base's sum: a translation keeps its path whatever the unit of length."""
         return self.base.mobius_add(x, y, **options)
 
     @property
@@ -133,10 +152,11 @@ class Scaled(Manifold):
         return self.base.ball
 
     def to_ball(self, x: Point) -> Point:
+        """The base's map, so that distances there are the base's."""
         return self.base.to_ball(x)
 
     def gradient(self, x: Point, grad: Point) -> Tangent:
-        """The base's, divided by scale: exp_x(t u) is as many times slower as lengths are longer, which `egrad2rgrad` does not know."""
+        """The base's, divided by scale: the speed of exp_x(t u) is divided by scale, which `egrad2rgrad` does not account for."""
         return self._times(self.base.gradient(x, grad), -1)
 
     def sqrt_cometric(self, x: Point, noise: Point) -> Tangent:
@@ -144,41 +164,51 @@ class Scaled(Manifold):
         return self.base.sqrt_cometric(x, noise)
 
     def has(self, *operations: str) -> bool:
-        """What the base has."""
+        """Whether the base has these operations."""
         return self.base.has(*operations)
 
     def with_exact_retraction(self) -> Manifold:
+        """The base with its exact retraction, at the same scale."""
         return Scaled(self.base.with_exact_retraction(), self.scale)
 
     def dist(self, x: Point, y: Point, *, keepdim: bool = False) -> Number:
+        """s base.dist(x, y)."""
         return self._times(self.base.dist(x, y, keepdim=keepdim), 1)
 
     def dist2(self, x: Point, y: Point, *, keepdim: bool = False) -> Number:
+        """s² base.dist2(x, y)."""
         return self._times(self.base.dist2(x, y, keepdim=keepdim), 2)
 
     def expmap_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+        """base.expmap_transp(x, u/s, v)."""
         return self.base.expmap_transp(x, self._times(u, -1), v)
 
     def retr_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+        """base.retr_transp(x, u/s, v)."""
         return self.base.retr_transp(x, self._times(u, -1), v)
 
     def transp_follow_retr(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+        """base.transp_follow_retr(x, u/s, v)."""
         return self.base.transp_follow_retr(x, self._times(u, -1), v)
 
     def transp_follow_expmap(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+        """base.transp_follow_expmap(x, u/s, v)."""
         return self.base.transp_follow_expmap(x, self._times(u, -1), v)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Point:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """The base's points, whose deviation is then `scale` times the base's."""
         return self.base.random(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Point:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
+        """The base's origin."""
         return self.base.origin(*size, dtype=dtype)
 
     def pack_point(self, *parts: Point) -> Point:
+        """base.pack_point(*parts)."""
         return self.base.pack_point(*parts)
 
     def unpack_tensor(self, x: Point) -> Any:
+        """base.unpack_tensor(x)."""
         return self.base.unpack_tensor(x)
 
     def __getattr__(self, name: str) -> Any:

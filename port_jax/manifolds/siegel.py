@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
 from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, sym, sym_funcm, transpose
@@ -16,13 +17,29 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.spectral import spectral_function
 
+__all__ = [
+    "Matrix",
+    "SiegelManifold",
+    "SiegelMetricType",
+    "boundary_margin",
+    "cayley_transform",
+    "complex_dtype",
+    "inverse_cayley_transform",
+    "is_complex_symmetric",
+    "positive_conjugate_projection",
+    "takagi_eig",
+    "takagi_eigvals",
+    "takagi_funcm",
+    "to_compound_symmetric",
+]
+
 Number = Float[Array, "..."]
 Matrix = Complex[Array, "*batch n n"]
 Real = Float[Array, "*batch n n"]
 
 
 class SiegelMetricType(enum.Enum):
-    """How the vector-valued distance v₁ ≤ … ≤ vₙ becomes a number."""
+    """How a number is made from the vector-valued distance v₁ ≤ … ≤ vₙ; see `SiegelManifold`."""
 
     RIEMANNIAN = "riem"
     FINSLER_ONE = "fone"
@@ -35,14 +52,14 @@ class SiegelMetricType(enum.Enum):
 class SiegelManifold(Manifold):
     """Complex symmetric matrices under the symplectic group (Siegel 1943; López et al. 2021).
 
-    Two points have a vector-valued distance v₁ ≤ … ≤ vₙ, and `metric` makes a number of it:
+    Two points have a vector-valued distance v₁ ≤ … ≤ vₙ, from which `metric` makes a number:
 
         riem  √Σ vᵢ²     fone  Σ vᵢ     finf  vₙ     fmin  Σ 2 (i - 1) vᵢ     wsum  Σ max(wᵢ, 0) vᵢ
 
-    All are smooth where vᵢ of equal weights coincide, and their derivatives right. Where vᵢ of unequal weights do (the two largest in
-    finf, any two in fmin) there is a kink: the gradient is the subgradient of one order of the two, and second derivatives leave out
-    the part in which their eigenvectors mix, which has no limit. At a vanishing vᵢ, and at coincident points, the gradient has 0 for
-    it; riem and fone are smooth in the others.
+    All are smooth where vᵢ of equal weights coincide, with correct derivatives. Where vᵢ of unequal weights coincide (the two largest
+    in finf, any two in fmin) there is a kink: the gradient is the subgradient for one order of the two, and second derivatives leave
+    out the part in which their eigenvectors mix, which has no limit. Where a vᵢ vanishes, and at coincident points, its part of the
+    gradient is 0; riem and fone are smooth in the others.
 
     fmin and wsum need `rank` n ≥ 2; wsum's `weights` are a leaf, all 1 at first. fmin has geoopt's weights 0, 2, …, 2n - 2.
     There is no exponential and no logarithm, and transport is the identity, as in geoopt.
@@ -66,7 +83,7 @@ class SiegelManifold(Manifold):
         if needs_rank and (self.rank is None or self.rank < 2):
             raise ValueError(f"{self.name}: rank is {self.rank}; metric {metric.value!r} needs the matrices' size, 2 or more")
         if self.weights is not None and metric is not SiegelMetricType.WEIGHTED_SUM:
-            raise ValueError(f"{self.name}: weights are given, and metric {metric.value!r} has none; take metric='wsum'")
+            raise ValueError(f"{self.name}: weights are given, and metric {metric.value!r} has none; use metric='wsum'")
         if metric is SiegelMetricType.WEIGHTED_SUM:
             weights = np.ones(self.rank or 0) if self.weights is None else self.weights
             if np.shape(weights) != (self.rank,):
@@ -88,12 +105,12 @@ class SiegelManifold(Manifold):
     def _distance(self, half_sinh: Matrix, keepdim: bool, squared: bool = False) -> Number:
         """The metric of vᵢ = 2 arsinh σᵢ, where σ are the singular values of `half_sinh`."""
         if self.metric is SiegelMetricType.RIEMANNIAN:
-            # A function of the matrix, with derivatives also where singular values coincide or vanish.
+            # A function of the matrix, differentiable where singular values coincide or vanish, too.
             gram = jnp.conj(transpose(half_sinh)) @ half_sinh
             result = jnp.sum(jnp.real(extract_diag(sym_funcm(gram, _four_arsinh_squared))), -1)
             result = result if squared else trig.sqrt_or_zero(result)
         elif self.metric is SiegelMetricType.FINSLER_ONE:
-            # A function of [[0, A], [Aᴴ, 0]], whose eigenvalues are ±σ: differentiable where σ coincide, and without squares.
+            # A function of [[0, A], [Aᴴ, 0]], whose eigenvalues are ±σ: differentiable where σ coincide, without squaring them.
             result = jnp.sum(jnp.real(extract_diag(sym_funcm(dilation(half_sinh), _arsinh_of_size))), -1)
             result = result**2 if squared else result
         else:
@@ -114,7 +131,7 @@ class SiegelManifold(Manifold):
             return weighted(*(0.0,) * (n - 1), 1.0)
         if self.metric is SiegelMetricType.FINSLER_MINIMUM:
             return weighted(*(2.0 * i for i in range(n)))
-        # The weights are traced: Σ wᵢvᵢ as steps between neighbouring weights times sums of the largest vᵢ.
+        # The weights are traced: Σ wᵢvᵢ is a sum of differences of neighbouring weights times sums of the largest vᵢ.
         w = jax.nn.relu(jnp.asarray(self.weights, half_sinh.real.dtype))
         steps = jnp.diff(w, prepend=0)
         return jnp.sum(jnp.stack([steps[i] * weighted(*(0.0,) * i, *(1.0,) * (n - i)) for i in range(n)]), 0)
@@ -132,16 +149,16 @@ class SiegelManifold(Manifold):
         return (True, None) if ok else (False, "u is not symmetric")
 
 
-def boundary_margin(dtype: Any) -> float:
+def boundary_margin(dtype: DTypeLike) -> float:
     """geoopt's distance of projected points from the boundary: 1e-5 in double precision, else 4e-3."""
     return 1e-5 if jnp.finfo(dtype).bits == 64 else 4e-3
 
 
-def complex_dtype(dtype: Any) -> Any:
+def complex_dtype(dtype: DTypeLike | None) -> Any:
     """A complex dtype, by default JAX's widest; ValueError for a real one."""
     dtype = jnp.result_type(complex) if dtype is None else jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.complexfloating):
-        raise ValueError(f"dtype is {dtype}; points of Siegel spaces are complex: take complex64 or complex128")
+        raise ValueError(f"dtype is {dtype}; points of Siegel spaces are complex: use complex64 or complex128")
     return dtype
 
 
@@ -166,8 +183,8 @@ def to_compound_symmetric(z: Matrix) -> Float[Array, "*batch 2n 2n"]:
 def takagi_eig(z: Matrix) -> tuple[Float[Array, "*batch n"], Matrix]:
     """Takagi's factorization Z = S̄ D S* of a complex symmetric matrix: D ≥ 0 in ascending order, and S unitary.
 
-    The columns of S have a derivative where the values D are distinct and not 0; elsewhere it does not exist and is not finite. What
-    depends on Z alone, and not on the choice of S, has one: take `takagi_funcm`.
+    The columns of S have a derivative where the values D are distinct and not 0; elsewhere it does not exist and is not finite. For
+    functions of Z that do not depend on the choice of S, use `takagi_funcm`.
     """
     n = z.shape[-1]
     values, vectors = jnp.linalg.eigh(to_compound_symmetric(z))
@@ -178,9 +195,9 @@ def takagi_eig(z: Matrix) -> tuple[Float[Array, "*batch n"], Matrix]:
 def takagi_eigvals(z: Matrix) -> Float[Array, "*batch n"]:
     """The singular values of a complex symmetric matrix in ascending order.
 
-    Where they coincide or vanish each has a kink, and its derivative is that along the eigenvectors which the decomposition happens
-    to return; second derivatives are not finite there. A sum Σ f(σᵢ) over all of them has all derivatives that f has: take half the
-    trace of `sym_funcm(to_compound_symmetric(z), f)` for an even f.
+    Where they coincide or vanish, each has a kink, and its derivative is that along the eigenvectors that the decomposition happens
+    to return; second derivatives are not finite there. A sum Σ f(σᵢ) over all of them has every derivative that f has: for an even f,
+    take half the trace of `sym_funcm(to_compound_symmetric(z), f)`.
     """
     return jnp.linalg.eigvalsh(to_compound_symmetric(z))[..., z.shape[-1] :]
 
@@ -188,8 +205,8 @@ def takagi_eigvals(z: Matrix) -> Float[Array, "*batch n"]:
 def takagi_funcm(z: Matrix, func: Elementwise) -> Matrix:
     """S̄ f(D) S* of Takagi's factorization Z = S̄ D S*, for odd f, as `sym_funcm` of [[A, B], [B, -A]] with Z = A + iB.
 
-    It does not depend on the choice of S, and has derivatives of every order where values of D coincide; at vanishing ones too
-    where f is smooth and odd at 0. `func` as for `sym_funcm`.
+    It does not depend on the choice of S, and has derivatives of every order where values of D coincide, and where they vanish
+    if f is smooth and odd at 0. `func` is as in `sym_funcm`.
     """
     n = z.shape[-1]
     result = sym_funcm(to_compound_symmetric(z), func)
@@ -197,9 +214,9 @@ def takagi_funcm(z: Matrix, func: Elementwise) -> Matrix:
 
 
 def positive_conjugate_projection(y: Real) -> Real:
-    """A symmetric matrix with its eigenvalues raised to `boundary_margin`; itself where all exceed it.
+    """A symmetric matrix with its eigenvalues raised to `boundary_margin`, or the matrix itself if all exceed it.
 
-    At an eigenvalue that equals the margin there is a kink; the subgradient is the mean of both sides.
+    At an eigenvalue that equals the margin there is a kink; the subgradient is the mean of the derivatives on both sides.
     """
     margin = boundary_margin(y.dtype)
     inside = jnp.all(jnp.linalg.eigvalsh(jax.lax.stop_gradient(y)) > margin, -1)[..., None, None]
@@ -207,7 +224,7 @@ def positive_conjugate_projection(y: Real) -> Real:
 
 
 def is_complex_symmetric(z: Matrix, atol: float = 3e-5, rtol: float = 1e-5) -> bool:
-    """Whether a concrete matrix equals its transpose, to the tolerances."""
+    """Whether a concrete matrix equals its transpose, within the tolerances."""
     return bool(np.allclose(z, transpose(z), atol=atol, rtol=rtol))
 
 
@@ -220,7 +237,7 @@ def _raised_single(e: Number) -> Number:
 
 
 def _four_arsinh_squared(s: Number) -> Number:
-    """(2 arsinh √s)², analytic at s = 0; rounding of a Gram matrix may leave s a little below 0."""
+    """(2 arsinh √s)², analytic at s = 0; rounding in a Gram matrix may leave s slightly below 0."""
     near = s < 1
     small = jnp.where(near, s, 0)
     return jnp.where(near, 4 * small * trig.arsin_ratio(-small) ** 2, 4 * jnp.arcsinh(jnp.sqrt(jnp.where(near, 1, s))) ** 2)

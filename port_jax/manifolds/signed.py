@@ -1,4 +1,4 @@
-"""A curvature together with what is known of its sign, so that the two cannot part on their way through the formulas."""
+"""A curvature together with what is known of its sign, so that the two stay together on their way through the formulas."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import pytree
 
+__all__ = ["Curvature", "Signed", "as_curvature", "number"]
+
 Number = Float[Array, "..."]
 
 
 @pytree
 class Curvature:
-    """A curvature k, or k times a nonnegative number, of any sign, or where `spherical` is False at most 0.
+    """A curvature k, or k times a nonnegative number. Its sign is arbitrary, but if `spherical` is False it is at most 0.
 
-    Formulas leave out what is for k > 0 only where `spherical` is False: the numbers are the same, and the program is half as long.
+    If `spherical` is False, formulas leave out the branches for k > 0: the numbers are the same, and the program is half as long.
     """
 
     value: Number
@@ -37,5 +39,5 @@ def as_curvature(k: Signed) -> Curvature:
 
 
 def number(k: Signed) -> Number:
-    """The number alone."""
+    """The number without what is known of its sign."""
     return k.value if isinstance(k, Curvature) else k

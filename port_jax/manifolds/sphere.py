@@ -1,4 +1,4 @@
-"""The unit sphere, whole or cut by a linear subspace."""
+"""The unit sphere, or its intersection with a linear subspace."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
+
+__all__ = ["Sphere", "SphereExact"]
 
 Number = Float[Array, "..."]
 Vector = Float[Array, "*batch d"]
@@ -19,14 +22,14 @@ Vector = Float[Array, "*batch d"]
 
 @pytree
 class Sphere(Manifold):
-    """{x : ‖x‖ = 1, x ∈ S} with the metric of the surrounding space; S is a subspace of R^d, or all of it.
+    """{x : ‖x‖ = 1, x ∈ S} with the metric of the surrounding space; S is a subspace of R^d, or R^d itself.
 
-    `intersection` spans S with its columns, `complement` spans what S is orthogonal to; both `[..., d, K]`. What is kept is
-    the orthogonal `projector` onto S, `[..., d, d]`.
+    The columns of `intersection` span S; those of `complement` span the orthogonal complement of S; both are `[..., d, K]`. Only the
+    orthogonal `projector` onto S, `[..., d, d]`, is stored.
 
         exp_x(u) = cos(‖u‖) x + sin(‖u‖) u/‖u‖,   d(x, y) = arccos ⟨x, y⟩,   retr_x(u) = (x + u)/‖x + u‖
 
-    The distance is computed from the chord ‖x - y‖, so that it does not lose the half of the digits that arccos loses.
+    The distance is computed from the chord ‖x - y‖, so that it does not lose half of the digits, as arccos does.
     """
 
     ndim: ClassVar[int] = 1
@@ -62,25 +65,31 @@ class Sphere(Manifold):
         object.__setattr__(self, "projector", projector)
 
     def inner(self, x: Vector, u: Vector, v: Vector | None = None, *, keepdim: bool = False) -> Number:
+        """⟨u, v⟩ of the surrounding space."""
         inner = jnp.sum(u * (u if v is None else v), -1, keepdims=keepdim)
         batch = (*x.shape[:-1], 1) if keepdim else x.shape[:-1]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
 
     def projx(self, x: Vector) -> Vector:
+        """Px/‖Px‖ with the projector P onto the subspace."""
         x = self._subspace(x)
         return trig.over(x, jnp.linalg.norm(x, axis=-1, keepdims=True))
 
     def proju(self, x: Vector, u: Vector) -> Vector:
+        """P(u - ⟨x, u⟩ x) with the projector P onto the subspace."""
         return self._subspace(u - jnp.sum(x * u, -1, keepdims=True) * x)
 
     def egrad2rgrad(self, x: Vector, u: Vector) -> Vector:
+        """The projection of u onto the tangent space."""
         return self.proju(x, u)
 
     def expmap(self, x: Vector, u: Vector) -> Vector:
+        """cos(‖u‖) x + sin(‖u‖) u/‖u‖."""
         square = jnp.sum(u * u, -1, keepdims=True)
         return trig.cos_k(square) * x + trig.sin_ratio(square) * u
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """(x + u)/‖x + u‖."""
         return self.projx(x + u)
 
     def transp(self, x: Vector, y: Vector, v: Vector) -> Vector:
@@ -88,7 +97,7 @@ class Sphere(Manifold):
         return self.proju(y, v)
 
     def logmap(self, x: Vector, y: Vector) -> Vector:
-        """u with exp_x(u) = y and ‖u‖ = d(x, y); at y = -x, where every direction leads there, it is 0."""
+        """u with exp_x(u) = y and ‖u‖ = d(x, y); at y = -x, which every direction reaches, it is 0."""
         u = self.proju(x, y - x)
         square = jnp.sum(u * u, -1, keepdims=True)
         near = (square < 0.02) & (jnp.sum(x * y, -1, keepdims=True) > 0)
@@ -96,6 +105,7 @@ class Sphere(Manifold):
         return u * jnp.where(near, trig.arsin_ratio(jnp.where(near, square, 0)), self.dist(x, y, keepdim=True) / sine)
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
+        """2 arctan(‖x - y‖/‖x + y‖), the angle between x and y."""
         below, above = _versines(x, y, keepdim)
         return 2 * jnp.arctan2(trig.sqrt_or_zero(below), trig.sqrt_or_zero(above))
 
@@ -106,12 +116,13 @@ class Sphere(Manifold):
         half = jnp.where(near, 0.5 * below, 0)
         return jnp.where(near, 4 * half * trig.arsin_ratio(half) ** 2, self.dist(x, y, keepdim=keepdim) ** 2)
 
-    def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Vector:
+    def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Uniform on the sphere in the subspace; the projector's dtype where there is one."""
         dtype = dtype if self.projector is None or dtype is not None else self.projector.dtype
         return self.projx(jax.random.normal(key, size, dtype or float))
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
+        """`random_uniform`."""
         return self.random_uniform(key, *size, dtype=dtype, **kwargs)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
@@ -151,15 +162,17 @@ class SphereExact(Sphere):
     __init__ = Sphere.__init__
 
     def retr(self, x: Vector, u: Vector) -> Vector:
+        """`expmap`."""
         return self.expmap(x, u)
 
 
 def _versines(x: Vector, y: Vector, keepdim: bool) -> tuple[Number, Number]:
     """1 - ⟨x, y⟩ and 1 + ⟨x, y⟩ for unit vectors, from the chords: (‖x ∓ y‖² + 2 - ‖x‖² - ‖y‖²)/2.
 
-    The last three terms are rounding in value, so they are left out of it, and kept in the derivative, which then is that of ⟨x, y⟩, as
-    in geoopt. That is normal to the sphere but for a part as long as the chord: where it would lose half of the digits (the rows
-    `unit_sphere dist d/dx`), near x = y and antipodes, the derivative is the chord's, which differs from it along the normal only.
+    The value of the last three terms is nothing but rounding error, so they are left out of the value and kept in the derivative, which
+    then is that of ⟨x, y⟩, as in geoopt. It is normal to the sphere except for a part as long as the chord. Where it would lose half of
+    the digits, near x = y and antipodes, the derivative is the chord's, which differs along the normal only (the rows
+    `unit_sphere dist d/dx` of accuracy/table.csv).
     """
     below = 0.5 * jnp.sum((x - y) ** 2, -1, keepdims=keepdim)
     above = 0.5 * jnp.sum((x + y) ** 2, -1, keepdims=keepdim)

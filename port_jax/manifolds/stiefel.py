@@ -8,10 +8,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+__all__ = ["CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact", "Stiefel"]
 
 Number = Float[Array, "..."]
 Frame = Float[Array, "*batch n p"]
@@ -26,27 +29,30 @@ class _Stiefel(Manifold):
     ndim: ClassVar[int] = 2
 
     def proju(self, x: Frame, u: Frame) -> Frame:
+        """U - X sym(XᵀU)."""
         return u - x @ sym(transpose(x) @ u)
 
     def projx(self, x: Frame) -> Frame:
         """The nearest frame: the orthogonal factor of the polar decomposition, see `port_jax.linalg.polar`."""
         return polar(x)
 
-    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: Any = None) -> Frame:
-        """The orthogonal factor of a Gaussian matrix; not uniform, as the factor's signs are those of the decomposition."""
+    def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Frame:
+        """The orthogonal factor of a Gaussian matrix; not uniform, because its signs are those of the decomposition."""
         return jnp.linalg.qr(jax.random.normal(key, size, dtype or float))[0]
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Frame:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Frame:
+        """`random_naive`."""
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
-    def origin(self, *size: int, dtype: Any = None) -> Frame:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Frame:
+        """The first p columns of the identity."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         return jnp.broadcast_to(jnp.eye(*size[-2:], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)
         if ok and np.shape(x)[-1] > np.shape(x)[-2]:
-            return False, f"{name} has shape {np.shape(x)}; a frame has as many rows as columns, or more"
+            return False, f"{name} has shape {np.shape(x)}; a frame has at least as many rows as columns"
         return ok, reason
 
     def _check_point_on_manifold(self, x: Frame, *, atol: float, rtol: float) -> Verdict:
@@ -66,23 +72,26 @@ class CanonicalStiefel(_Stiefel):
 
         retr_X(U) = (I - A/2)⁻¹ (I + A/2) X
 
-    and transport along it is the same rotation applied to V, an isometry. Its derivative at U = 0 is A X = U + XXᵀU: the part
-    of a tangent vector inside the span of X is taken twice. geoopt's trajectories depend on it, and it is kept.
+    and transport along it is the same rotation applied to V, an isometry. Its derivative at U = 0 is A X = U + XXᵀU, which
+    doubles the part of a tangent vector in the span of X. It is kept because geoopt's trajectories depend on it.
     The exponential is exact (Edelman, Arias and Smith 1998): exp_X(U) = e^W X with W = (I - XXᵀ/2)UXᵀ - XUᵀ(I - XXᵀ/2).
     """
 
     reversible: ClassVar[bool] = True
 
     def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
+        """tr Uᵀ(I - XXᵀ/2)V."""
         v = u if v is None else v
         xtu, xtv = transpose(x) @ u, transpose(x) @ v
         whole = jnp.sum(u * v, (-2, -1), keepdims=keepdim)
         return whole - 0.5 * jnp.sum(xtu * xtv, (-2, -1), keepdims=keepdim)
 
     def egrad2rgrad(self, x: Frame, u: Frame) -> Frame:
+        """U - X Uᵀ X."""
         return u - x @ transpose(u) @ x
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """(I - A/2)⁻¹ (I + A/2) X with A = UXᵀ - XUᵀ."""
         return self.transp_follow_retr(x, u, x)
 
     def transp_follow_retr(self, x: Frame, u: Frame, v: Frame) -> Frame:
@@ -97,22 +106,25 @@ class CanonicalStiefel(_Stiefel):
         return _solve(jnp.eye(n, dtype=x.dtype) - 0.5 * a, v + 0.5 * a @ v)
 
     def retr_transp(self, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:
+        """`retr` and `transp_follow_retr` by one linear system."""
         return _together(self.transp_follow_retr, x, u, v)
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
+        """e^W X with W = (I - XXᵀ/2)UXᵀ - XUᵀ(I - XXᵀ/2)."""
         return self.transp_follow_expmap(x, u, x)
 
     def sqrt_cometric(self, x: Frame, noise: Frame) -> Frame:
-        """The square root of A = egrad2rgrad, of eigenvalues 0, 1, 2: the polynomial in A through their roots."""
+        """The square root of A = egrad2rgrad, whose eigenvalues are 0, 1, 2, as the polynomial in A that interpolates their roots."""
         once = self.egrad2rgrad(x, noise)
         return (4 - math.sqrt(2)) / 2 * once + (math.sqrt(2) - 2) / 2 * self.egrad2rgrad(x, once)
 
     def transp_follow_expmap(self, x: Frame, u: Frame, v: Frame) -> Frame:
-        """e^W v: the rotation that carries x along its geodesic, applied to v; an isometry, and not parallel."""
+        """e^W v: the rotation that carries x along its geodesic, applied to v; an isometry, but not parallel."""
         half = u - 0.5 * x @ (transpose(x) @ u)
         return expm(half @ transpose(x) - x @ transpose(half)) @ v
 
     def expmap_transp(self, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:
+        """`expmap` and `transp_follow_expmap` by one matrix exponential."""
         return _together(self.transp_follow_expmap, x, u, v)
 
 
@@ -127,11 +139,13 @@ class EuclideanStiefel(_Stiefel):
     """
 
     def inner(self, x: Frame, u: Frame, v: Frame | None = None, *, keepdim: bool = False) -> Number:
+        """tr UᵀV."""
         inner = jnp.sum(u * (u if v is None else v), (-2, -1), keepdims=keepdim)
         batch = (*x.shape[:-2], 1, 1) if keepdim else x.shape[:-2]
         return jnp.broadcast_to(inner, jnp.broadcast_shapes(batch, inner.shape))
 
     def egrad2rgrad(self, x: Frame, u: Frame) -> Frame:
+        """The projection of U onto the tangent space."""
         return self.proju(x, u)
 
     def transp(self, x: Frame, y: Frame, v: Frame) -> Frame:
@@ -139,10 +153,12 @@ class EuclideanStiefel(_Stiefel):
         return self.proju(y, v)
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """The orthogonal factor Q of X + U = QR, with a nonnegative diagonal of R."""
         q, r = jnp.linalg.qr(x + u)
         return q * jnp.where(extract_diag(r) < 0, -1, 1).astype(q.dtype)[..., None, :]
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
+        """[X, U] exp([[A, -S], [I, A]]) [e^(-A); 0] with A = XᵀU and S = UᵀU."""
         x, u = jnp.broadcast_arrays(x, u)
         a, s = transpose(x) @ u, transpose(u) @ u
         eye = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape)
@@ -155,6 +171,7 @@ class EuclideanStiefelExact(EuclideanStiefel):
     """The Euclidean Stiefel manifold whose retraction is the exponential map."""
 
     def retr(self, x: Frame, u: Frame) -> Frame:
+        """`expmap`."""
         return self.expmap(x, u)
 
 

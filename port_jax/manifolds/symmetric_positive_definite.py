@@ -1,4 +1,4 @@
-"""Symmetric positive definite matrices with the affine-invariant metric, and two more distances."""
+"""Symmetric positive definite matrices with the affine-invariant metric, and two further distances."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+
+__all__ = ["SPDMetric", "SymmetricPositiveDefinite"]
 
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
@@ -36,7 +39,7 @@ class SymmetricPositiveDefinite(Manifold):
 
         exp_X(U) = X^½ exp(X^-½ U X^-½) X^½,   retr_X(U) = X + U + U X⁻¹ U / 2
 
-    `default_metric` chooses `dist` only, as in geoopt; all else belongs to the affine-invariant metric:
+    `default_metric` selects `dist` only, as in geoopt; everything else belongs to the affine-invariant metric:
 
         AIM  ‖log X^-½ Y X^-½‖      SM  log det (X + Y)/2 - log(det X det Y)/2      LEM  ‖log X - log Y‖
 
@@ -55,31 +58,37 @@ class SymmetricPositiveDefinite(Manifold):
         object.__setattr__(self, "default_metric", SPDMetric(self.default_metric))
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, keepdim: bool = False) -> Number:
+        """tr X⁻¹U X⁻¹V."""
         inv_x = sym_invm(x)
         inner = trace(inv_x @ u @ inv_x @ (u if v is None else v))
         return inner[..., None, None] if keepdim else inner
 
     def projx(self, x: Matrix) -> Matrix:
-        """The symmetric part with its eigenvalues made positive by their absolute values.
+        """The symmetric part with its eigenvalues replaced by their absolute values.
 
-        At an eigenvalue 0 there is a kink; the subgradient is the one of a positive eigenvalue.
+        At an eigenvalue 0 there is a kink; the subgradient is that of a positive eigenvalue.
         """
         return sym_funcm(sym(x), jnp.abs)
 
     def proju(self, x: Matrix, u: Matrix) -> Matrix:
+        """The symmetric part of u."""
         return jnp.broadcast_to(sym(u), jnp.broadcast_shapes(x.shape, u.shape))
 
     def egrad2rgrad(self, x: Matrix, u: Matrix) -> Matrix:
+        """X sym(u) X."""
         return x @ sym(u) @ transpose(x)
 
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
+        """X + U + U X⁻¹ U / 2."""
         return sym(x + u + 0.5 * u @ sym_invm(x) @ u)
 
     def expmap(self, x: Matrix, u: Matrix) -> Matrix:
+        """X^½ exp(X^-½ U X^-½) X^½."""
         inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
         return sqrt_x @ sym_expm(inv_sqrt_x @ u @ inv_sqrt_x) @ sqrt_x
 
     def logmap(self, x: Matrix, y: Matrix) -> Matrix:
+        """X^½ log(X^-½ Y X^-½) X^½."""
         inv_sqrt_x, sqrt_x = sym_inv_sqrtm2(x)
         return sqrt_x @ _log_quotient(inv_sqrt_x, x, y) @ sqrt_x
 
@@ -90,23 +99,26 @@ class SymmetricPositiveDefinite(Manifold):
         return sqrt_x @ half @ sym(inv_sqrt_x @ v @ inv_sqrt_x) @ half @ sqrt_x
 
     def dist(self, x: Matrix, y: Matrix, keepdim: bool = False) -> Number:
+        """The distance that `default_metric` names; its gradient at x = y is 0."""
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim)
         square = self.dist2(x, y, keepdim=keepdim)
         return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`."""
         if self.default_metric is SPDMetric.SM:
             return self._stein(x, y, keepdim) ** 2
         flat = self.default_metric is SPDMetric.LEM
         difference = sym_logm(x) - sym_logm(y) if flat else _log_quotient(sym_inv_sqrtm2(x)[0], x, y)
         return jnp.sum(difference**2, (-2, -1), keepdims=keepdim)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """exp of the symmetric part of a Gaussian matrix with deviation 1/2."""
         return sym_expm(sym(0.5 * jax.random.normal(key, size, dtype or float)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
+        """The identity."""
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
@@ -128,7 +140,7 @@ class SymmetricPositiveDefinite(Manifold):
     def _stein(self, x: Matrix, y: Matrix, keepdim: bool) -> Number:
         """-½ Σ log(1 - εᵢ²) over the eigenvalues ε of M^-½ (Y - X)/2 M^-½, M = (X + Y)/2, which is 0 at x = y.
 
-        Where points are far, 1 - ε² cancels; there it is Σ log mᵢ²/(xᵢyᵢ) with the diagonals of Cholesky's factors.
+        For distant points 1 - ε² cancels; there it is Σ log mᵢ²/(xᵢyᵢ) with the diagonals of the Cholesky factors.
         """
         middle = jnp.linalg.cholesky(sym(0.5 * (x + y)))
         half = _whiten(middle, sym(0.5 * (y - x)))

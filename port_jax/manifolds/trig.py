@@ -22,6 +22,10 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.signed import Signed, as_curvature
 
+__all__ = ["arcosh", "arcosh1p", "arsin_k", "arsin_ratio", "arsinh_ratio", "artan_k", "artan_ratio", "cos_k", "sin_k"]
+__all__ += ["sin_ratio", "tan_fraction", "tan_homogeneous", "tan_k", "tan_ratio", "tanh"]
+__all__ += ["TERMS", "binary_scale", "denominator", "over", "positive_part", "raw_float", "softplus_inverse", "sqrt_or_zero"]
+
 Number = Float[Array, "..."]
 
 TERMS = 18
@@ -42,8 +46,8 @@ _SIN = [Fraction((-1) ** n, factorial(2 * n + 1)) for n in range(TERMS)]
 _COS = [Fraction((-1) ** n, factorial(2 * n)) for n in range(TERMS)]
 _ARSIN = [Fraction(comb(2 * n, n), 4**n * (2 * n + 1)) for n in range(TERMS)]
 
-# |s| below which the series is used: its terms then shrink tenfold or faster (tan has its pole at pi²/4, artan and arsin at 1). The table's
-# rows `flat dist d/dk`, `flat expmap d/dk` and `dist0` show both sides of the switch and the derivatives by k across 0.
+# |s| below which the series is used: its terms then shrink tenfold or faster (tan has its pole at pi²/4, artan and arsin at 1). The rows
+# `flat dist d/dk`, `flat expmap d/dk` and `dist0` of accuracy/table.csv have both sides of the switch and the derivatives by k across 0.
 _RADIUS_TAN, _RADIUS_ARC, _RADIUS_SIN = 0.25, 0.1, 1.0
 
 
@@ -55,10 +59,10 @@ def sqrt_or_zero(x: Number) -> Number:
 
 @jax.custom_jvp
 def over(v: Number, s: Number) -> Number:
-    """v/s, for a number s a vector, with one rounding: XLA multiplies by 1/s where s is broadcast as it is.
+    """v/s with one rounding where there is one s for each vector; where s is simply broadcast, XLA multiplies by 1/s.
 
-    The table's rows `transp0back` and `lorentz_to_poincare` have the second rounding in their p50 otherwise. The derivative is free of
-    1/s², which underflows for far points (`lorentz lorentz_to_poincare d/dx` in float32).
+    The second rounding would show in the p50 of the rows `transp0back` and `lorentz_to_poincare` of accuracy/table.csv. The derivative
+    is free of 1/s², which underflows for far points (`lorentz lorentz_to_poincare d/dx` in float32).
     """
     return v / (s + 0 * v)
 
@@ -71,18 +75,18 @@ def _(primals: tuple[Number, Number], tangents: tuple[Number, Number]) -> tuple[
 
 
 def positive_part(x: Number) -> Number:
-    """x where it exceeds half the precision of its dtype, else that half: (1 - r)(1 + r) where rounding made r one.
+    """x where it exceeds eps/2 of its dtype, else eps/2: a lower bound for (1 - r)(1 + r) where rounding made r equal to 1.
 
-    The table's rows `ball dist0` and `ball logmap0`: at the last float before the boundary r rounds to 1, and the error stays within the
-    conditioning, where geoopt's bound 1 - 1e-7 leaves 1e9 eps in float64.
+    The rows `ball dist0` and `ball logmap0` of accuracy/table.csv: at the last float before the boundary r rounds to 1, and the error
+    stays within what the conditioning of the problem allows, where geoopt's bound 1 - 1e-7 leaves an error of 1e9 eps in float64.
     """
     return jnp.maximum(x, jnp.finfo(x.dtype).eps / 2)
 
 
 def denominator(x: Number) -> Number:
-    """x where it exceeds the smallest normal number, else that number: no row of the table has a case that meets it.
+    """x where it exceeds the smallest normal number, else that number; no case of accuracy/table.csv needs the bound.
 
-    It is for x - y at the boundary, where A B - k|w|² underflows in half precision, and for infinite arguments.
+    It is there for x - y at the boundary, where A B - k|w|² underflows in half precision, and for infinite arguments.
     """
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
@@ -131,7 +135,7 @@ def _piecewise_root(
 ) -> tuple[Number, Number]:
     """The value, and r, which is 1 where the series is used."""
     near = jnp.abs(s) < radius
-    # Both sides get an argument that is harmless to them, so that a dead branch has finite derivatives.
+    # Each side gets an argument that is harmless to it, so that the branch not taken has finite derivatives.
     r = jnp.sqrt(jnp.where(near, 1, jnp.abs(s)))
     if positive is None:
         far = negative(r)
@@ -202,7 +206,7 @@ def _arcsin(r: Number) -> Number:
 
 
 def _sine(r: Number) -> Number:
-    """r, or 1 where rounding made a sine longer: the row `sphere dist2plane`, at the points farthest from the plane."""
+    """r, or 1 where rounding made a sine exceed it: `sphere dist2plane` in accuracy/table.csv, at the points farthest from the plane."""
     return jnp.minimum(r, 1)
 
 
@@ -271,7 +275,7 @@ def _arsin_ratio(s: Number, spherical: bool) -> Number:
 
 @_arsin_ratio.defjvp
 def _(spherical: bool, primals: tuple[Number], tangents: tuple[Number]) -> tuple[Number, Number]:
-    """R' = (1/sqrt(1 - s) - R)/(2s); beyond s = 1 there is only the division by r."""
+    """R' = (1/sqrt(1 - s) - R)/(2s); beyond s = 1 the first term is 0."""
     (s,), (ds,) = primals, tangents
     ratio = _arsin_ratio(s, spherical)
 
@@ -330,9 +334,8 @@ def _number(
     negative: Callable[[Number], Number],
     positive: Callable[[Number], Number] | None,
 ) -> Number:
-    """`_piecewise` times x. Far out it is f(r)/sqrt|k| itself, whose derivative the product of x and a ratio would cancel to."""
-    x = jnp.asarray(x)
-    k = jnp.asarray(k, x.dtype)
+    """`_piecewise` times x. Far out it is f(r)/sqrt|k| itself: the derivative of a product of x and a ratio would cancel."""
+    x, k = jnp.asarray(x), jnp.asarray(k, jnp.result_type(x))
     s = k * x * x
     near = jnp.abs(s) < radius
     far_k = jnp.where(near, 1, jnp.abs(k))
@@ -370,7 +373,7 @@ def arsin_k(x: Number, k: Signed) -> Number:
 
 
 def tan_fraction(x: Number, k: Signed) -> tuple[Number, Number | float, Number]:
-    """tan_k(x) = S/C as `tan_homogeneous`, of the number x itself, with S the whole numerator."""
+    """tan_k(x) = S/C as in `tan_homogeneous`, but of the number x, with S as the whole numerator."""
     k = as_curvature(k)
     _, cos, square = tan_homogeneous(k * x * x)
     return _number(x, k.value, _RADIUS_TAN, _TAN, tanh, jnp.sin if k.spherical else None), cos, square

@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import sym, sym_expm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
+
+__all__ = ["UpperHalf"]
 
 Number = Float[Array, "..."]
 
@@ -21,11 +24,12 @@ Number = Float[Array, "..."]
 class UpperHalf(SiegelManifold):
     """{Z = X + iY symmetric : Y > 0} with ⟨U, V⟩_Z = Re tr Y⁻¹U Y⁻¹V̄; for n = 1 the hyperbolic half plane of curvature -1.
 
-    The vector-valued distance has 2 sinh(vᵢ/2) for the singular values of Y₁^-½ (Z₂ - Z₁) Y₂^-½, which neither cancels for
-    close points nor saturates for far ones.
+    2 sinh(vᵢ/2) of the vector-valued distance are the singular values of Y₁^-½ (Z₂ - Z₁) Y₂^-½, which neither cancel for close
+    points nor saturate for far ones.
     """
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
+        """Re tr Y⁻¹U Y⁻¹V̄ at Z = X + iY."""
         inverse = jnp.linalg.inv(jnp.imag(x)).astype(x.dtype)
         inner = jnp.real(trace(inverse @ u @ inverse @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
@@ -41,17 +45,19 @@ class UpperHalf(SiegelManifold):
         return jax.lax.complex(jnp.real(x), siegel.positive_conjugate_projection(jnp.imag(x)))
 
     def dist(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The norm chosen by `metric` of the vector-valued distance v, see `SiegelManifold`."""
         return self._distance(_half_sinh(x, y), keepdim)
 
     def dist2(self, x: Matrix, y: Matrix, *, keepdim: bool = False) -> Number:
+        """The square of `dist`; for the metric riem no root is taken."""
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Matrix:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """sym(A) + i exp(sym(B)) with complex normal A + iB of deviation 1/2."""
         a = sym(0.5 * jax.random.normal(key, size, siegel.complex_dtype(dtype)))
         return jax.lax.complex(jnp.real(a), sym_expm(jnp.imag(a)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Matrix:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
         """iI."""
         return jnp.broadcast_to(1j * jnp.eye(size[-1], dtype=siegel.complex_dtype(dtype)), size)
 

@@ -1,4 +1,4 @@
-"""Models as linen modules: `encode`, class logits, and `score` of links."""
+"""Models as linen modules, with `encode` for embeddings, a call for class logits, and `score` for links."""
 
 from port_jax.models.gat import GAT
 from port_jax.models.gcn import GCN

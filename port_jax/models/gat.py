@@ -8,11 +8,13 @@ from jaxtyping import Array, Float
 from port_jax.layers.gcn import GraphAttention
 from port_jax.models.node_model import NodeModel
 
+__all__ = ["GAT"]
+
 
 class GAT(NodeModel):
     """GAT (arXiv 1710.10903) as in HGCN's code: the heads share `dim` among them, and the classifier is one head with ELU.
 
-    `alpha` is the slope of LeakyReLU. Edges count once each, self loops as the graph has them; weights play no part.
+    `alpha` is the slope of LeakyReLU. Each edge of the graph counts once, self loops included; weights are not used.
     """
 
     n_heads: int = 4
@@ -24,10 +26,13 @@ class GAT(NodeModel):
         super().__post_init__()
 
     def layer(self, i: int) -> nn.Module:
+        """Attention with `n_heads` heads of width dim / n_heads, joined."""
         return GraphAttention(self.dim // self.n_heads, self.n_heads, self.act or "none", self.alpha, self.dropout)
 
     def classifier(self) -> nn.Module:
+        """Attention with one head."""
         return GraphAttention(self.n_classes or 0, 1, "elu", self.alpha, self.dropout)
 
     def read(self, h: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        """h, which is flat."""
         return h

@@ -1,4 +1,4 @@
-"""Geometry interaction learning, and the HGAT of the same code (arXiv 2010.12135)."""
+"""Geometry interaction learning, and the HGAT of the same code base (arXiv 2010.12135)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice, require_finite, require_shape
 from port_jax.graphs import Graph
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.pairwise import pairwise_dist2plane
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["GIL", "KINDS", "UNIT", "DualDecoder", "GILayer", "Pair", "attention_layer", "require_inside"]
 
 KINDS = ("GIL", "HGAT")
 UNIT = PoincareBall(1.0)
-"""The ball of all attention layers and fusions: the original passes its c to the maps at the origin only."""
+"""The ball of all attention layers and fusions: the original uses c only in the maps at the origin."""
 
 
 class Pair(NamedTuple):
-    """What GIL knows of each node: a point of the ball and a Euclidean vector."""
+    """GIL's two embeddings of each node: a point of the ball and a Euclidean vector."""
 
     hyperbolic: Float[Array, "n d"]
     euclidean: Float[Array, "n d"]
 
 
 class GILayer(nn.Module):
-    """Attention on the ball (`conv`) and in flat space (`conv_e`), then each takes from the other.
+    """Attention on the ball (`conv`) and in flat space (`conv_e`), after which each is updated from the other.
 
     h <- h (+) (w d(h, exp_0 e)) (x) exp_0 e, then e <- e + w' |log_0 h - e|^2 log_0 h. The HGAT baseline is `conv`
     alone.
@@ -75,7 +78,7 @@ class GILayer(nn.Module):
 def require_inside(h: Float[Array, "n d"]) -> None:
     """Raises ValueError at the first point of a concrete array that is not inside the unit ball.
 
-    There the original takes artanh(1), infinite in float32, and the gradients of its weights are NaN.
+    For such a point the original computes artanh(1), which is infinite in float32, and the gradients of its weights are NaN.
     """
     if isinstance(h, Tracer):
         return
@@ -83,21 +86,21 @@ def require_inside(h: Float[Array, "n d"]) -> None:
     if (lengths >= 1).any():
         worst = int(jnp.argmax(lengths))
         raise ValueError(
-            f"x: row {worst} is mapped to length {float(lengths[worst]):.3g}, out of the unit ball, on which the attention lives; "
+            f"x: row {worst} is mapped to length {float(lengths[worst]):.3g}, out of the unit ball, where the attention is defined; "
             "with c below 1 give features shorter than 1 (--normalize-feats in the original)"
         )
 
 
 def attention_layer(features: int, attention: dict[str, Any], *, distance: bool, attend: bool, name: str) -> OriginAttention:
-    """The preset `gil` for `features` channels in all where heads are concatenated, else as many a head."""
+    """The preset `gil` with `features` channels, in all if heads are concatenated and otherwise for each head."""
     channels = features // attention["heads"] if attention["concat"] else features
     return OriginAttention("gil", channels, **attention, distance=distance, attend=attend, name=name)
 
 
 class DualDecoder(nn.Module):
-    """Class logits: signed distances to hyperplanes, scaled, beside Euclidean attention, mixed by two gates.
+    """Class logits: scaled signed distances to hyperplanes and Euclidean attention, mixed by two gates.
 
-    The original takes both gates from the last node of the batch, for all nodes; so does this.
+    As in the original, both gates of the last node of the batch are used for all nodes.
     """
 
     num_classes: int
@@ -130,20 +133,15 @@ class DualDecoder(nn.Module):
 
 
 class GIL(nn.Module):
-    """Layers that learn on the ball and in flat space and let both interact, or with `kind` HGAT on the ball alone.
+    """Layers that learn on the ball and in flat space and let both interact; with `kind` HGAT, on the ball alone.
 
-    With `num_classes` for node classification, without for link prediction. The attention layers live on the unit
-    ball; `curvature` (c) is that of
-    the maps from and to the origin and of the classifier's hyperplanes, as in the original, which is used with c = 1;
-    trained, it is
-    the parameter `c` [1]. With c below 1 a feature of length 1 or more may be mapped out of the unit ball, where the
-    attention is not
-    defined: an error outside of jit (`require_inside`).
-    Features are mapped to the ball by exp_0, unless `hyperbolic_input` says that they are
-    points.
-    `classifier_heads` and `classifier_concat` are those of the classifier's attention; `normalize_gates` divides a
-    link's gates
-    by their sum (both differ on the original's data set "pubmed").
+    Give `num_classes` for node classification and leave it out for link prediction. The attention layers work on the unit ball, and
+    `curvature` (c) applies to the maps from and to the origin and to the classifier's hyperplanes, as in the original, which is used
+    with c = 1; if it is trained, it is the parameter `c` [1]. With c below 1 a feature of length 1 or more may be mapped out of the
+    unit ball, where the attention is not defined: outside jit this is an error (`require_inside`). Features are mapped to the ball by
+    exp_0, unless `hyperbolic_input` says that they are points already. `classifier_heads` and `classifier_concat` belong to the
+    classifier's attention; `normalize_gates` divides the gates of a link by their sum (both differ on the original's data set
+    "pubmed").
     """
 
     in_features: int
@@ -200,7 +198,7 @@ class GIL(nn.Module):
             self.decoder = TangentLinear(self.num_classes, self.use_bias)
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Pair | Float[Array, "n d"]:
-        """GIL: points of the ball and vectors of flat space, beside each other. HGAT: points."""
+        """GIL: a `Pair` of points of the ball and vectors of flat space. HGAT: points of the ball."""
         require_shape("x", x, (graph.num_nodes, self.in_features))
         require_finite("x", x)
         x = jnp.asarray(x)
@@ -212,7 +210,7 @@ class GIL(nn.Module):
         return pair if self.kind == "GIL" else pair.hyperbolic
 
     def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Any:
-        """Class logits [N, classes] where the model has a classifier, else as `encode`."""
+        """Class logits [N, classes] if the model has a classifier, else the embeddings as `encode` returns them."""
         h: Any = self.encode(x, graph, deterministic)
         if self.decoder is None:
             if self.is_initializing() and self.kind == "GIL":
@@ -223,9 +221,11 @@ class GIL(nn.Module):
         return self.decoder(self.ball(), h)
 
     def score(self, h: Pair | Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
-        """HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e), p_h and p_e Fermi-Dirac of
-        |log_0 h_i - log_0 h_j|
-        and |e_i - e_j|, with the gates w of the last pair for all pairs, as in the original."""
+        """The probability of each link.
+
+        HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e), where p_h and p_e are Fermi-Dirac of
+        |log_0 h_i - log_0 h_j| and |e_i - e_j|; as in the original, the gates w of the last pair are used for all pairs.
+        """
         pairs, ball = jnp.asarray(pairs), self.ball()
         if not isinstance(h, tuple):
             return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
@@ -235,11 +235,10 @@ class GIL(nn.Module):
         total = w_h + w_e if self.normalize_gates else 1.0
         return jax.nn.sigmoid((w_h * p_h + w_e * p_e) / total)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """All Euclidean: the original's optimizers take the classifier's points and normals for Euclidean parameters,
-        too."""
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """Euclidean for all parameters: the original's optimizers treat the classifier's points and normals as Euclidean, too."""
         return {name: Euclidean() for name in params}
 
     def ball(self) -> PoincareBall:
-        """The ball of all layers, of the curvature as it is trained or given."""
+        """The ball of all layers, with the trained or the given curvature."""
         return PoincareBall(self.c[0] if self.learnable_curvature else self.curvature)

@@ -11,12 +11,15 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice, require_finite, require_shape
 from port_jax.graphs import Graph
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
-from port_jax.layers.curvature import KINDS, Curved, manifold_of
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
+from port_jax.layers.learnable_curvature import KINDS, Curved, manifold_of
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["CLASSIFIERS", "HGAT", "PRESETS"]
 
 PRESETS = ("hat", "htgn", "gil", "markov_blanket")
 CLASSIFIERS = ("linear", "hyperplanes")
@@ -26,8 +29,8 @@ class HGAT(nn.Module):
     """Layers of hyperbolic attention between manifolds 0..L, and decoders for classes and links.
 
     Layer i goes from manifold i to manifold i + 1. Hidden layers concatenate their heads, the last one averages them (the preset
-    `markov_blanket` averages everywhere). With `num_nodes` the input is a table of points on manifold 0 that is trained along;
-    otherwise features, mapped there by exp_0. `curvature` is c on the ball and k, a squared radius, on the hyperboloid: one
+    `markov_blanket` averages everywhere). With `num_nodes` the input is a table of points on manifold 0 that is trained too;
+    otherwise it is features, which are mapped there by exp_0. `curvature` is c on the ball and k, a squared radius, on the hyperboloid: one
     number, or one for each of the L + 1 manifolds. The fields are those of `reference_torch.models.hgat.HGAT`.
     """
 
@@ -97,8 +100,8 @@ class HGAT(nn.Module):
                masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n ambient"]:  # fmt: skip
         """Points on the last manifold.
 
-        `masks` holds one dict per layer with any of "weight" [in, out], "edge" [E, H] (in the graph's edge order) and "self" [N, H],
-        which multiply; without it they are drawn from the stream "dropout" unless deterministic.
+        `masks` has one dict per layer with any of the factors "weight" [in, out], "edge" [E, H] (in the graph's edge order) and
+        "self" [N, H]; without it they are drawn from the stream "dropout" unless `deterministic`.
         """
         self._check(x, graph, node_features)
         manifolds = [self._at(l) for l in range(len(self.features) + 1)]
@@ -112,14 +115,14 @@ class HGAT(nn.Module):
 
     def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None = None,
                  masks: Sequence[Masks] | None = None, deterministic: bool = True) -> Float[Array, "n out"]:  # fmt: skip
-        """Class logits where the model has a classifier, else the embeddings."""
+        """Class logits if the model has a classifier, else the embeddings."""
         h = self.encode(x, graph, node_features, masks, deterministic)
         return h if self.decoder is None else self.classify(h)
 
     def classify(self, h: Float[Array, "n ambient"]) -> Float[Array, "n classes"]:
         """Class logits of embeddings."""
         if self.decoder is None:
-            raise ValueError("the model has no classifier: found num_classes=None; make it with num_classes")
+            raise ValueError("the model has no classifier: found num_classes=None; construct it with num_classes")
         return self.decoder(self._at(len(self.features)), h)
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
@@ -127,16 +130,16 @@ class HGAT(nn.Module):
         pairs = jnp.asarray(pairs)
         return fermi_dirac(self._at(len(self.features)).dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The prefix tree of manifolds over `params` that the Riemannian optimizers take: points on their manifold, all else Euclidean."""
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """The prefix tree of manifolds over `params` for the Riemannian optimizers: points on their manifold, everything else Euclidean."""
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         if "embedding" in params:
             tree["embedding"] = self.manifold_at(0, params)
         if "points" in params.get("decoder", {}):
             tree["decoder"] = {"points": self.manifold_at(-1, params).ball}
         return tree
 
-    def manifold_at(self, l: int, params: dict[str, Any]) -> Manifold:
+    def manifold_at(self, l: int, params: Params) -> Manifold:
         """Manifold l (0..L, or -1 for the last, where the embeddings lie) at these parameters."""
         l = range(len(self.features) + 1)[l]
         assert isinstance(self.curvature, tuple)

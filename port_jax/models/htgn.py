@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,14 +16,19 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Euclidean, Manifold, PoincareBall
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["AGGREGATIONS", "HTGN", "DegreeConvolution", "GRUCell"]
 
 AGGREGATIONS = ("att", "deg")
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 class DegreeConvolution(nn.Module):
-    """exp_0(act(log_0 exp_0 sum_j u_j / sqrt(deg_i deg_j))), u = log_0(linear(x)), with self loops removed and one
-    per node added."""
+    """exp_0(act(log_0 exp_0 sum_j u_j / sqrt(deg_i deg_j))) with u = log_0(linear(x)).
+
+    The self loops of the graph are replaced by one per node.
+    """
 
     features: int
     activation: str = "leaky_relu"
@@ -44,10 +48,9 @@ class DegreeConvolution(nn.Module):
 
 
 class GRUCell(nn.Module):
-    """torch's GRU cell: h' = (1 - z) n + z h, n = tanh(W_n x + b_n + r (U_n h + d_n)); gates stacked in the order r,
-    z, n.
+    """torch's GRU cell: h' = (1 - z) n + z h, n = tanh(W_n x + b_n + r (U_n h + d_n)); the gates are in the order r, z, n.
 
-    flax.linen.GRUCell leaves out the biases of U_r and U_z, which a torch file holds.
+    flax.linen.GRUCell has no biases of U_r and U_z, which torch's files contain.
     """
 
     features: int
@@ -66,15 +69,12 @@ class GRUCell(nn.Module):
 
 
 class HTGN(nn.Module):
-    """One step in time: features beside the last hidden state, through graph convolutions and a GRU in the tangent
-    space.
+    """One step in time: features and the last hidden state pass through graph convolutions and a GRU in the tangent space.
 
-    `features` are the channels a head of each convolution; hidden ones concatenate their heads, the last one averages
-    them
-    (unless `concat_last`). `curvature` is one c, or one for each of the L + 1 balls; learnable, they are the
-    parameter `c` [L + 1, 1]
-    itself. `recurrent=False` leaves the convolutions alone: features in the tangent space at the origin -> points.
-    With `num_nodes` the model has a table `feat` of trained features, used where `trainable_feat`.
+    `features` are the channels per head of each convolution; hidden layers concatenate their heads, the last one averages them
+    (unless `concat_last`). `curvature` is one c, or one for each of the L + 1 balls; if they are learnable, they are the parameter
+    `c` [L + 1, 1] itself. `recurrent=False` leaves only the convolutions: features in the tangent space at the origin -> points.
+    With `num_nodes` the model has a table `feat` of trained features, which is used if `trainable_feat`.
     """
 
     in_features: int
@@ -95,7 +95,7 @@ class HTGN(nn.Module):
     def __post_init__(self) -> None:
         require_choice("aggregation", self.aggregation, AGGREGATIONS)
         if self.trainable_feat and self.num_nodes is None:
-            raise ValueError("num_nodes: found nothing; give the number of nodes whose features are trained")
+            raise ValueError("num_nodes: found none; give the number of nodes whose features are trained")
         object.__setattr__(self, "features", tuple(self.features))
         given, depth = self.curvature, len(self.features) + 1
         curvature = (float(given),) * depth if isinstance(given, (int, float)) else tuple(float(c) for c in given)
@@ -129,9 +129,9 @@ class HTGN(nn.Module):
 
     def encode(self, x: Float[Array, "n in"] | None, graph: Graph, hiddens: Float[Array, "w n d"] | None = None,
                deterministic: bool = True) -> Float[Array, "n d"]:  # fmt: skip
-        """Points on the last ball. `hiddens` are those of the steps before, oldest first.
+        """Points on the last ball. `hiddens` are the hidden states of the previous steps, oldest first.
 
-        The original draws the hidden states before the first step at random and does not save them; None is the origin.
+        The original draws the hidden states before the first step at random and does not save them; None means the origin.
         """
         if self.trainable_feat:
             x = self.feat if x is None else x
@@ -151,20 +151,19 @@ class HTGN(nn.Module):
 
     def __call__(self, x: Float[Array, "n in"] | None, graph: Graph, hiddens: Float[Array, "w n d"] | None = None,
                  deterministic: bool = True) -> Float[Array, "n d"]:  # fmt: skip
-        """As `encode`: the model has no classifier."""
+        """The same as `encode`: the model has no classifier."""
         return self.encode(x, graph, hiddens, deterministic)
 
     def score(self, h: Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
-        """Fermi-Dirac probability with r = 2, t = 1 of the squared distance on the unit ball, which the original
-        takes whatever c is."""
+        """Fermi-Dirac probability with r = 2, t = 1 of the squared distance on the unit ball, as in the original for every c."""
         pairs = jnp.asarray(pairs)
         return fermi_dirac(PoincareBall(1.0).dist2(h[pairs[:, 0]], h[pairs[:, 1]]))
 
     def htc(self, h: Float[Array, "n d"], hidden: Float[Array, "n d"]) -> Float[Array, ""]:
-        """Mean squared distance to the hidden state before: the temporal consistency that training adds to its loss."""
+        """The mean squared distance to the previous hidden state, the temporal consistency that training adds to its loss."""
         return self.ball(len(self.features)).dist2(h, hidden).mean()
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """All parameters are Euclidean; those of hyperbolic layers lie in tangent spaces."""
         return {name: Euclidean() for name in params}
 
@@ -174,12 +173,12 @@ class HTGN(nn.Module):
         return h
 
     def _attend(self, window: Float[Array, "w n d"]) -> Float[Array, "n d"]:
-        """Mean over time of softmax_t(tanh(h_t Q) r) h_t, a mean as in the original's code; or the last state."""
+        """The mean over time of softmax_t(tanh(h_t Q) r) h_t, as in the original's code; or the last state."""
         if not self.use_hta:
             return window[-1]
         return (jax.nn.softmax(jnp.tanh(window @ self.Q) @ self.r, 0) * window).mean(0)
 
     def ball(self, l: int) -> PoincareBall:
-        """The ball that layer l starts from; the last one is that of the output."""
+        """The ball of the input of layer l; the last one is that of the output."""
         assert isinstance(self.curvature, tuple)
         return PoincareBall(self.c[l, 0] if self.learnable_curvature else self.curvature[l])

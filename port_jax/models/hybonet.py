@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -14,14 +11,17 @@ from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
 from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["HyboNet"]
 
 
 class HyboNet(nn.Module):
-    """HyboNet (arXiv 2105.14686) for graphs, on the hyperboloid of curvature -1. Settings have the names of its code.
+    """HyboNet (arXiv 2105.14686) for graphs, on the hyperboloid of curvature -1. The settings have the names of its code.
 
-    Task nc has num_layers - 1 encoder layers and a classifier, lp has num_layers layers. `feat_dim` is one more than the features
-    have: they are lifted to the hyperboloid. The activation acts on the ambient coordinates, from layer 1 on. The graph carries the
-    normalised adjacency with self loops (`Graph.normalized`).
+    Task nc has num_layers - 1 encoder layers and a classifier, lp has num_layers layers. `feat_dim` is one more than the width of
+    the features, which are lifted to the hyperboloid. The activation acts on the ambient coordinates, from layer 1 on. The graph has
+    to have the normalised adjacency with self loops as weights (`Graph.normalized`).
     """
 
     feat_dim: int
@@ -45,7 +45,7 @@ class HyboNet(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Number of encoder layers."""
+        """The number of encoder layers."""
         return self.num_layers if self.task == "lp" else self.num_layers - 1
 
     def setup(self) -> None:
@@ -57,7 +57,7 @@ class HyboNet(nn.Module):
         self.decoder = LorentzDecoder(self.n_classes or 0, bool(self.bias)) if self.task == "nc" else None
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
-        """Points of the hyperboloid. Not deterministic, inputs of the linear maps are dropped by the stream "dropout"."""
+        """Points of the hyperboloid. Unless `deterministic`, inputs of the linear maps are dropped by the stream "dropout"."""
         require_shape("x", x, (graph.num_nodes, self.feat_dim - 1))
         require_finite("x", x)
         h = lift(jnp.asarray(x))
@@ -75,9 +75,9 @@ class HyboNet(nn.Module):
         pairs = jnp.asarray(pairs)
         return 2 + 2 * (flip(h[pairs[:, 0]]) * h[pairs[:, 1]]).sum(-1)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The prefix tree of manifolds over `params`: the classes' points on the hyperboloid, all else Euclidean."""
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """The prefix tree of manifolds over `params`: the classes' points on the hyperboloid, everything else Euclidean."""
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         if "decoder" in params:
             tree["decoder"] = {name: Lorentz(1.0) if name == "cls" else Euclidean() for name in params["decoder"]}
         return tree

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["HyboNetKG"]
 
 
 class HyboNetKG(nn.Module):
-    """Scores margin + 2 <f_r(h), t>_L + b_h + b_t of entities on the unit hyperboloid, `dim` ambient coordinates.
+    """Scores margin + 2 <f_r(h), t>_L + b_h + b_t for entities on the unit hyperboloid, with `dim` ambient coordinates.
 
-    f_r(h) with y = W_r h: time s sigmoid(y_0) + 1.1, and as space y_1.. + b_1.. rescaled to the length sqrt(time^2 -
-    1).
+    With y = W_r h, f_r(h) has the time s sigmoid(y_0) + 1.1 and the space y_1.. + b_1.. rescaled to the length sqrt(time^2 - 1).
     `max_scale` is s, which is not trained.
     """
 
@@ -41,7 +41,7 @@ class HyboNetKG(nn.Module):
         return self.emb_entity
 
     def __call__(self, heads: Int[Array, " b"], relations: Int[Array, " b"], tails: Int[Array, "b k"]) -> Float[Array, "b k"]:
-        """Scores of the tails of each head and relation."""
+        """The scores of k tails for each head and relation."""
         heads, relations, tails = (jnp.asarray(i) for i in (heads, relations, tails))
         moved = self._moved(self.emb_entity[heads], relations)
         return self._match(moved[:, None], self.emb_entity[tails]) + self.bias_head[heads][:, None] + self.bias_tail[tails]
@@ -51,13 +51,12 @@ class HyboNetKG(nn.Module):
         s, r, o = jnp.asarray(triples).T
         return self._match(self._moved(h[s], r), h[o]) + self.bias_head[s] + self.bias_tail[o]
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """Entities on the hyperboloid, the rest Euclidean."""
         return {name: Lorentz(1.0) if name == "emb_entity" else Euclidean() for name in params}
 
-    def confine(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Parameters with each entity's space-like part no longer than `max_norm`: what the original does after each
-        step."""
+    def confine(self, params: Params) -> Params:
+        """The parameters with each entity's space-like part shortened to at most `max_norm`, as the original does after each step."""
         if self.max_norm is None:
             return params
         space = params["emb_entity"][:, 1:]

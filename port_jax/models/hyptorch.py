@@ -1,8 +1,6 @@
-"""Heads of hyperbolic image embeddings (arXiv 1904.02239): the map into the ball, and its softmax."""
+"""The head of hyperbolic image embeddings (arXiv 1904.02239): the map into the ball, and the hyperbolic softmax."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,14 +9,17 @@ from jaxtyping import Array, Float
 
 from port_jax.checks import require_shape
 from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["EXTRA", "MARGIN", "HypTorch", "add", "inside", "plane_logits", "riemannian_gradient"]
 
 MARGIN = 1e-3
-"""hyptorch keeps points within (1 - 1e-3) of the radius, whatever their type."""
+"""hyptorch keeps points within (1 - 1e-3) of the radius, for every dtype."""
 
 
 EXTRA = 1e-5
-"""What hyptorch adds to the denominator of a Moebius addition: 1e-4 of a sum whose denominator is 0.1, so that no other formula gives
-its numbers."""
+"""What hyptorch adds to the denominator of a Moebius addition. Where the denominator is 0.1 this changes the sum by 1e-4, so that no other
+formula gives its numbers."""
 
 
 def add(c: Float[Array, ""], x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
@@ -38,7 +39,7 @@ def plane_logits(c: Float[Array, ""], x: Float[Array, "n d"], p: Float[Array, "k
 
 
 def inside(ball: PoincareBall, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    """x, or where it lies outside of (1 - 1e-3) / sqrt(c) the point at that radius in its direction."""
+    """x, or if it lies beyond the radius (1 - 1e-3) / sqrt(c), the point at that radius in its direction."""
     square, most = (x * x).sum(-1, keepdims=True), (1 - MARGIN) / jnp.sqrt(jnp.asarray(ball.c, x.dtype))
     outside = square > most**2
     return jnp.where(outside, x * (most / jnp.sqrt(jnp.where(outside, square, 1))), x)
@@ -63,14 +64,11 @@ riemannian_gradient.defvjp(_forward, _backward)
 
 
 class HypTorch(nn.Module):
-    """Features [N, d] -> exp_p(x) -> logits lambda_p |a| d(x, plane) of the hyperbolic softmax (Ganea et al. 2018,
-    equation 25).
+    """Features [N, d] -> exp_p(x) -> logits lambda_p |a| d(x, plane) of the hyperbolic softmax (Ganea et al. 2018, equation 25).
 
-    p is the origin, or with `train_x` exp_0 of the parameter `xp`. `train_c` makes c the parameter `c` [1]. With
-    `riemannian` the
-    gradient of the points is scaled as the original scales it, by the metric at `start_c`, the c that training began
-    with.
-    Without `num_classes` there is no softmax.
+    p is the origin, or with `train_x` exp_0 of the parameter `xp`. `train_c` makes c the parameter `c` [1]. With `riemannian` the
+    gradient of the points is scaled as in the original, by the metric at `start_c`, the c with which training began. Without
+    `num_classes` there is no softmax.
     """
 
     dim: int
@@ -106,17 +104,17 @@ class HypTorch(nn.Module):
         return riemannian_gradient(h, jnp.asarray(start, h.dtype)) if self.riemannian else h
 
     def __call__(self, x: Float[Array, "n d"]) -> Float[Array, "n classes"]:
-        """Class logits where the model has a softmax, else the points."""
+        """Class logits if the model has a softmax, else the points."""
         h = self.encode(x)
         if self.num_classes is None:
             return h
         ball = self.ball()
         return plane_logits(jnp.asarray(ball.c, h.dtype), h, ball.expmap0(self.p_vals, project=False), self.a_vals)
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """All parameters are Euclidean: points are kept as their tangents at the origin."""
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """All parameters are Euclidean: points are stored as tangent vectors at the origin."""
         return {name: Euclidean() for name in params}
 
     def ball(self) -> PoincareBall:
-        """The ball that features are mapped into, of the curvature as it is trained or given."""
+        """The ball into which features are mapped, with the trained or the given curvature."""
         return PoincareBall(self.raw_c[0] if self.train_c else self.c)

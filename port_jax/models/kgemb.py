@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,13 +10,16 @@ from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice
 from port_jax.manifolds import Euclidean, PoincareBall
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["BIASES", "KINDS", "KGEmb", "reflect", "rotate", "squared_arsinh_root", "tangent_dist2"]
 
 KINDS = ("RotH", "RefH", "AttH")
 BIASES = ("learn", "constant", "none")
 
 
 def _planes(r: Float[Array, " d"], x: Float[Array, " d"]) -> tuple[Array, Array, Array, Array]:
-    """cos and sin of each coordinate plane's angle, from r / |r|, and the two coordinates of x there. r = 0 gives 0."""
+    """cos and sin of each coordinate plane's angle, from r / |r|, and the two coordinates of x in it. r = 0 gives 0."""
     r, x = r.reshape(-1, 2), x.reshape(-1, 2)
     square = (r * r).sum(-1, keepdims=True)
     r = r / jnp.sqrt(jnp.where(square > 0, square, 1))
@@ -47,7 +48,7 @@ def squared_arsinh_root(s: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 def tangent_dist2(x: Float[Array, " d"], v: Float[Array, "*batch d"], c: Float[Array, ""]) -> Float[Array, "*batch"]:
     """d_c(x, exp_0 v)^2 = 4/c arsinh(sqrt(s))^2, s = c |x - exp_0 v|^2 cosh(sqrt(c) |v|)^2 / (1 - c |x|^2).
 
-    1 - c |exp_0 v|^2 is 1 / cosh^2, so that no point at the boundary is formed and none has to be kept away from it.
+    1 - c |exp_0 v|^2 is 1 / cosh^2, so that no point near the boundary is computed, and none has to be kept away from it.
     """
     y = PoincareBall(c).expmap0(v, project=False)
     length2 = c * (v * v).sum(-1)
@@ -57,15 +58,14 @@ def tangent_dist2(x: Float[Array, " d"], v: Float[Array, "*batch d"], c: Float[A
 
 
 class KGEmb(nn.Module):
-    """Scores of triples (head, relation, tail): -d_c(q, exp_0 t)^2 and a bias, c = softplus(`c`), one or (`multi_c`)
-    one per relation.
+    """Scores of triples (head, relation, tail): -d_c(q, exp_0 t)^2 and a bias, with c = softplus(`c`).
 
-    With exp_0 at c, q is
+    There is one c, or with `multi_c` one per relation. With exp_0 at c, q is
     - RotH: Rot_r(exp_0 h (+) exp_0 r_1) (+) exp_0 r_2
     - RefH: exp_0(Ref_r h) (+) exp_0 r_1
     - AttH: exp_0(softmax attention over Ref_r h and Rot_r h) (+) exp_0 r_1
 
-    All tables are tangents at the origin. `bias`: learn (b_head + b_tail), constant (`gamma`) or none.
+    All tables contain tangent vectors at the origin. `bias` is "learn" (b_head + b_tail), "constant" (`gamma`) or "none".
     """
 
     kind: str
@@ -80,7 +80,7 @@ class KGEmb(nn.Module):
         require_choice("kind", self.kind, KINDS)
         require_choice("bias", self.bias, BIASES)
         if self.rank % 2:
-            raise ValueError(f"rank: found {self.rank}; give an even number, coordinates are turned in pairs")
+            raise ValueError(f"rank: found {self.rank}; give an even number, because coordinates are rotated in pairs")
         super().__post_init__()
 
     def setup(self) -> None:
@@ -96,7 +96,7 @@ class KGEmb(nn.Module):
             self.context_vec = self.param("context_vec", small, (self.relations, self.rank))
 
     def encode(self, queries: Int[Array, "b k"]) -> tuple[Float[Array, "b rank"], Float[Array, " b"]]:
-        """Points of the queries (head, relation, ...), each on the ball of its c, and these c."""
+        """Points of the queries (head, relation, ...), each on the ball of its c, and the c of each."""
         head, relation = jnp.asarray(queries)[:, 0], jnp.asarray(queries)[:, 1]
         c = jax.nn.softplus(self.c[relation, 0] if self.multi_c else jnp.broadcast_to(self.c[0, 0], relation.shape))
         parts = [self.entity[head], self.rel[relation], self.rel_diag[relation]]
@@ -110,8 +110,7 @@ class KGEmb(nn.Module):
         return self._offset(self.bh[head, 0], self.bt[tail, 0]) - jax.vmap(tangent_dist2)(points, self.entity[tail], c)
 
     def score(self, h: tuple[Float[Array, "b rank"], Float[Array, " b"]], pairs: Int[Array, "b 2"]) -> Float[Array, " b"]:
-        """Scores of encoded queries against tails: h = encode(queries), pairs[:, 0] their heads, pairs[:, 1] the
-        tails."""
+        """Scores of encoded queries and tails: h = encode(queries), pairs[:, 0] are the heads of the queries, pairs[:, 1] the tails."""
         (points, c), pairs = h, jnp.asarray(pairs)
         far = jax.vmap(tangent_dist2)(points, self.entity[pairs[:, 1]], c)
         return self._offset(self.bh[pairs[:, 0], 0], self.bt[pairs[:, 1], 0]) - far
@@ -122,8 +121,8 @@ class KGEmb(nn.Module):
         far = jax.lax.map(lambda query: tangent_dist2(query[0], self.entity, query[1]), (points, c))
         return self._offset(self.bh[jnp.asarray(queries)[:, 0]], self.bt.T) - far
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """All parameters are Euclidean: they are tangents at the origin."""
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """All parameters are Euclidean: they are tangent vectors at the origin."""
         return {name: Euclidean() for name in params}
 
     def _query(self, c: Array, head: Array, rel: Array, diagonal: Array, context: Array) -> Float[Array, " rank"]:

@@ -7,9 +7,12 @@ import flax.linen as nn
 from port_jax.layers.gcn import Dense
 from port_jax.models.node_model import NodeModel
 
+__all__ = ["MLP"]
+
 
 class MLP(NodeModel):
-    """Dense layers on the features, as HGCN's code compares with; edges play no part."""
+    """Dense layers on the features, a baseline of HGCN's code. Edges are not used."""
 
     def layer(self, i: int) -> nn.Module:
+        """A dense layer."""
         return Dense(self.dim, self.act or "none", self.bias, self.dropout)

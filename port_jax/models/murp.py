@@ -1,15 +1,16 @@
-"""MuRP: multi-relational Poincare graph embeddings, and Euclidean MuRE (arXiv 1905.09791)."""
+"""MuRP: multi-relational Poincaré graph embeddings, and the Euclidean MuRE (arXiv 1905.09791)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, PoincareBallExact
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["MuRP"]
 
 
 class MuRP(nn.Module):
@@ -38,7 +39,7 @@ class MuRP(nn.Module):
     def __call__(
         self, subjects: Int[Array, "*batch"], relations: Int[Array, "*batch"], objects: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
-        """Scores of triples, three index arrays that broadcast."""
+        """Scores of triples, given as three index arrays that broadcast."""
         s, r, o = (jnp.asarray(i) for i in (subjects, relations, objects))
         return self._far(self.Eh[s], self.Wu[r], self.Eh[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
@@ -47,9 +48,8 @@ class MuRP(nn.Module):
         s, r, o = jnp.asarray(triples).T
         return self._far(h[s], self.Wu[r], h[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Entities and translations on the ball, moved along geodesics as the authors' optimizer does; the rest
-        Euclidean."""
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """Entities and translations on the ball, moved along geodesics as by the authors' optimizer; the rest Euclidean."""
         return {name: self._manifold() if name in ("Eh", "rvh") else Euclidean() for name in params}
 
     def _far(self, s: Array, w: Array, o: Array, r: Array) -> Array:

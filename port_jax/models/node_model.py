@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -16,13 +13,16 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["FARTHEST", "NodeModel"]
 
 FARTHEST = 50.0
-"""Where HGCN cuts squared distances on the hyperboloid before the Fermi-Dirac decoder."""
+"""HGCN's upper bound of squared distances on the hyperboloid before the Fermi-Dirac decoder."""
 
 
 class _Trained(nn.Module):
-    """A curvature that is trained as it is: the parameter `c` [1], from 1."""
+    """A curvature that is trained without a raw form: the parameter `c` [1], initially 1."""
 
     @nn.compact
     def __call__(self) -> Float[Array, " one"]:
@@ -30,11 +30,11 @@ class _Trained(nn.Module):
 
 
 class NodeModel(nn.Module):
-    """Settings by HGCN's names, encoder layers, and a decoder. Subclasses give the layers.
+    """Settings under HGCN's names, encoder layers, and a decoder. Subclasses define the layers.
 
     Task nc has num_layers - 1 encoder layers and a classifier, lp has num_layers layers and Fermi-Dirac probabilities of links.
-    `feat_dim` is the width that the first layer sees: one more than the features have on the Hyperboloid, where a zero is put
-    before them. `c=None` trains the curvatures, as parameters `manifolds_{l}/c`; the last is the embeddings'.
+    `feat_dim` is the width of the first layer's input: on the Hyperboloid one more than the width of the features, before which a
+    zero is put. `c=None` trains the curvatures, as parameters `manifolds_{l}/c`; the last one is that of the embeddings.
     """
 
     feat_dim: int
@@ -64,12 +64,12 @@ class NodeModel(nn.Module):
 
     @property
     def depth(self) -> int:
-        """Number of encoder layers."""
+        """The number of encoder layers."""
         return self.num_layers if self.task == "lp" else self.num_layers - 1
 
     @property
     def curvatures(self) -> int:
-        """Number of curvatures: one, or in HGCN one before each layer and one after the last."""
+        """The number of curvatures: one, or in HGCN one before each layer and one after the last."""
         return 1
 
     def setup(self) -> None:
@@ -79,7 +79,7 @@ class NodeModel(nn.Module):
         self.layers = [self.layer(i) for i in range(self.depth)]
         self.decoder = self.classifier() if self.task == "nc" else None
 
-    # What subclasses give.
+    # What subclasses define.
 
     def layer(self, i: int) -> nn.Module:
         """Encoder layer i."""
@@ -90,18 +90,18 @@ class NodeModel(nn.Module):
         return Dense(self.n_classes or 0, use_bias=self.bias, dropout=self.dropout)
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n dim"]:
-        """The layers."""
+        """The input passed through the layers."""
         for layer in self.layers:
             x = layer(x, graph, deterministic)
         return x
 
     def read(self, h: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        """What the classifier sees."""
+        """The input of the classifier: log_0(h)."""
         manifold = self._at(-1)
         return manifold.from_coordinates0(manifold.to_tangent0(h))
 
     def square(self, manifold: Manifold, a: Float[Array, "p dim"], b: Float[Array, "p dim"]) -> Float[Array, " p"]:
-        """Squared distance: cut at 50 on the hyperboloid, in flat space between rows shortened to length 1 where they are longer."""
+        """Squared distance: at most 50 on the hyperboloid, and in flat space between rows shortened to length 1 if they are longer."""
         if manifold.flat:
             return ((_shortened(a) - _shortened(b)) ** 2).sum(-1)
         square = manifold.dist2(a, b)
@@ -110,11 +110,11 @@ class NodeModel(nn.Module):
     # What users call.
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
-        """Node embeddings. Not deterministic, connections or features are dropped by the stream "dropout"."""
+        """Node embeddings. Unless `deterministic`, connections or features are dropped by the stream "dropout"."""
         hyperboloid = self.manifold == "Hyperboloid"
         require_shape("x", x, (graph.num_nodes, self.feat_dim - hyperboloid))
         require_finite("x", x)
-        if self.c is None:  # files of every model hold the trained curvatures, whether it uses them or not
+        if self.c is None:  # files of every model contain the trained curvatures, whether the model uses them or not
             for l in range(self.curvatures):
                 self._at(l)
         x = jnp.asarray(x)
@@ -130,12 +130,12 @@ class NodeModel(nn.Module):
         manifold, pairs = self._at(-1), jnp.asarray(pairs)
         return fermi_dirac(self.square(manifold, h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params` that the Riemannian optimizers take."""
         return {name: Euclidean() for name in params}
 
-    def manifold_at(self, l: int, params: Mapping[str, Any]) -> Manifold:
-        """Manifold l at these parameters; -1 is the embeddings'."""
+    def manifold_at(self, l: int, params: Params) -> Manifold:
+        """Manifold l at these parameters; -1 is that of the embeddings."""
         l = range(self.curvatures)[l]
         return space(self.manifold, float(self.c) if self.c is not None else params[f"manifolds_{l}"]["c"])
 
@@ -145,6 +145,6 @@ class NodeModel(nn.Module):
 
 
 def _shortened(h: Float[Array, "p dim"]) -> Float[Array, "p dim"]:
-    """h / (|h| + 1e-7) where |h| > 1, as torch's renorm has it."""
+    """h / (|h| + 1e-7) where |h| > 1, as torch's renorm computes it."""
     square = (h * h).sum(-1, keepdims=True)
     return jnp.where(square > 1, h / (jnp.sqrt(jnp.where(square > 1, square, 1)) + 1e-7), h)

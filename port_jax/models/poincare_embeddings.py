@@ -1,8 +1,6 @@
-"""Poincare and Lorentz embeddings and entailment cones (arXiv 1705.08039, 1806.03417, 1804.01882)."""
+"""Poincaré and Lorentz embeddings, and entailment cones (arXiv 1705.08039, 1806.03417, 1804.01882)."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,8 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from port_jax.checks import require_choice
-from port_jax.init import normal
+from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["CONE", "ENERGIES", "INNER", "MANIFOLDS", "MARGIN", "PoincareEmbeddings", "aperture", "between", "cone_angle", "length"]
 
 MANIFOLDS = ("poincare", "lorentz", "euclidean")
 ENERGIES = ("distance", "entailment_cones")
@@ -28,7 +29,7 @@ def length(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
 
 
 def between(x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
-    """The angle of two vectors, 2 atan2(|x/|x| - y/|y||, |x/|x| + y/|y||) (Kahan), exact also near 0 and pi."""
+    """The angle of two vectors, 2 atan2(|x/|x| - y/|y||, |x/|x| + y/|y||) (Kahan), accurate near 0 and pi, too."""
     nx, ny = length(x)[..., None], length(y)[..., None]
     a, b = x * ny, y * nx
     near, far = length(a - b), length(a + b)
@@ -37,30 +38,27 @@ def between(x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[A
 
 
 def cone_angle(x: Float[Array, "*batch d"], y: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
-    """The angle at x of the ball between the ray from the origin through x and the geodesic to y, that of x and (-x)
-    (+) y.
+    """The angle at x of the ball between the ray from the origin through x and the geodesic to y.
 
-    The ball is conformal, so it is the angle of equation 28 of arXiv 1804.01882 without its division by |x - y|.
+    It is the angle between x and (-x) (+) y. As the ball is conformal, this is equation 28 of arXiv 1804.01882 without the division
+    by |x - y|.
     """
     return between(x, PoincareBall(1.0).mobius_add(-x, y, project=False))
 
 
 def aperture(x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
-    """arcsin(r (1 - |x|^2) / |x|) of points of the ball, close to pi / 2 inside of the radius r."""
+    """arcsin(r (1 - |x|^2) / |x|) of points of the ball, close to pi / 2 inside the radius r."""
     norm = length(x)
     inside = INNER * (1 - norm**2) >= (1 - MARGIN) * norm
     return jnp.where(inside, jnp.arcsin(1 - MARGIN), jnp.arcsin(INNER * (1 - norm**2) / jnp.where(inside, 1, norm) * ~inside))
 
 
 class PoincareEmbeddings(nn.Module):
-    """A table of `size` points, and the energy of pairs: the distance, or by how much an angle exceeds a cone's
-    aperture.
+    """A table of `size` points, and the energy of pairs: the distance, or by how much an angle exceeds a cone's aperture.
 
-    `manifold` is poincare, lorentz (d + 1 coordinates) or euclidean (squared distance), of curvature -1. Points are
-    put onto their
-    manifold before use; as in the original, gradients pass as if they were there already. `names` of the original's
-    files are in
-    the checkpoint's extras under `objects`.
+    `manifold` is poincare, lorentz (d + 1 coordinates) or euclidean (squared distance); the first two have curvature -1. Points are
+    put onto their manifold before use; as in the original, gradients pass as if they were there already. The `names` in the
+    original's files are in the checkpoint's extras under `objects`.
     """
 
     size: int
@@ -88,25 +86,25 @@ class PoincareEmbeddings(nn.Module):
         return self._placed(self.embedding)
 
     def __call__(self, inputs: Int[Array, "b k"]) -> Float[Array, "b k-1"]:
-        """Energies of inputs[:, 1:] against inputs[:, 0]; low for what belongs together."""
+        """The energies of inputs[:, 1:] with respect to inputs[:, 0]; low for related elements."""
         return self.energies(self.embedding[jnp.asarray(inputs)])
 
     def energies(self, points: Float[Array, "b k ambient"]) -> Float[Array, "b k-1"]:
-        """The same for rows read from the table already: their derivatives are what sparse optimizers take."""
+        """The same for rows already read from the table, whose derivatives are the gradients for sparse optimizers."""
         points = self._placed(points)
         return self._energy(points[:, :1], points[:, 1:])
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
-        """Energy of each pair: low for what belongs together."""
+        """The energy of each pair, low for related elements."""
         pairs = jnp.asarray(pairs)
         return self._energy(h[pairs[:, 0]], h[pairs[:, 1]])
 
-    def manifolds(self, params: dict[str, Any]) -> dict[str, Any]:
+    def manifolds(self, params: Params) -> ManifoldTree:
         """The manifold of the table."""
         return dict.fromkeys(params, self.geometry)
 
     def _placed(self, x: Float[Array, "*batch ambient"]) -> Float[Array, "*batch ambient"]:
-        if self.manifold == "lorentz" and self.energy == "entailment_cones":  # out of the inner radius, where cones are not defined
+        if self.manifold == "lorentz" and self.energy == "entailment_cones":  # out of the inner radius, inside which cones are not defined
             norm = length(x[..., 1:]) / (1 + x[..., 0])
             low = INNER + MARGIN
             space = x[..., 1:] * jnp.where(norm < low, low / jnp.where(norm > 0, norm, 1), 1)[..., None]
@@ -118,7 +116,7 @@ class PoincareEmbeddings(nn.Module):
             return self.geometry.dist2(s, o) if self.manifold == "euclidean" else self.geometry.dist(s, o)
         if self.manifold == "euclidean":
             return jax.nn.relu(_flat_angle(o, s) - jnp.arcsin(jnp.clip(INNER / length(o), 0, 1)))
-        if self.manifold == "poincare":  # the original measures at s here, and at o on the hyperboloid
+        if self.manifold == "poincare":  # here the original measures the angle at s, on the hyperboloid at o
             return jax.nn.relu(cone_angle(s, o) - aperture(o))
         k = jnp.ones((), s.dtype)
         s, o = lorentz_to_poincare(s, k), lorentz_to_poincare(o, k)

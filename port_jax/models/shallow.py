@@ -1,8 +1,7 @@
-"""Shallow embeddings: a table of points, and what is read off it."""
+"""Shallow embeddings: a table of points, and layers on top of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,13 +14,16 @@ from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import exp0
 from port_jax.manifolds import Euclidean, Manifold, trig
 from port_jax.models.node_model import NodeModel
+from port_jax.types import ManifoldTree, Params
+
+__all__ = ["Shallow"]
 
 
 class Shallow(NodeModel):
-    """A table `lt` [n_nodes, width] of points, with the features beside it if `use_feats`, as in HGCN's code.
+    """A table `lt` [n_nodes, width] of points, joined with the features if `use_feats`, as in HGCN's code.
 
-    Trained, the table is the whole encoder, of width `dim`. Pretrained, its width is `pretrained`; it stays as it is, and dense
-    layers follow.
+    A trained table is the whole encoder and has width `dim`. A pretrained one has width `pretrained`, is not changed, and is
+    followed by dense layers.
     """
 
     n_nodes: int = 0
@@ -35,6 +37,7 @@ class Shallow(NodeModel):
 
     @property
     def depth(self) -> int:
+        """The number of dense layers after the table: 0 if the table is trained."""
         return 0 if self.pretrained is None else super().depth
 
     def setup(self) -> None:
@@ -48,17 +51,19 @@ class Shallow(NodeModel):
         self.lt = self.param("lt", start, (self.n_nodes, self.pretrained or self.dim))
 
     def layer(self, i: int) -> nn.Module:
+        """A dense layer."""
         return Dense(self.dim, self.act or "none", self.bias, self.dropout)
 
     def run(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool) -> Float[Array, "n out"]:
+        """The table, joined with the features if `use_feats`, passed through the layers."""
         h = self.lt if self.pretrained is None else jax.lax.stop_gradient(self.lt)
         return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
 
     def square(self, manifold: Manifold, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
         """On the ball (4 / c) arsinh^2(sqrt(z)) with z = c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)).
 
-        That holds for two points outside the ball as well, where tables with features beside them lie. A point inside and one
-        outside are infinitely far apart.
+        The formula is used for two points outside the ball, too, where tables joined with features lie. The distance of a point
+        inside and a point outside is infinite.
         """
         if not (self.manifold == "PoincareBall" and self.use_feats):
             return super().square(manifold, a, b)
@@ -68,8 +73,8 @@ class Shallow(NodeModel):
         z = jnp.where(between > 0, far / jnp.where(between > 0, between, 1), 0)
         return jnp.where(between > 0, 4 / c * z * trig.arsin_ratio(-z) ** 2, jnp.inf)
 
-    def manifolds(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The table on its manifold, which HGCN's optimizer follows by the exponential map; all else Euclidean."""
+    def manifolds(self, params: Params) -> ManifoldTree:
+        """The table on its manifold, with the exponential map as in HGCN's optimizer; everything else Euclidean."""
         manifold = self.manifold_at(-1, params)
-        tree: dict[str, Any] = {name: Euclidean() for name in params}
+        tree: dict[str, ManifoldTree] = {name: Euclidean() for name in params}
         return {**tree, "lt": manifold.with_exact_retraction()}

@@ -1,4 +1,4 @@
-"""Optimizers on manifolds as optax transformations, and what goes around them."""
+"""Optimizers on manifolds as optax transformations; schedules, clipping, averaging; and torch's optimizers, in both directions."""
 
 from port_jax.optim import schedules
 from port_jax.optim.clip import clip_grad_norm, clip_grad_value

@@ -8,7 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
+
+from port_jax.types import OptState, Params, Updates
+
+__all__ = ["EPSILON", "clip_grad_norm", "clip_grad_value", "total_norm"]
 
 EPSILON = 1e-6  # torch's, added to the norm
 
@@ -17,8 +21,8 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> optax.GradientTra
     """torch's `clip_grad_norm_`: all gradients times min(1, max_norm / (norm + 1e-6)).
 
     The norm is that of the vector of the gradients' own norms, in float32 at least. optax.clip_by_global_norm has no
-    epsilon; at a norm of 3e-3 the two are 3e-4 apart. A NaN gradient makes all gradients NaN and an infinite one makes
-    itself NaN and the others 0, as in torch; see `guard` for other choices. Gradients may be None.
+    epsilon; at a norm of 3e-3 the results differ by 3e-4. A NaN gradient makes all gradients NaN; an infinite one
+    becomes NaN and makes the others 0, as in torch; see `guard` for other choices. Gradients may be None.
 
     Errors: ValueError for max_norm or norm_type below 0 or norm_type 0.
     """
@@ -27,7 +31,7 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> optax.GradientTra
     if not norm_type > 0:
         raise ValueError(f"norm_type is {norm_type}; it has to be above 0, or math.inf")
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         scale = jnp.minimum(max_norm / (total_norm(updates, norm_type) + EPSILON), 1.0)
         return jax.tree.map(lambda g: g * scale.astype(jnp.finfo(g.dtype).dtype), updates), state
 
@@ -35,21 +39,21 @@ def clip_grad_norm(max_norm: float, norm_type: float = 2.0) -> optax.GradientTra
 
 
 def clip_grad_value(clip_value: float) -> optax.GradientTransformation:
-    """torch's `clip_grad_value_`: each entry into [-clip_value, clip_value]; NaN stays NaN. Gradients may be None.
+    """torch's `clip_grad_value_`: each entry clipped to [-clip_value, clip_value]; NaN stays NaN. Gradients may be None.
 
     Errors: ValueError for a clip_value below 0.
     """
     if clip_value < 0:
         raise ValueError(f"clip_value is {clip_value}; it has to be 0 or more")
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         return jax.tree.map(lambda g: jnp.clip(g, -clip_value, clip_value), updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def total_norm(grads: PyTree[Array], norm_type: float = 2.0) -> Float[Array, ""]:
-    """The p-norm of the vector of the leaves' p-norms; 0 for no gradients."""
+def total_norm(grads: Updates, norm_type: float = 2.0) -> Float[Array, ""]:
+    """The p-norm of the vector of the leaves' p-norms; 0 if there are no gradients."""
     leaves = [g.astype(jnp.promote_types(g.dtype, jnp.float32)).ravel() for g in jax.tree.leaves(grads)]
     if not leaves:
         return jnp.zeros([])

@@ -1,4 +1,4 @@
-"""Gradients at other points than those they were taken at, for transformations around a Riemannian optimizer."""
+"""Gradients at points other than those at which they were taken, for transformations around a Riemannian optimizer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Manifolds, Params, Updates
+
+__all__ = ["carry", "flat", "flattened", "norm", "riemannian"]
 
 
 def flat(manifold: Manifold, point: Array, tangent: Array) -> Array:
@@ -26,7 +29,7 @@ def carry(manifold: Manifold, start: Array, end: Array, grad: Array) -> Array:
 
 
 def norm(manifolds: Sequence[Manifold], points: Sequence[Array], tangents: Sequence[Array | None]) -> Float[Array, ""]:
-    """The norm of a tangent to the product of the manifolds: sqrt(sum of <u, u>); gradient 0 at 0. None counts 0."""
+    """The norm of a tangent to the product of the manifolds: sqrt(sum of <u, u>); gradient 0 at 0. None counts as 0."""
     squares = [jnp.sum(manifold.inner(point, u)) for manifold, point, u in zip(manifolds, points, tangents, strict=True) if u is not None]
     total = functools.reduce(operator.add, squares, jnp.zeros([]))
     return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
@@ -37,7 +40,7 @@ def riemannian(manifolds: Sequence[Manifold], points: Sequence[Array], grads: Se
     return [None if g is None else manifold.egrad2rgrad(point, g) for manifold, point, g in zip(manifolds, points, grads, strict=True)]
 
 
-def flattened(manifolds: trees.Manifolds, params: PyTree, grads: PyTree) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
-    """The manifolds, points and gradients of a tree of parameters in one order, and the parameters' structure."""
+def flattened(manifolds: Manifolds, params: Params, grads: Updates) -> tuple[list[Manifold], list[Array], list[Array | None], Any]:
+    """The manifolds, points and gradients of a tree of parameters in the same order, and the parameters' structure."""
     points, structure = jax.tree.flatten(params)
     return trees.match_manifolds(manifolds, params), points, trees.match_gradients(grads, params), structure

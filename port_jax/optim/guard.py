@@ -11,6 +11,9 @@ from jax.core import Tracer
 from jax.experimental import io_callback
 
 from port_jax.optim import trees
+from port_jax.types import OptState, Params, Updates
+
+__all__ = ["guard"]
 
 
 def guard(
@@ -18,11 +21,11 @@ def guard(
 ) -> optax.GradientTransformation:
     """`inner`, with a choice for gradients that are NaN or infinite.
 
-    "pass": the gradients go on as they are, as in torch and geoopt: the parameters they touch become NaN.
-    "skip": the update is zero and the state of `inner`, its counts included, stays (`optax.apply_if_finite`); after
-        max_skipped steps in a row the gradients pass, so that a run that is lost says so.
-    "raise": FloatingPointError with the parameters' paths, also under jit: there it comes out of the runtime as a
-        JaxRuntimeError with the same text when the result is waited for. Nothing of that step may be used.
+    "pass": the gradients are passed on unchanged, as in torch and geoopt: the parameters that they touch become NaN.
+    "skip": the update is zero and the state of `inner`, counts included, does not change (`optax.apply_if_finite`).
+        After max_skipped steps in a row the gradients are passed on, so that a failed run becomes visible.
+    "raise": FloatingPointError with the parameters' paths. Under jit the runtime raises it as a JaxRuntimeError with
+        the same text when the result is waited for. No result of that step may be used.
 
     Errors: ValueError for another choice.
     """
@@ -33,7 +36,7 @@ def guard(
     if nonfinite != "raise":
         raise ValueError(f"nonfinite is {nonfinite!r}; it has to be 'pass', 'skip' or 'raise'")
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None, **extra: Any) -> tuple[Updates, OptState]:
         paths, leaves, _ = trees.flatten(updates)
         names = [trees.show(path) for path in paths]
 

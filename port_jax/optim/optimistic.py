@@ -11,41 +11,44 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.scalars import ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["OptimisticState", "riemannian_ogd"]
 
 
 class OptimisticState(NamedTuple):
-    """step: updates made. previous: the last Riemannian gradients, transported to the points."""
+    """step: updates made. previous: the last Riemannian gradients, transported to the current points."""
 
     step: Int[Array, ""]
     previous: PyTree[Array]
 
 
-def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: trees.Manifolds, ascend: Any = False) -> optax.GradientTransformation:
-    """Descent with the gradient that the next step would see if the change of the gradient went on.
+def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: Manifolds, ascend: Any = False) -> optax.GradientTransformation:
+    """Descent with the gradient that the next step would see if the gradient kept changing in the same way.
 
-    With r_t the Riemannian gradient at p_t, its sign changed where the player ascends:
+    With r_t the Riemannian gradient at p_t, with its sign changed where the player ascends:
 
-        u = -learning_rate (2 r_t - T r_(t-1)),      T the transport from p_(t-1) to p_t; r_0 stands for r_(-1)
+        u = -learning_rate (2 r_t - T r_(t-1)),      T the transport from p_(t-1) to p_t; r_(-1) is r_0
         p = M.expmap(p, u)
 
     On a saddle, where simultaneous gradient descent and ascent spiral outwards, the iterates converge. On Euclidean()
-    it is optax.optimistic_gradient_descent but for its first step.
+    it is optax.optimistic_gradient_descent, except for the first step.
 
     Arguments:
         manifolds: as in `riemannian_adam`.
-        ascend: a tree of bools over the parameters, or a beginning of one: which of them maximise.
+        ascend: a tree of bools over the parameters, or a prefix of one, that says which of them maximise.
 
     Source: Wang, Hu, Wang and Abernethy, Riemannian optimistic algorithms (2023), algorithm R-OGDA; on Euclidean space
     Popov, Math. Notes 28, 1980, and Daskalakis et al., ICLR 2018. Errors: those of `riemannian_adam`;
-    NotImplementedError where a manifold has no exponential.
+    NotImplementedError if a manifold has no exponential.
     """
     scalars.check_range("learning_rate", learning_rate, 0)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return OptimisticState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_ogd moves points: call update(gradients, state, params)")
         found, points, grads, structure = gradients.flattened(manifolds, params, updates)

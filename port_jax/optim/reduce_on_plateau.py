@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from optax.schedules import StatefulSchedule
 
+__all__ = ["PlateauState", "ReduceOnPlateau"]
+
 
 class PlateauState(NamedTuple):
-    """rate: the learning rate. best: the best metric so far. bad: steps since. cooldown: steps that are not counted."""
+    """rate: the learning rate. best: the best metric so far. bad: steps since then. cooldown: how many more steps are not counted."""
 
     rate: Float[Array, ""]
     best: Float[Array, ""]
@@ -22,17 +24,17 @@ class PlateauState(NamedTuple):
 class ReduceOnPlateau(StatefulSchedule):
     """The rate falls by a factor when a metric has not improved for more than `patience` scheduler steps.
 
-    For a rate inside an optimizer, which a later scaling of the updates cannot replace on a manifold:
+    It is made for a rate inside an optimizer, which on a manifold a later scaling of the updates cannot replace:
 
         adam = optax.inject_hyperparams(riemannian_adam, static_args=("manifolds", "order"))
         tx = adam(ReduceOnPlateau(1e-2, patience=5), manifolds=...)
         updates, state = tx.update(grads, state, params, value=loss)
 
-    An update with `value` is one scheduler step of torch after that update; one without it (or with None) leaves the
-    schedule as it is, so that a metric of the epoch goes with the last update of the epoch. A NaN metric counts as
+    An update with `value` is one scheduler step of torch after that update; one without it (or with None) does
+    not change the schedule, so pass an epoch's metric with the last update of the epoch. A NaN metric counts as
     no improvement.
 
-    Arguments are torch's. Errors: ValueError for a factor of 1 or more, an unknown mode or threshold_mode.
+    The arguments are torch's. Errors: ValueError for a factor of 1 or more, an unknown mode or threshold_mode.
     Source: the documentation of `ReduceLROnPlateau`, torch 2.13.
     """
 
@@ -59,11 +61,12 @@ class ReduceOnPlateau(StatefulSchedule):
         self.cooldown, self.min_lr, self.eps = cooldown, min_lr, eps
 
     def init(self) -> PlateauState:
+        """The state before the first value: the rate is `lr`, the best value the worst possible one."""
         worst = math.inf if self.mode == "min" else -math.inf
         return self.resumed(self.lr, worst, 0, 0)
 
     def resumed(self, rate: float, best: float, bad: int, cooldown: int) -> PlateauState:
-        """The state at the numbers of a torch scheduler: the group's lr, best, num_bad_epochs, cooldown_counter."""
+        """The state with the numbers of a torch scheduler: the group's lr, best, num_bad_epochs, cooldown_counter."""
         real = jnp.result_type(float)
         return PlateauState(
             jnp.asarray(rate, real),
@@ -73,6 +76,7 @@ class ReduceOnPlateau(StatefulSchedule):
         )
 
     def update(self, state: PlateauState, *, value: Any = None, **extra_args: Any) -> PlateauState:
+        """The state after a `value`; without one, the same state."""
         if value is None:
             return state
         value = jnp.asarray(value, state.best.dtype)

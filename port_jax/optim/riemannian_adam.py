@@ -8,19 +8,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["Hyper", "Moments", "RiemannianAdamState", "adam_step", "riemannian_adam", "second_moment"]
 
 
 class RiemannianAdamState(NamedTuple):
-    """State of `riemannian_adam`; every field but `step` is a tree beside the parameters.
+    """State of `riemannian_adam`; every field but `step` is a tree with the structure of the parameters.
 
-    step: updates made, the argument of schedules. count: gradients each parameter has seen (int32).
+    step: updates made, the argument of schedules. count: the number of gradients that each parameter has seen (int32).
     mu: first moments, tangent at the points. nu: second moments in the shape of the manifold's `component_inner`,
-    one number a point (`[..., 1]`) for vectors. nu_max: the largest `nu` so far with `amsgrad`, else None.
+    one number per point (`[..., 1]`) for vectors. nu_max: the largest `nu` so far with `amsgrad`, else None.
     """
 
     step: Int[Array, ""]
@@ -39,11 +43,11 @@ def riemannian_adam(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
     raw_eps: bool = False,
 ) -> optax.GradientTransformation:
-    """Adam on manifolds: moments in the tangent space, one second moment a point, the first moment transported.
+    """Adam on manifolds: moments in the tangent space, one second moment per point, the first moment transported.
 
     With the parameter p on the manifold M, its Euclidean gradient g, and t the number of gradients that p has seen:
 
@@ -54,28 +58,28 @@ def riemannian_adam(
         p, m = M.retr_transp(p, u, m)
 
     The updates are new - old: `optax.apply_updates` adds them and lands within one rounding of the coordinate (of p or
-    the new point, the larger) of the new point. What follows in an `optax.chain` acts on differences of points
-    and moves them off the manifold; put transformations of gradients (clipping, accumulation) before.
+    the new point, the larger) of the new point. Transformations after it in an `optax.chain` act on differences of
+    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it.
 
     Arguments:
         learning_rate: a number, or a schedule of the number of updates before this one.
         weight_decay: L2, added to the Euclidean gradient.
         stabilize: when a parameter's count is a multiple of it, all points are projected (`projx`) and their first
             moments made tangent again (`proju`) after the step.
-        manifolds: a tree of manifolds with the parameters' paths or beginnings of them, `Euclidean()` for flat ones;
-            or a callable from the parameters to such a tree, so that a curvature may be a parameter itself.
+        manifolds: a tree of manifolds whose paths are those of the parameters or prefixes of them, with `Euclidean()` for
+            flat parameters; or a callable from the parameters to such a tree, so that a curvature can itself be a parameter.
         order: the parameters' paths, keys joined by "/", in the order of the updates. Points updated after a curvature
             then move on the new manifold, as in geoopt. Without it all move on the manifolds before the step.
         raw_eps: eps is added to sqrt(v) before the bias correction, the root is (sqrt(v) + eps) / sqrt(1 - b2^t), as in
             geoopt until 0.3.1.
 
-    Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as torch has them: the conjugate of jax.grad's.
-    Gradients may be None: such a parameter and its state stay (unless stabilised), its update is zero. NaN and infinite
+    Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as in torch: the conjugate of what jax.grad returns.
+    Gradients may be None: such a parameter and its state do not change (unless stabilised), and its update is zero. NaN and infinite
     gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32.
 
     Errors: ValueError for a hyperparameter out of range, a parameter without a manifold, a manifold without a
     parameter, a shape that the manifold refuses, or a state of other parameters; TypeError for parameters that are
-    not floating.
+    not floating-point numbers.
     """
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("b1", b1, 0, 1)
@@ -85,7 +89,7 @@ def riemannian_adam(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         found = trees.match_manifolds(manifolds, params)
         trees.check_parameters(found, params)
         leaves, structure = jax.tree.flatten(params)
@@ -98,7 +102,7 @@ def riemannian_adam(
             nu_max=jax.tree.map(jnp.zeros_like, nu) if amsgrad else None,
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_adam moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
@@ -193,6 +197,6 @@ def second_moment(manifold: Manifold, point: Array) -> Array:
     return jnp.zeros(shape, jnp.finfo(point.dtype).dtype)
 
 
-def _like(x: Array, dtype: Any) -> Any:
+def _like(x: Array, dtype: DTypeLike) -> Any:
     """`dtype`, or its real type for a real array beside complex points."""
     return dtype if jnp.issubdtype(x.dtype, jnp.complexfloating) else jnp.finfo(dtype).dtype

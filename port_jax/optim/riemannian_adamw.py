@@ -13,6 +13,9 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim import gradients, scalars, trees
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["contracted", "riemannian_adamw"]
 
 
 def riemannian_adamw(
@@ -24,7 +27,7 @@ def riemannian_adamw(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
     decays: Callable[[Any], Any] | Any = True,
 ) -> optax.GradientTransformation:
@@ -36,24 +39,24 @@ def riemannian_adamw(
         r, m = transport from p to q of M.egrad2rgrad(p, g), m
         p, m = a step of `riemannian_adam` from q with r and m, without weight decay
 
-    On Euclidean() this is AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) as torch has it. An L2 term in the
-    gradient is weighed by the inverse metric and by the second moment, and vanishes towards the boundary of a ball; the
+    On Euclidean() this is AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2) as in torch. An L2 term in the
+    gradient is scaled by the inverse metric and by the second moment, and vanishes towards the boundary of a ball; the
     geodesic decay has the same relative rate everywhere.
 
-    Arguments: those of `riemannian_adam`. decays: a tree of bools, or a beginning of one, over the parameters: which
-    of them decay; or a callable from the parameters to it.
+    Arguments: those of `riemannian_adam`. decays: a tree of bools over the parameters, or a prefix of one, that says which
+    of them decay; or a callable from the parameters to such a tree.
 
     The state is a `RiemannianAdamState`. Gradients may be None: such a parameter does not decay. Errors: those of
-    `riemannian_adam`; NotImplementedError where a decaying manifold has no origin, logarithm or exponential.
+    `riemannian_adam`; NotImplementedError if a decaying manifold has no origin, logarithm or exponential.
     """
     scalars.check_range("weight_decay", weight_decay, 0)
     inner = riemannian_adam(learning_rate, b1, b2, eps, 0.0, amsgrad, stabilize, manifolds=manifolds, order=order)
 
-    def decaying(params: Any) -> list[bool]:
+    def decaying(params: Params) -> list[bool]:
         given = decays(params) if callable(decays) else decays
         return jax.tree.leaves(jax.tree.map(lambda flag, part: jax.tree.map(lambda _: bool(flag), part), given, params))
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         found = trees.match_manifolds(manifolds, params)
         for path, point, manifold, flag in zip(*trees.flatten(params)[:2], found, decaying(params), strict=True):
             if flag:
@@ -65,7 +68,7 @@ def riemannian_adamw(
                     ) from error
         return inner.init(params)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_adamw moves points: call update(gradients, state, params)")
         found, points, grads, structure = gradients.flattened(manifolds, params, updates)
@@ -90,6 +93,6 @@ def riemannian_adamw(
 
 
 def contracted(manifold: Manifold, point: Array, part: Scalar) -> Array:
-    """The point moved towards the origin by this part of its distance."""
+    """The point moved towards the origin by this fraction of its distance."""
     origin = manifold.origin(*point.shape, dtype=point.dtype)
     return manifold.expmap(point, part * manifold.logmap(point, origin)).astype(point.dtype)

@@ -16,17 +16,29 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.step_sizes import Line, StepSize, armijo, strong_wolfe
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = [
+    "BETAS",
+    "NAMES",
+    "SEARCHES",
+    "Conjugacy",
+    "RiemannianLineSearchState",
+    "fletcher_reeves",
+    "polak_ribiere",
+    "riemannian_line_search",
+]
 
 SEARCHES = {"armijo": armijo, "wolfe": strong_wolfe}
 NAMES = {"constant": "steepest", "fletcher-reeves": "fr", "polak-ribiere": "pr"}
 
 
 class RiemannianLineSearchState(NamedTuple):
-    """State of `riemannian_line_search`; the trees are beside the parameters, None where the directions need them not.
+    """State of `riemannian_line_search`; the trees have the structure of the parameters, or are None if the directions do not need them.
 
-    count: searches made. step_size: what the last search found, 0 where it found none; found says which. trials:
-    evaluations of value_fn in it. moved: whether the parameters moved after it. old_value: the value at its start. grad:
-    the Riemannian gradient there.
+    count: searches made. step_size: what the last search found, 0 if found is False. trials: the number of evaluations of
+    value_fn in it. moved: whether the parameters moved after it. old_value: the value at its start. grad: the Riemannian
+    gradient there.
     transported_grad, transported_direction: gradient and direction of the last step taken, tangent at its end.
     """
 
@@ -42,9 +54,9 @@ class RiemannianLineSearchState(NamedTuple):
 
 
 class Conjugacy(NamedTuple):
-    """What a rule for beta sees, as lists over the parameters that have a gradient, all tangent where the search starts.
+    """The input of a rule for beta: lists over the parameters that have a gradient, all tangent at the start of the search.
 
-    old_grad is the gradient of the search before as it was, not transported.
+    Only old_grad, the gradient of the previous search, is not transported.
     """
 
     inner: Callable[[Sequence[Array], Sequence[Array]], Float[Array, ""]]
@@ -75,34 +87,34 @@ def riemannian_line_search(
     fallback_stepsize: float = 1.0,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> optax.GradientTransformationExtraArgs:
-    """A step along the retraction of a descent direction, as long as the search finds it; one length for all parameters.
+    """A step along the retraction of a descent direction, with the length that a search finds; one length for all parameters.
 
     With points p, Riemannian gradients g and the direction d_old of the last step taken, T its transport along it:
 
-        d = -g + beta T d_old                        d = -g where that does not descend
+        d = -g + beta T d_old                        d = -g if that does not descend
         phi(a) = value_fn(retr_p(a d))               phi'(a) = <grad value_fn, T_{a d} d> there
         p = retr_p(a d), a from `step_sizes.armijo` or `step_sizes.strong_wolfe`
 
-    Use as optax's line searches: `update(gradients, state, params, value=, grad=, value_fn=)`, with further keywords
-    handed to value_fn by name. `value` is computed where it is not given; the directions are made of the gradients that
-    arrive (another transformation may come before), phi'(0) of `grad`, which is the same where not given. Two more
-    keywords, booleans that may be traced: with `force_step` a search that finds nothing takes `fallback_stepsize`
-    (otherwise the parameters stay), with `no_step` the state tells the step size and the parameters stay. The updates
-    are new - old, as in `riemannian_adam`. Has no derivative in reverse mode, since the number of trials is not fixed.
+    Use it like optax's line searches: `update(gradients, state, params, value=, grad=, value_fn=)`; further keywords are
+    passed to value_fn by name. `value` is computed if it is not given. The directions are made from the gradients that
+    arrive (another transformation may come before), and phi'(0) from `grad`, by default the same gradients. There are two
+    more keywords, booleans that may be traced: with `force_step`, a search that finds nothing takes `fallback_stepsize`
+    (otherwise the parameters do not move); with `no_step`, the state has the step size and the parameters do not move. The
+    updates are new - old, as in `riemannian_adam`. There is no reverse-mode derivative, as the number of trials is not fixed.
 
     Arguments:
         line_search_method: "armijo", "wolfe", or a function (line: step_sizes.Line, **params) -> step_sizes.StepSize.
         line_search_params: c1 (1e-4), amax, and amin for armijo or c2 (0.9) for wolfe.
         cg_method: "steepest", "fr" (Fletcher-Reeves), "pr" (Polak-Ribiere), or a function Conjugacy -> beta. A beta that
             is not finite counts as 0.
-        stabilize: every so many searches, points are projected and transported directions made tangent.
+        stabilize: after every `stabilize`-th search, points are projected and transported directions made tangent.
         manifolds: as in `riemannian_adam`.
 
-    A search from a value or slope that is not finite finds nothing and is not forced; trials that are not finite are
-    too long. After a search that moved nothing the next one begins at 1, where geoopt's wolfe begins at 0 and finds
-    nothing ever after. Gradients may be None: those parameters stay.
+    A search from a value or slope that is not finite finds nothing and is not forced; trials that are not finite count as
+    too long. After a search that moved nothing the next one begins at 1, where geoopt's wolfe begins at 0 and never finds
+    anything again. Gradients may be None: those parameters do not move.
 
     Errors: ValueError for an unknown method or parameter, numbers out of range, calls without params or value_fn, and
     those of a tree of manifolds in `riemannian_adam`.
@@ -118,7 +130,7 @@ def riemannian_line_search(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         zeros = jax.tree.map(lambda p: jnp.zeros_like(p, scalars.working_type(p.dtype)), params)
         nought, number = jnp.zeros([], jnp.int32), jnp.zeros([], _number_type(jax.tree.leaves(params)))
@@ -136,9 +148,9 @@ def riemannian_line_search(
         )
 
     def update(
-        updates: Any,
+        updates: Updates,
         state: Any,
-        params: Any = None,
+        params: Params = None,
         *,
         value: Any = None,
         grad: Any = None,
@@ -146,7 +158,7 @@ def riemannian_line_search(
         force_step: bool | Bool[Array, ""] = False,
         no_step: bool | Bool[Array, ""] = False,
         **extra: Any,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Updates, OptState]:
         if params is None or value_fn is None:
             raise ValueError("riemannian_line_search evaluates points: call update(gradients, state, params, value=, grad=, value_fn=)")
         leaves, structure = jax.tree.flatten(params)
@@ -182,7 +194,7 @@ def riemannian_line_search(
             beta = jnp.asarray(beta_of(Conjugacy(inner, g, kept(state.grad, "grad"), carried_grad, carried)))
             beta = jnp.where(jnp.isfinite(beta), beta, 0)
             d = [u + beta.astype(u.dtype) * t for u, t in zip(d, carried, strict=True)]
-        # Not a descent direction: back to steepest descent.
+        # Not a descent direction: use steepest descent.
         descends = inner(g, d) < 0
         d = [jnp.where(descends, u, -r) for u, r in zip(d, g, strict=True)]
 
@@ -198,7 +210,7 @@ def riemannian_line_search(
             points = [m.projx(q) for m, (q, _) in zip(ms, ends, strict=True)]
             carried = [m.proju(q, t) for m, q, (_, t) in zip(ms, points, ends, strict=True)]
             phi, grads = jax.value_and_grad(objective)(points)
-            # complex ones as `update` takes them
+            # complex gradients in the form that `update` takes
             there = [m.egrad2rgrad(q, jnp.conj(r)) for m, q, r in zip(ms, points, grads, strict=True)]
             return phi, inner(there, carried, points)
 
@@ -214,7 +226,7 @@ def riemannian_line_search(
         ends = [jnp.where(moves, q, p) for q, p in zip(ends, ps, strict=True)]
 
         def carry(tree: Any, tangents: list[Array]) -> Any:
-            """The tangents transported along the step, in the tree's place where it is taken."""
+            """The tangents transported along the step if it is taken, else the tree."""
             flat = jax.tree.leaves(tree)
             for i, m, p, u, v in zip(live, ms, ps, steps, tangents, strict=True):
                 flat[i] = jnp.where(moves, m.transp_follow_retr(p, u, v), flat[i])
@@ -254,7 +266,7 @@ def riemannian_line_search(
 
 
 def _search(method: str | Callable[..., StepSize], params: dict[str, Any]) -> Callable[[Line], StepSize]:
-    """The search with its parameters, which are checked where they are known."""
+    """The search with its parameters, which are checked if the search is a known one."""
     if callable(method):
         return functools.partial(method, **params)
     if method not in SEARCHES:
@@ -283,7 +295,7 @@ def _inner(manifolds: Sequence[Manifold], points: Sequence[Array], u: Sequence[A
 
 
 def _named(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the further keywords that the function names."""
+    """The further keywords that are parameters of the function."""
     parameters = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return dict(extra)

@@ -13,14 +13,17 @@ from jaxtyping import Array, Int, PyTree
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["Hyper", "RiemannianSGDState", "check_momentum", "riemannian_sgd", "sgd_step"]
 
 
 class RiemannianSGDState(NamedTuple):
     """State of `riemannian_sgd`.
 
-    step: updates made, the argument of schedules and of `stabilize`. count: a tree beside the parameters, the gradients
-    each has seen (int32); 0 says that its momentum has not begun. momentum: a tree beside the parameters of buffers,
-    tangent at the points after the first step; None without momentum.
+    step: updates made, the argument of schedules and of `stabilize`. count: a tree with the structure of
+    the parameters, the number of gradients that each has seen (int32); at 0 its momentum has not begun. momentum: a tree of
+    buffers, tangent at the points after the first step; None without momentum.
     """
 
     step: Int[Array, ""]
@@ -36,7 +39,7 @@ def riemannian_sgd(
     nesterov: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
     order: Sequence[str] | None = None,
 ) -> optax.GradientTransformation:
     """Gradient descent by retraction, with a transported momentum.
@@ -49,16 +52,16 @@ def riemannian_sgd(
         d = r + momentum b with nesterov, else b
         p, b = M.retr_transp(p, -learning_rate d, b)
 
-    and p = M.retr(p, -learning_rate r) without momentum. That the buffer begins with the Euclidean gradient, untouched
-    by weight decay and metric, is geoopt's choice and is kept: a buffer begun with zeros gives other iterates.
+    and p = M.retr(p, -learning_rate r) without momentum. The buffer begins with the Euclidean gradient, without
+    weight decay and metric, as in geoopt: a buffer that begins with zeros would give other iterates.
 
-    The updates are new - old; what holds of them in `riemannian_adam` holds here.
+    The updates are new - old, as described in `riemannian_adam`.
 
     Arguments:
         learning_rate: a number, or a schedule of the number of updates before this one.
-        momentum: 0 (a Python number) keeps no buffers; a traced value or any other number does.
+        momentum: with the Python number 0 there are no buffers; with any other number or a traced value there are.
         weight_decay: L2, added to the Euclidean gradient.
-        stabilize: after every `stabilize`-th update all points, those without gradient included, are projected
+        stabilize: after every `stabilize`-th update all points, including those without a gradient, are projected
             (`projx`) and their buffers made tangent again (`proju`).
         manifolds, order: as in `riemannian_adam`.
 
@@ -67,7 +70,7 @@ def riemannian_sgd(
     scalars.check_range("weight_decay", weight_decay, 0)
     with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return RiemannianSGDState(
             step=jnp.zeros([], jnp.int32),
@@ -75,7 +78,7 @@ def riemannian_sgd(
             momentum=jax.tree.map(jnp.zeros_like, params) if with_buffers else None,
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_sgd moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
@@ -104,7 +107,7 @@ def riemannian_sgd(
 
 
 def check_momentum(learning_rate: ScalarOrSchedule, momentum: Scalar, dampening: Scalar, nesterov: bool, stabilize: int | None) -> bool:
-    """Whether buffers are kept; raises ValueError for settings out of range or that exclude each other."""
+    """Whether there are buffers. Raises ValueError for settings that are out of range or exclude each other."""
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("momentum", momentum, 0)
     if stabilize is not None:
@@ -134,7 +137,7 @@ def sgd_step(
     hyper: Hyper,
     nesterov: bool,
 ) -> tuple[Array, Array | None]:
-    """One step of one parameter: the new point and its momentum buffer. `first` says that the buffer has not begun."""
+    """One step of one parameter: the new point and its momentum buffer. `first`: whether the buffer has not begun."""
     kept, dtype = point.dtype, scalars.working_type(point.dtype)
     point, grad = point.astype(dtype), grad.astype(dtype)
     rate, momentum, dampening, decay = (scalars.cast(x, dtype) for x in hyper)
@@ -142,7 +145,7 @@ def sgd_step(
     if buffer is None:
         return manifold.descend(point, grad + decay * point, rate).astype(kept), None
     r = manifold.egrad2rgrad(point, grad + decay * point)
-    # b = momentum b + (1 - dampening) r, from the raw gradient at first
+    # b = momentum b + (1 - dampening) r, from the raw gradient in the first step
     b = momentum * jnp.where(first, grad, buffer.astype(dtype)) + (1 - dampening) * r
     direction = r + momentum * b if nesterov else b
     point, b = manifold.retr_transp_ambient(point, -rate * direction, b)

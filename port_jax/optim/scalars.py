@@ -1,4 +1,4 @@
-"""Hyperparameters as the steps use them: values or schedules, in the precision of the parameter they act on."""
+"""Hyperparameters for one step: values or schedules, in the precision of the parameter on which they act."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
+
+__all__ = ["Scalar", "ScalarOrSchedule", "at_step", "bias_correction", "cast", "check_range", "working_type"]
 
 Scalar = float | Float[Array, ""]
 ScalarOrSchedule = Scalar | Callable[[Int[Array, ""]], Scalar]
@@ -19,18 +22,18 @@ def at_step(value: ScalarOrSchedule, step: Int[Array, ""]) -> Scalar:
     return value(step) if callable(value) else value
 
 
-def cast(value: Scalar, dtype: Any) -> Scalar:
-    """An array in the real type of `dtype`, so that it promotes nothing; a Python number as it is, weakly typed."""
+def cast(value: Scalar, dtype: DTypeLike) -> Scalar:
+    """An array in the real type of `dtype`, so that it promotes nothing; a Python number is unchanged, weakly typed."""
     return value.astype(jnp.finfo(dtype).dtype) if isinstance(value, jax.Array) else value
 
 
-def working_type(dtype: Any) -> Any:
-    """The type in which a parameter of type `dtype` moves: its own, but float32 at least."""
+def working_type(dtype: DTypeLike) -> Any:
+    """The type in which a parameter of type `dtype` moves: its own, but at least float32."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
-    """1 - decay^count, as -expm1(count log decay): exact to 3e-7 in float32 where 1 - decay**count is off by 2e-5.
+def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: DTypeLike) -> Float[Array, ""]:
+    """1 - decay^count, as -expm1(count log decay): accurate to 3e-7 in float32, where the error of 1 - decay**count is 2e-5.
 
     The logarithm of a Python number is taken in float64.
     """
@@ -42,6 +45,6 @@ def bias_correction(decay: Scalar, count: Int[Array, ""], dtype: Any) -> Float[A
 
 
 def check_range(name: str, value: ScalarOrSchedule, low: float, high: float = math.inf) -> None:
-    """Raises ValueError for a number outside [low, high); traced values and schedules pass."""
+    """Raises ValueError for a number outside [low, high); traced values and schedules are not checked."""
     if isinstance(value, int | float) and not low <= value < high:
         raise ValueError(f"{name} is {value}; it has to lie in [{low}, {high})")

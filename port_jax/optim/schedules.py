@@ -1,7 +1,7 @@
 """The learning rate schedules of `torch.optim.lr_scheduler`, as functions of the number of scheduler steps.
 
-Each is a callable for optax: at 0 it gives the rate of the first update, and torch's `scheduler.step()` is one more.
-Where torch steps its scheduler once an epoch, `every` gives the rate by updates. Source: the documentation of
+Each is a callable for optax: at 0 it gives the rate of the first update, and torch's `scheduler.step()` adds one.
+If torch steps its scheduler once per epoch, `every` gives the rate by the number of updates. Source: the documentation of
 `torch.optim.lr_scheduler` 2.13; the closed forms follow from the recursions there.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.optim.cyclic_schedules import cyclic_lr, cyclic_momentum, one_cycle_lr, one_cycle_momentum
-from port_jax.optim.schedule import (
+from port_jax.optim.cyclic_rates import cyclic_lr, cyclic_momentum, one_cycle_lr, one_cycle_momentum
+from port_jax.optim.rates import (
     Count,
     Moves,
     Rate,
@@ -49,7 +49,7 @@ def exponential_lr(lr: float, gamma: float) -> Schedule:
 
 
 def linear_lr(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
-    """LinearLR: lr times a factor that goes from start_factor to end_factor in total_iters steps, then stays."""
+    """LinearLR: lr times a factor that goes from start_factor to end_factor in total_iters steps, then is constant."""
     positive("total_iters", total_iters)
     gain = end_factor - start_factor
     return proportional(lr, lambda n: start_factor + gain * (real(jnp.minimum(n, total_iters)) / total_iters))
@@ -69,8 +69,8 @@ def polynomial_lr(lr: float, total_iters: int = 5, power: float = 1.0) -> Schedu
 def lambda_lr(lr: float, lr_lambda: Callable[[Any], Any], num_steps: int | None = None) -> Schedule:
     """LambdaLR: lr lr_lambda(n).
 
-    The function gets a traced count. One that branches in Python on its count takes num_steps, the scheduler steps of
-    the whole run: it is then called with 0, ..., num_steps - 1 at once, and later steps keep the last rate.
+    The function is called with a traced count. If it branches on its count in Python, give num_steps, the number of
+    scheduler steps of the whole run: it is then called with 0, ..., num_steps - 1 in advance, and later steps keep the last rate.
     """
     if num_steps is not None:
         positive("num_steps", num_steps)
@@ -81,7 +81,7 @@ def lambda_lr(lr: float, lr_lambda: Callable[[Any], Any], num_steps: int | None 
 def multiplicative_lr(lr: float, lr_lambda: Callable[[int], float], num_steps: int) -> Schedule:
     """MultiplicativeLR: lr lr_lambda(1) ... lr_lambda(n).
 
-    The function is called with 1, ..., num_steps - 1 at once, the scheduler steps of the whole run; later steps keep the last rate.
+    The function is called with 1, ..., num_steps - 1, the scheduler steps of the whole run, in advance; later steps keep the last rate.
     """
     positive("num_steps", num_steps)
     factors = np.array([1.0, *(float(lr_lambda(n)) for n in range(1, num_steps))])
@@ -127,7 +127,7 @@ def cosine_annealing_warm_restarts(lr: float, T_0: int, T_mult: int = 1, eta_min
 
 
 def sequential_lr(schedules: Sequence[Schedule], milestones: Sequence[int]) -> Schedule:
-    """SequentialLR: one schedule after the other, each from its own step 0 at its milestone."""
+    """SequentialLR: one schedule after another, each beginning with its own step 0 at its milestone."""
     if len(schedules) != len(milestones) + 1 or list(milestones) != sorted(milestones):
         raise ValueError(
             f"sequential_lr takes ascending milestones, one fewer than schedules; found {len(schedules)} schedules "
@@ -155,17 +155,17 @@ def sequential_lr(schedules: Sequence[Schedule], milestones: Sequence[int]) -> S
 
 
 def chained_scheduler(schedules: Sequence[Schedule], num_steps: int | None = None) -> Schedule:
-    """ChainedScheduler: at each step every schedule changes, in turn, the rate that the one before it left.
+    """ChainedScheduler: at each step every schedule in turn changes the rate that its predecessor left.
 
     Schedules that are factors (step, multi step, exponential, linear, constant, polynomial) give their product. With
-    any other the recursion has no closed form: num_steps, the scheduler steps of the whole run, is needed; the rates
-    are tabulated in float64, and later steps keep the last one. Raises ValueError where it is missing.
+    any other schedule the recursion has no closed form, and num_steps, the number of scheduler steps of the whole run, is
+    needed; the rates are tabulated in float64, and later steps keep the last one. Raises ValueError if it is missing.
     """
     base = schedules[0].base
     if any(not math.isclose(schedule.base, base) for schedule in schedules if schedule.proportional):
         raise ValueError(f"chained schedules act on one rate; found {[schedule.base for schedule in schedules]}")
     if num_steps is None and not all(schedule.proportional for schedule in schedules):
-        raise ValueError("a chain with a cosine, one-cycle or lambda schedule takes num_steps, the steps of the run")
+        raise ValueError("a chain with a cosine, one-cycle or lambda schedule needs num_steps, the number of steps of the run")
 
     def moves(n: np.ndarray) -> Moves:
         a, b = np.ones(n.shape), np.zeros(n.shape)
@@ -185,7 +185,7 @@ def chained_scheduler(schedules: Sequence[Schedule], num_steps: int | None = Non
 
 
 def every(schedule: Callable[[Any], Any], updates: int) -> Callable[[Count], Any]:
-    """`schedule` stepped once in so many updates, as in a loop that steps its scheduler after each epoch."""
+    """`schedule` stepped once every `updates` updates, as in a loop that steps its scheduler after each epoch."""
     positive("updates", updates)
     return lambda count: schedule(count // updates)
 

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation on manifolds: the gradient at the worst point nearby, along the geodesic."""
+"""Sharpness-aware minimisation on manifolds: the gradient at the worst nearby point, along the geodesic."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.optim import gradients, scalars, trees
+from port_jax.optim import gradients, scalars
+from port_jax.types import Manifolds, Params
+
+__all__ = ["sharpness_aware"]
 
 
 def sharpness_aware(
-    loss: Callable[..., Float[Array, ""]], rho: float = 0.05, *, manifolds: trees.Manifolds
+    loss: Callable[..., Float[Array, ""]], rho: float = 0.05, *, manifolds: Manifolds
 ) -> Callable[..., tuple[Float[Array, ""], Any]]:
     """From loss(params, *rest) to a function like jax.value_and_grad(loss), with sharpness-aware gradients.
 
     With r the Riemannian gradients of all parameters together, a point of the product of their manifolds:
 
         q = exp_p(rho r / |r|)
-        the gradient given at p is the one whose Riemannian gradient is the transport of that at q
+        the gradient returned at p is the one whose Riemannian gradient is the transport of that at q
 
-    so that any optimizer of this package or optax goes on with it. Two gradients a step. At r = 0 q is p. On
+    so that it can be passed to any optimizer of this package or optax. A step takes two gradients. At r = 0, q is p. On
     Euclidean() this is SAM.
 
     Source: Yun and Yang, Riemannian SAM, NeurIPS 2023, algorithm 1; Foret et al., ICLR 2021.
-    Errors: ValueError for rho below 0, and those of a tree of manifolds in `riemannian_adam`; NotImplementedError where
+    Errors: ValueError for rho below 0, and those of a tree of manifolds in `riemannian_adam`; NotImplementedError if
     a manifold has no exponential.
     """
     scalars.check_range("rho", rho, 0)
 
-    def value_and_grad(params: Any, *rest: Any) -> tuple[Float[Array, ""], Any]:
+    def value_and_grad(params: Params, *rest: Any) -> tuple[Float[Array, ""], Any]:
         value, grads = jax.value_and_grad(loss)(params, *rest)
         found, points, flat_grads, structure = gradients.flattened(manifolds, params, grads)
         tangents = gradients.riemannian(found, points, flat_grads)

@@ -11,6 +11,9 @@ from port_jax.optim import scalars, sparse_rows, trees
 from port_jax.optim.riemannian_adam import Hyper, Moments, RiemannianAdamState, adam_step, second_moment
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
+from port_jax.types import Manifolds, Params, Updates
+
+__all__ = ["sparse_riemannian_adam"]
 
 
 def sparse_riemannian_adam(
@@ -21,23 +24,23 @@ def sparse_riemannian_adam(
     amsgrad: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> SparseTransformation:
-    """`riemannian_adam` on the rows that a batch touches; all other rows, and their moments, stay as they are.
+    """`riemannian_adam` on the rows that a batch touches; all other rows, and their moments, do not change.
 
-    The gradients are `RowGradients` (None for a table without). A row's moments decay only when it is touched, while the
-    bias correction counts the steps of the whole table. The cost is that of the touched rows where the step is jitted with
+    The gradients are `RowGradients` (None for a table without gradients). A row's moments decay only when it is touched, while the
+    bias correction counts the steps of the whole table. The cost is that of the touched rows if the step is jitted with
     state and parameters donated:
 
         step = jax.jit(tx.step, donate_argnums=(0, 1))
         table, state = step(table, state, RowGradients(indices, values))
 
-    With `amsgrad` the state keeps, as geoopt's sparse form does, the denominator sqrt(max / (1 - b2^t)) where the dense
-    form keeps the maximum, so that the two differ. `stabilize` is that of `riemannian_adam`: it projects the whole tables,
-    whose cost is theirs and not the batch's. There is no weight decay.
+    With `amsgrad` the state keeps the denominator sqrt(max / (1 - b2^t)), as in geoopt's sparse form, whereas the dense form
+    keeps the maximum, so that the two differ. `stabilize` is that of `riemannian_adam`: it projects the whole tables, at
+    the cost of the tables and not of the batch. There is no weight decay.
 
     Errors: those of `riemannian_adam`; also TypeError for dense gradients, ValueError for parameters that are not
-    matrices, IndexError for an index outside the table where its value is known (under jit it is left alone).
+    matrices, IndexError for an index outside the table if its value is known (under jit it is ignored).
     """
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("b1", b1, 0, 1)
@@ -46,7 +49,7 @@ def sparse_riemannian_adam(
     if stabilize is not None:
         scalars.check_range("stabilize", stabilize, 1)
 
-    def init(params: Any) -> RiemannianAdamState:
+    def init(params: Params) -> RiemannianAdamState:
         found = trees.match_manifolds(manifolds, params)
         sparse_rows.check_tables(found, params)
         leaves, structure = jax.tree.flatten(params)
@@ -59,7 +62,7 @@ def sparse_riemannian_adam(
             nu_max=jax.tree.map(jnp.zeros_like, nu) if amsgrad else None,
         )
 
-    def step(params: Any, state: RiemannianAdamState, grads: Any) -> tuple[Any, RiemannianAdamState]:
+    def step(params: Params, state: RiemannianAdamState, grads: Updates) -> tuple[Any, RiemannianAdamState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count, mu, nu = (trees.match_state(getattr(state, name), structure, name) for name in ("count", "mu", "nu"))

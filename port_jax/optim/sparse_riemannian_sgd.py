@@ -11,6 +11,9 @@ from port_jax.optim import scalars, sparse_rows, trees
 from port_jax.optim.riemannian_sgd import Hyper, RiemannianSGDState, check_momentum, sgd_step
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.optim.sparse_rows import SparseTransformation
+from port_jax.types import Manifolds, Params, Updates
+
+__all__ = ["sparse_riemannian_sgd"]
 
 
 def sparse_riemannian_sgd(
@@ -20,19 +23,19 @@ def sparse_riemannian_sgd(
     nesterov: bool = False,
     stabilize: int | None = None,
     *,
-    manifolds: trees.Manifolds,
+    manifolds: Manifolds,
 ) -> SparseTransformation:
-    """`riemannian_sgd` on the rows that a batch touches; all other rows, and their momenta, stay as they are.
+    """`riemannian_sgd` on the rows that a batch touches; all other rows, and their momenta, do not change.
 
     The gradients are `RowGradients`, as in `sparse_riemannian_adam`. At a table's first step the momenta of its touched
     rows begin with their Euclidean gradients; rows first touched later begin with zero, as in geoopt. `stabilize` projects
-    the whole tables, whose cost is theirs and not the batch's. There is no weight decay.
+    the whole tables, at the cost of the tables and not of the batch. There is no weight decay.
 
     Errors: those of `riemannian_sgd` and of `sparse_riemannian_adam`.
     """
     with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
-    def init(params: Any) -> RiemannianSGDState:
+    def init(params: Params) -> RiemannianSGDState:
         sparse_rows.check_tables(trees.match_manifolds(manifolds, params), params)
         return RiemannianSGDState(
             step=jnp.zeros([], jnp.int32),
@@ -40,7 +43,7 @@ def sparse_riemannian_sgd(
             momentum=jax.tree.map(jnp.zeros_like, params) if with_buffers else None,
         )
 
-    def step(params: Any, state: RiemannianSGDState, grads: Any) -> tuple[Any, RiemannianSGDState]:
+    def step(params: Params, state: RiemannianSGDState, grads: Updates) -> tuple[Any, RiemannianSGDState]:
         tables, structure = jax.tree.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         count = trees.match_state(state.count, structure, "count")

@@ -13,18 +13,21 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Params, Updates
+
+__all__ = ["CROWDED", "RowGradients", "SparseTransformation", "check_tables", "match_rows", "read", "write"]
 
 Table = Float[Array, "rows d"]
 
 CROWDED = 4
-"""A table of at most so many rows for each row of the batch is summed up and walked through whole: that is cheaper than sorting."""
+"""A table with at most this many rows for each row of the batch is summed and updated as a whole, which is cheaper than sorting."""
 
 
 class RowGradients(NamedTuple):
     """The gradients of the rows of a table that a batch has touched.
 
     Indices may repeat: gradients of the same row add up. An index equal to the number of rows is padding and changes
-    nothing, so that batches of different length can share one compiled step.
+    nothing, so that batches of different lengths can share one compiled step.
     """
 
     indices: Int[Array, " n"]
@@ -32,22 +35,22 @@ class RowGradients(NamedTuple):
 
 
 class SparseTransformation(NamedTuple):
-    """`init(params)` gives the state; `step(params, state, grads)` the new parameters themselves and the new state.
+    """`init(params)` returns the state, and `step(params, state, grads)` the new parameters themselves and the new state.
 
-    Unlike an optax transformation it returns no updates: their table would be as large as the parameters. Jitted with
-    parameters and state donated, a step writes the touched rows in place. Arguments and results come in the same order,
-    since XLA gives each result the first donated buffer of its shape.
+    Unlike an optax transformation it returns no updates, because their table would be as large as the parameters. Jitted with
+    parameters and state donated, a step writes the touched rows in place. Arguments and results are in the same order,
+    because XLA gives each result the first donated buffer of its shape.
     """
 
     init: Callable[[Any], Any]
     step: Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
-def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None]:
-    """The row gradients of each table, duplicates combined; None where the gradient is None. Checks what can be checked.
+def match_rows(grads: Updates, params: Params) -> list[RowGradients | None]:
+    """The row gradients of each table, duplicates combined; None if the gradient is None.
 
     Raises TypeError for a dense gradient, ValueError for shapes that do not fit, IndexError for an index outside
-    [0, rows]; under jit, where values are not known, such rows are left alone.
+    [0, rows]; under jit, where values are not known, such rows are ignored.
     """
     entries, found = jax.tree_util.tree_flatten(grads, is_leaf=lambda x: x is None or isinstance(x, RowGradients))
     paths, tables, structure = trees.flatten(params)
@@ -59,7 +62,7 @@ def match_rows(grads: PyTree, params: PyTree[Array]) -> list[RowGradients | None
 
 
 def _combined(rows: Any, table: Table, name: str) -> RowGradients:
-    """Indices that do not repeat, ascending but for the padding index in the place of the others, and the sums of their gradients."""
+    """Ascending indices without duplicates, the latter replaced by the padding index, and the sums of their gradients."""
     if not isinstance(rows, RowGradients):
         raise TypeError(f"gradient of {name} is {type(rows).__name__}; sparse optimizers take RowGradients")
     indices, values = rows
@@ -80,7 +83,7 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
         touched = jnp.zeros(size, bool).at[inside].set(True, mode="drop")
         sums = jnp.zeros((size, table.shape[1]), values.dtype).at[inside].add(values, mode="drop")
         return RowGradients(jnp.where(touched, jnp.arange(size, dtype=inside.dtype), size), sums)
-    # Equal indices cannot be told apart, so the sort need not be stable; with the places to carry along it takes five times as long.
+    # Equal indices are indistinguishable, so the sort need not be stable; a sort that carries positions along takes five times as long.
     ordered = jax.lax.sort(inside, is_stable=False)
     first = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
     slot = jnp.searchsorted(ordered, inside, method="scan")
@@ -88,12 +91,12 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
 
 
 def read(tables: PyTree[Array], indices: Int[Array, " n"]) -> PyTree[Array]:
-    """The rows of all tables at the indices; what padding reads is anything. As many indices as rows are those of a crowded table."""
+    """The rows of all tables at the indices; for padding they are arbitrary. If there are as many indices as rows, all rows are meant."""
     return jax.tree.map(lambda table: table if len(table) == len(indices) else table.at[indices].get(mode="clip"), tables)
 
 
 def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array]) -> PyTree[Array]:
-    """The tables with their rows at the indices replaced; padding writes nowhere."""
+    """The tables with their rows at the indices replaced; padding writes nothing."""
 
     def one(table: Table, new: Table) -> Table:
         if len(table) == len(indices):
@@ -103,7 +106,7 @@ def write(tables: PyTree[Array], indices: Int[Array, " n"], rows: PyTree[Array])
     return jax.tree.map(one, tables, rows)
 
 
-def check_tables(found: list[Manifold], params: PyTree[Array]) -> None:
+def check_tables(found: list[Manifold], params: Params) -> None:
     """Raises ValueError for a parameter that is not a matrix of rows, or whose points are not its rows."""
     trees.check_parameters(found, params)
     for path, table, manifold in zip(*trees.flatten(params)[:2], found, strict=True):

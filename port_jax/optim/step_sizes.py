@@ -1,7 +1,7 @@
 """Searches for a step size along a line: phi(a) for a > 0, from phi(0) and phi'(0), in loops that compile once.
 
-Both make the choices of `scipy.optimize` 1.17, which geoopt's line search calls, up to rounding. Where phi is not finite
-(a step out of the domain) they shorten the step instead of trusting an interpolation through it.
+Up to rounding, both make the same choices as `scipy.optimize` 1.17, which geoopt's line search calls. Where phi is not finite
+(a step out of the domain) they shorten the step instead of interpolating.
 
 Source: Nocedal and Wright, Numerical Optimization (2006), section 3.5 and algorithms 3.5 and 3.6.
 """
@@ -15,14 +15,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = ["Line", "StepSize", "armijo", "strong_wolfe"]
+
 Number = Float[Array, ""]
 
 
 class Line(NamedTuple):
     """phi along the search direction.
 
-    value_at: phi(a). both_at: phi(a) and phi'(a). value, slope: both at 0. old_value: phi(0) of the search before this
-    one, which means something only if has_old.
+    value_at: phi(a). both_at: phi(a) and phi'(a). value, slope: both at 0. old_value: phi(0) of the previous search,
+    valid only if has_old.
     """
 
     value_at: Callable[[Number], Number]
@@ -44,7 +46,7 @@ class StepSize(NamedTuple):
 def armijo(line: Line, *, c1: float = 1e-4, amin: float = 0.0, amax: float | None = None) -> StepSize:
     """Backtracking until phi(a) <= phi(0) + c1 a phi'(0).
 
-    The first trial is 2.02 (phi(0) - old phi(0)) / phi'(0) if that is positive, else 1, and amax at most; the second
+    The first trial is 2.02 (phi(0) - old phi(0)) / phi'(0) if that is positive, else 1, and at most amax; the second
     minimises the parabola through phi(0), phi'(0) and the first value, the following ones the cubic through the last
     two values. No step is found once the step size is amin or less.
     """
@@ -61,7 +63,7 @@ def armijo(line: Line, *, c1: float = 1e-4, amin: float = 0.0, amax: float | Non
         # A cubic's step that is refused is replaced by half the last, its value kept: the reference's safeguards, shorter
         # than half the last or longer than 0.04 of it, leave out none.
         newer = jnp.where(s.trials >= 2, s.newer / 2, s.trial)
-        # phi(a) - phi(0) - phi'(0) a, over a^2: the curvature that each of the two trials shows.
+        # (phi(a) - phi(0) - phi'(0) a) / a^2: the curvature at each of the two trials.
         bend = (value - line.value - line.slope * newer) / newer / newer
         parabola = -line.slope / 2 / bend
         a = (bend - s.bend) / (newer - s.newer)
@@ -80,10 +82,10 @@ def armijo(line: Line, *, c1: float = 1e-4, amin: float = 0.0, amax: float | Non
 def strong_wolfe(line: Line, *, c1: float = 1e-4, c2: float = 0.9, amax: float | None = None) -> StepSize:
     """Bracketing, then zooming in, until phi(a) <= phi(0) + c1 a phi'(0) and |phi'(a)| <= c2 |phi'(0)|.
 
-    The first trial is as in `armijo`, but 1 at most, and the step doubles until it brackets; the trial after ten
-    doublings is taken as it is. Zooming takes the minimum of a cubic, of a parabola where that is near an end, or the
-    middle, and finds no step after eleven trials. Neither does a first trial of 0, when phi(0) has not changed since the
-    search before.
+    The first trial is as in `armijo`, but at most 1, and the step doubles until it brackets a minimum; the trial after ten
+    doublings is accepted. Zooming takes the minimum of a cubic, that of a parabola if the former is near an end, or the
+    midpoint, and finds no step after eleven trials. No step is found if the first trial is 0, because phi(0) has not changed
+    since the previous search, either.
     """
     start = jnp.minimum(1, _first(line))
     start = jnp.where(start < 0, 1, start)
@@ -128,7 +130,7 @@ class _Backtracking(NamedTuple):
 
 
 class _At(NamedTuple):
-    """A step size, phi and phi' there."""
+    """A step size, with phi and phi' at it."""
 
     a: Number
     value: Number
@@ -136,7 +138,7 @@ class _At(NamedTuple):
 
 
 class _Bracket(NamedTuple):
-    """While bracketing, lo is the trial before; while zooming, lo is the best and hi the other end."""
+    """While bracketing, lo is the previous trial; while zooming, lo is the best trial and hi the other end."""
 
     trial: Number
     lo: _At
@@ -150,13 +152,13 @@ class _Bracket(NamedTuple):
 
 
 def _first(line: Line) -> Number:
-    """The step at which a parabola with phi'(0) would fall as far as phi fell in the step before, and 1% more; else 1."""
+    """The step at which a parabola with slope phi'(0) would fall as far as phi fell in the previous step, plus 1%; else 1."""
     known = line.has_old & (line.slope != 0)
     return jnp.where(known, 1.01 * 2 * (line.value - line.old_value) / jnp.where(known, line.slope, 1), 1)
 
 
 def _lost(line: Line) -> Bool[Array, ""]:
-    """No step can be judged from a start that is not finite."""
+    """Whether the start is not finite, so that no step can be judged."""
     return ~(jnp.isfinite(line.value) & jnp.isfinite(line.slope))
 
 
@@ -165,12 +167,12 @@ def _choose(which: Bool[Array, ""], yes: Any, no: Any) -> Any:
 
 
 def _between(lo: _At, hi: _At, recent: _At, first: Bool[Array, ""]) -> Number:
-    """A trial between lo and hi: the cubic's minimum, else the parabola's, else the middle."""
+    """A trial between lo and hi: the cubic's minimum, else the parabola's, else the midpoint."""
     width = hi.a - lo.a
     left, right = jnp.minimum(lo.a, hi.a), jnp.maximum(lo.a, hi.a)
 
     def inside(a: Number, margin: float) -> Bool[Array, ""]:
-        # `width` has a sign, as in the reference: with hi left of lo, points a little outside pass.
+        # `width` has a sign, as in the reference: with hi left of lo, points slightly outside are accepted.
         return jnp.isfinite(a) & ~(a > right - margin * width) & ~(a < left + margin * width)
 
     # phi(lo + x) = value + slope x + B x^2 + A x^3 through hi and the point before

@@ -1,8 +1,8 @@
-"""Manifolds beside parameters: the checks that let no parameter move on the wrong geometry unnoticed."""
+"""Trees of parameters, manifolds and gradients, and the checks that no parameter moves on the wrong geometry unnoticed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, PyTree
 from optax.transforms import MaskedNode
 
 from port_jax.manifolds.base import Manifold
+from port_jax.types import Manifolds, Params, Updates
 
-Manifolds = Any | Callable[[Any], Any]  # a tree of manifolds, or one made from the parameters
+__all__ = ["check_parameters", "flatten", "in_turn", "match_gradients", "match_manifolds", "match_state", "nothing", "show", "stabilized"]
+
 Path = tuple[str, ...]
 Structure = Any  # jax.tree_util.PyTreeDef, which type checkers do not know as a type
 
@@ -24,16 +26,16 @@ def flatten(tree: PyTree) -> tuple[list[Path], list[Any], Structure]:
 
 
 def show(path: Path) -> str:
-    """A path as it is written in messages and in `order`: keys joined by slashes."""
+    """A path as written in messages and in `order`: keys joined by slashes."""
     return "/".join(path) or "(the root)"
 
 
-def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifold]:
+def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     """The manifold of each parameter, in the order of the flattened parameters.
 
-    `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or begin them, or a
+    `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or prefixes of them, or a
     callable that makes such a tree from the parameters. Raises ValueError for a parameter without a manifold and for a
-    manifold without a parameter, TypeError for anything in the tree that is no manifold.
+    manifold without a parameter, TypeError for anything in the tree that is not a manifold.
     """
     if isinstance(manifolds, jax.Array):
         raise TypeError("manifolds is an array; under optax.inject_hyperparams name it: static_args=('manifolds',)")
@@ -42,14 +44,14 @@ def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifol
     given = {_names(path): entry for path, entry in entries if not isinstance(entry, MaskedNode)}
     for path, entry in given.items():
         if not isinstance(entry, Manifold):
-            raise TypeError(f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (Euclidean() where it is flat)")
+            raise TypeError(f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (use Euclidean() for a flat one)")
     paths, _, _ = flatten(params)
     used: set[Path] = set()
     found = []
     for path in paths:
         prefix = next((path[:n] for n in range(len(path) + 1) if path[:n] in given), None)
         if prefix is None:
-            raise ValueError(f"parameter {show(path)} has no manifold: add one at its path (Euclidean() where it is flat)")
+            raise ValueError(f"parameter {show(path)} has no manifold: add one at its path (Euclidean() if it is flat)")
         used.add(prefix)
         found.append(given[prefix])
     absent = _absent(params)
@@ -60,7 +62,7 @@ def match_manifolds(manifolds: Manifolds, params: PyTree[Array]) -> list[Manifol
     return found
 
 
-def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
+def check_parameters(found: list[Manifold], params: Params) -> None:
     """Raises TypeError for parameters that cannot move (integers), ValueError for shapes that a manifold refuses."""
     for path, leaf, manifold in zip(*flatten(params)[:2], found, strict=True):
         kind = type(manifold).__name__
@@ -77,10 +79,10 @@ def check_parameters(found: list[Manifold], params: PyTree[Array]) -> None:
         except (TypeError, ValueError) as error:
             raise ValueError(f"parameter {show(path)} has shape {shape}, which {kind} refuses: {error}") from error
         if projected != shape:
-            raise ValueError(f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: the wrong manifold?")
+            raise ValueError(f"parameter {show(path)} has shape {shape}; {kind} makes it {projected}: check the manifold")
 
 
-def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
+def match_gradients(grads: Updates, params: Params) -> list[Array | None]:
     """The gradient of each parameter, or None for a parameter (or a whole subtree) whose gradient is None."""
     entries, _ = jax.tree_util.tree_flatten_with_path(grads, is_leaf=lambda x: x is None)
     given = {_names(path): leaf for path, leaf in entries}
@@ -89,7 +91,7 @@ def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
     for path, leaf in zip(*flatten(params)[:2], strict=True):
         prefix = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in given), None)
         if prefix is None or (prefix != path and given[prefix] is not None):
-            raise ValueError(f"parameter {show(path)} has no gradient; say None where there is none")
+            raise ValueError(f"parameter {show(path)} has no gradient; pass None for a parameter without one")
         grad = given[prefix]
         if grad is not None and jnp.shape(grad) != jnp.shape(leaf):
             raise ValueError(f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}")
@@ -102,7 +104,7 @@ def match_gradients(grads: PyTree, params: PyTree[Array]) -> list[Array | None]:
 
 
 def match_state(state: PyTree[Array], structure: Structure, name: str) -> list[Any]:
-    """The leaves of a state tree that lies beside the parameters."""
+    """The leaves of a state tree with the structure of the parameters."""
     leaves, found = jax.tree_util.tree_flatten(state)
     if found != structure:
         raise ValueError(f"the state's {name} belongs to other parameters: it has structure {found}, they have {structure}")
@@ -110,15 +112,15 @@ def match_state(state: PyTree[Array], structure: Structure, name: str) -> list[A
 
 
 def nothing(leaves: Sequence[Array]) -> list[Any]:
-    """None beside each leaf, for a state that is not kept."""
+    """A None for each leaf, for a state that is not kept."""
     return [None] * len(leaves)
 
 
-def in_turn(manifolds: Manifolds, order: Sequence[str] | None, params: PyTree[Array], moved: list[Array]) -> Iterator[tuple[int, Manifold]]:
-    """Each parameter's index and manifold, in the order of the updates; `moved` holds the leaves as they stand.
+def in_turn(manifolds: Manifolds, order: Sequence[str] | None, params: Params, moved: list[Array]) -> Iterator[tuple[int, Manifold]]:
+    """Each parameter's index and manifold, in the order of the updates; `moved` has the current leaves.
 
-    Without `order` all manifolds are those of the parameters before the step. With it, the manifolds are asked for anew
-    at each parameter, so that a point follows a curvature updated before it, as in an optimizer that walks a list.
+    Without `order` all manifolds are those of the parameters before the step. With it, the manifolds are computed anew
+    for each parameter, so that a point follows a curvature updated before it, as in an optimizer that goes through a list.
     """
     paths, _, structure = flatten(params)
     if order is None:
@@ -143,7 +145,7 @@ def stabilized(
     tangents: Sequence[Array | None],
     eligible: Sequence[Bool[Array, ""] | bool],
 ) -> tuple[list[Array], list[Any]]:
-    """When `due`: the eligible points projected onto their manifolds and their tangents made tangent there."""
+    """If `due`, the eligible points projected onto their manifolds, and their tangents made tangent there."""
 
     def project(points: list[Array], tangents: list[Array | None]) -> tuple[list[Array], list[Array | None]]:
         for i, (manifold, allowed) in enumerate(zip(manifolds, eligible, strict=True)):
@@ -164,8 +166,8 @@ def _is_entry(node: Any) -> bool:
     return node is None or isinstance(node, Manifold | MaskedNode)
 
 
-def _absent(params: PyTree) -> list[Path]:
-    """Paths where a mask or None stands for parameters that this transformation does not see."""
+def _absent(params: Params) -> list[Path]:
+    """Paths of masks or None, in place of parameters that this transformation does not see."""
 
     def gap(node: Any) -> bool:
         return node is None or isinstance(node, MaskedNode)

@@ -1,4 +1,4 @@
-"""Averages of weights over a run: along geodesics for points on manifolds, ordinary ones for flat parameters."""
+"""Averages of weights over a run: along geodesics for points on manifolds, ordinary averages for flat parameters."""
 
 from __future__ import annotations
 
@@ -11,44 +11,47 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import scalars, trees
+from port_jax.types import Manifolds, Params
+
+__all__ = ["WeightAverage", "WeightAverageState", "weight_average"]
 
 
 class WeightAverageState(NamedTuple):
-    """count: parameters averaged so far. average: a tree like the parameters, on their manifolds."""
+    """count: the number of parameter trees averaged so far. average: a tree like the parameters, on their manifolds."""
 
     count: Int[Array, ""]
     average: PyTree[Array]
 
 
 class WeightAverage(NamedTuple):
-    """init(params) -> state; update(params, state) -> state. The first update takes the parameters as they are."""
+    """init(params) -> state; update(params, state) -> state. The first update takes the parameters themselves."""
 
     init: Callable[[Any], WeightAverageState]
     update: Callable[[Any, WeightAverageState], WeightAverageState]
 
 
-def weight_average(decay: float | None = None, *, manifolds: trees.Manifolds) -> WeightAverage:
+def weight_average(decay: float | None = None, *, manifolds: Manifolds) -> WeightAverage:
     """The exponential (with decay) or equal-weight (without) average of the parameters that `update` has seen.
 
         a_1 = p_1
         a_n = exp_a(w log_a(p_n)), a = a_(n-1)          w = 1 - decay, or 1 / n
 
-    On Euclidean() this is a + w (p - a), as torch.optim.swa_utils.AveragedModel has it with get_ema_multi_avg_fn(decay)
-    or by default. On a curved manifold the inductive mean of Sturm (Contemp. Math. 338, 2003), which stays on the
-    manifold where an average of coordinates need not. A learnable curvature is averaged like any flat parameter, and
-    the points on the manifold of the averaged curvature's predecessor: average at a fixed curvature.
+    On Euclidean() this is a + w (p - a), as in torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn(decay)
+    or by default. On a curved manifold it is the inductive mean of Sturm (Contemp. Math. 338, 2003), which stays on the
+    manifold, as an average of coordinates need not. A learnable curvature would be averaged like any flat parameter, and
+    the points on the manifold of the previous average, so keep the curvature fixed while averaging.
 
     Errors: ValueError for a decay outside [0, 1), and those of a tree of manifolds in `riemannian_adam`;
-    NotImplementedError where a manifold has no exponential or logarithm.
+    NotImplementedError if a manifold has no exponential or logarithm.
     """
     if decay is not None:
         scalars.check_range("decay", decay, 0, 1)
 
-    def init(params: Any) -> WeightAverageState:
+    def init(params: Params) -> WeightAverageState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return WeightAverageState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.asarray, params))
 
-    def update(params: Any, state: WeightAverageState) -> WeightAverageState:
+    def update(params: Params, state: WeightAverageState) -> WeightAverageState:
         points, structure = jax.tree.flatten(params)
         averages = trees.match_state(state.average, structure, "average")
         found = trees.match_manifolds(manifolds, params)

@@ -1,4 +1,4 @@
-"""Chains: what a sampler is, how it is run, and what samplers share."""
+"""The type of a sampler, the chains that it makes, and what samplers share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold
 from port_jax.optim import trees
+from port_jax.types import Manifolds, Params
+
+__all__ = ["Chain", "Info", "LogDensity", "Sampler", "found_reversible", "kinetic", "log_density", "sample", "velocities"]
 
 LogDensity = Callable[[Any], Float[Array, ""]]
 
 
 class Info(NamedTuple):
-    """log_prob: of the point after the step. acceptance: the probability with which the proposal was accepted."""
+    """The outcome of a step.
+
+    log_prob: that of the point after the step. acceptance: the probability with which the proposal was accepted. accepted: whether it was.
+    """
 
     log_prob: Float[Array, ""]
     acceptance: Float[Array, ""]
@@ -24,7 +30,7 @@ class Info(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """step(key, params) -> the next params and what happened; a pure function to jit, vmap over keys, or scan."""
+    """step(key, params) -> the next params and an `Info`; a pure function for jit, vmap over keys, or scan."""
 
     step: Callable[[PRNGKeyArray, Any], tuple[Any, Info]]
 
@@ -32,17 +38,17 @@ class Sampler(NamedTuple):
 class Chain(NamedTuple):
     """params: the tree of parameters with a leading axis of samples. info: the same axis."""
 
-    params: PyTree[Array]
+    params: Params
     info: Info
 
 
-def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
-    """One chain from `params`: burn_in steps that are dropped, then every thin-th of num_samples thin steps."""
+def sample(sampler: Sampler, key: PRNGKeyArray, params: Params, num_samples: int, burn_in: int = 0, thin: int = 1) -> Chain:
+    """One chain from `params`: burn_in steps are dropped, then every thin-th of num_samples * thin steps is kept."""
 
-    def step(params: Any, key: PRNGKeyArray) -> tuple[Any, Info]:
+    def step(params: Params, key: PRNGKeyArray) -> tuple[Any, Info]:
         return sampler.step(key, params)
 
-    def keep(params: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Any, Info]]:
+    def keep(params: Params, key: PRNGKeyArray) -> tuple[Any, tuple[Any, Info]]:
         params, info = jax.lax.scan(step, params, jax.random.split(key, thin))
         return params, (params, jax.tree.map(lambda x: x[-1], info))
 
@@ -52,8 +58,8 @@ def sample(sampler: Sampler, key: PRNGKeyArray, params: PyTree[Array], num_sampl
     return Chain(samples, info)
 
 
-def found_reversible(manifolds: trees.Manifolds, params: PyTree[Array]) -> list[Manifold]:
-    """The manifold of each parameter; ValueError, with the path, for one without a reversible retraction."""
+def found_reversible(manifolds: Manifolds, params: Params) -> list[Manifold]:
+    """The manifold of each parameter. Raises ValueError, with the path, for one without a reversible retraction."""
     found = trees.match_manifolds(manifolds, params)
     for path, manifold in zip(trees.flatten(params)[0], found, strict=True):
         if not manifold.reversible:
@@ -75,7 +81,7 @@ def velocities(key: PRNGKeyArray, manifolds: Sequence[Manifold], points: Sequenc
 
 
 def log_density(log_prob: LogDensity, manifolds: Sequence[Manifold], structure: Any) -> Callable[..., Any]:
-    """From points to the logarithm of the density and its Riemannian gradients."""
+    """A function from points to the logarithm of the density and its Riemannian gradients."""
     value_and_grad = jax.value_and_grad(lambda points: log_prob(structure.unflatten(points)))
 
     def evaluated(points: Sequence[Array]) -> tuple[Float[Array, ""], list[Array]]:

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, kinetic, log_density, velocities
+from port_jax.types import Manifolds, Params, Updates
+
+__all__ = ["rhmc"]
 
 
-def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: trees.Manifolds) -> Sampler:
-    """n_steps of the leapfrog along geodesics from a fresh velocity, then a Metropolis test.
+def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manifolds: Manifolds) -> Sampler:
+    """n_steps leapfrog steps along geodesics from a new velocity, then a Metropolis test.
 
         r ~ standard normal in the tangent space at p,      H = |r|_p^2 / 2 - log_prob(p)
         r = r + epsilon / 2 grad log_prob(p)                                            n_steps times these three
@@ -21,12 +23,12 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
         r = r + epsilon / 2 grad log_prob(p)
         accepted with probability min(1, exp(H_before - H_after))
 
-    log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant. The law is exact
-    where the retraction is the exponential map and the transport parallel (Euclidean, the Exact forms), of order
-    epsilon^2 on CanonicalStiefel. A proposal whose energy is not finite is rejected.
+    log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant. The distribution is
+    exact if the retraction is the exponential map and the transport is parallel (Euclidean, the Exact forms); on
+    CanonicalStiefel its error is of order epsilon^2. A proposal whose energy is not finite is rejected.
 
-    geoopt begins with a whole kick instead of a half, and measures r in coordinates; its chains agree with these to
-    order epsilon on Euclidean(), and on a curved metric have another law.
+    geoopt begins with a whole kick instead of a half one, and measures r in coordinates; its chains agree with these to
+    order epsilon on Euclidean(), and have another distribution on a curved metric.
 
     Source: Byrne and Girolami, Scand. J. Stat. 40, 2013, algorithm 1.
     Errors: ValueError for epsilon not above 0, n_steps below 1, a manifold without a reversible retraction.
@@ -34,7 +36,7 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
     if not epsilon > 0 or n_steps < 1:
         raise ValueError(f"epsilon is {epsilon} and n_steps {n_steps}; they have to be above 0")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         start, structure = jax.tree.flatten(params)
         density = log_density(log_prob, found, structure)
@@ -62,5 +64,5 @@ def rhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, *, manif
     return Sampler(step)
 
 
-def _kicked(r: Any, grads: Any, by: float) -> list[Any]:
+def _kicked(r: Any, grads: Updates, by: float) -> list[Any]:
     return [u + by * g for u, g in zip(r, grads, strict=True)]

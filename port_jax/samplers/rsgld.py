@@ -9,18 +9,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
+from port_jax.types import Manifolds, Params
+
+__all__ = ["rsgld"]
 
 
-def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manifolds) -> Sampler:
-    """One step of Langevin dynamics by retraction, without a correction: the law is that of log_prob to order epsilon.
+def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: Manifolds) -> Sampler:
+    """One step of Langevin dynamics by retraction, without a correction: the distribution is that of log_prob to order epsilon.
 
         p = M.retr(p, epsilon / 2 grad log_prob(p) + sqrt(epsilon) n),      n standard normal in the tangent space at p
 
     log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant; it may be noisy
-    (minibatches). geoopt draws n by egrad2rgrad from ambient noise, which has the inverse metric squared as covariance
-    and another law where the metric is not flat; on Euclidean() the two are one.
+    (minibatches). geoopt draws n by egrad2rgrad from ambient noise, whose covariance is the square of the inverse
+    metric, which gives another distribution if the metric is not flat; on Euclidean() the two agree.
 
     Source: Welling and Teh, ICML 2011, equation 4; on manifolds Girolami and Calderhead, JRSS B 73, 2011, section 4.
     Errors: ValueError for a step that is not above 0, or a manifold without a reversible retraction.
@@ -28,7 +30,7 @@ def rsgld(log_prob: LogDensity, epsilon: float = 1e-3, *, manifolds: trees.Manif
     if not epsilon > 0:
         raise ValueError(f"epsilon is {epsilon}; it has to be above 0")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         points, structure = jax.tree.flatten(params)
         value, grads = log_density(log_prob, found, structure)(points)

@@ -9,19 +9,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from port_jax.optim import trees
 from port_jax.samplers.chain import Info, LogDensity, Sampler, found_reversible, log_density, velocities
+from port_jax.types import Manifolds, Params
+
+__all__ = ["sgrhmc"]
 
 
-def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: trees.Manifolds) -> Sampler:
-    """n_steps + 1 steps of Hamiltonian dynamics with friction and noise, from a fresh velocity; nothing is rejected.
+def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha: float = 0.1, *, manifolds: Manifolds) -> Sampler:
+    """n_steps + 1 steps of Hamiltonian dynamics with friction and noise, from a new velocity; nothing is rejected.
 
         v = sqrt(epsilon) n                                                 n standard normal in the tangent space at p
         p, v = M.retr_transp(p, v, v)
         v = (1 - alpha) v + epsilon grad log_prob(p) + sqrt(2 alpha epsilon) n        n_steps + 1 times
 
     log_prob is the logarithm of a density with respect to the Riemannian volume, up to a constant; it may be noisy. The
-    law is that of log_prob to order alpha and epsilon.
+    distribution is that of log_prob to order alpha and epsilon.
 
     geoopt starts from v = epsilon n with n in coordinates, adds the Euclidean gradient at the point before the move,
     and draws noise by egrad2rgrad; on Euclidean() its chains agree with these once n_steps alpha is large.
@@ -31,9 +33,9 @@ def sgrhmc(log_prob: LogDensity, epsilon: float = 1e-3, n_steps: int = 1, alpha:
     retraction.
     """
     if not epsilon > 0 or n_steps < 0 or not 0 <= alpha <= 1:
-        raise ValueError(f"epsilon is {epsilon}, n_steps {n_steps}, alpha {alpha}: above 0, 0 or more, in [0, 1]")
+        raise ValueError(f"epsilon is {epsilon}, n_steps {n_steps}, alpha {alpha}; they have to be above 0, 0 or more, and in [0, 1]")
 
-    def step(key: PRNGKeyArray, params: Any) -> tuple[Any, Info]:
+    def step(key: PRNGKeyArray, params: Params) -> tuple[Any, Info]:
         found = found_reversible(manifolds, params)
         start, structure = jax.tree.flatten(params)
         density = log_density(log_prob, found, structure)

@@ -1,4 +1,4 @@
-"""A training loop for jitted steps: many steps a call, evaluation, early stopping, checkpoints, resume to the bit.
+"""A training loop for jitted steps: many steps per call, evaluation, early stopping, checkpoints, bit-exact resumption.
 
 For example:
 

@@ -1,7 +1,7 @@
-"""The latest and the best state of a run on disk, by Orbax, written beside the training.
+"""The latest and the best state of a run on disk, written by Orbax while training continues.
 
-A checkpoint is complete or is not there: Orbax writes into a folder of another name and renames it. So a run that was killed at any
-moment goes on from the last complete one.
+A checkpoint is either complete or absent: Orbax writes into a folder of another name and renames it. So a run that was killed at any
+moment continues from the last complete checkpoint.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import orbax.checkpoint as ocp
 from port_jax.training.history import History
 from port_jax.training.state import TrainingError, TrainState
 
+__all__ = ["Checkpoints", "Progress"]
+
 
 @dataclasses.dataclass
 class Progress:
-    """What of a run is not in its `TrainState`."""
+    """The part of a run that is not in its `TrainState`."""
 
     history: History
     best: float | None = None
-    """The best value of the monitored metric so far, and the step it was seen at."""
+    """The best value of the monitored metric so far, and its step."""
     best_step: int = 0
     waited: int = 0
     """Evaluations since then."""
 
 
 class Checkpoints:
-    """`folder/latest/<step>` and `folder/best/<step>`: one state each, with the run's history beside it."""
+    """`folder/latest/<step>` and `folder/best/<step>`: one state each, with the history of the run."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).absolute()
@@ -42,7 +44,7 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder / name, options=options, item_handlers=handlers)
 
     def save(self, state: TrainState, progress: Progress, *, best: bool = False) -> None:
-        """Begins to write a state; its arrays are copied to the host before this returns."""
+        """Begin to write a state; its arrays are copied to the host before this returns."""
         manager, step = self.best if best else self.latest, int(state.step)
         if step in manager.all_steps():
             return
@@ -50,7 +52,7 @@ class Checkpoints:
         manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, like: TrainState, *, best: bool = False) -> tuple[TrainState, Progress] | None:
-        """The saved state and progress, or None where nothing is saved. `like` has the structure, shapes and types."""
+        """The saved state and progress, or None if nothing is saved. `like` gives the structure, shapes and types."""
         manager = self.best if best else self.latest
         step = manager.latest_step()
         if step is None:
@@ -65,7 +67,7 @@ class Checkpoints:
         return state, Progress(**{**progress, "history": History(**progress["history"])})
 
     def _compare(self, manager: ocp.CheckpointManager, step: int, expected: Any) -> None:
-        """TrainingError where the folder holds the state of another model or optimizer."""
+        """Raise TrainingError if the folder contains the state of another model or optimizer."""
         saved = manager.item_metadata(step)["state"]
         has = {_name(path): tuple(x.shape) for path, x in jax.tree.leaves_with_path(saved.tree)}
         wants = {_name(path): tuple(x.shape) for path, x in jax.tree.leaves_with_path(expected)}
@@ -73,23 +75,23 @@ class Checkpoints:
         if wrong:
             name = wrong[0]
             raise TrainingError(
-                f"{self.folder} holds another run: {name} is {has.get(name, 'missing')} there, {wants.get(name, 'missing')} here; "
-                "give another folder, or the model and optimizer that it was made with"
+                f"{self.folder} contains another run: {name} is {has.get(name, 'missing')} there, {wants.get(name, 'missing')} here; "
+                "give another folder, or the model and optimizer with which it was made"
             )
 
     def wait(self) -> None:
-        """Returns when everything begun is on disk."""
+        """Wait until everything is on disk."""
         self.latest.wait_until_finished()
         self.best.wait_until_finished()
 
     def close(self) -> None:
-        """`wait`, and no more saving."""
+        """`wait`, then stop saving."""
         self.latest.close()
         self.best.close()
 
 
 def _plain(state: TrainState) -> TrainState:
-    """The state with its key as numbers."""
+    """The state with its random key as numbers."""
     return state._replace(key=jax.random.key_data(state.key))
 
 

@@ -1,9 +1,8 @@
-"""The loop: compiled chunks of steps on the device, everything else on the host between them."""
+"""The loop: compiled chunks of steps on the device, and everything else on the host between them."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,8 @@ from port_jax.training.checkpoints import Checkpoints, Progress
 from port_jax.training.history import History
 from port_jax.training.state import Metrics, Step, TrainingError, TrainState
 
+__all__ = ["Fit", "fit"]
+
 Evaluate = Callable[[Any], Mapping[str, float]]
 
 
@@ -28,13 +29,13 @@ class Fit(NamedTuple):
 
     state: TrainState
     best: PyTree[Array]
-    """The parameters at the best evaluation; the last ones where nothing is monitored."""
+    """The parameters at the best evaluation; the last ones if nothing is monitored."""
     best_step: int
     history: History
     compilations: int
-    """How often the step was traced and compiled: 1, unless batches change their shapes."""
+    """How often the step was traced and compiled: once, unless batches change their shapes."""
     stopped: bool
-    """Whether it ended early, by `patience`."""
+    """Whether the run ended early because of `patience`."""
 
 
 def fit(
@@ -53,25 +54,25 @@ def fit(
     folder: str | Path | None = None,
     progress: bool | None = None,
 ) -> Fit:
-    """Runs `step` until the state has made `steps` steps, and returns a `Fit`. The arrays of `state` stay as they are.
+    """Run `step` until the state has made `steps` steps, and return a `Fit`. The arrays of `state` are not changed.
 
-    On a CPU the process keeps its memory from then on (`port_jax.memory.keep_pages`).
+    On a CPU the process keeps freed memory from then on (`port_jax.memory.keep_pages`).
 
     Arguments:
-        batch: what every step gets, for full-batch training.
-        batches: a function of the step's number (0 for the first) to what that step gets: a pytree of arrays, of the same
-            shapes each time. It runs on the host, in a thread ahead of the device. Being a function of the number alone it
-            gives an interrupted run the batches that it would have had.
-        chunk: steps a call of the compiled function. Recording, bars, signals wait for the end of a chunk.
-        evaluate: from the parameters to numbers, every `every` steps and after the last one.
-        monitor: which of these numbers decides what is best; `mode` "max" or "min" which way.
-        patience: stop after so many evaluations in a row that were no better.
-        folder: where the latest and the best state are saved after each evaluation. A run that finds itself there goes on
-            where it was saved, and ends with the same bits as one that was never interrupted.
-        progress: a bar with loss and rate; by default on a terminal only.
+        batch: the batch of every step, for full-batch training.
+        batches: a function from the number of a step (0 for the first) to its batch, a pytree of arrays with the same
+            shapes each time. It runs on the host, in a thread ahead of the device. As it depends on the number alone, an
+            interrupted run gets the batches that it would have had.
+        chunk: steps per call of the compiled function. Recording, bars and signals wait for the end of a chunk.
+        evaluate: a function from the parameters to numbers, called every `every` steps and after the last one.
+        monitor: the number that decides what is best; `mode` is "max" or "min".
+        patience: stop after this many evaluations in a row without improvement.
+        folder: where the latest and the best state are saved after each evaluation. A run that was saved there continues
+            from its latest state, and ends with the same bits as one that was never interrupted.
+        progress: whether to show a bar with loss and rate; by default on a terminal only.
 
-    Errors: ValueError for arguments that contradict each other; TrainingError for a loss that is not finite (with the step's
-    number; what is saved is from before it), or a folder that holds another run.
+    Errors: ValueError for arguments that contradict each other; TrainingError for a loss that is not finite (with the number
+    of the step; the saved state is from before it), or a folder that contains another run.
     """
     _check(steps, chunk, every, batch, batches, evaluate, monitor, mode, patience)
     if jax.default_backend() == "cpu":
@@ -118,7 +119,7 @@ class _Runner:
         self.pool = None if batches is None else ThreadPoolExecutor(1)
 
         def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
-            self.compilations += 1  # runs when JAX traces, once a shape
+            self.compilations += 1  # runs when JAX traces, once per shape
 
             def at(i: Any) -> Any:
                 return batch if batches is None else jax.tree.map(lambda x: x[i], batch)
@@ -137,7 +138,7 @@ class _Runner:
     def __call__(self, state: TrainState, stop: int, steps: int) -> tuple[TrainState, dict[str, np.ndarray]]:
         now = int(state.step)
         state, columns = self.run(state, self._batch(now, stop), stop - now)
-        if self.pool is not None and stop < steps:  # the device works: make ready what comes next
+        if self.pool is not None and stop < steps:  # prepare the next batch while the device is busy
             self.ahead = (stop, self.pool.submit(self._stack, stop, min(stop + self.chunk, steps)))
         return state, {name: np.asarray(values)[: stop - now] for name, values in jax.device_get(columns).items()}
 
@@ -149,7 +150,7 @@ class _Runner:
         return self._stack(now, stop)
 
     def _stack(self, first: int, stop: int) -> Any:
-        """The batches of the steps, stacked; the last one again up to the length of a chunk, where it is not used."""
+        """The batches of the steps, stacked; the last one is repeated up to the length of a chunk, where it is not used."""
         assert self.batches is not None
         found = [self.batches(number) for number in range(first, stop)]
         found += found[-1:] * (self.chunk - len(found))
@@ -157,16 +158,16 @@ class _Runner:
 
 
 def _begin(state: TrainState, checkpoints: Checkpoints | None) -> tuple[TrainState, Progress]:
-    """Where the folder says that the run stands, or the beginning."""
+    """The saved state of the run and its progress, or the beginning."""
     found = None if checkpoints is None else checkpoints.restore(state)
     if found is not None:
         return found
-    # Steps are given away to the compiled function; the caller keeps what was passed.
+    # The compiled function consumes its state; the caller keeps the one that was passed.
     return jax.tree.map(jnp.copy, state), Progress(History())
 
 
 def _evaluated(evaluate: Evaluate | None, state: TrainState, done: Progress, monitor: str | None, mode: str) -> bool:
-    """Records an evaluation; whether it is the best so far."""
+    """Record an evaluation, and return whether it is the best so far."""
     numbers = {} if evaluate is None else {name: float(x) for name, x in evaluate(state.params).items()}
     done.history.evaluations.append({"step": int(state.step), **numbers})
     if monitor is None:
@@ -195,15 +196,14 @@ def _over(done: Progress, patience: int | None) -> bool:
 
 
 def _last(done: Progress) -> dict[str, str]:
-    """The newest evaluation, for the bar."""
+    """The latest evaluation, for the bar."""
     if not done.history.evaluations:
         return {}
     return {name: f"{x:.4g}" for name, x in done.history.evaluations[-1].items() if name != "step"}
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:
-    show = sys.stderr.isatty() if progress is None else progress
-    return tqdm(total=steps, initial=first, unit="step", disable=not show)
+    return tqdm(total=steps, initial=first, unit="step", disable=None if progress is None else not progress)
 
 
 def _check(steps: int, chunk: int, every: int, batch: Any, batches: Any, evaluate: Any, monitor: str | None, mode: str, patience: Any):
@@ -217,4 +217,4 @@ def _check(steps: int, chunk: int, every: int, batch: Any, batches: Any, evaluat
     if monitor is not None and evaluate is None:
         raise ValueError(f"monitor is {monitor!r}, but there is no evaluate to return it")
     if patience is not None and (monitor is None or patience < 1):
-        raise ValueError(f"patience is {patience}; it counts evaluations, at least 1, of what monitor names ({monitor})")
+        raise ValueError(f"patience is {patience}; it counts evaluations of what monitor names ({monitor}) and has to be at least 1")

@@ -1,4 +1,4 @@
-"""What a run has recorded: numbers of every step, numbers of every evaluation; as a table, a file, a picture."""
+"""The record of a run: numbers of every step and every evaluation, as a table, a file or a picture."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["History"]
+
 
 @dataclasses.dataclass
 class History:
@@ -18,12 +20,12 @@ class History:
     evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
     def record(self, columns: dict[str, np.ndarray]) -> None:
-        """Appends the numbers of some steps."""
+        """Append the numbers of some steps."""
         for name, values in columns.items():
             self.steps.setdefault(name, []).extend(float(v) for v in values)
 
     def rows(self) -> list[dict[str, float]]:
-        """One row an evaluation, with the means of what the steps since the one before recorded, named `train/...`."""
+        """One row per evaluation, with the means of the numbers recorded since the previous one, named `train/...`."""
         rows, before = [], 0
         for found in self.evaluations:
             now = int(found["step"])
@@ -54,7 +56,7 @@ class History:
             writer.writerows(rows)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Losses above, evaluations below, over the steps; saved where a path is given, else the figure."""
+        """Losses above and evaluations below, over the steps. Saved if a path is given, otherwise returned as a figure."""
         import matplotlib.pyplot as plt
 
         names = [n for n in dict.fromkeys(k for row in self.evaluations for k in row) if n != "step"]

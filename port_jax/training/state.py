@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and the step itself."""
+"""The state that a training run carries from step to step, and the step."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from port_jax.types import Params
+
+__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "train_state"]
+
 Metrics = Mapping[str, Float[Array, ""]]
 Loss = Callable[[Any, Any, PRNGKeyArray], Float[Array, ""] | tuple[Float[Array, ""], Metrics]]
 
 
 class TrainingError(RuntimeError):
-    """A run that cannot go on as asked; the message names what was found and the remedy."""
+    """A run that cannot continue as asked; the message names what was found and the remedy."""
 
 
 class TrainState(NamedTuple):
-    """A pytree: parameters, the optimizer's state, the number of steps made, and the key that all randomness comes from."""
+    """A pytree: parameters, the optimizer's state, the number of steps made, and the key from which all randomness comes."""
 
-    params: PyTree[Array]
+    params: Params
     opt_state: PyTree[Array]
     step: Int[Array, ""]
     key: PRNGKeyArray
 
 
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
-"""(state, batch) -> the next state and the numbers to record, "loss" among them. It raises `step` by one."""
+"""(state, batch) -> the next state and the numbers to record, "loss" among them. It increases `step` by one."""
 
 
-def train_state(params: PyTree[Array], optimizer: Any, key: PRNGKeyArray, opt_state: Any = None) -> TrainState:
-    """The state before the first step; `opt_state` for one that exists, as of a converted checkpoint."""
+def train_state(params: Params, optimizer: Any, key: PRNGKeyArray, opt_state: Any = None) -> TrainState:
+    """The state before the first step; `opt_state` is an existing optimizer state, such as that of a converted checkpoint."""
     state = optimizer.init(params) if opt_state is None else opt_state
     return TrainState(params, state, jnp.zeros((), jnp.int32), key)
 
@@ -40,16 +44,16 @@ def train_state(params: PyTree[Array], optimizer: Any, key: PRNGKeyArray, opt_st
 def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
     """One step down the gradient of `loss(params, batch, key)`.
 
-    The loss is a number, or (a number, more numbers to record). Its key is the state's, folded with the step's number, so that a
-    step draws the same dropout masks whether the run was interrupted before it or not. The loss is passed to the optimizer as
-    `value`, for transformations that ask for it.
+    The loss is a number, or (a number, more numbers to record). Its key is the state's, folded with the number of the step, so that a
+    step draws the same dropout masks whether or not the run was interrupted before it. The loss is passed to the optimizer as
+    `value`, for transformations that need it.
     """
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
 
-        def value(params: Any) -> tuple[Array, Metrics]:
+        def value(params: Params) -> tuple[Array, Metrics]:
             out = loss(params, batch, key)
             return out if isinstance(out, tuple) else (out, {})
 

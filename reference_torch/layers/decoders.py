@@ -31,6 +31,7 @@ class TangentLinear(nn.Module):
         self.cls = nn.Linear(features, num_classes)
 
     def forward(self, manifold, h: Tensor) -> Tensor:
+        """Logits [N, classes] of points h on the manifold."""
         return self.cls(to_tangent0(manifold, h))
 
 
@@ -43,6 +44,7 @@ class Hyperplanes(Distance2StereographicHyperplanes):
         super().__init__(features, num_classes, ball=ball, init_std=0.1)
 
     def forward(self, manifold, h: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Logits [N, classes] of points h on the manifold, which is the ball of the hyperplanes or a hyperboloid."""
         if isinstance(manifold, Lorentz):
             h = lorentz_to_poincare(h, manifold.k)
         return super().forward(h)

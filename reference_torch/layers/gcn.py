@@ -20,6 +20,7 @@ class Dense(nn.Module):
         self.dropout, self.act = dropout, act
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """x [N, in] to [N, out]; the graph is not used."""
         return self.act(F.dropout(self.linear(x), self.dropout, training=self.training))
 
 
@@ -27,6 +28,7 @@ class GraphConvolution(Dense):
     """act(A dropout(W x + b)) with the graph's weights as A (GCN, arXiv 1609.02907)."""
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """x [N, in] to [N, out], on a graph with weights."""
         h = F.dropout(self.linear(x), self.dropout, training=self.training)
         return self.act(segment_sum(graph.weights[:, None] * h[graph.senders], graph.receivers, len(x)))  # pyright: ignore[reportOptionalSubscript]
 
@@ -43,6 +45,7 @@ class AttentionHead(nn.Module):
         nn.init.xavier_normal_(self.a, gain=1.414)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """x [N, in] to [N, out]."""
         h = x @ self.W
         i, j = graph.receivers, graph.senders
         score = F.leaky_relu((torch.cat([h[i], h[j]], -1) * self.a).sum(-1), self.slope)
@@ -68,6 +71,7 @@ class GraphAttention(nn.Module):
             self.add_module(f"attention_{k}", AttentionHead(in_features, out_features, dropout, slope, act))
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """x [N, in] to the heads' outputs side by side, [N, heads * out]."""
         x = F.dropout(x, self.dropout, training=self.training)
         h = torch.cat([self.get_submodule(f"attention_{k}")(x, graph) for k in range(self.heads)], -1)
         return F.dropout(h, self.dropout, training=self.training)

@@ -95,6 +95,7 @@ class BlanketAttention(nn.Module):
         self.message = nn.Linear(wide, features, bias=False) if wide > features else None
 
     def forward(self, manifold, manifold_out, x: Tensor, graph: Graph, node_features=None, masks=None) -> Tensor:
+        """Points x [N, in] on `manifold` to points on `manifold_out`; `masks`: by name, factors in place of random dropout."""
         masks = masks or {}
         z = self.linear(manifold, x, masks.get("weight"))
         u = to_tangent0(manifold, z)[:, None]

@@ -28,6 +28,7 @@ class HypLinear(nn.Module):
         nn.init.xavier_uniform_(self.weight, gain=2**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """exp_0(W log_0 x) ⊕ exp_0(b) of points x [N, in]."""
         weight = F.dropout(self.weight, self.dropout, training=self.training)
         z = self.space.exp0(self.space.log0(x, self.c) @ weight.T, self.c)
         return self.space.add(z, self.space.exp0(self.bias[None], self.c), self.c) if self.use_bias else z
@@ -41,6 +42,7 @@ class EdgeAttention(nn.Module):
         self.linear = nn.Linear(2 * features, 1)
 
     def forward(self, u: Tensor, graph: Graph) -> Tensor:
+        """Weights [E, 1] of the edges from tangents u [N, d] at the origin."""
         pair = torch.cat([u[graph.receivers], u[graph.senders]], -1)
         return torch.sigmoid(self.linear(pair)) * graph.weights[:, None]  # pyright: ignore[reportOptionalSubscript]
 
@@ -58,6 +60,7 @@ class HypAggregation(nn.Module):
         self.att = EdgeAttention(features) if use_att else None
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """Points x [N, d] to their neighbours' aggregates, on the same space."""
         space, c, i, j = self.space, self.c, graph.receivers, graph.senders
         u = space.log0(x, c)
         if self.att is None:
@@ -77,6 +80,7 @@ class HypActivation(nn.Module):
         self.space, self.c_in, self.c_out, self.act = SPACES[space], c_in, c_out, act
 
     def forward(self, x: Tensor) -> Tensor:
+        """exp_0(act(log_0 x)): the logarithm at curvature c_in, the exponential at c_out."""
         return self.space.exp0(self.act(self.space.log0(x, self.c_in)), self.c_out)
 
 
@@ -91,6 +95,7 @@ class HypGraphConvolution(nn.Module):
         self.hyp_act = HypActivation(space, c_in, c_out, act)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """Points x [N, in] at curvature c_in to points [N, out] at c_out."""
         return self.hyp_act(self.agg(self.linear(x), graph))
 
 
@@ -104,4 +109,5 @@ class HypLayer(nn.Module):
         self.hyp_act = HypActivation(space, c, c, act)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """Points x [N, in] to points [N, out]; the graph is not used."""
         return self.hyp_act(self.linear(x))

@@ -50,10 +50,12 @@ class _Arcosh(torch.autograd.Function):
 
 
 def artanh(x: Tensor) -> Tensor:
+    """artanh with the gradient of HGCN's code, computed in float64."""
     return _Artanh.apply(x)  # pyright: ignore[reportReturnType]
 
 
 def arcosh(x: Tensor) -> Tensor:
+    """arcosh with the gradient of HGCN's code, computed in float64."""
     return _Arcosh.apply(x)  # pyright: ignore[reportReturnType]
 
 
@@ -63,18 +65,23 @@ class Flat:
     time = False
 
     def exp0(self, u: Tensor, c: Tensor) -> Tensor:
+        """u."""
         return u
 
     def log0(self, x: Tensor, c: Tensor) -> Tensor:
+        """x."""
         return x
 
     def add(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """x + y."""
         return x + y
 
     def log(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """y - x."""
         return y - x
 
     def exp(self, x: Tensor, u: Tensor, c: Tensor) -> Tensor:
+        """x + u."""
         return x + u
 
     def sqdist(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
@@ -90,6 +97,7 @@ class Ball:
     eps = {torch.float32: 4e-3, torch.float64: 1e-5}  # noqa: RUF012
 
     def project(self, x: Tensor, c: Tensor) -> Tensor:
+        """x, at most (1 - eps) / sqrt(c) long."""
         radius, edge = norm(x), (1 - self.eps[x.dtype]) / c.sqrt()
         return torch.where(radius > edge, x / radius * edge, x)
 
@@ -98,14 +106,17 @@ class Ball:
         return 2 / (1 - c * x.detach().pow(2).sum(-1, keepdim=True)).clamp_min(TINY)
 
     def exp0(self, u: Tensor, c: Tensor) -> Tensor:
+        """tanh(sqrt(c) |u|) u / (sqrt(c) |u|)."""
         s = c.sqrt() * norm(u)
         return self.project(torch.tanh(s.clamp_max(15)) / s * u, c)
 
     def log0(self, x: Tensor, c: Tensor) -> Tensor:
+        """artanh(sqrt(c) |x|) x / (sqrt(c) |x|)."""
         s = c.sqrt() * norm(x)
         return artanh(s) / s * x
 
     def add(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """x ⊕ y."""
         return self.project(self._add(x, y, c), c)
 
     def _add(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
@@ -114,16 +125,19 @@ class Ball:
         return above / (1 + 2 * c * xy + c * c * xx * yy).clamp_min(TINY)
 
     def log(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """log_x(y)."""
         gap = self._add(-x, y, c)
         s = c.sqrt() * norm(gap)
         return 2 / self.factor(x, c) * artanh(s) / s * gap
 
     def exp(self, x: Tensor, u: Tensor, c: Tensor) -> Tensor:
+        """exp_x(u)."""
         s = c.sqrt() * norm(u)
         step = torch.tanh((s * self.factor(x, c) / 2).clamp_max(15)) / s * u
         return self.project(self._add(x, step, c), c)
 
     def sqdist(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """The squared distance [...] of x and y [..., d]."""
         gap = self._add(-x, y, c).norm(dim=-1)
         return (2 / c.sqrt() * artanh(c.sqrt() * gap)) ** 2
 
@@ -135,9 +149,11 @@ class Hyperboloid:
     eps = {torch.float32: 1e-7, torch.float64: 1e-15}  # noqa: RUF012
 
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
+        """<x, y>, [..., 1]."""
         return (x[..., 1:] * y[..., 1:]).sum(-1, keepdim=True) - x[..., :1] * y[..., :1]
 
     def project(self, x: Tensor, c: Tensor) -> Tensor:
+        """x with the x_0 that its other coordinates imply."""
         space = x[..., 1:]
         return torch.cat([(1 / c + space.pow(2).sum(-1, keepdim=True)).sqrt(), space], -1)
 
@@ -147,11 +163,13 @@ class Hyperboloid:
         return torch.cat([time, u[..., 1:]], -1)
 
     def exp0(self, u: Tensor, c: Tensor) -> Tensor:
+        """exp_0(u); u_0 is not read."""
         space = u[..., 1:]
         s = c.sqrt() * norm(space)
         return self.project(F.pad(torch.sinh(s.clamp_max(15)) / s * space, (1, 0)), c)
 
     def log0(self, x: Tensor, c: Tensor) -> Tensor:
+        """log_0(x), whose time part is 0."""
         theta = (x[..., :1] * c.sqrt()).clamp_min(1 + self.eps[x.dtype])
         return F.pad(arcosh(theta) / c.sqrt() * x[..., 1:] / norm(x[..., 1:]), (1, 0))
 
@@ -164,12 +182,14 @@ class Hyperboloid:
         return self.exp(x, self.tangent(x, F.pad(u, (1, 0))), c)
 
     def log(self, x: Tensor, y: Tensor, c: Tensor) -> Tensor:
+        """log_x(y)."""
         overlap = (self.inner(x, y) + 1 / c).clamp_max(-self.eps[x.dtype]) - 1 / c
         u = y + overlap * c * x
         length = self.inner(u, u).clamp_min(self.eps[x.dtype]).sqrt()
         return self.tangent(x, self.sqdist(x, y, c, keepdim=True).sqrt() * u / length)
 
     def exp(self, x: Tensor, u: Tensor, c: Tensor) -> Tensor:
+        """exp_x(u)."""
         s = c.sqrt() * self.inner(u, u).clamp_min(self.eps[x.dtype]).sqrt()
         wide = s.clamp_max(15)
         return self.project(torch.cosh(wide) * x + torch.sinh(wide) / s * u, c)

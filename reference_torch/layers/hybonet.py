@@ -41,6 +41,7 @@ class LorentzLinear(nn.Module):
             nn.init.zeros_(self.weight.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Points x [N, in] to points [N, out] of the unit hyperboloid."""
         y = self.weight(self.dropout(x if self.act is None else self.act(x)))
         time = torch.sigmoid(y[..., :1]) * self.scale.exp() + 1.1
         space = y[..., 1:]
@@ -65,6 +66,7 @@ class LorentzAggregation(nn.Module):
             self.scale = nn.Parameter(torch.tensor(math.sqrt(features)))
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """The Lorentzian centroids of the neighbours of points x [N, d]."""
         weight = graph.weights[:, None]  # pyright: ignore[reportOptionalSubscript]
         if self.use_att:
             query, key = self.query_linear(x), self.key_linear(x)
@@ -84,6 +86,7 @@ class LorentzGraphConvolution(nn.Module):
         self.agg = LorentzAggregation(out_features, use_att)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """Points x [N, in] to points [N, out] of the unit hyperboloid."""
         return self.agg(self.linear(x), graph)
 
 
@@ -98,6 +101,7 @@ class LorentzDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_classes)) if bias else None
 
     def forward(self, h: Tensor) -> Tensor:
+        """Logits [N, classes] of points h [N, d]."""
         flipped = torch.cat([-self.cls[:, :1], self.cls[:, 1:]], -1)
         logits = 2 + 2 * h @ flipped.T
         return logits if self.bias is None else logits + self.bias

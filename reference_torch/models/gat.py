@@ -18,11 +18,14 @@ class GAT(NodeModel):
     """
 
     def build(self, widths: list[int]) -> list[nn.Module]:
+        """A layer of attention heads between each two widths."""
         heads, slope = self.own.get("n_heads", 4), self.own.get("alpha", 0.2)
         return [GraphAttention(a, b // heads, self.dropout, self.act, slope, heads) for a, b in pairwise(widths)]
 
     def classifier(self, dim: int, n_classes: int) -> nn.Module:
+        """One attention head with ELU, from `dim` to the classes."""
         return GraphAttention(dim, n_classes, self.dropout, ACTIVATIONS["elu"], self.own.get("alpha", 0.2), 1)
 
     def read(self, h: Tensor) -> Tensor:
+        """h itself: the model is Euclidean."""
         return h

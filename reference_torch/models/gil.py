@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reference_torch.graphs.graph import Graph, segment_softmax, segment_sum
-from reference_torch.layers.curvature import Ball
 from reference_torch.layers.decoders import fermi_dirac
 from reference_torch.layers.hgat import ACTIVATIONS
+from reference_torch.layers.learnable_curvature import Ball
 from reference_torch.layers.tangent import HypLinear
 
 
@@ -62,6 +62,7 @@ class Convolution(nn.Module):
             self.linear = nn.Linear(in_features, heads * channels, bias=bias)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
+        """x [N, in] to [N, out], or [N, heads * out] with concatenation: points of the unit ball if hyperbolic, else vectors."""
         ball = Ball(x.new_ones(()))
         if self.hyperbolic:
             z = self.hy_linear(ball, x) if self.use_bias else ball.expmap0(F.linear(ball.logmap0(x), self.hy_linear.weight))
@@ -89,6 +90,7 @@ class HFusion(nn.Module):
         self.att = nn.Parameter(torch.zeros(1, 1))
 
     def forward(self, ball: Ball, h: Tensor, e: Tensor) -> Tensor:
+        """Points h [N, d] moved towards exp_0(e)."""
         unit = Ball(h.new_ones(()))
         point = unit.projx(ball.expmap0(e))
         far = unit.dist(h, point, keepdim=True) * self.att
@@ -103,6 +105,7 @@ class EFusion(nn.Module):
         self.att = nn.Parameter(torch.zeros(1, 1))
 
     def forward(self, ball: Ball, h: Tensor, e: Tensor) -> Tensor:
+        """Vectors e [N, d] moved towards log_0(h)."""
         u = ball.logmap0(h)
         return e + (u - e).pow(2).sum(-1, keepdim=True) * self.att * u
 
@@ -119,12 +122,15 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
+    """The layers one after another, from features to points, or to points and vectors."""
+
     def __init__(self, kind: str, dims: Sequence[int], **shared):
         super().__init__()
         self.kind = kind
         self.layers: Any = nn.Sequential(*(Layer(kind, i, o, **shared) for i, o in pairwise(dims)))
 
     def forward(self, ball: Ball, x: Tensor, graph: Graph) -> Tensor | Pair:
+        """Features x [N, in] to points, for GIL with the Euclidean side beside them. ValueError if x leaves the unit ball."""
         h, e = ball.expmap0(x), x
         if (h.norm(dim=-1) >= 1).any():  # with c below 1: the original's attention takes artanh(1) there, and its gradients are NaN
             raise ValueError("x: features are mapped out of the unit ball, on which the attention lives")
@@ -166,6 +172,7 @@ class DualDecoder(nn.Module):
         self.w_e, self.w_h = nn.Linear(num_classes, 1, bias=False), nn.Linear(dim, 1, bias=False)
 
     def forward(self, ball: Ball, pair: Pair, graph: Graph) -> Tensor:
+        """Logits [N, classes]: both sides' logits, weighted by the gates of the last node."""
         flat = self.cls_e(pair.euclidean, graph)
         h = self.cls_h(pair.hyperbolic, graph)
         curved = ball.dist2plane(h[:, None], self.point, self.tangent) * self.scale.exp()
@@ -182,6 +189,7 @@ class LinearDecoder(nn.Module):
         self.cls.linear = nn.Linear(dim, num_classes, bias=bias)
 
     def forward(self, ball: Ball, h: Tensor, graph: Graph) -> Tensor:
+        """Logits [N, classes] of log_0(h)."""
         return self.cls.linear(ball.logmap0(h))
 
 
@@ -244,9 +252,11 @@ class GIL(nn.Module):
                 self.decoder.ball.c = self.c
 
     def encode(self, x: Tensor, graph: Graph) -> Tensor | Pair:
+        """Features x [N, in] to the last layer's output."""
         return self.encoder(self._ball(x), x, graph)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor | Pair:
+        """Logits [N, classes], or the encoder's output if there are no classes."""
         h = self.encode(x, graph)
         return h if self.decoder is None else self.decoder(self._ball(x), h, graph)
 

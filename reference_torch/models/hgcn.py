@@ -15,6 +15,7 @@ class HGCN(NodeModel):
     """
 
     def build(self, widths: list[int]) -> list[nn.Module]:
+        """A layer between each two widths, each with a curvature of its own if curvatures are trained."""
         c = [self.curvature() for _ in widths[1:]] + [self.c]
         use_att, local_agg = bool(self.own.get("use_att")), bool(self.own.get("local_agg"))
         return [
@@ -24,4 +25,5 @@ class HGCN(NodeModel):
         ]  # fmt: skip
 
     def start(self, x: Tensor) -> Tensor:
+        """exp_0(x) at the first layer's curvature."""
         return self.space.exp0(x, self.encoder.layers[0].linear.c)  # pyright: ignore[reportIndexIssue, reportAttributeAccessIssue]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reference_torch.graphs.graph import Graph, segment_softmax, segment_sum
-from reference_torch.layers.curvature import Ball
 from reference_torch.layers.decoders import fermi_dirac
+from reference_torch.layers.learnable_curvature import Ball
 from reference_torch.layers.tangent import HypLinear
 
 
@@ -29,6 +29,7 @@ class AttentionAggregation(nn.Module):
         self.att_i, self.att_j = _glorot(1, heads, features), _glorot(1, heads, features)
 
     def forward(self, u: Tensor, graph: Graph) -> Tensor:
+        """Tangents u [N, heads * d] at the origin to the attended neighbours', heads side by side or averaged."""
         u = u.view(-1, *self.att_i.shape[1:])
         senders, receivers, _ = graph.loops_replaced()
         logits = (u * self.att_i).sum(-1)[receivers] + (u * self.att_j).sum(-1)[senders]
@@ -47,6 +48,7 @@ class DegreeAggregation(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(2 * features, 1))
 
     def forward(self, u: Tensor, graph: Graph) -> Tensor:
+        """D^-1/2 (A + I) D^-1/2 u of tangents u [N, d] at the origin."""
         senders, receivers, _ = graph.loops_replaced()
         scale = segment_sum(u.new_ones(len(senders)), receivers, graph.num_nodes) ** -0.5
         return segment_sum((scale[receivers] * scale[senders])[:, None] * u[senders], receivers, graph.num_nodes)
@@ -61,6 +63,7 @@ class Convolution(nn.Module):
         self.agg = AttentionAggregation(features, heads, concat) if aggregation == "att" else DegreeAggregation(features)
 
     def forward(self, ball: Ball, ball_out: Ball, x: Tensor, graph: Graph) -> Tensor:
+        """Points x [N, in] of `ball` to points of `ball_out`."""
         u = self.agg(ball.logmap0(self.linear(ball, x)), graph)
         return ball_out.expmap0(F.leaky_relu(ball.logmap0(ball.expmap0(u))))
 
@@ -89,9 +92,11 @@ class HTGN(nn.Module):
         self.layer2 = Convolution(2 * nhid * wide, nout, heads, aggregation, concat=False)
 
     def balls(self) -> list[Ball]:
+        """The three balls: of the features, between the convolutions, and of the embeddings."""
         return [Ball(c) for c in self.c]
 
     def encode(self, x: Tensor | None, graph: Graph, hiddens: Tensor | None = None) -> Tensor:
+        """Points [N, nout] from features x [N, in] (None if they are trained) and the hidden states [W, N, nout], zero by default."""
         first, middle, last = self.balls()
         h = first.expmap0(self.linear(self.feat if self.trainable_feat else x))
         hiddens = h.new_zeros(1, *h.shape) if hiddens is None else hiddens
@@ -145,6 +150,7 @@ class Convolutions(nn.Module):
             width = channels * (heads if concat and aggregation == "att" else 1)
 
     def encode(self, x: Tensor, graph: Graph) -> Tensor:
+        """Points of the last ball from features x [N, in], tangents at the origin of the first."""
         balls = [Ball(c) for c in self.c]
         h = balls[0].expmap0(x)
         for name, ball, ball_out in zip(self.names, balls, balls[1:], strict=False):

@@ -25,6 +25,7 @@ class HyboNetKG(nn.Module):
         self.bias_head, self.bias_tail = nn.Parameter(torch.zeros(entities)), nn.Parameter(torch.zeros(entities))
 
     def encode(self) -> Tensor:
+        """The entities [n, d], points of the unit hyperboloid."""
         return self.emb_entity
 
     def forward(self, heads: Tensor, relations: Tensor, tails: Tensor) -> Tensor:

@@ -41,9 +41,11 @@ class ToPoincare(nn.Module):
         self.start, self.riemannian = c, riemannian
 
     def curvature(self, x: Tensor) -> Tensor:
+        """c [1]: the parameter, or the constant in x's type."""
         return self.c if isinstance(self.c, Tensor) else x.new_tensor([self.c])
 
     def forward(self, x: Tensor) -> Tensor:
+        """Points of the ball from features x [B, d]: exp at xp, or at the origin if there is none."""
         k = -self.curvature(x)
 
         def inside(y: Tensor) -> Tensor:
@@ -66,6 +68,7 @@ class HyperbolicMLR(nn.Module):
         self.p_vals = nn.Parameter(torch.randn(classes, dim) / dim**0.5)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Logits [B, classes] of points x [B, d] of the ball of curvature -c."""
         p = gmath.expmap0(self.p_vals, k=-c)
         z = add(-p, x[:, None], c)
         norm = self.a_vals.norm(dim=-1)
@@ -82,8 +85,10 @@ class HypTorch(nn.Module):
         self.mlr = None if classes is None else HyperbolicMLR(dim, classes)
 
     def encode(self, x: Tensor) -> Tensor:
+        """Points [B, d] from features x [B, d]."""
         return self.tp(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes], or the points if there are no classes."""
         h = self.encode(x)
         return h if self.mlr is None else self.mlr(h, self.tp.curvature(x))

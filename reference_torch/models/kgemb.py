@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reference_torch.layers.curvature import Ball
+from reference_torch.layers.learnable_curvature import Ball
 
 
 def _planes(r: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

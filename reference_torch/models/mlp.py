@@ -14,4 +14,5 @@ class MLP(NodeModel):
     """Dense layers on the features; edges play no part."""
 
     def build(self, widths: list[int]) -> list[nn.Module]:
+        """A dense layer between each two widths."""
         return [Dense(a, b, self.dropout, self.act, self.bias) for a, b in pairwise(widths)]

@@ -7,7 +7,7 @@ import geoopt
 import torch
 from torch import Tensor, nn
 
-from reference_torch.layers.curvature import Ball
+from reference_torch.layers.learnable_curvature import Ball
 
 
 class MuRP(nn.Module):
@@ -23,9 +23,11 @@ class MuRP(nn.Module):
             table.weight = geoopt.ManifoldParameter(start, manifold=geoopt.PoincareBallExact())  # pyright: ignore[reportCallIssue]
 
     def encode(self) -> Tensor:
+        """The entities [n, d], points of the unit ball."""
         return self.Eh.weight
 
     def forward(self, subjects: Tensor, relations: Tensor, objects: Tensor) -> Tensor:
+        """Scores [B] of triples: -d(exp_0(R log_0 h_s), h_o ⊕ r)^2 + b_s + b_o."""
         ball = Ball(self.Wu.new_ones(()))
         moved = ball.expmap0(self.Wu[relations] * ball.logmap0(self.Eh.weight[subjects]))
         target = ball.mobius_add(self.Eh.weight[objects], self.rvh.weight[relations])
@@ -42,9 +44,11 @@ class MuRE(nn.Module):
         self.E, self.rv = nn.Embedding(entities, dim, padding_idx=0), nn.Embedding(relations, dim, padding_idx=0)
 
     def encode(self) -> Tensor:
+        """The entities [n, d]."""
         return self.E.weight
 
     def forward(self, subjects: Tensor, relations: Tensor, objects: Tensor) -> Tensor:
+        """Scores [B] of triples: -|R e_s - e_o - r|^2 + b_s + b_o."""
         moved = self.Wu[relations] * self.E.weight[subjects]
         far = (moved - self.E.weight[objects] - self.rv.weight[relations]).pow(2).sum(-1)
         return -far + self.bs[subjects] + self.bo[objects]

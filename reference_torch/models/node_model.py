@@ -60,9 +60,11 @@ class NodeModel(nn.Module):
         return self
 
     def build(self, widths: list[int]) -> list[nn.Module]:
+        """The encoder's layers between these widths."""
         raise NotImplementedError
 
     def classifier(self, dim: int, n_classes: int) -> nn.Module:
+        """The layer from `dim` to the classes."""
         return Dense(dim, n_classes, self.dropout, ACTIVATIONS["none"], self.bias)
 
     def start(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import geoopt
 import torch
 from torch import Tensor, nn
 
-from reference_torch.layers.curvature import Ball
+from reference_torch.layers.learnable_curvature import Ball
 
 CONE = 0.1
 
@@ -35,6 +35,7 @@ class PoincareEmbeddings(nn.Module):
         self.lt.weight = geoopt.ManifoldParameter(start, manifold=geometry)  # pyright: ignore[reportCallIssue]
 
     def encode(self) -> Tensor:
+        """The table [n, d]."""
         return self.lt.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -43,9 +44,11 @@ class PoincareEmbeddings(nn.Module):
         return self.between(points[:, :1], points[:, 1:])
 
     def score(self, h: Tensor, pairs: Tensor) -> Tensor:
+        """Energies [P] of pairs [P, 2] of the rows of h."""
         return self.between(h[pairs[:, 0]], h[pairs[:, 1]])
 
     def between(self, s: Tensor, o: Tensor) -> Tensor:
+        """Energies [...] of s against o [..., d]: the distance, its square if flat, or the entailment cone's."""
         if self.energy == "entailment_cones":
             return (self._angle(o, s) - self._aperture(o)).clamp(min=0)
         if self.manifold == "euclidean":

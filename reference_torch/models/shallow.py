@@ -47,6 +47,7 @@ class Shallow(NodeModel):
     """
 
     def build(self, widths: list[int]) -> list[nn.Module]:
+        """No layers behind a trained table; behind a pretrained one a dense layer between each two widths."""
         width, given = self.own.get("pretrained") or self.dim, bool(self.own.get("pretrained"))
         start: Any = 1e-5 * torch.randn(self.own["n_nodes"], width)
         if not given:
@@ -69,4 +70,5 @@ class Shallow(NodeModel):
         return geoopt.Euclidean(1)
 
     def start(self, x: Tensor) -> Tensor:
+        """The table [n, d], with the features beside it if they are used."""
         return torch.cat([self.encoder.lt, x], 1) if self.own.get("use_feats") else self.encoder.lt  # pyright: ignore[reportReturnType, reportArgumentType, reportCallIssue]

@@ -20,7 +20,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 
 
 class Archive:
-    """An open zip file: `entries` by name, with `folder` by the name below its single top folder."""
+    """An open zip file, its `entries` by name. With `folder`, names are those below its single top folder."""
 
     def __init__(self, path: Path, folder: bool = True):
         self.path = path
@@ -46,7 +46,7 @@ class Archive:
         stored = 0
         tops = {info.filename.split("/")[0] for info in infos}
         if folder and len(tops) != 1:
-            raise Unreadable(f"the zip file holds {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote")
+            raise Unreadable(f"the zip file has {len(tops)} top folders; torch writes one", "Give the file that torch.save wrote")
         for info in infos:
             parts = info.filename.split("/")
             if "\\" in info.filename or ".." in parts or info.filename.startswith("/") or "\0" in info.orig_filename or ":" in parts[0]:
@@ -56,7 +56,7 @@ class Archive:
                 raise Refused(f"the zip entry {info.filename[:100]!r} occurs twice", "Do not trust this file")
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise Refused(
-                    f"the zip entry {info.filename[:100]!r} is encrypted or packed in a way torch does not use",
+                    f"the zip entry {info.filename[:100]!r} is encrypted, or packed in a way that torch does not use",
                     "Save it again",
                 )
             if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
@@ -134,7 +134,7 @@ class Archive:
 
 
 def read_into(fd: int, start: int, out: np.ndarray, what: str) -> int:
-    """Fills `out` (uint8) from byte `start` of a file and returns the CRC-32; memory stays at `out`'s."""
+    """Fills `out` (uint8 [n]) from byte `start` of a file and returns its CRC-32; Unreadable if the file is too short."""
     view, at, crc = out.data, 0, 0
     while at < len(out):
         got = os.preadv(fd, [view[at : at + CHUNK]], start + at)
@@ -143,3 +143,6 @@ def read_into(fd: int, start: int, out: np.ndarray, what: str) -> int:
         crc = zlib.crc32(view[at : at + got], crc)
         at += got
     return crc
+
+
+__all__ = ["CHUNK", "Archive", "read_into"]

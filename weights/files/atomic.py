@@ -18,7 +18,7 @@ _HERE = -100
 
 @contextlib.contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling of `path` that takes its place when the block ends without an error."""
+    """A temporary sibling of `path` that takes its place when the block ends without an error. NotWritten if that fails."""
     path = Path(path)
     temporary = _sibling(path)
     try:
@@ -36,12 +36,13 @@ def new_file(path: str | Path) -> Iterator[Path]:
 def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
     """A temporary sibling folder that takes `path`'s place, in one exchange, when the block ends without an error.
 
-    A folder that is there is replaced if it is empty or holds the file `mark`, by which ours are known; else NotWritten.
+    An existing folder is replaced if it is empty or contains the file `mark`, by which this package knows its own; otherwise, and
+    if the output cannot be written, NotWritten is raised.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / mark).exists())):
         ours = "a converted checkpoint" if mark == "torch.json" else f"a folder with {mark}"
-        raise NotWritten(f"exists and is not {ours}", "Give another --out", path=path)
+        raise NotWritten(f"exists and is not {ours}", "Give another path (--out)", path=path)
     temporary = _sibling(path)
     try:
         temporary.mkdir()
@@ -60,7 +61,7 @@ def new_directory(path: str | Path, mark: str = "torch.json") -> Iterator[Path]:
 
 def _sibling(path: Path) -> Path:
     if not path.parent.is_dir():
-        raise NotWritten("its folder does not exist", f"Make {path.parent} first", path=path)
+        raise NotWritten("its folder does not exist", f"Create {path.parent} first", path=path)
     for name in path.parent.glob(f".{path.name}.*.part"):  # left by a run that was killed
         owner = name.name.split(".")[-2]
         if not owner.isdigit() or not Path(f"/proc/{owner}").exists():
@@ -90,3 +91,6 @@ def _swap(new: Path, path: Path) -> None:
         os.rename(path, aside)
         os.rename(new, path)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+__all__ = ["new_directory", "new_file"]

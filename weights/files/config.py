@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from weights.errors import Unreadable, Usage
+from weights.types import Config, Document
 
 
-def read_config(given: Any, carried: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The given configuration over the file's own; None where there is neither."""
+def read_config(given: str | Path | Config | None, carried: Config | None) -> Document | None:
+    """The given configuration merged over the one that the file carries; None if there is neither.
+
+    Raises Usage for a path that cannot be opened and for anything but a mapping, Unreadable for a file that is not JSON.
+    """
     if given is None:
         return None if carried is None else dict(carried)
     if isinstance(given, (str, Path)):
@@ -23,5 +26,8 @@ def read_config(given: Any, carried: Mapping[str, Any] | None) -> dict[str, Any]
         except (ValueError, RecursionError) as error:
             raise Unreadable(f"the configuration is not JSON ({error})", "Give the config.json of the training run", path=path) from None
     if not isinstance(given, Mapping):
-        raise Usage(f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file with one")
+        raise Usage(f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file that contains one")
     return {**(carried or {}), **given}
+
+
+__all__ = ["read_config"]

@@ -1,4 +1,4 @@
-"""torch's element types and storages, and the numpy types that hold the same bits."""
+"""torch's element types and storages, and the numpy types with the same bits."""
 
 from __future__ import annotations
 
@@ -75,5 +75,8 @@ _NAMES = {dtype: name for name, dtype in NUMPY.items()}
 
 
 def torch_name(dtype: np.dtype) -> str:
-    """The name of torch's type with the same bits; KeyError where there is none."""
+    """The name of torch's type with the same bits; KeyError if torch has none."""
     return _NAMES[np.dtype(dtype).newbyteorder("=")]
+
+
+__all__ = ["ALIASES", "NUMPY", "SAFETENSORS", "STORAGES", "STORAGE_OF", "torch_name"]

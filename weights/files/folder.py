@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weights.errors import Unreadable
 from weights.files.atomic import new_directory
 from weights.files.dtypes import NUMPY
 from weights.files.tensors import buffer
+from weights.types import Document
 
 PIECE = 32 << 20
 DOCUMENTS = ("config", "report", "torch")
 
 
-def write(directory: Path, arrays: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+def write(directory: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, Document]) -> None:
     """Writes config.json, report.json, torch.json and `arrays` (Orbax), atomically.
 
     The arrays are numbered in their order, which torch.json lists; those above 32 MiB are flat pieces `<number>_<piece>`.
@@ -31,21 +32,22 @@ def write(directory: Path, arrays: Mapping[str, Any], documents: Mapping[str, An
             (folder / f"{name}.json").write_text(json.dumps(documents[name], indent=None if name == "torch" else 1))
 
 
-def read_documents(directory: Path) -> dict[str, Any]:
-    """The JSON files of a folder; Unreadable where it is none of ours or damaged."""
+def read_documents(directory: Path) -> dict[str, Document]:
+    """The JSON files of a folder; Unreadable for a folder that is not a converted checkpoint, or is damaged."""
     try:
         return {name: json.loads((directory / f"{name}.json").read_bytes()) for name in DOCUMENTS}
     except OSError:
         raise Unreadable("not a converted checkpoint: no torch.json, config.json and report.json",
-                         "Give the --out of a conversion") from None  # fmt: skip
+                         "Give a folder that hyperport convert wrote") from None  # fmt: skip
     except ValueError as error:
         raise Unreadable(f"a JSON file of it is damaged ({error})", "Convert again") from None
 
 
-def read_arrays(directory: Path, expected: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
     """The arrays that `expected` lists by name with type and shape, in the order of writing.
 
-    By tensorstore, on which Orbax stands: Orbax would decode all arrays at once, to places that jax has to copy from.
+    They are read with tensorstore, which Orbax uses too: Orbax would decode all arrays at once, at addresses from which jax has to copy.
+    Unreadable where an array is missing, damaged, or of another type or shape.
     """
     import tensorstore as ts
 
@@ -69,7 +71,7 @@ def read_arrays(directory: Path, expected: Mapping[str, Any]) -> dict[str, np.nd
     return arrays
 
 
-def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
+def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
     import orbax.checkpoint as ocp
 
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -85,7 +87,7 @@ def _write_arrays(folder: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def _pieces(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    """What Orbax holds of one array: itself, flat pieces of a large one, nothing of an empty one."""
+    """What Orbax is given of an array: the array, flat pieces of a large one, nothing of an empty one."""
     if array.nbytes <= PIECE:
         return {key: array} if array.size else {}
     flat, step = np.ascontiguousarray(array).reshape(-1), PIECE // array.itemsize
@@ -94,3 +96,6 @@ def _pieces(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
 
 def _type(name: str) -> np.dtype:
     return NUMPY.get(name) or np.dtype(name)
+
+
+__all__ = ["DOCUMENTS", "read_arrays", "read_documents", "write"]

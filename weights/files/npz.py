@@ -6,9 +6,9 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weights.errors import Unreadable
 from weights.files.archive import Archive
@@ -16,7 +16,7 @@ from weights.files.atomic import new_file
 from weights.files.writer import entry
 
 
-def write(path: Path, arrays: Mapping[str, Any], documents: Mapping[str, bytes]) -> None:
+def write(path: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, bytes]) -> None:
     """Writes arrays under their names, and documents as strings of bytes, atomically. `numpy.load` reads them.
 
     Types that numpy itself lacks (bfloat16, float8) are raw bytes of their size, as `numpy.savez` writes them:
@@ -30,7 +30,7 @@ def write(path: Path, arrays: Mapping[str, Any], documents: Mapping[str, bytes])
 
 
 def names(path: Path) -> list[str]:
-    """The names of the arrays of a zip file; none for what is no such file."""
+    """The names of the arrays of a zip file; an empty list for any other file."""
     try:
         with zipfile.ZipFile(path) as file:
             return [name.removesuffix(".npy") for name in file.namelist()]
@@ -39,7 +39,7 @@ def names(path: Path) -> list[str]:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Every array by name, checksums verified. Unreadable for what is no .npz of plain numbers."""
+    """Every array by name, checksums verified. Unreadable for a file that is not an .npz of plain numbers."""
     archive = Archive(path, folder=False)
     arrays = {}
     for name, info in archive.entries.items():
@@ -47,7 +47,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         try:
             arrays[name.removesuffix(".npy")] = _parsed(raw)
         except (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError) as error:
-            raise Unreadable(f"the entry {name[:100]!r} is no array ({error})", "Copy the file again") from None
+            raise Unreadable(f"the entry {name[:100]!r} is not an array of plain numbers ({error})", "Copy the file again") from None
     return arrays
 
 
@@ -72,3 +72,6 @@ def _parsed(raw: np.ndarray) -> np.ndarray:
     if int(np.prod(shape, dtype=object)) * dtype.itemsize != len(body):
         raise ValueError(f"shape {shape} of {dtype} in {len(body)} bytes")
     return body.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+__all__ = ["names", "read", "write"]

@@ -12,10 +12,11 @@ import numpy as np
 from weights.errors import Unreadable
 from weights.files.pickles.standins import Counts, DefaultDict, Known, Name, Record, Size
 from weights.files.tensors import Storage, Tensor
+from weights.types import Document
 
 
-def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The tree as JSON. Arrays of numpy that it holds go into `arrays`; tensors leave their elements out."""
+def encode(root: object, arrays: dict[str, np.ndarray]) -> Document:
+    """The tree as JSON. Its numpy arrays are put into `arrays`; tensors are stored without elements. Unreadable for foreign objects."""
     nodes: list[Any] = []
     index: dict[int, int] = {}
     storages: dict[int, int] = {}
@@ -75,10 +76,10 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 _SEQUENCES: dict[str, type] = {"list": list, "size": Size, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
-def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
-    """The tree that `encode` wrote; its tensors' storages hold no elements."""
+def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
+    """The tree that `encode` wrote; the storages of its tensors have no elements."""
     nodes = data["nodes"]
-    storages = [Storage(d, n, _empty, location, untyped=u) for d, n, location, u in data["storages"]]
+    storages = [Storage(dtype=d, numel=n, fetch=_empty, location=location, untyped=u) for d, n, location, u in data["storages"]]
     made: dict[int, Any] = {}
 
     def value(ref: Any) -> Any:
@@ -137,3 +138,6 @@ def decode(data: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> object:
 
 def _empty() -> np.ndarray:
     raise Unreadable("a tensor of a converted checkpoint has no elements of its own", "Export the checkpoint")
+
+
+__all__ = ["decode", "encode"]

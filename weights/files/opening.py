@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from weights.files.config import read_config
 from weights.files.reader import read
 from weights.files.sections import Sections, split
+from weights.types import Config, Document
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What is in the file at `path`, before anybody asks what it means.
+    """The contents of the file at `path`, not yet interpreted.
 
-    format, root: as `read` has them. parts: the sections of `root`. config: the given configuration over the file's own; None
-    where there is neither.
+    format, root: as `read` gives them. parts: the sections of `root`. config: the given configuration merged over the file's
+    own; None if there is neither.
     """
 
     path: Path
     format: str
     root: object
     parts: Sections
-    config: dict[str, Any] | None
+    config: Document | None
 
 
-def opened(path: Path, config: Any) -> Opened:
-    """Reads the file's structure and the configuration. Usage or Unreadable where there is no model or no such configuration."""
+def opened(path: Path, config: str | Path | Config | None) -> Opened:
+    """Reads the file's structure and the configuration. Unreadable where there is no model, Usage for a bad configuration."""
     file = read(path)
     parts = split(file.root)
     return Opened(path=path, format=file.format, root=file.root, parts=parts, config=read_config(config, parts.config))
+
+
+__all__ = ["Opened", "opened"]

@@ -1,4 +1,4 @@
-"""Reads checkpoints without torch and without running anything of theirs: torch files old and new, safetensors, shards."""
+"""Reads checkpoints without torch and without running code of theirs: torch files of all versions, safetensors, shards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from weights.files.pickles.bounds import checked_tree
 from weights.files.tensors import Tensor
 
 MAX_INDEX = 64 << 20
-CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to have the torch file back"
+CONVERTED = "a converted checkpoint, not a torch file", "Use weights.restore, or hyperport export to get the torch file back"
 
 
 @dataclass
 class TorchFile:
-    """What a file holds. `format` is "zip", "legacy", "safetensors" or "sharded"; `root` plain data, `Tensor`s and `Record`s."""
+    """The contents of a file. `format`: "zip", "legacy", "safetensors" or "sharded". `root`: plain data, `Tensor`s and `Record`s."""
 
     path: Path
     format: str
@@ -29,7 +29,8 @@ class TorchFile:
 def read(path: str | Path) -> TorchFile:
     """Reads a checkpoint's structure; the tensors' bytes stay in the file until `Tensor.array()` asks for them.
 
-    Raises Unreadable for what is no checkpoint or a damaged one, Refused for one that wants code run or memory it has no data for.
+    Raises Unreadable for a file that is not a checkpoint or is damaged, Refused for one that asks for code to be run or claims more
+    data than it has.
     """
     path = Path(path)
     try:
@@ -77,7 +78,7 @@ def _safetensors(path: Path) -> OrderedDict[str, Tensor]:
 
 
 def _sharded(path: Path) -> OrderedDict[str, Tensor]:
-    """The state_dict that an index {"weight_map": {key: file}} spreads over files beside it."""
+    """The state_dict whose tensors an index {"weight_map": {key: file}} finds in the files beside it."""
     try:
         index = json.loads(path.read_bytes()[:MAX_INDEX])
         names = index["weight_map"]
@@ -94,14 +95,19 @@ def _sharded(path: Path) -> OrderedDict[str, Tensor]:
         if name not in shards:
             root = read(path.parent / name).root
             if not isinstance(root, dict):
-                raise Unreadable(f"the shard {name} is no state_dict", "Give the shards that the index was written with")
+                raise Unreadable(f"the shard {name} is not a state_dict", "Give the shards that the index was written with")
             shards[name] = root
         if not isinstance(shards[name].get(key), Tensor):
-            raise Unreadable(f"the index places {key!r} in {name}, which lacks it", "Give the shards that the index was written with")
+            raise Unreadable(
+                f"the index places {key!r} in {name}, which does not contain it", "Give the shards that the index was written with"
+            )
     extra = [(name, key) for name, shard in shards.items() for key in shard if names.get(key) != name]
     if extra:
         raise Unreadable(
-            f"the shard {extra[0][0]} holds {extra[0][1]!r}, which the index does not place there",
+            f"the shard {extra[0][0]} contains {extra[0][1]!r}, which the index does not place there",
             "Give the index of these shards",
         )
     return OrderedDict((key, shards[name][key]) for key, name in pairs)
+
+
+__all__ = ["TorchFile", "read"]

@@ -7,15 +7,16 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weights.errors import NotWritten, Unreadable
 from weights.files.archive import CHUNK, read_into
 from weights.files.atomic import new_file
 from weights.files.dtypes import NUMPY, SAFETENSORS, torch_name
 from weights.files.tensors import Storage, Tensor, buffer, checked, contiguous_stride
+from weights.types import Document
 
 MAX_HEADER = 64 << 20
 _CODES = {name: code for code, name in SAFETENSORS.items()}
@@ -42,7 +43,7 @@ def read(path: Path) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
     end = 0
     for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
         if not isinstance(entry, dict) or entry.get("dtype") not in SAFETENSORS or not isinstance(entry.get("shape"), list):
-            raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Types that numpy holds are read")
+            raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Save it in a type that numpy has")
         dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
         shape = tuple(entry["shape"])
         if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape) or begin != end or 8 + length + after > size:
@@ -61,16 +62,16 @@ def read(path: Path) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
     return tensors, metadata if isinstance(metadata, dict) else {}
 
 
-def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str]) -> None:
     """Writes arrays under their names, atomically, one after another: none is in memory a second time."""
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    header: Document = {"__metadata__": dict(metadata)}
     widest_first = sorted(arrays.items(), key=lambda item: -np.asarray(item[1]).dtype.itemsize)
     end = 0
     for name, value in widest_first:  # so that each begins at a multiple of its elements' size
         array = np.asarray(value)
         code = _CODES.get(torch_name(array.dtype)) if array.dtype in NUMPY.values() else None
         if code is None:
-            raise NotWritten(f"{name} is {array.dtype}, which safetensors does not hold", "Give a folder or .npz", path=path)
+            raise NotWritten(f"{name} is {array.dtype}, which safetensors does not have", "Give a folder or .npz", path=path)
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -100,3 +101,6 @@ def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], 
         return out.view(dtype)
 
     return fetch
+
+
+__all__ = ["is_safetensors", "read", "write"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from weights.errors import Unreadable, Usage
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
 from weights.files.tensors import Tensor
+from weights.types import Document
 
 MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
 OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state", "optimizer_states")
@@ -27,7 +27,7 @@ class Sections:
     model_at: tuple
     optimizer: dict | None
     optimizer_at: tuple
-    config: dict[str, Any] | None
+    config: Document | None
     epoch: int | None
     extras: tuple[str, ...]
     """Names at the top of the file that are carried along and not interpreted."""
@@ -35,15 +35,15 @@ class Sections:
     """The state of the learning rates' scheduler."""
     scheduler_at: tuple = ()
     updates: int | None = None
-    """Optimizer steps, where the file counts them apart."""
+    """Steps of the optimizer, if the file counts them by itself."""
 
 
 def split(root: object) -> Sections:
-    """Finds the parts; Unreadable where there is no model in any known wrapper."""
+    """Finds the parts. Raises Unreadable if no known wrapper contains a model, Usage for several optimizers."""
     model_at, model = _model(root)
     tensors = dict(_tensors(model))
     if not tensors:
-        raise Unreadable("the file holds no tensors", f"A model is looked for at the top and in {', '.join(MODELS)}")
+        raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
     top = root if isinstance(root, dict) else {}
     prefix = ""
     for known in PREFIXES * 2:
@@ -73,7 +73,7 @@ def split(root: object) -> Sections:
 
 
 def without_first(sections: Sections) -> Sections | None:
-    """The same with the first part of all keys taken off (a Lightning module's attribute), if they share one."""
+    """The sections without the first part of all keys (the attribute of a Lightning module); None if the keys do not share one."""
     firsts = {key.partition(".")[0] for key in sections.tensors}
     if len(firsts) != 1 or any("." not in key for key in sections.tensors):
         return None
@@ -86,7 +86,7 @@ def _model(root: object) -> tuple[tuple, object]:
     if isinstance(root, Record) and root.is_module:
         return (), root
     if not isinstance(root, dict):
-        raise Unreadable(f"the file holds a {type(root).__name__}, not a model", "Save a state_dict")
+        raise Unreadable(f"the file contains a {type(root).__name__}, not a model", "Save a state_dict")
     for name in MODELS:
         value = root.get(name)
         if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (isinstance(value, Record) and value.is_module):
@@ -112,7 +112,7 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
         at: tuple = (name,)
         if isinstance(value, list) and value:
             if len(value) > 1:
-                raise Usage(f"the file holds {len(value)} optimizers under {name!r}", "Save one of them beside the model")
+                raise Usage(f"the file contains {len(value)} optimizers under {name!r}", "Save one of them beside the model")
             value, at = value[0], (name, 0)
         if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict):
             return at, value
@@ -120,7 +120,7 @@ def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
 
 
 def _scheduler(top: Mapping) -> tuple[tuple, object]:
-    """One scheduler's state; of several (Lightning keeps a list) none, said by a list in its place."""
+    """The path and the state of the only scheduler; a list of several, which Lightning can have, stays a list."""
     for name in SCHEDULERS:
         value = top.get(name)
         if isinstance(value, list) and len(value) == 1:
@@ -130,7 +130,7 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
     return (), None
 
 
-def _plain(value: object) -> dict[str, Any] | None:
+def _plain(value: object) -> Document | None:
     if isinstance(value, Record):
         value = {**value.items, **value.attributes}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
@@ -144,3 +144,6 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return depth < 5 and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
     return value is None or type(value) in (bool, int, float, str)
+
+
+__all__ = ["Sections", "split", "without_first"]

@@ -19,7 +19,7 @@ Values = Callable[[Tensor], np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """A file's object tree. Its tensors say where elements go; `kept` holds those that no variable and no moment gives."""
+    """A file's object tree. Its tensors say where elements go; `kept` has those that neither variables nor optimizer contain."""
 
     root: object
     prefix: str
@@ -30,7 +30,7 @@ class Source:
 
 
 def tensors_of(root: object) -> list[Tensor]:
-    """Each tensor of a tree once, in order of appearance; those inside modules and manifolds too."""
+    """Each tensor of a tree once, in order of appearance, including those inside modules and manifolds."""
     return [node for node in _walk(root) if isinstance(node, Tensor)]
 
 
@@ -42,7 +42,7 @@ def at(root: Any, path: tuple) -> Any:
 
 
 def filled(source: Source, values: Values, replaced: Sequence[tuple[object, object]] = ()) -> object:
-    """The tree with new elements in its tensors, ties kept, and with other sections (old, new) where they are given."""
+    """The tree with new elements in its tensors, ties kept, and with sections exchanged as the pairs `replaced` (old, new) say."""
     new = {id(old): section for old, section in replaced}
     stores = _storages([t for t in _walk(source.root, skip=frozenset(new)) if isinstance(t, Tensor)], values)
 
@@ -62,7 +62,7 @@ def _storages(tensors: list[Tensor], values: Values) -> dict[int, Tensor]:
         old = group[0].storage
         if len({t.place for t in group}) == 1 and group[0].numel < old.numel:
             first = group[0]
-            new = Storage(first.dtype, first.numel, _alone(first, values), old.location, len(group))
+            new = Storage(dtype=first.dtype, numel=first.numel, fetch=_alone(first, values), location=old.location, users=len(group))
             for tensor in group:
                 result[id(tensor)] = replace(tensor, storage=new, offset=0, stride=contiguous_stride(tensor.shape))
             continue
@@ -150,3 +150,6 @@ def _copied(node: Any, change: Callable[[object], object], memo: dict[int, Any])
         new.args, new.items = _copied(node.args, change, memo), _copied(node.items, change, memo)
         new.state = _copied(node.state, change, memo)
     return new
+
+
+__all__ = ["Source", "at", "filled", "tensors_of"]

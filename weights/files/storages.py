@@ -13,7 +13,7 @@ from weights.files.tensors import Storage
 
 
 def declared(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
-    """The storage of a persistent id, whose elements `fetch` reads when they are asked for; Unreadable where the id makes no sense."""
+    """The storage of a persistent id, whose elements `fetch` reads when they are asked for; Unreadable for an id that is malformed."""
     name = kind.name if isinstance(kind, Known) else ""
     if (
         name not in STORAGES
@@ -23,10 +23,13 @@ def declared(kind: object, key: object, location: object, numel: object, fetch: 
         or not isinstance(location, str)
     ):
         raise Unreadable(f"a storage of type {kind}, key {str(key)[:40]} and {str(numel)[:40]} elements", "The file is damaged")
-    storage = Storage(STORAGES[name], numel, lambda: fetch(storage), location, untyped=name == "UntypedStorage")
+    storage = Storage(dtype=STORAGES[name], numel=numel, fetch=lambda: fetch(storage), location=location, untyped=name == "UntypedStorage")
     return storage
 
 
 def class_of(storage: Storage) -> str:
     """The name of torch's class of storages of this type."""
     return next(name for name, dtype in STORAGES.items() if dtype == storage.dtype and name != "UntypedStorage")
+
+
+__all__ = ["class_of", "declared"]

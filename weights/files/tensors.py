@@ -29,7 +29,7 @@ class Storage:
     _shared: np.ndarray | None = field(default=None, repr=False)
 
     def read(self) -> np.ndarray:
-        """The elements, 1-D. Read once where several tensors use them, else anew."""
+        """The elements, 1-D. They are kept if several tensors use them, else read each time."""
         if self._shared is not None:
             return self._shared
         data = self.fetch()
@@ -38,7 +38,7 @@ class Storage:
         return data
 
     def forget(self) -> None:
-        """Drops the elements that `read` kept."""
+        """Drops the elements that `read` has kept."""
         self._shared = None
 
 
@@ -58,7 +58,7 @@ class Tensor:
     """The pickled class of a tensor on a manifold."""
 
     def array(self) -> np.ndarray:
-        """The elements in the tensor's shape: a read-only view where the storage allows."""
+        """The elements in the tensor's shape, read-only; a view of the storage where its layout allows."""
         flat = self.storage.read()
         if self.dtype != self.storage.dtype:
             flat = flat.view(NUMPY[self.dtype])
@@ -68,10 +68,12 @@ class Tensor:
 
     @property
     def numel(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The bytes that its elements take."""
         return self.numel * NUMPY[self.dtype].itemsize
 
     @property
@@ -118,7 +120,7 @@ def checked(storage: Storage, offset: object, shape: object, stride: object, dty
 
 
 def window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """The view of 1-D elements that a tensor is. By way of bytes: numpy does not stride over ml_dtypes' types."""
+    """The tensor's view of 1-D elements. It is taken of bytes, because numpy does not stride over the types of ml_dtypes."""
     if not tensor.numel:
         return np.empty(tensor.shape, flat.dtype)
     size = flat.dtype.itemsize
@@ -128,7 +130,7 @@ def window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def buffer(size: int) -> np.ndarray:
-    """Uninitialised bytes at an address that jax takes over without copying."""
+    """Uninitialised uint8 [size] at an address that jax adopts without copying."""
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + size]
@@ -159,7 +161,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array in pieces along its first axes, so that what is made of each is small beside it."""
+    """An array in pieces along its first axes, so that temporaries made of a piece stay small."""
     if array.nbytes <= BLOCK or array.ndim == 0:
         yield array
         return
@@ -174,3 +176,6 @@ def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 def _short(value: object) -> str:
     text = str(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+__all__ = ["BLOCK", "Storage", "Tensor", "blocks", "buffer", "checked", "contiguous_stride", "from_array", "same_bits", "window"]

@@ -94,3 +94,6 @@ def _read(path: Path, start: int, storage: Storage, little: bool) -> np.ndarray:
         read_into(file.fileno(), start, out, "a storage")
     flat = out.view(dtype)
     return flat if little else flat.byteswap()
+
+
+__all__ = ["is_legacy", "load"]

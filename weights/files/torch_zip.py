@@ -20,7 +20,7 @@ def load(path: Path) -> object:
     if "data.pkl" not in archive.entries:
         raise Unreadable("a zip file without data.pkl", "Give the file that torch.save wrote")
     if "constants.pkl" in archive.entries or any(name.startswith("code/") for name in archive.entries):
-        raise Refused("a TorchScript archive, which holds code", "Save the module's state_dict")
+        raise Refused("a TorchScript archive, which contains code", "Save the module's state_dict")
     order = archive.small("byteorder").strip() if "byteorder" in archive.entries else b"little"
     if order not in (b"little", b"big"):
         raise Unreadable(f"the byte order is {order[:20]!r}", "Copy the file again")
@@ -50,3 +50,6 @@ def load(path: Path) -> object:
 
     root, _ = unpickled(archive.small("data.pkl"), persistent)
     return root
+
+
+__all__ = ["load"]

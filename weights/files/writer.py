@@ -56,3 +56,6 @@ def entry(file: zipfile.ZipFile, name: str, *parts: bytes | memoryview) -> None:
         for data in parts:
             for at in range(0, len(data), CHUNK):
                 out.write(data[at : at + CHUNK])
+
+
+__all__ = ["entry", "write"]

@@ -1,4 +1,4 @@
-"""What the converter has to know of an architecture: everything, in one table of `weights/models`."""
+"""What the converter knows of an architecture: all of it stands in one table of `weights/models`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -15,17 +14,18 @@ from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.mapping.probes import Probe
 from weights.mapping.rules import Rule
 from weights.mapping.settings import Settings
+from weights.types import Config, Hyperparameters, Model, TorchModule
 
 TREE = "tree"
-"""The name that stands where no architecture is known: the parameters as a tree, nested as the keys are."""
+"""The name for files of no known architecture: the parameters become a tree, nested as the keys are."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The file's model as an architecture looks at it."""
+    """The model in a file, as an architecture sees it."""
 
     tensors: Mapping[str, Tensor]
-    config: Mapping[str, Any]
+    config: Config
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -60,23 +60,26 @@ class Architecture:
     inputs: arguments of `init` from which the variables' shapes follow.
     groups: the parameters' keys as the training code hands them to the optimizer, a list for each group; None: one
         group in the state_dict's order. Only needed where the authors' code makes several groups.
-    optimizer: the name of the optimizer by the configuration, if it says so.
+    optimizer: the name of the optimizer according to the configuration; None if it does not say.
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
     probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
-    code: whose code base it is of, where that code has an optimizer of its own that may have written the files.
+    code: the name of its code base, if that has optimizers of its own, which may have written the files.
     nodes: where the embeddings of its nodes are.
     """
 
     name: str
     recognise: Callable[[Found], bool]
     settle: Callable[[Found, Settings], None]
-    rules: Callable[[Mapping[str, Any]], Sequence[Rule]]
-    build: Callable[[Mapping[str, Any]], Any]
-    inputs: Callable[[Mapping[str, Any]], tuple]
-    groups: Callable[[Mapping[str, Any], Sequence[str]], list[list[str]]] | None = None
-    optimizer: Callable[[Mapping[str, Any]], str | None] = lambda config: None
-    reference: Callable[[Mapping[str, Any]], Any] | None = None
+    rules: Callable[[Hyperparameters], Sequence[Rule]]
+    build: Callable[[Hyperparameters], Model]
+    inputs: Callable[[Hyperparameters], tuple]
+    groups: Callable[[Hyperparameters, Sequence[str]], list[list[str]]] | None = None
+    optimizer: Callable[[Config], str | None] = lambda config: None
+    reference: Callable[[Hyperparameters], TorchModule] | None = None
     probe: Probe | None = None
     code: str | None = None
     nodes: NodeEmbeddings = ENCODED
+
+
+__all__ = ["TREE", "Architecture", "Found"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,31 +19,32 @@ from weights.mapping.leaves import counted
 from weights.mapping.recognition import recognised
 from weights.mapping.report import reported
 from weights.mapping.settings import Settings
+from weights.types import Curvature, Document, Hyperparameters, Manifolds, Model, NamedManifolds, Progress, Variables
 
 
 @dataclass(frozen=True)
 class Converted:
     """A file's model in JAX.
 
-    table: its architecture; None for a tree of parameters. parts: the file's, with keys as the architecture has them. settings:
+    table: its architecture; None for a tree of parameters. parts: the file's sections, with the architecture's keys. settings:
     what the model is built from. model: the flax module, None for a tree. entries: what each key became. variables, constants,
-    manifolds, report: as `weights.contents` says.
+    manifolds, report: see `weights.contents`.
     """
 
     table: Architecture | None
     parts: Sections
-    settings: dict[str, Any]
-    model: Any
+    settings: Hyperparameters
+    model: Model | None
     entries: list[Entry]
-    variables: dict[str, Any]
+    variables: Variables
     constants: dict[str, np.ndarray]
-    manifolds: Any
-    report: dict[str, Any]
+    manifolds: Manifolds
+    report: Document
 
 
-def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None, curvature: Any, given: Mapping[str, Any] | None,
-              trained: parameter_tree.Trained, progress: Callable[[str, int, int], None] | None) -> Converted:  # fmt: skip
-    """The model of a file, by one of the `known` architectures or as a tree of parameters.
+def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None, curvature: Curvature, given: NamedManifolds | None,
+              trained: parameter_tree.Trained, progress: Progress | None) -> Converted:  # fmt: skip
+    """The model of a file, as one of the `known` architectures or as a tree of parameters.
 
     arch, curvature, progress: as the caller gives them to `weights.load`; `given` are the manifolds. trained: what the optimizer's
     state tells of a tree. Raises Usage and Unmatched.
@@ -57,7 +57,7 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
     else:
         if given is not None:
-            raise Usage(f"manifolds is for arch='tree'; {table.name} has its own", "Leave it out")
+            raise Usage(f"manifolds are given for arch='tree' only; {table.name} has its own", "Omit manifolds= (--manifold)")
         model, entries = _matched(table, parts, settings)
         spaces = getattr(model, "manifolds", None)
     variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))
@@ -76,16 +76,19 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     )
 
 
-def _matched(table: Architecture, parts: Sections, settings: Settings) -> tuple[Any, list[Entry]]:
+def _matched(table: Architecture, parts: Sections, settings: Settings) -> tuple[Model, list[Entry]]:
     """The flax module, and what each key becomes. Unmatched where settings, keys or shapes do not fit."""
     table.settle(Found(parts.tensors, settings.config), settings)
     if settings.given.get("curvature") is not None and "curvature" not in settings.values:
-        raise Usage(f"the curvatures of {table.name} are in the file", "Leave --curvature out (curvature=...)")
+        raise Usage(f"the file contains the curvatures of {table.name}", "Omit --curvature (curvature=...)")
     rules = table.rules(settings.values)
     try:
         model = table.build(settings.values)
         shapes = jax.eval_shape(model.init, jax.random.key(0), *table.inputs(settings.values))
     except (ValueError, TypeError) as error:
-        raise Unmatched(f"the settings make no {table.name}: {error}", "Check the configuration") from None
+        raise Unmatched(f"no {table.name} can be built from the settings: {error}", "Correct the configuration") from None
     targets = {path: tuple(s.shape) for path, s in flatten(shapes).items()}  # pyright: ignore[reportAttributeAccessIssue]
     return model, plan(parts.tensors, rules, targets)
+
+
+__all__ = ["Converted", "converted"]

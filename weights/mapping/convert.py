@@ -17,10 +17,10 @@ Flat = dict[str, np.ndarray]
 
 
 def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
-    """Every key's entry, in the file's order; `targets` are the shapes of the model's variables by path (None: any).
+    """The entry of every key, in the file's order. `targets`: the shapes of the model's variables by path; None accepts any.
 
-    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that nothing or
-    two keys fill, a shape that is not the model's, and tied names that are not tied in the table.
+    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that no key or two keys fill,
+    a shape that differs from the model's, and names that are tied in the file but not in the table.
     """
     problems: list[tuple[str, str]] = []
     entries: list[Entry] = []
@@ -32,7 +32,7 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
             problems.append(
                 (
                     f"the key {key!r} fits {len(found)} rules: {', '.join(r.key for r, _ in found)}",
-                    "The table is ambiguous; report it",
+                    "The table of this architecture is ambiguous: please report it",
                 )
             )
         elif not found:
@@ -41,7 +41,15 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
             rule, values = found[0]
             path = rule.path and fill(rule.path, values)
             role = "parameter" if path else "tied" if rule.tied else "constant"
-            entry = Entry(key, role, tensor.shape, tensor.dtype, path, rule.layout, rule.tied and fill(rule.tied, values))
+            entry = Entry(
+                key=key,
+                role=role,
+                shape=tensor.shape,
+                dtype=tensor.dtype,
+                path=path,
+                layout=rule.layout,
+                tied=rule.tied and fill(rule.tied, values),
+            )
             entries.append(entry)
             if path:
                 if path in filled:
@@ -61,7 +69,7 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
 def to_flax(
     tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray
 ) -> tuple[dict, Flat]:
-    """Nested variables and flat constants. `leaf` makes what the variables hold of each array."""
+    """Nested variables and flat constants. `leaf` makes the leaf of the variables from each array."""
     variables: dict = {}
     constants: Flat = {}
     for entry in entries:
@@ -81,8 +89,8 @@ def to_flax(
         assert entry.path is not None
         if array.dtype.kind in "iub":
             raise Unmatched(
-                f"the key {entry.key!r} holds {entry.dtype}; a parameter takes floating numbers",
-                "Save the weights before quantising",
+                f"the key {entry.key!r} is {entry.dtype}; a parameter has floating-point numbers",
+                "Save the weights before they are quantised",
             )
         place(variables, entry.path, leaf(entry.layout.forward(array)))
     return variables, constants
@@ -96,7 +104,7 @@ def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[st
     if expected != set(flat):
         odd = sorted(map(str, expected ^ set(flat)))
         raise Unmatched(
-            f"the variables have other paths than were converted: {', '.join(odd[:3])}",
+            f"the paths of the variables differ from those that were converted: {', '.join(odd[:3])}",
             "Export variables of the same model",
         )
 
@@ -120,7 +128,7 @@ def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None) -> list
     if want is None:
         return [
             (
-                f"the key {entry.key!r} becomes {entry.path}, which the model lacks",
+                f"the key {entry.key!r} becomes {entry.path}, which the model does not have",
                 "Check the configuration: it describes a smaller model",
             )
         ]
@@ -158,7 +166,11 @@ def _unexpected(unexpected: list[str], missing: list[str]) -> list[tuple[str, st
     problems = []
     for key in unexpected:
         near = difflib.get_close_matches(key, missing, 1)
-        remedy = f"Was {near[0]!r} meant?" if near else "Check the architecture (arch=...); no rule of its table knows this key"
+        remedy = (
+            f"If it should be {near[0]!r}, rename it"
+            if near
+            else "Check the architecture (--arch, arch=...): no rule of its table fits this key"
+        )
         problems.append((f"the key {key!r} is unexpected", remedy))
     return problems
 
@@ -175,7 +187,7 @@ def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple
             other = first.setdefault(tensors[entry.key].place, entry.key)
             if other != entry.key:
                 problems.append((f"the keys {other!r} and {entry.key!r} are one tensor in the file; the model trains them apart",
-                                 "Untie them in torch (.clone()) if that is meant"))  # fmt: skip
+                                 "If that is intended, untie them in torch (.clone())"))  # fmt: skip
     return problems
 
 
@@ -185,8 +197,11 @@ def _finite(entry: Entry, array: np.ndarray) -> None:
     if not all(np.isfinite(block).all() for block in blocks(array)):
         good = np.isfinite(array)
         where = tuple(int(i) for i in np.argwhere(~good)[0])
-        raise Unmatched(f"the key {entry.key!r} holds {array[where]} at {where}, {int((~good).sum())} of {array.size} values not finite",
-                        "Take an earlier checkpoint")  # fmt: skip
+        bad = int((~good).sum())
+        raise Unmatched(
+            f"the key {entry.key!r} contains {array[where]} at {where}: {bad} of {array.size} values are not finite",
+            "Use an earlier checkpoint",
+        )
 
 
 def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
@@ -194,3 +209,6 @@ def _recast(array: np.ndarray, entry: Entry) -> np.ndarray:
         f"{entry.path} is {array.dtype}; {entry.key!r} was {entry.dtype} in the file",
         "Export variables of the same type",
     )
+
+
+__all__ = ["plan", "to_flax", "to_torch"]

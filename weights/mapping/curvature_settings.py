@@ -1,4 +1,4 @@
-"""Curvature: never assumed. From the file's raw tensors, the configuration or the caller, and the same from all of them."""
+"""Curvature is never assumed: it comes from the file's raw tensors, the configuration or the caller, and all of them have to agree."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from weights.errors import Unmatched, Usage
 from weights.mapping.settings import Settings
+
+_SAID = {"option": "the option", "config": "the configuration"}
 
 
 def softplus(raw: float) -> float:
@@ -24,10 +26,11 @@ def from_raw(name: str, raw: float) -> float:
 
 def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
            learned: bool = False) -> list[float]:  # fmt: skip
-    """The curvature of each of `count` manifolds. `raw` holds the file's raw tensors by key, in order, or nothing.
+    """The curvature of each of `count` manifolds. raw: the file's raw tensors by key, in order; empty if it has none.
 
-    The file's own value is what the model computes with; a configuration or an option has to agree with it, up to the
-    rounding of geoopt's float32 log(exp(c) - 1); a `learned` one has moved on from the configuration's start.
+    The model computes with the file's own value. A configuration or an option has to agree with it, up to the rounding of geoopt's
+    float32 log(exp(c) - 1), except that the configuration has the start of a `learned` curvature. Raises Unmatched where they
+    disagree, Usage where nothing gives a curvature.
     """
     stated = [
         (where, table[name]) for where, table in (("option", settings.given), ("config", settings.config)) if table.get(name) is not None
@@ -36,7 +39,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
     if raw:
         if len(raw) != count:
             raise Unmatched(
-                f"the file holds {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
+                f"the file contains {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
                 "Check the configuration",
             )
         values = [from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
@@ -46,26 +49,26 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
             for key, value, other in zip(raw, values, others):
                 if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
                     raise Unmatched(
-                        f"{key!r} in the file says curvature {value:.9g}, {where} says {other:.9g}",
-                        "Correct it, or set learnable_curvature if it was trained; the file's value is the one to keep",
+                        f"{key!r} in the file gives curvature {value:.9g}, {_SAID[where]} gives {other:.9g}",
+                        "Correct it to the file's value, or set learnable_curvature in the configuration if the curvature was trained",
                     )
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
         return values
     if len(stated) == 2 and stated[0][1] != stated[1][1]:
-        raise Unmatched(f"--curvature says {stated[0][1]}, the configuration {stated[1][1]}", "Leave one of them out, or correct it")
+        raise Unmatched(f"--curvature is {stated[0][1]}, and the configuration has {stated[1][1]}", "Omit one of them, or correct it")
     if not stated:
-        raise Usage("the curvature is neither in the file nor in a configuration", "Give --curvature (curvature=...)")
+        raise Usage("the curvature is neither in the file nor in the configuration", "Give --curvature (curvature=...)")
     where, values = stated[0]
     settings.values[name], settings.sources[name] = values, where
     return values
 
 
 def unit(settings: Settings, why: str) -> None:
-    """Curvature 1, of code that knows no other; Unmatched where the caller gives another."""
+    """Curvature 1 of code that has no other. `why` says so in the error; Unmatched if the caller gives another."""
     given = settings.given.get("curvature")
     if given is not None and _numbers(given, 1, "option") != [1.0]:
-        raise Unmatched(f"the curvature by option is {given}; {why}", "Leave --curvature out (curvature=...)")
-    settings.values["curvature"], settings.sources["curvature"] = [1.0], why
+        raise Unmatched(f"the curvature given is {given}; {why}", "Omit --curvature (curvature=...)")
+    settings.values["curvature"], settings.sources["curvature"] = [1.0], "the original code"
 
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:
@@ -73,12 +76,15 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     try:
         numbers = [float(v) for v in values]
     except (TypeError, ValueError):
-        raise Usage(f"the curvature by {where} is {value!r}", "Give a number, or one for each manifold") from None
+        raise Usage(f"{_SAID[where]} gives the curvature {value!r}", "Give a number, or one for each manifold") from None
     if len(numbers) == 1:
         numbers *= count
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
         raise Usage(
-            f"the curvature by {where} is {value!r}; the model has {count} manifolds",
+            f"{_SAID[where]} gives the curvature {value!r}; the model has {count} manifolds",
             "Give one finite number, or one for each",
         )
     return numbers
+
+
+__all__ = ["from_raw", "settle", "softplus", "unit"]

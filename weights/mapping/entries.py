@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -54,13 +55,16 @@ def place(tree: dict, path: str, value: object) -> None:
         if not isinstance(tree, dict):
             raise Unmatched(f"{path} lies below the parameter {name}", "Rename one of the keys in torch")
     if isinstance(tree.get(last), dict):
-        raise Unmatched(f"{path} is a parameter and holds others", "Rename one of the keys in torch")
+        raise Unmatched(f"{path} is a parameter, and other parameters lie below it", "Rename one of the keys in torch")
     tree[last] = value
 
 
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, object]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     """Nested dicts as slash-separated paths."""
-    flat: dict[str, object] = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
         flat.update(flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return flat
+
+
+__all__ = ["Entry", "flatten", "inverse", "place", "tie_repeats"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from weights.errors import Unmatched, Usage
 from weights.files.pickles.standins import Record
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
 from weights.mapping.entries import flatten, place
+from weights.types import Document, ManifoldTree, NamedManifolds
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
 
 # geoopt's and HypLL's class names, port_jax's, and the raw tensor with the argument it stands for.
 CURVED = {
@@ -24,23 +28,25 @@ CURVED = {
 PLAIN = ("Euclidean", "Sphere", "SphereExact", "Stiefel", "CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact",
          "SymmetricPositiveDefinite", "BirkhoffPolytope")  # fmt: skip
 
+REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
-def recovered(record: object) -> Any:
+
+def _recovered(record: object) -> Manifold:
     """The port_jax manifold that a pickled manifold stands for; Unmatched for a kind that has no counterpart yet."""
     import port_jax.manifolds as manifolds
 
     if not isinstance(record, Record):
-        raise Unmatched(f"a tensor's manifold is a {type(record).__name__}", "Give manifolds={...}")
+        raise Unmatched(f"a tensor's manifold is a {type(record).__name__}", REMEDY)
     name = record.name.rpartition(".")[2]
     if name in CURVED and hasattr(manifolds, CURVED[name][0]):
         target, (raw, argument) = CURVED[name]
         value = _number(record, raw)
         if value is None:
-            raise Unmatched(f"a {name} in the file lacks its curvature {raw}", "Give manifolds={...}")
+            raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
         return getattr(manifolds, target)(**{argument: from_raw(raw, value)})
     if name in PLAIN and hasattr(manifolds, name):
         return getattr(manifolds, name)()
-    raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart", "Give manifolds={...}")
+    raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart in port_jax.manifolds", REMEDY)
 
 
 def curvature(record: object) -> float | None:
@@ -64,7 +70,7 @@ def _number(record: Record, raw: str) -> float | None:
     return None
 
 
-def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
+def beside(paths: Iterable[str], given: NamedManifolds | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
     """A tree of manifolds over parameters: `given` by key or path (or beginnings of them), else the pickled ones, else Euclidean.
 
     `keys` maps paths (without the collection) to the file's keys. Usage for a name that no parameter has.
@@ -81,16 +87,16 @@ def beside(paths: Mapping[str, Any], given: Mapping[str, Any] | None, tensors: M
             used.add(name)
             place(tree, path, wanted[name])
         else:
-            place(tree, path, recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
+            place(tree, path, _recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
     if unknown := sorted(set(wanted) - used):
         raise Usage(
-            f"manifolds names {unknown[0]!r}, which no parameter of the file has",
-            f"Parameters are {', '.join(list(paths)[:8])}",
+            f"manifolds names {unknown[0]!r}, but no parameter of the file is called so",
+            f"The parameters are {', '.join(list(paths)[:8])}",
         )
     return tree
 
 
-def to_json(tree: Any) -> Any:
+def to_json(tree: ManifoldTree) -> Document:
     """A tree of manifolds as JSON: class names with their fields."""
     from dataclasses import fields
 
@@ -105,10 +111,13 @@ def to_json(tree: Any) -> Any:
     return {"tree": {name: to_json(child) for name, child in tree.items()}}
 
 
-def from_json(data: Any) -> Any:
+def from_json(data: Document) -> ManifoldTree:
     """The tree that `to_json` wrote."""
     import port_jax.manifolds as manifolds
 
     if "tree" in data:
         return {name: from_json(child) for name, child in data["tree"].items()}
     return getattr(manifolds, data["manifold"])(**data["fields"])
+
+
+__all__ = ["CURVED", "PLAIN", "beside", "curvature", "from_json", "to_json"]

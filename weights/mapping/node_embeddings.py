@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+from weights.mapping.probes import Argument
+from weights.types import Hyperparameters, Model, Params, Variables
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from port_jax.graphs import Graph
+    from port_jax.manifolds.base import Manifold
 
 
 @dataclass(frozen=True)
 class NodeEmbeddings:
-    """What `weights.embeddings` has to know of an architecture. The defaults are those of a model that encodes features on a graph.
+    """What `weights.embeddings` needs to know of an architecture. The defaults are those of a model that encodes features on a graph.
 
-    table: the parameter that has a row for each node, as a path below "params"; empty where there is none.
-    start: whether the layers start from the table, so that with a graph the encoder's output is meant.
-    tangents: of a table of tangents at the origin of a ball, the ball from the parameters; it gives None where there are several.
+    table: the parameter that has a row for each node, as a path below "params"; empty if there is no such parameter.
+    start: whether the layers start from the table, so that the encoder's output is taken if a graph is given.
+    tangents: for a table of tangents at the origin of a ball, that ball, from the parameters; None if there are several balls.
     normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
-    inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them where the model takes some.
+    inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them if the model takes any.
     manifold: where the output of `encode` lies, from the flax module and its variables.
     """
 
     table: str = ""
     start: bool = False
-    tangents: Callable[[Mapping[str, Any]], Any] | None = None
+    tangents: Callable[[Params], Manifold | None] | None = None
     normalized: bool = False
-    inputs: Callable[[Mapping[str, Any], Any, Any], list[Any]] = lambda settings, x, graph: [x, graph]
-    manifold: Callable[[Any, Mapping[str, Any]], Any] = lambda model, variables: model.manifold_at(-1, variables["params"])
+    inputs: Callable[[Hyperparameters, Array, Graph], list[Argument]] = lambda settings, x, graph: [x, graph]
+    manifold: Callable[[Model, Variables], Manifold] = lambda model, variables: model.manifold_at(-1, variables["params"])
 
 
 ENCODED = NodeEmbeddings()
 """Of a model that has no table of nodes and encodes features on a graph."""
+
+
+__all__ = ["ENCODED", "NodeEmbeddings"]

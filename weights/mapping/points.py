@@ -1,22 +1,26 @@
-"""Points are checked against the manifolds that the converted model puts them on."""
+"""Checks that the points of a converted model lie on their manifolds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping.entries import Entry
+from weights.types import Manifolds, Params
+
+if TYPE_CHECKING:
+    pass
 
 ROWS = 1 << 16
 # Beyond rounding, and beyond what a trained curvature leaves: geoopt moves it without moving the points that lie on it.
 TOLERANCE = 1e-2
 
 
-def check(manifolds: Any, params: Mapping[str, Any], entries: Sequence[Entry]) -> None:
+def check(manifolds: Manifolds, params: Params, entries: Sequence[Entry]) -> None:
     """Raises Unmatched for the first point whose projection (`projx`) is farther than 1 % of 1 + |x| from it.
 
     `manifolds` is the tree beside the parameters, or a callable from them to it; None where nothing is known.
@@ -43,7 +47,10 @@ def _check_leaf(manifold: Any, points: np.ndarray, key: str) -> None:
         if len(off):
             where = np.unravel_index(start + off[0], points.shape[: points.ndim - manifold.ndim])
             raise Unmatched(
-                f"the key {key!r} holds a point off its {type(manifold).__name__} at {tuple(int(i) for i in where)}: "
-                f"{gap[off[0]]:.3g} from its projection",
-                "Check the curvature (it may be another than the model was trained with), or project the points in torch (manifold.projx)",
+                f"the key {key!r} contains a point that is not on its {type(manifold).__name__}, at {tuple(int(i) for i in where)}: "
+                f"it is {gap[off[0]]:.3g} away from its projection",
+                "Check the curvature, which may differ from the one in training, or project the points in torch (manifold.projx)",
             )
+
+
+__all__ = ["check"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched, Unreadable, Usage
+from weights.types import Hyperparameters
 
 NODES, EDGES, ROWS = 64, 256, 32
-Settings = Mapping[str, Any]
-Inputs = Mapping[str, Any]
+Inputs = dict[str, Any]
+"""What a model runs on, by name: numpy arrays, `Edges`, dicts of them, or None."""
+Outputs = dict[str, Any]
+"""What a model gives, by name: arrays of the side that ran it, or tuples of them."""
+Argument = Any
+"""An input as the side takes it that runs: an array, a graph, a dict of arrays, or None."""
 Call = Callable[..., Any]
+"""call("encode", x, graph) runs that method of the torch module or of the flax one."""
 
 
 @dataclass(frozen=True)
 class Probe:
     """What an architecture is compared on.
 
-    draw: its inputs by name, from the settings: numpy arrays, `Edges`, dicts of them, or None.
-    outputs: its outputs by name, from the settings, the inputs and `call`: call("encode", x, graph) runs that method of the
-    torch module or of the flax one, so that one function serves both sides.
+    draw: its inputs, from the settings. outputs: its outputs, from the settings, `call` and the inputs; `call` runs a method on
+    either side, so that one function serves both.
     """
 
-    draw: Callable[[Settings, Draw], dict[str, Any]]
-    outputs: Callable[[Settings, Call, Inputs], dict[str, Any]]
+    draw: Callable[[Hyperparameters, Draw], Inputs]
+    outputs: Callable[[Hyperparameters, Call, Inputs], Outputs]
 
 
 @dataclass(frozen=True)
@@ -50,24 +55,24 @@ class Draw:
         self.asked = False
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
-        """Rows of length about `scale`."""
+        """Normal numbers of this shape, in rows of length about `scale`."""
         return scale * self.random.standard_normal(shape) / np.sqrt(shape[-1])
 
     def indices(self, below: int, *shape: int) -> np.ndarray:
-        """Integers from 0 to below - 1."""
+        """Integers from 0 to below - 1, of this shape."""
         return self.random.integers(0, below, shape)
 
     def distinct(self, below: int, rows: int, columns: int) -> np.ndarray:
-        """Rows of indices, different within a row where there are enough."""
+        """Indices [rows, columns], different within a row if there are enough."""
         return np.stack([self.random.permutation(np.arange(max(below, columns)) % below)[:columns] for _ in range(rows)])
 
     def pairs(self, nodes: int) -> np.ndarray:
-        """Pairs of nodes, of two nodes each: torch's gradient of a distance is NaN between a point and itself."""
+        """Pairs [32, 2] of distinct nodes: torch's gradient of a distance is NaN between a point and itself."""
         first = self.random.integers(0, nodes, ROWS)
         return np.stack([first, (first + self.random.integers(1, max(nodes, 2), ROWS)) % nodes], 1)
 
     def graph(self, width: int, nodes: int | None = None, *, weighted: bool = False, edge_features: int = 0) -> tuple[Edges, np.ndarray]:
-        """Edges and features of `width` columns; the user's, cut to that width, or random ones.
+        """Edges and features [nodes, width]: the user's, cut to that width, or random ones.
 
         `nodes` is the number that the model was trained for, if it has one. `weighted`: rows of the adjacency with self loops,
         each divided by its sum, unless the user's file has weights.
@@ -83,14 +88,14 @@ class Draw:
             if features.shape[1] < width or len(features) != count:
                 raise Unmatched(
                     f"features have shape {features.shape}; the model takes {(count, width)}",
-                    "Give the graph it was trained on",
+                    "Give the graph that the model was trained on",
                     path=self.path,
                 )
             features = features[:, :width]
         if len(senders) and max(senders.max(), receivers.max()) >= count:
             raise Unmatched(
-                f"an edge names node {max(senders.max(), receivers.max())}; there are {count}",
-                "Give the graph it was trained on",
+                f"an edge names node {max(senders.max(), receivers.max())}; the graph has {count} nodes",
+                "Give the graph that the model was trained on",
                 path=self.path,
             )
         if not weighted:
@@ -100,27 +105,33 @@ class Draw:
             senders, receivers = np.concatenate([senders, loops]), np.concatenate([receivers, loops])
             weights = 1 / np.bincount(receivers, minlength=count)[receivers]
         extra = self.random.standard_normal((len(senders), edge_features)) if edge_features else None
-        return Edges(senders, receivers, count, weights, extra), features
+        return Edges(senders=senders, receivers=receivers, num_nodes=count, weights=weights, features=extra), features
 
 
-def drawn(probe: Probe, settings: Settings, seed: int, graph: str | Path | None) -> dict[str, Any]:
-    """The inputs; Usage where a graph is given to a model that takes none."""
+def drawn(probe: Probe, settings: Hyperparameters, seed: int, graph: str | Path | None) -> Inputs:
+    """The inputs. Raises Usage if a graph is given to a model that takes none."""
     draw = Draw(seed, graph)
     inputs = probe.draw(settings, draw)
     if graph is not None and not draw.asked:
-        raise Usage("the model takes no graph", "Leave --graph out")
+        raise Usage("the model takes no graph", "Omit --graph")
     return inputs
 
 
-def on_nodes(width: Callable[[Settings], int], classified: Callable[[Settings], bool], *, nodes: str = "", weighted: bool = False,
-             scored: Callable[[Settings], bool] = lambda settings: True) -> Probe:  # fmt: skip
+def on_nodes(
+    width: Callable[[Hyperparameters], int],
+    classified: Callable[[Hyperparameters], bool],
+    *,
+    nodes: str = "",
+    weighted: bool = False,
+    scored: Callable[[Hyperparameters], bool] = lambda settings: True,
+) -> Probe:
     """The probe of a model over a graph: embeddings, link scores and class logits, each where the model gives them."""
 
-    def draw(settings: Settings, draw: Draw) -> dict[str, Any]:
+    def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
         graph, x = draw.graph(width(settings), settings.get(nodes), weighted=weighted)
         return {"x": x, "graph": graph, "pairs": draw.pairs(graph.num_nodes)}
 
-    def outputs(settings: Settings, call: Call, given: Inputs) -> dict[str, Any]:
+    def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
         h = call("encode", given["x"], given["graph"])
         found = {"embeddings": h}
         if scored(settings):
@@ -151,8 +162,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.nda
                 values = data["features_data"] if "features_data" in data else np.ones(len(indices), np.float32)
                 features = csr_matrix((values, indices, indptr), shape=tuple(data["features_shape"])).toarray()
     except (OSError, ValueError, KeyError) as error:
-        raise Unreadable(f"not a graph ({error})", "An .npz with edges [2, E] and features [N, F]", path=path) from None
+        raise Unreadable(f"not a graph ({error})", "Give an .npz file with edges [2, E] and features [N, F]", path=path) from None
     return senders, receivers, weights, features.astype(np.float64)
 
 
-__all__ = ["ROWS", "Draw", "Edges", "Probe", "drawn", "on_nodes"]
+__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "drawn", "on_nodes"]

@@ -1,9 +1,8 @@
-"""What a conversion says of itself: JSON-able, stored beside the arrays, shown by `inspect` and `convert`."""
+"""The report of a conversion, as JSON: stored beside the arrays, shown by `inspect` and `convert`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
@@ -12,11 +11,12 @@ from weights.files.sections import Sections
 from weights.mapping.architecture import TREE, Architecture
 from weights.mapping.entries import Entry
 from weights.mapping.settings import Settings
+from weights.types import Document
 
 
-def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What each tensor and setting became. The optimizer says itself what became of it."""
-    report: dict[str, Any] = {
+def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
+    """What each tensor and setting became. The optimizer's part is added by `weights.checkpoint`."""
+    report: Document = {
         "file": file.path.name,
         "format": file.format,
         "arch": table.name if table else TREE,
@@ -34,3 +34,6 @@ def reported(file: Opened, table: Architecture | None, parts: Sections, settings
     if wide and not jax.config.read("jax_enable_x64"):
         report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
     return report
+
+
+__all__ = ["reported"]

@@ -1,4 +1,4 @@
-"""What a table of an architecture is made of: rules from torch keys to flax paths, and layout operations that run both ways."""
+"""The parts of an architecture's table: rules from torch keys to flax paths, and layout operations that run both ways."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SCALAR = Layout("one number without axes", lambda a: a.reshape(()) if a.size == 
 
 
 def permute(*axes: int) -> Layout:
-    """Axes in another order, as numpy.transpose takes them."""
+    """Axes in another order, given as for numpy.transpose."""
     back = tuple(int(i) for i in np.argsort(axes))
     return Layout(
         f"axes {axes}",
@@ -106,7 +106,7 @@ def linear(key: str, path: str) -> tuple[Rule, Rule]:
 
 
 def constant(key: str) -> Rule:
-    """A tensor that no flax variable holds: a buffer, or a fixed curvature."""
+    """A tensor that is not a flax variable: a buffer, or a fixed curvature."""
     return Rule(key)
 
 
@@ -137,3 +137,20 @@ def _pattern(text: str) -> re.Pattern[str]:
         else:
             parts.append(re.escape(piece))
     return re.compile("".join(parts))
+
+
+__all__ = [
+    "IDENTITY",
+    "TRANSPOSE",
+    "Layout",
+    "Rule",
+    "chain",
+    "constant",
+    "fill",
+    "linear",
+    "matching",
+    "param",
+    "permute",
+    "reshape",
+    "tied",
+]

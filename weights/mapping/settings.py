@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weights.errors import Unmatched, Usage
+from weights.types import Config, Document
 
 _MISSING: Any = object()
 
@@ -14,7 +15,7 @@ _MISSING: Any = object()
 class Settings:
     """Collects values with their sources. A contradiction or a gap is an error that names the option to give."""
 
-    def __init__(self, config: Mapping[str, Any] | None, given: Mapping[str, Any]):
+    def __init__(self, config: Config | None, given: Mapping[str, object]):
         self.config, self.has_config = dict(config or {}), config is not None
         self.given = {name: value for name, value in given.items() if value is not None}
         self.values: dict[str, Any] = {}
@@ -24,7 +25,7 @@ class Settings:
                same: Callable[[Any, Any], bool] = operator.eq) -> Any:  # fmt: skip
         """The value of a setting: given, else from the configuration, else inferred, else (with a configuration) the default.
 
-        Raises Unmatched where two of the first three differ, Usage where there is none.
+        Raises Unmatched if two of the first three differ, Usage if there is no value.
         """
         found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
         if inferred is not _MISSING:
@@ -32,18 +33,18 @@ class Settings:
         if not found and default is not _MISSING and self.has_config:
             found.append(("default", default))
         if not found:
-            raise Usage(f"{name} is neither in the file nor in a configuration", f"Give {_option(name)}")
+            raise Usage(f"{name} is neither in the file nor in the configuration", f"Give {_option(name)}")
         (where, value), *others = found
         for other, contrary in others:
             if not same(value, contrary):
                 raise Unmatched(
-                    f"{name} is {value} by {where} and {contrary} by {other}",
+                    f"{name} is {value} according to {where} and {contrary} according to {other}",
                     f"Correct the configuration, or give {_option(name)}",
                 )
         self.values[name], self.sources[name] = value, where
         return value
 
-    def reported(self) -> dict[str, dict[str, Any]]:
+    def reported(self) -> Document:
         """Value and source by name."""
         return {name: {"value": value, "from": self.sources[name]} for name, value in self.values.items()}
 
@@ -51,12 +52,20 @@ class Settings:
 def _option(name: str) -> str:
     if name == "curvature":
         return "--curvature (curvature=...)"
-    return f"--config with {name!r} in it (config={{{name!r}: ...}})"
+    return f"--config with a file that contains {name!r} (config={{{name!r}: ...}})"
 
 
-def same_numbers(a: Any, b: Any) -> bool:
+def same_flag(a: object, b: object) -> bool:
+    """Equality of switches, which configurations write as 0 and 1 or as false and true."""
+    return bool(a) == bool(b)
+
+
+def same_numbers(a: object, b: object) -> bool:
     """Equality of numbers, or of sequences of them, whatever their container."""
     if isinstance(a, (list, tuple)) or isinstance(b, (list, tuple)):
-        a, b = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (a, b))
-        return len(a) == len(b) and all(same_numbers(x, y) for x, y in zip(a, b))
+        left, right = (list(x) if isinstance(x, (list, tuple)) else [x] for x in (a, b))
+        return len(left) == len(right) and all(same_numbers(x, y) for x, y in zip(left, right))
     return a == b
+
+
+__all__ = ["Settings", "same_flag", "same_numbers"]

@@ -37,3 +37,5 @@ ARCHITECTURES: dict[str, Architecture] = {
         HyboNet,
     )
 }
+
+__all__ = ["ARCHITECTURES"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from weights.mapping.architecture import Found
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
 from weights.models import node_model
 from weights.models.node_model import LAYER, trained_curvature
+from weights.types import Hyperparameters
 
 
 def keys(found: Found) -> bool:
@@ -25,7 +23,7 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("alpha", default=0.2)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """W is stored as [in, out] by torch as well."""
     places = ((LAYER, "params/layers_{i}"), ("decoder.cls", "params/decoder"))
     table = [param(f"{key}.attention_{{k}}.{name}", f"{path}/attention_{{k}}/{name}") for key, path in places for name in ("W", "a")]
@@ -33,3 +31,6 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
 
 
 GAT = node_model.architecture("GAT", keys, settle, rules)
+
+
+__all__ = ["GAT"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from weights.mapping.architecture import Found
 from weights.mapping.rules import Rule
 from weights.mapping.settings import Settings
 from weights.models import node_model
 from weights.models.node_model import LAYER, dense, found_in, trained_curvature
+from weights.types import Hyperparameters
 
 
 def keys(found: Found) -> bool:
@@ -23,7 +21,7 @@ def settle(found: Found, settings: Settings) -> None:
     node_model.settle(found, settings, bias=True)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Weights transposed; a trained curvature is stored though the layers do not use it."""
     bias = bool(settings["bias"])
     table = [
@@ -34,3 +32,6 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
 
 
 GCN = node_model.architecture("GCN", keys, settle, rules)
+
+
+__all__ = ["GCN", "keys", "rules", "settle"]

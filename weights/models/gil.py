@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +12,13 @@ from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import Draw, Probe, on_nodes
+from weights.mapping.probes import Draw, Inputs, Probe, on_nodes
 from weights.mapping.rules import Rule, constant, linear, param, tied
-from weights.mapping.settings import Settings, same_numbers
+from weights.mapping.settings import Settings, same_flag, same_numbers
+from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
 
 LAYER = r"(.*?)(\d+)\.(conv\.)?hy_linear\.weight"
 BALL = r"decoder\.ball\.(c|isp_c)"
@@ -40,8 +44,8 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("layer_keys", layers, "keys", same=same_numbers)
     settings.settle("in_features", shapes[f"{layers[0]}hy_linear.weight"][1], f"shape of {layers[0]}hy_linear.weight")
     heads = settings.settle("n_heads", shapes[f"{layers[0]}att"][1], f"shape of {layers[0]}att")
-    settings.settle("bias", f"{layers[0]}bias" in shapes, f"keys of {layers[0]}", same=_same_flag)
-    concat = bool(settings.settle("concat", *_concat(shapes, layers[0], heads), default=True, same=_same_flag))
+    settings.settle("bias", f"{layers[0]}bias" in shapes, f"keys of {layers[0]}", same=same_flag)
+    concat = bool(settings.settle("concat", *_concat(shapes, layers[0], heads), default=True, same=same_flag))
     widths = [shapes[f"{layer}att"][2] // 2 * (heads if concat else 1) for layer in layers]
     settings.settle("features", widths, "shapes of the layers", same=same_numbers)
     _decoder(found, settings, kind)
@@ -52,7 +56,7 @@ def settle(found: Found, settings: Settings) -> None:
         settings.config.pop("curvature", None)
         if "decoder.ball.isp_c" in found.tensors:  # geoopt took a copy of c's start, and the classifier computes with that
             raise Unmatched(
-                "the file holds a trained 'c' and the classifier's own 'decoder.ball.isp_c'; the model here has one curvature",
+                "the file contains a trained 'c' and the classifier's own 'decoder.ball.isp_c'; the model here has one curvature",
                 "Save it from the geoopt of the original code (0.1), which keeps one, or convert it as a tree (arch='tree')",
             )
     curvature_settings.settle(settings, {"c": found.value("c")} if trained else found.raw(BALL), 1)
@@ -97,11 +101,7 @@ def _decoder(found: Found, settings: Settings, kind: str) -> None:
         settings.settle("classifier_concat", *known)
 
 
-def _same_flag(a: Any, b: Any) -> bool:
-    return bool(a) == bool(b)
-
-
-def _attention(key: str, path: str, name: str, settings: Mapping[str, Any], trained: bool = True) -> list[Rule]:
+def _attention(key: str, path: str, name: str, settings: Hyperparameters, trained: bool = True) -> list[Rule]:
     """One attention layer. Without bias the hyperbolic one still stores a bias, and without scores an `att`; neither
     is used."""
     weight, bias = linear(f"{key}{name}", f"{path}/linear")
@@ -111,7 +111,7 @@ def _attention(key: str, path: str, name: str, settings: Mapping[str, Any], trai
     return [weight, bias, scores, param(f"{key}bias", f"{path}/bias")]
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Linear maps transposed, attention vectors as they are; link gates of the HGAT baseline are stored and not
     used."""
     gil, scored = settings["model"] == "GIL", bool(settings["atten"])
@@ -140,7 +140,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     return table
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.gil import GIL as Module
 
@@ -171,7 +171,7 @@ def build(settings: Mapping[str, Any]) -> Any:
     )
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """A graph without edges but one loop."""
     from port_jax.graphs import Graph
 
@@ -179,12 +179,12 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return np.zeros((1, settings["in_features"]), np.float32), Graph.from_edges(zero, zero, num_nodes=1)
 
 
-def optimizer(config: Mapping[str, Any]) -> str | None:
+def optimizer(config: Config) -> str | None:
     """Adam or RiemannianAdam, by the training script's flag."""
     return config.get("optimizer")
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.gil import GIL as Module
 
@@ -215,7 +215,7 @@ NODES = on_nodes(
 )
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Features that stay inside the unit ball, on which the attention lives: with c below 1 those of length 1 or more may leave it."""
     given = NODES.draw(settings, draw)
     root = settings["curvature"][0] ** 0.5
@@ -227,13 +227,13 @@ def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
         raise Unmatched(
             f"a row of features has length {lengths.max():.3g}; c = {root**2:.3g} maps it out of the unit ball, where the original's "
             "attention is infinite and its gradients are NaN",
-            "Give features as they were trained on (normalised to rows shorter than 1)",
+            "Give the features as in training (normalised to rows shorter than 1)",
             path=draw.path,
         )
     return given
 
 
-def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+def encoded_on(model: Model, variables: Variables) -> Manifold:
     """The model's one ball."""
     return model.apply(variables, method=lambda module: module.ball())
 
@@ -252,3 +252,6 @@ GIL = Architecture(
     code="hgcn",
     nodes=NodeEmbeddings(manifold=encoded_on),
 )
+
+
+__all__ = ["GIL"]

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import Draw, Probe
+from weights.mapping.probes import Argument, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_numbers
+from weights.types import Config, Hyperparameters, Model, TorchModule
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from port_jax.graphs import Graph
 
 RAW = r"manifolds\.\d+\.(isp_c|k)"
 PLAIN = {
@@ -86,7 +92,7 @@ def _distance(shapes: Mapping[str, tuple[int, ...]], preset: str) -> tuple:
     return ("layers.0.att_dist" in shapes, "keys of layers.0") if preset == "markov_blanket" else ()
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """The table: weights of linear maps transposed, curvatures raw."""
     raw = "isp_c" if settings["manifold"] == "PoincareBall" else "k"
     layer, here = "layers.{i}", "params/layers_{i}"
@@ -104,14 +110,14 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.hgat import HGAT as Module
 
     return Module(**settings)
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """A graph without edges, of the model's widths."""
     from port_jax.graphs import Graph
 
@@ -123,34 +129,34 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return x, graph, np.zeros((nodes, settings["node_features"]), np.float32) if settings["node_features"] else None
 
 
-def optimizer(config: Mapping[str, Any]) -> str | None:
+def optimizer(config: Config) -> str | None:
     """The configuration keeps the optimizer's class by name."""
     entry = config.get("optimizer")
     return entry.get("name") if isinstance(entry, Mapping) else entry if isinstance(entry, str) else None
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.hgat import HGAT as Module
 
     return Module(**settings)
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Features, or the trained table instead; features of nodes and edges where the model takes them."""
     graph, x = draw.graph(settings["in_features"], settings["num_nodes"], edge_features=settings["edge_features"])
     extra = draw.normal(graph.num_nodes, settings["node_features"]) if settings["node_features"] else None
     return {"x": None if settings["num_nodes"] else x, "graph": graph, "extra": extra, "pairs": draw.pairs(graph.num_nodes)}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Embeddings, link scores, and class logits where there are classes."""
     h = call("encode", given["x"], given["graph"], given["extra"])
     found = {"embeddings": h, "scores": call("score", h, given["pairs"])}
     return found if settings["num_classes"] is None else {**found, "logits": call("classify", h)}
 
 
-def encoder_inputs(settings: Mapping[str, Any], x: Any, graph: Any) -> list[Any]:
+def encoder_inputs(settings: Hyperparameters, x: Array, graph: Graph) -> list[Argument]:
     """Features, or None where the model has a table of its own."""
     return [None if settings["num_nodes"] else x, graph]
 
@@ -167,3 +173,6 @@ HGAT = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding", start=True, inputs=encoder_inputs),
 )
+
+
+__all__ = ["HGAT"]

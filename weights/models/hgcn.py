@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from weights.mapping.architecture import Found
 from weights.mapping.rules import Rule, linear, param, tied
-from weights.mapping.settings import Settings
+from weights.mapping.settings import Settings, same_flag
 from weights.models import node_model
 from weights.models.node_model import LAYER, found_in, trained_curvature
+from weights.types import Hyperparameters
 
 
 def keys(found: Found) -> bool:
@@ -21,11 +19,11 @@ def keys(found: Found) -> bool:
 def settle(found: Found, settings: Settings) -> None:
     """Attention by the keys; local aggregation leaves no trace in the file."""
     node_model.settle(found, settings)
-    settings.settle("use_att", found.has(r"encoder\.layers\.\d+\.agg\.att\.linear\.weight"), "keys", same=node_model.same_flag)
+    settings.settle("use_att", found.has(r"encoder\.layers\.\d+\.agg\.att\.linear\.weight"), "keys", same=same_flag)
     settings.settle("local_agg", default=False)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Layer i goes from its own curvature to that of the next layer, or to the model's."""
     here = "params/layers_{i}"
     table: list[Rule] = [
@@ -47,3 +45,6 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
 
 
 HGCN = node_model.architecture("HGCN", keys, settle, rules)
+
+
+__all__ = ["HGCN"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from weights.mapping.architecture import Found
 from weights.mapping.rules import Rule, linear
 from weights.mapping.settings import Settings
 from weights.models import node_model
 from weights.models.node_model import LAYER, found_in, trained_curvature
+from weights.types import Hyperparameters
 
 
 def keys(found: Found) -> bool:
@@ -23,7 +21,7 @@ def settle(found: Found, settings: Settings) -> None:
     node_model.settle(found, settings)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """One curvature under every name."""
     table: list[Rule] = [
         *linear(f"{LAYER}.linear", "params/layers_{i}/linear"),
@@ -35,3 +33,6 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
 
 
 HNN = node_model.architecture("HNN", keys, settle, rules)
+
+
+__all__ = ["HNN"]

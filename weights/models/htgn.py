@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import Draw, Probe
+from weights.mapping.probes import Argument, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param
-from weights.mapping.settings import Settings, same_numbers
+from weights.mapping.settings import Settings, same_flag, same_numbers
+from weights.types import Hyperparameters, Model, TorchModule, Variables
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+    from port_jax.graphs import Graph
+    from port_jax.manifolds.base import Manifold
 
 WINDOW = 3
 """Hidden states that `verify` runs the model on."""
@@ -28,7 +34,7 @@ def layer_keys(found: Found) -> list[str]:
 
 
 def recognise(found: Found) -> bool:
-    """Convolutions whose aggregation holds HTGN's attention vectors, or the unused `mlp` of its degree aggregation."""
+    """Convolutions whose aggregation has HTGN's attention vectors, or the unused `mlp` of its degree aggregation."""
     return bool(layer_keys(found))
 
 
@@ -53,8 +59,8 @@ def settle(found: Found, settings: Settings) -> None:
         settings.settle("in_features", shapes["linear.weight"][1], "shape of linear.weight")
         settings.settle("nout", widths[-1], "shapes of the layers")
         settings.settle("nhid", shapes["Q"][1], "shape of Q")
-        settings.settle("use_hta", default=True, same=_same_flag)
-        settings.settle("trainable_feat", default=False, same=_same_flag)
+        settings.settle("use_hta", default=True, same=same_flag)
+        settings.settle("trainable_feat", default=False, same=same_flag)
         settings.settle("concat_last", False, "width of gru")
     else:
         settings.settle("in_features", shapes[first][1], f"shape of {first}")
@@ -66,16 +72,16 @@ def settle(found: Found, settings: Settings) -> None:
 
 
 def _curvature(found: Found, settings: Settings, balls: int) -> None:
-    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then holds the start, not the
-    value."""
+    """Rows of `c`. All start equal, so rows that differ were trained; a configuration then has the
+    start, not the value."""
     if "curvature" not in settings.config and settings.config.get("c") is not None:
         settings.config["curvature"] = settings.config["c"]
     rows = found.value("c").reshape(-1) if "c" in found.tensors else np.zeros(0)
     trained = bool(len(rows) and (rows != rows[0]).any())
     if trained:
-        fixed = settings.settle("fixed_curvature", False, "rows of c", same=_same_flag)
+        fixed = settings.settle("fixed_curvature", False, "rows of c", same=same_flag)
     elif len(rows) and "fixed_curvature" in {**settings.config, **settings.given}:
-        fixed = settings.settle("fixed_curvature", same=_same_flag)
+        fixed = settings.settle("fixed_curvature", same=same_flag)
     else:
         fixed = settings.settle("fixed_curvature", True, "rows of c" if len(rows) else "keys")
     if not fixed:
@@ -83,13 +89,9 @@ def _curvature(found: Found, settings: Settings, balls: int) -> None:
     curvature_settings.settle(settings, {f"c[{i}]": np.asarray(row) for i, row in enumerate(rows)}, balls)
 
 
-def _same_flag(a: Any, b: Any) -> bool:
-    return bool(a) == bool(b)
-
-
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """Linear maps and gates transposed. What the forward pass leaves out is carried: agg.bias, agg.mlp, an unused
-    feat, Q or r."""
+def rules(settings: Hyperparameters) -> list[Rule]:
+    """Linear maps and gates transposed. Tensors that the forward pass does not use are carried along: agg.bias, agg.mlp, an
+    unused feat, Q or r."""
     table: list[Rule] = []
     for i, layer in enumerate(settings["layer_keys"]):
         here = f"params/layers_{i}"
@@ -108,7 +110,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     return table
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.htgn import HTGN as Module
 
@@ -135,7 +137,7 @@ def build(settings: Mapping[str, Any]) -> Any:
     return Module(**{name: settings[name] for name in names}, learnable_curvature=not settings["fixed_curvature"], **extra)
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """A graph without edges but one loop."""
     from port_jax.graphs import Graph
 
@@ -145,7 +147,7 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return None if trained else np.zeros((1, settings["in_features"]), np.float32), graph
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.htgn import HTGN as Module
     from reference_torch.models.htgn import Convolutions
@@ -175,7 +177,7 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Features, or the trained ones instead, and the hidden states of three steps before, inside of the last ball."""
     graph, x = draw.graph(settings["in_features"], settings["num_nodes"])
     size = 0.3 / settings["curvature"][-1] ** 0.5
@@ -185,7 +187,7 @@ def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
     return {"x": None if trained else x, "graph": graph, "hiddens": hiddens, "pairs": draw.pairs(graph.num_nodes)}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Embeddings, link scores and the temporal consistency."""
     if not settings["recurrent"]:
         h = call("encode", given["x"], given["graph"])
@@ -194,12 +196,12 @@ def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) ->
     return {"embeddings": h, "scores": call("score", h, given["pairs"]), "htc": call("htc", h, given["hiddens"][-1])}
 
 
-def encoder_inputs(settings: Mapping[str, Any], x: Any, graph: Any) -> list[Any]:
+def encoder_inputs(settings: Hyperparameters, x: Array, graph: Graph) -> list[Argument]:
     """Features, or None where the model has trained ones."""
     return [None if settings["recurrent"] and settings["trainable_feat"] else x, graph]
 
 
-def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+def encoded_on(model: Model, variables: Variables) -> Manifold:
     """The last ball."""
     return model.apply(variables, method=lambda module: module.ball(len(model.features)))
 
@@ -216,3 +218,6 @@ HTGN = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=encoder_inputs, manifold=encoded_on),
 )
+
+
+__all__ = ["HTGN"]

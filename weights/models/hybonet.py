@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import TRANSPOSE, Rule, constant, param
-from weights.mapping.settings import Settings
-from weights.models.node_model import same_flag
+from weights.mapping.settings import Settings, same_flag
+from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
 
 FIELDS = ("feat_dim", "dim", "num_layers", "task", "n_classes", "act", "bias", "use_att", "dropout")
 LINEAR = r"encoder\.layers\.(\d+)\.linear\.weight\.weight"
@@ -30,7 +33,7 @@ def settle(found: Found, settings: Settings) -> None:
     shapes = found.shapes
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if not np.all(k == 1):
-            raise Unmatched(f"the key {key!r} is {k}; HyboNet's maps hold for k = 1 only", "Such a model has no counterpart")
+            raise Unmatched(f"the key {key!r} is {k}; HyboNet's maps are defined for k = 1 only", "Such a model has no counterpart")
     depth = found.count(LINEAR)
     task = settings.settle("task", "nc" if "decoder.cls" in shapes else "lp", "keys of decoder")
     settings.settle("num_layers", depth + (task == "nc"), "keys of encoder.layers")
@@ -40,13 +43,13 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("n_classes", *([shapes["decoder.cls"][0], "shape of decoder.cls"] if task == "nc" else []), default=None)
     settings.settle("bias", "encoder.layers.0.linear.weight.bias" in shapes, "keys", same=same_flag)
     settings.settle("use_att", "encoder.layers.0.agg.scale" in shapes, "keys", same=same_flag)
-    curvature_settings.unit(settings, "HyboNet's maps hold for k = 1")
+    curvature_settings.unit(settings, "HyboNet's maps are defined for k = 1 only")
     settings.settle("act", default=None)
     settings.settle("dropout", default=0.0)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """Weights transposed, scales and points as they are; each module's own k is carried."""
+def rules(settings: Hyperparameters) -> list[Rule]:
+    """Weights transposed, scales and points as they are; each module's own k is carried along."""
     table: list[Rule] = [
         constant("manifold.k"),
         constant("{at:deep}.manifold.k"),
@@ -63,32 +66,32 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     return table + [param(f"encoder.layers.{{i}}.agg.{name}", f"params/layers_{{i}}/agg/{name}") for name in ("bias", "scale")]
 
 
-def groups(settings: Mapping[str, Any], keys: Sequence[str]) -> list[list[str]]:
-    """What decays, and then what does not: biases, scales and points of the hyperboloid. k is in neither."""
+def groups(settings: Hyperparameters, keys: Sequence[str]) -> list[list[str]]:
+    """The parameters that decay, and those that do not: biases, scales and points of the hyperboloid. k is in neither group."""
     trained = [key for key in keys if not key.endswith("manifold.k")]
     still = [key for key in trained if "bias" in key or "scale" in key or key == "decoder.cls"]
     return [[key for key in trained if key not in still], still]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.hybonet import HyboNet as Module
 
     return Module(**_arguments(settings))
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.hybonet import HyboNet as Module
 
     return Module(**_arguments(settings))
 
 
-def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(settings: Hyperparameters) -> dict[str, Any]:
     return {name: bool(settings[name]) if name in ("bias", "use_att") else settings[name] for name in FIELDS if name in settings}
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """Zero features on one loop."""
     from port_jax.graphs import Graph
 
@@ -96,13 +99,13 @@ def inputs(settings: Mapping[str, Any]) -> tuple:
     return np.zeros((1, settings["feat_dim"] - 1), np.float32), Graph.from_edges(loop, loop, num_nodes=1, weights=np.ones(1, np.float32))
 
 
-def optimizer(config: Mapping[str, Any]) -> str | None:
+def optimizer(config: Config) -> str | None:
     """radam or rsgd, by the configuration."""
     name = config.get("optimizer")
     return name if isinstance(name, str) else None
 
 
-def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+def encoded_on(model: Model, variables: Variables) -> Manifold:
     """The unit hyperboloid."""
     from port_jax.manifolds import Lorentz
 
@@ -124,3 +127,6 @@ HyboNet = Architecture(
     code="hybonet",
     nodes=NodeEmbeddings(normalized=True, manifold=encoded_on),
 )
+
+
+__all__ = ["HyboNet"]

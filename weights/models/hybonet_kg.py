@@ -3,18 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
+from weights.types import Config, Hyperparameters, Model, TorchModule
 
 PARAMETERS = ("emb_entity", "relation_bias", "relation_transform", "bias_head", "bias_tail")
 
@@ -36,10 +34,10 @@ def settle(found: Found, settings: Settings) -> None:
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if float(k) != 1:
             raise Unmatched(f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'")
-    curvature_settings.unit(settings, "the code knows the unit hyperboloid")
+    curvature_settings.unit(settings, "the original code has the unit hyperboloid only")
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Parameters as they are, relation matrices [out, in] too; the scale is not trained."""
     return [
         *(param(name, f"params/{name}") for name in PARAMETERS),
@@ -49,7 +47,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.hybonet_kg import HyboNetKG as Module
 
@@ -57,18 +55,18 @@ def build(settings: Mapping[str, Any]) -> Any:
                   max_scale=settings["max_scale"], max_norm=settings["max_norm"])  # fmt: skip
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """One triple."""
     one = np.zeros(1, np.int32)
     return one, one, one[:, None]
 
 
-def optimizer(config: Mapping[str, Any]) -> str | None:
+def optimizer(config: Config) -> str | None:
     """rsgd or radam, by the training script's flag."""
     return config.get("optimizer")
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.hybonet_kg import HyboNetKG as Module
 
@@ -81,13 +79,13 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Heads, relations, and three tails for each."""
     heads, tails = draw.indices(settings["entities"], ROWS), draw.indices(settings["entities"], ROWS, 3)
     return {"heads": heads, "relations": draw.indices(settings["relations"], ROWS), "tails": tails}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Scores, and the entities themselves, so that every one of them has a gradient."""
     return {"scores": call("__call__", given["heads"], given["relations"], given["tails"]), "entities": call("encode")}
 
@@ -105,3 +103,6 @@ HYBONET_KG = Architecture(
     code="hybonet",
     nodes=NodeEmbeddings(table="emb_entity"),
 )
+
+
+__all__ = ["HYBONET_KG"]

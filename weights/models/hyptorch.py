@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,28 +12,32 @@ from weights.errors import Usage
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
-from weights.mapping.settings import Settings, same_numbers
+from weights.mapping.settings import Settings, same_flag, same_numbers
+from weights.types import Hyperparameters, Model, TorchModule, Variables
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
 
 HEAD = r"(tp|e2p)\.(c|xp)|mlr\.(a_vals|p_vals)"
 
 
 def recognise(found: Found) -> bool:
-    """A map into the ball with something trained in it, or the hyperbolic softmax."""
+    """A map into the ball with trained parameters, or the hyperbolic softmax."""
     return found.has(HEAD)
 
 
 def settle(found: Found, settings: Settings) -> None:
-    """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried and not built."""
+    """Shapes of the heads from the file, a fixed c from the configuration. The backbone is carried along and not built."""
     shapes = found.shapes
     heads = [key for key in shapes if re.fullmatch(HEAD, key)]
     settings.settle("backbone", [key for key in shapes if not re.match(r"(tp|e2p|mlr)\.", key)], "keys", same=same_numbers)
     where = "e2p" if any(key.startswith("e2p.") for key in heads) else "tp"
     settings.settle("map", where, "keys")
     softmax, point = "mlr.a_vals" in shapes, f"{where}.xp"
-    settings.settle("train_x", point in shapes, "keys", same=_same_flag)
-    trained = settings.settle("train_c", f"{where}.c" in shapes, "keys", same=_same_flag)
+    settings.settle("train_x", point in shapes, "keys", same=same_flag)
+    trained = settings.settle("train_c", f"{where}.c" in shapes, "keys", same=same_flag)
     if softmax or point in shapes:
         key = "mlr.a_vals" if softmax else point
         settings.settle("dim", shapes[key][-1], f"shape of {key}")
@@ -48,7 +51,7 @@ def settle(found: Found, settings: Settings) -> None:
         if start is None:
             raise Usage(
                 "the c that training began with, which scales the gradient, is not in the file",
-                "Give --config with 'c' in it (config={'c': ...})",
+                "Give --config with a file that contains 'c' (config={'c': ...})",
             )
         settings.values["start_c"], settings.sources["start_c"] = float(start), "config"
     else:
@@ -57,12 +60,8 @@ def settle(found: Found, settings: Settings) -> None:
         curvature_settings.settle(settings, {}, 1)
 
 
-def _same_flag(a: Any, b: Any) -> bool:
-    return bool(a) == bool(b)
-
-
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
-    """The heads as they are; every other key verbatim."""
+def rules(settings: Hyperparameters) -> list[Rule]:
+    """The heads unchanged; every other key is carried along."""
     where = settings["map"]
     return [param(f"{where}.{name}", f"params/{name}") for name in ("c", "xp")] + [
         *(param(f"mlr.{name}", f"params/{name}") for name in ("a_vals", "p_vals")),
@@ -70,7 +69,7 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
     ]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.hyptorch import HypTorch as Module
 
@@ -78,13 +77,13 @@ def build(settings: Mapping[str, Any]) -> Any:
                   train_x=bool(settings["train_x"]), start_c=settings.get("start_c"))  # fmt: skip
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """One row of features."""
     return (np.zeros((1, settings["dim"]), np.float32),)
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
-    """The torch module of the heads; the backbone is carried, and neither side runs it."""
+def reference(settings: Hyperparameters) -> TorchModule:
+    """The torch module of the heads; the backbone is carried along, and neither side runs it."""
     from reference_torch.models.hyptorch import HypTorch as Module
 
     start = settings.get("start_c") or settings["curvature"][0]
@@ -92,18 +91,18 @@ def reference(settings: Mapping[str, Any]) -> Any:
     return Module(settings["dim"], settings["num_classes"], start, **flags)
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Features as a backbone would give them."""
     return {"x": draw.normal(ROWS, settings["dim"])}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Points of the ball, and class logits where there is a softmax."""
     found = {"points": call("encode", given["x"])}
     return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
 
 
-def encoded_on(model: Any, variables: Mapping[str, Any]) -> Any:
+def encoded_on(model: Model, variables: Variables) -> Manifold:
     """The model's one ball."""
     return model.apply(variables, method=lambda module: module.ball())
 
@@ -119,3 +118,6 @@ HYPTORCH = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=encoded_on),
 )
+
+
+__all__ = ["HYPTORCH"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
+from weights.types import Hyperparameters, Model, Params, TorchModule
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
 
 TABLES = ("entity", "rel", "rel_diag", "bh", "bt")
 
@@ -36,13 +39,13 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("gamma", float(found.value("gamma").reshape(-1)[0]), "gamma")
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Tables as they are; gamma is not trained."""
     tables = [param(f"{name}.weight", f"params/{name}") for name in (*TABLES, "context_vec")]
     return [*tables, param("c", "params/c"), constant("gamma")]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.kgemb import KGEmb as Module
 
@@ -57,12 +60,12 @@ def build(settings: Mapping[str, Any]) -> Any:
     )
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """One triple."""
     return (np.zeros((1, 3), np.int32),)
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.kgemb import KGEmb as Module
 
@@ -77,18 +80,18 @@ def reference(settings: Mapping[str, Any]) -> Any:
     )
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Triples (head, relation, tail)."""
     counts = (settings["entities"], settings["relations"], settings["entities"])
     return {"triples": np.stack([draw.indices(count, ROWS) for count in counts], 1)}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Scores of the triples, and of every entity as the tail of the first ones."""
     return {"scores": call("__call__", given["triples"]), "tails": call("score_tails", given["triples"][:4])}
 
 
-def ball(params: Mapping[str, Any]) -> Any:
+def ball(params: Params) -> Manifold | None:
     """The ball that entities are mapped to; None where each relation has its own."""
     from port_jax.manifolds import PoincareBall
 
@@ -108,3 +111,6 @@ KGEMB = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="entity", tangents=ball),
 )
+
+
+__all__ = ["KGEMB"]

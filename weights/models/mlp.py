@@ -7,3 +7,6 @@ from weights.models.gcn import keys, rules, settle
 
 MLP = node_model.architecture("MLP", keys, settle, rules)
 """A GCN without edges has the same keys: the configuration says which of the two a file is."""
+
+
+__all__ = ["MLP"]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
+from weights.types import Hyperparameters, Model, TorchModule
 
 HYPERBOLIC = {"Eh.weight", "rvh.weight", "Wu", "bs", "bo"}
 FLAT = {"E.weight", "rv.weight", "Wu", "bs", "bo"}
@@ -30,29 +28,29 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("entities", entities, "shape of the entities")
     settings.settle("dim", dim, "shape of the entities")
     settings.settle("relations", found.shapes["Wu"][0], "shape of Wu")
-    curvature_settings.unit(settings, "the code knows the unit ball")
+    curvature_settings.unit(settings, "the original code has the unit ball only")
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """Tables as they are, both models' under one name."""
     entity, translation = ("Eh", "rvh") if settings["hyperbolic"] else ("E", "rv")
     tables = [param(f"{entity}.weight", "params/Eh"), param(f"{translation}.weight", "params/rvh")]
     return [*tables, *(param(name, f"params/{name}") for name in ("Wu", "bs", "bo"))]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.murp import MuRP as Module
 
     return Module(settings["entities"], settings["relations"], settings["dim"], settings["hyperbolic"])
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """One triple."""
     return (np.zeros(1, np.int32),) * 3
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models import murp
 
@@ -60,13 +58,13 @@ def reference(settings: Mapping[str, Any]) -> Any:
     return kind(settings["entities"], settings["relations"], settings["dim"])
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Triples."""
     counts = {"subjects": settings["entities"], "relations": settings["relations"], "objects": settings["entities"]}
     return {name: draw.indices(count, ROWS) for name, count in counts.items()}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Scores, and the entities themselves, so that every one of them has a gradient."""
     return {"scores": call("__call__", given["subjects"], given["relations"], given["objects"]), "entities": call("encode")}
 
@@ -83,3 +81,6 @@ MURP = Architecture(
     code="murp",
     nodes=NodeEmbeddings(table="Eh"),
 )
+
+
+__all__ = ["MURP"]

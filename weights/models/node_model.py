@@ -1,8 +1,8 @@
-"""What the tables of HGCN's code base share: settings by its names, curvatures under many names, dense layers."""
+"""What the tables of HGCN's code base share: settings under its names, curvatures under several keys, dense layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +14,8 @@ from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import Rule, linear, param, tied
-from weights.mapping.settings import Settings
+from weights.mapping.settings import Settings, same_flag
+from weights.types import Config, Hyperparameters, Model, TorchModule
 
 LAYER = "encoder.layers.{i}"
 OWN: dict[str, tuple[str, ...]] = {
@@ -24,11 +25,6 @@ OWN: dict[str, tuple[str, ...]] = {
 }
 """Settings that only one of the models has."""
 SHARED = ("feat_dim", "dim", "num_layers", "task", "n_classes", "manifold", "c", "act", "bias", "dropout", "r", "t")
-
-
-def same_flag(a: Any, b: Any) -> bool:
-    """Equality of switches that are written as 0 and 1 or as false and true."""
-    return bool(a) == bool(b)
 
 
 def settle(found: Found, settings: Settings, weight: str = r"encoder\.layers\.(\d+)\.linear\.weight", *, out_axis: int = 0,
@@ -71,7 +67,7 @@ def found_in(pattern: str, key: str) -> bool:
 
 
 def settle_curvature(found: Found, settings: Settings) -> None:
-    """c: None where the file holds trained ones, else the configuration's or the caller's; flat space has none."""
+    """Settles c: None if the file contains trained curvatures, else the configuration's or the caller's; flat space needs none."""
     stated = settings.config.get("c")
     if "c" in found.tensors:
         raw = {"c": found.value("c")}
@@ -107,35 +103,35 @@ def trained_curvature(last: int = 0, names: Sequence[str] = ()) -> list[Rule]:
     ]
 
 
-def build(name: str) -> Callable[[Mapping[str, Any]], Any]:
+def build(name: str) -> Callable[[Hyperparameters], Model]:
     """Makes the flax module from the settings."""
     stem = name.lower()
 
-    def made(settings: Mapping[str, Any]) -> Any:
+    def made(settings: Hyperparameters) -> Model:
         module = getattr(import_module(f"port_jax.models.{stem}"), name)
         return module(**arguments(stem, settings))
 
     return made
 
 
-def reference(name: str) -> Callable[[Mapping[str, Any]], Any]:
+def reference(name: str) -> Callable[[Hyperparameters], TorchModule]:
     """Makes the torch module from the settings."""
     stem = name.lower()
 
-    def made(settings: Mapping[str, Any]) -> Any:
+    def made(settings: Hyperparameters) -> TorchModule:
         module = getattr(import_module(f"reference_torch.models.{stem}"), name)
         return module(**arguments(stem, settings))
 
     return made
 
 
-def arguments(stem: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def arguments(stem: str, settings: Hyperparameters) -> dict[str, Any]:
     """The settings that the model takes, switches as booleans."""
     switches = ("bias", "use_att", "local_agg", "use_feats")
     return {k: bool(settings[k]) if k in switches else settings[k] for k in (*SHARED, *OWN.get(stem, ())) if k in settings}
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """Zero features on a graph of loops."""
     from port_jax.graphs import Graph
 
@@ -153,14 +149,14 @@ PROBE = on_nodes(
 )
 
 
-def optimizer(config: Mapping[str, Any]) -> str | None:
+def optimizer(config: Config) -> str | None:
     """Adam or RiemannianAdam, by the configuration."""
     name = config.get("optimizer")
     return name if isinstance(name, str) else None
 
 
 def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Found, Settings], None],
-                 rules: Callable[[Mapping[str, Any]], Sequence[Rule]], node_table: str = "") -> Architecture:  # fmt: skip
+                 rules: Callable[[Hyperparameters], Sequence[Rule]], node_table: str = "") -> Architecture:  # fmt: skip
     """An architecture of this code base: its files name the model in the configuration, and several have the same keys."""
 
     def recognise(found: Found) -> bool:
@@ -181,4 +177,4 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
     )
 
 
-__all__ = ["LAYER", "architecture", "dense", "edges", "same_flag", "settle", "settle_curvature", "trained_curvature"]
+__all__ = ["LAYER", "architecture", "dense", "edges", "found_in", "settle", "settle_curvature", "trained_curvature"]

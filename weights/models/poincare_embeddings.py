@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Draw, Probe
+from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
+from weights.types import Hyperparameters, Model, TorchModule
 
 
 def recognise(found: Found) -> bool:
@@ -27,40 +25,40 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("size", size, "shape of lt.weight")
     manifold = settings.settle("manifold")
     settings.settle("dim", width - (manifold == "lorentz"), "shape of lt.weight")
-    curvature_settings.unit(settings, "the code knows curvature -1")
-    settings.settle("model", default="distance")  # files from before there were two models lack it
+    curvature_settings.unit(settings, "the original code has curvature -1 only")
+    settings.settle("model", default="distance")  # files from before there were two models do not have it
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """The table as it is."""
     return [param("lt.weight", "params/embedding")]
 
 
-def build(settings: Mapping[str, Any]) -> Any:
+def build(settings: Hyperparameters) -> Model:
     """The flax module."""
     from port_jax.models.poincare_embeddings import PoincareEmbeddings as Module
 
     return Module(settings["size"], settings["dim"], manifold=settings["manifold"], energy=settings["model"])
 
 
-def inputs(settings: Mapping[str, Any]) -> tuple:
+def inputs(settings: Hyperparameters) -> tuple:
     """One pair."""
     return (np.zeros((1, 2), np.int32),)
 
 
-def reference(settings: Mapping[str, Any]) -> Any:
+def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.poincare_embeddings import PoincareEmbeddings as Module
 
     return Module(settings["size"], settings["dim"], manifold=settings["manifold"], energy=settings["model"])
 
 
-def draw(settings: Mapping[str, Any], draw: Draw) -> dict[str, Any]:
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """A point and four others in each row."""
     return {"rows": draw.distinct(settings["size"], ROWS, 5)}
 
 
-def outputs(settings: Mapping[str, Any], call: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """Energies, and the points themselves, so that every one of them has a gradient."""
     return {"energies": call("__call__", given["rows"]), "points": call("encode")}
 
@@ -76,3 +74,6 @@ POINCARE_EMBEDDINGS = Architecture(
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding"),
 )
+
+
+__all__ = ["POINCARE_EMBEDDINGS"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from weights.mapping.architecture import Found
 from weights.mapping.rules import Rule, param
-from weights.mapping.settings import Settings
+from weights.mapping.settings import Settings, same_flag
 from weights.models import node_model
 from weights.models.node_model import LAYER, dense, trained_curvature
+from weights.types import Hyperparameters
 
 
 def keys(found: Found) -> bool:
@@ -34,7 +32,7 @@ def settle(found: Found, settings: Settings) -> None:
         "use_feats",
         *([first[1] > width, "shape of encoder.layers.0"] if first else []),
         default=True,
-        same=node_model.same_flag,
+        same=same_flag,
     )
     classes = shapes.get("decoder.cls.linear.weight")
     dim = width if not given else shapes[f"encoder.layers.{depth - 1}.linear.weight"][0] if depth else classes[1] if classes else width
@@ -44,12 +42,12 @@ def settle(found: Found, settings: Settings) -> None:
     node_model.settle_curvature(found, settings)
     settings.settle("act", default="relu")
     stored = any(key.endswith(".linear.bias") for key in shapes)
-    settings.settle("bias", *([stored, "keys"] if depth or classes else []), default=True, same=node_model.same_flag)
+    settings.settle("bias", *([stored, "keys"] if depth or classes else []), default=True, same=same_flag)
     for name, value in (("dropout", 0.0), ("r", 2.0), ("t", 1.0)):
         settings.settle(name, default=value)
 
 
-def rules(settings: Mapping[str, Any]) -> list[Rule]:
+def rules(settings: Hyperparameters) -> list[Rule]:
     """The table as it is; a pretrained one is a parameter that gets no gradient."""
     bias = bool(settings["bias"])
     table = [param("encoder.lt", "params/lt"), *dense(f"{LAYER}.linear", "params/layers_{i}/linear", bias)]
@@ -58,3 +56,6 @@ def rules(settings: Mapping[str, Any]) -> list[Rule]:
 
 
 Shallow = node_model.architecture("Shallow", keys, settle, rules, node_table="lt")
+
+
+__all__ = ["Shallow"]

@@ -1,5 +1,8 @@
-"""The optimizer of a file across, both ways: `engine.load`, `engine.build` and `engine.save`.
+"""A file's optimizer in JAX and back: `engine.load`, `engine.build` and `engine.save`.
 
-The pipeline is `port_jax.optim.from_torch`, whose words are used here. What a file adds is here: keys for indices (`names`), layouts of
-tensors (`layouts`), forms of numbers (`forms`), how far its scheduler has come (`schedule`), and the plan that a folder stores (`plan`).
+The pipeline is `port_jax.optim.from_torch`, and its terms are used here. This package adds what only a file needs: keys for indices
+(`names`), layouts of tensors (`layouts`), forms of numbers (`forms`), the progress of the scheduler (`file_scheduler`), and the plan that a
+folder stores (`plan`).
 """
+
+__all__: list[str] = []  # the modules are imported by name, and each says what it offers

@@ -11,32 +11,31 @@ import numpy as np
 from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
-from weights.optim import names, schedule
+from weights.optim import names
+from weights.optim.file_scheduler import WHERE, Timing, scheduled
 from weights.optim.forms import plain
 from weights.optim.layouts import REMEDY, last_axis, path_of
+from weights.optim.names import Naming
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build, choose
 from weights.optim.saving import save, unheld
+from weights.types import OptState, Params, Transformation
 
 if TYPE_CHECKING:
     from port_jax.optim.from_torch.kinds import Kind
     from port_jax.optim.from_torch.sections import Section
 
 
-def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], tensors: Mapping[str, Tensor], prefix: str,
-         manifolds: Manifolds, table_groups: list[list[str]] | None, given: Sequence[Sequence[str]] | None,
-         scheduler: object = None, updates_per_step: int | None = None, updates: int | None = None) -> tuple[Any, Any, Plan]:  # fmt: skip
-    """The transformation, its state and the plan.
+def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], naming: Naming,
+         timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
+    """The transformation of an optimizer's section `raw`, its state over the converted `params`, and the plan.
 
-    scheduler: the file's, if it has one. updates_per_step: updates in one of its steps. updates: those made, where the file says
-    so and the optimizer does not count.
-
-    Raises Unmatched, naming the key, for settings, indices and numbers that do not fit the model.
+    Raises Unmatched, which names the key, for settings, indices and numbers that do not fit the model.
     """
     from port_jax.optim.from_torch.sections import Section
 
     groups, states = raw["param_groups"], raw["state"]
     listed = names.indices(groups)
-    keys, source = names.keys_by_index(groups, listed, entries, tensors, prefix, table_groups, given)
+    keys, source = names.keys_by_index(groups, listed, entries, naming)
     if stray := [index for index in states if index not in keys]:
         raise Unmatched(f"the optimizer has state for index {stray[0]}, which is in no group", "Save optimizer.state_dict()")
     by_key = {entry.key: entry for entry in entries}
@@ -46,9 +45,7 @@ def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], t
     trained = [{path_of(found[i]): numbers[i] for i in indexes if found[i].role == "parameter"} for indexes in listed]
     section = Section(settings, [list(own) for own in trained], trained)
     try:
-        transformation, state, plan = _translated(
-            choice, params, manifolds, section, list(found.values()), scheduler, updates_per_step, updates
-        )
+        transformation, state, plan = _translated(choice, params, manifolds, section, list(found.values()), timing)
     except ConversionError:
         raise
     except (ValueError, TypeError, KeyError) as error:
@@ -56,8 +53,8 @@ def load(raw: Mapping, choice: Choice, params: dict, entries: Sequence[Entry], t
     return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=source)
 
 
-def _translated(choice: Choice, params: dict, manifolds: Manifolds, section: Section, entries: Sequence[Entry], scheduler: object,
-                updates_per_step: int | None, updates: int | None) -> tuple[Any, Any, Plan]:  # fmt: skip
+def _translated(choice: Choice, params: Params, manifolds: Manifolds, section: Section, entries: Sequence[Entry],
+                timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
     """The pipeline; the plan without what it has from the file."""
     from port_jax.optim.from_torch.recognition import recognise
     from port_jax.optim.from_torch.translation import counted, flat_paths, resume, translate
@@ -68,21 +65,29 @@ def _translated(choice: Choice, params: dict, manifolds: Manifolds, section: Sec
     tallies = counted(kind, section)
     translation = translate(kind, section, tallies, last_axes=axes)
     timed = None
-    if scheduler is not None:
-        timed = schedule.scheduled(scheduler, max(tally.steps for tally in tallies) or updates or 0, updates_per_step)
+    if timing.scheduler is not None:
+        timed = scheduled(timing.scheduler, max(tally.steps for tally in tallies) or timing.updates or 0, timing.updates_per_step)
         if not timed.problem:
             try:
                 translation = translate(kind, section, tallies, timed.state, per_step=timed.per_step or 1, last_axes=axes)
             except ValueError as error:
-                timed = replace(timed, problem=f"{error}; pass what is missing to {schedule.WHERE}")
+                timed = replace(timed, problem=f"{error}; pass what is missing to {WHERE}")
     transformation, state = resume(translation, tallies, section, params, manifolds)
     plan = Plan(
-        table=kind.name, dialects=[group.dialect.value for group in translation.groups], keys={}, listed=[],
-        parts=[list(group.members) for group in translation.groups], extras=[group.extra for group in translation.groups], still=still,
-        groups=[dict(group) for group in section.groups], axes=axes,
-        scheduler=None if translation.scheduler is None else dict(translation.scheduler), per_step=translation.per_step,
-        ahead=translation.ahead, timing=None if timed is None else timed.reported(),
-    )  # fmt: skip
+        table=kind.name,
+        dialects=[group.dialect.value for group in translation.groups],
+        keys={},
+        listed=[],
+        parts=[list(group.members) for group in translation.groups],
+        extras=[group.extra for group in translation.groups],
+        still=still,
+        groups=[dict(group) for group in section.groups],
+        axes=axes,
+        scheduler=None if translation.scheduler is None else dict(translation.scheduler),
+        per_step=translation.per_step,
+        ahead=translation.ahead,
+        timing=None if timed is None else timed.reported(),
+    )
     return transformation, state, plan
 
 
@@ -108,15 +113,15 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
         if not begun(state):
             return {}
         raise Unmatched(
-            f"the optimizer has state for {entry.key!r}, which is fixed",
-            "Set learnable_curvature in the configuration, if it was trained",
+            f"the optimizer has state for {entry.key!r}, which is fixed in this model",
+            "Set learnable_curvature in the configuration if it was trained",
         )
     result: dict[str, Any] = {}
     for name, value in state.items():
         if name in TENSORS and isinstance(value, Tensor):
             if value.shape != entry.shape:
                 raise Unmatched(f"the optimizer's {name} at index {index} has shape {value.shape}; {entry.key!r} has {entry.shape}",
-                                "The order of the parameters differs: give groups=[[...]] (--groups)")  # fmt: skip
+                                "The order of the parameters differs: give groups=[[...]] (--group)")  # fmt: skip
             result[name] = np.array(entry.layout.forward(value.array()))
         elif value is not None:
             result[name] = plain(value) if name == "step" else value
@@ -127,4 +132,4 @@ def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Plan", "begun", "build", "choose", "load", "save", "unheld"]
+__all__ = ["Choice", "Naming", "Plan", "Timing", "begun", "build", "choose", "load", "save", "unheld"]

@@ -12,7 +12,7 @@ from weights.files.tensors import Tensor, from_array
 
 
 def plain(value: Any) -> Any:
-    """A setting as JSON has it; tensors of one number as that number."""
+    """A setting as plain Python data; a tensor of one number becomes that number."""
     if isinstance(value, Tensor):
         return value.array().reshape(-1)[0].item() if value.numel == 1 else value.array().tolist()
     if isinstance(value, np.generic):
@@ -22,15 +22,20 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def in_file(old: object, value: Any) -> Any:
-    """A number in the form that the file had it: a tensor where there was one, else as it is; arrays are always tensors.
+def in_file(old: object, value: object) -> object:
+    """A number in the form that it had in the file: a tensor where `old` is one. Arrays always become tensors.
 
-    Unmatched for a tensor of a type that numpy does not have.
+    Raises Unmatched for a tensor of a type that numpy does not have.
     """
     if isinstance(old, Tensor):
         from weights.files.dtypes import NUMPY
 
         if old.dtype not in NUMPY:
-            raise Unmatched(f"a setting of the optimizer is {old.dtype}", "Make it a number in torch")
+            raise Unmatched(
+                f"a setting of the optimizer has type {old.dtype}, which numpy does not have", "Make it a plain number in torch"
+            )
         return from_array(np.asarray(value, NUMPY[old.dtype]).reshape(old.shape))
     return from_array(value) if isinstance(value, np.ndarray) else value
+
+
+__all__ = ["in_file", "plain"]

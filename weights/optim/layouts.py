@@ -8,23 +8,23 @@ from weights.errors import Unmatched
 from weights.mapping.entries import Entry
 
 COLLECTION = "params/"
-REMEDY = "The class is given by --optimizer-class (optimizer=); without the state: --no-optimizer (optimizer=False)"
+REMEDY = "Name its class with --optimizer-class (optimizer=), or convert without the state: --no-optimizer (optimizer=False)"
 
 
 def path_of(entry: Entry) -> str:
-    """The parameter's path under "params"; of a tensor that is none, a name that no parameter has."""
+    """The parameter's path under "params"; for a tensor that is not a parameter, a name that no parameter has."""
     return f"({entry.role}) {entry.key}" if entry.path is None else entry.path.removeprefix(COLLECTION)
 
 
 def forward_shape(entry: Entry) -> tuple[int, ...]:
-    """The shape of a parameter here."""
+    """The shape of a parameter in JAX."""
     return entry.layout.forward(np.broadcast_to(np.empty((), np.int8), entry.shape)).shape
 
 
 def last_axis(entry: Entry) -> int | None:
-    """Where the last axis of torch's layout is here: None where it is the last, too, or where it makes no difference.
+    """The axis in JAX of torch's last axis; None if that is the last as well, or if it makes no difference.
 
-    Unmatched for a layout that takes it apart.
+    Raises Unmatched for a layout that splits it.
     """
     if not entry.shape or entry.shape[-1] == 1:
         return None
@@ -36,3 +36,6 @@ def last_axis(entry: Entry) -> int | None:
             if (places == np.arange(entry.shape[-1]).reshape(shape)).all():
                 return None if axis == places.ndim - 1 else axis
     raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axis for the last one of torch, along which its optimizer sums", REMEDY)
+
+
+__all__ = ["REMEDY", "forward_shape", "last_axis", "path_of"]

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from weights.errors import Unmatched, Usage
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What tells which parameter an index of the optimizer's groups stands for.
+
+    tensors: the model's tensors by key. prefix: the wrappers' prefix, which the keys no longer have. table: the keys of each group
+    by the architecture, None where it knows of one group only. given: the keys (or patterns) of each group by the caller, or None.
+    """
+
+    tensors: Mapping[str, Tensor]
+    prefix: str = ""
+    table: list[list[str]] | None = None
+    given: Sequence[Sequence[str]] | None = None
 
 
 def indices(groups: Sequence[object]) -> list[list[int]]:
@@ -21,53 +36,53 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
     flat = [i for listed in found for i in listed]
     if not flat or len(set(flat)) != len(flat):
         raise Unmatched(
-            f"the optimizer's groups list {len(flat)} indices, {len(set(flat))} of them different",
+            f"the optimizer's groups list {len(flat)} indices, of which {len(set(flat))} are distinct",
             "Save optimizer.state_dict()",
         )
     return found
 
 
-def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence[Entry], tensors: Mapping[str, Tensor], prefix: str,
-                  table: list[list[str]] | None, given: Sequence[Sequence[str]] | None) -> tuple[dict[int, str], str]:  # fmt: skip
-    """The key of each index, and by what it was found.
+def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence[Entry], naming: Naming) -> tuple[dict[int, str], str]:
+    """The key of each index, and a few words that say where it was found.
 
-    By `param_names` in the groups; else by `given` (names or patterns for each group); else by the architecture's `table`;
-    else, for one group, in the state_dict's order without buffers and repeated tensors.
+    It is found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture; the
+    parameters of a single group are taken in the state_dict's order, without buffers and repeated tensors. Raises Usage where
+    there are several groups and nothing names their parameters, Unmatched where names and indices do not fit each other.
     """
     names = [group.get("param_names") for group in groups]
     if all(isinstance(n, (list, tuple)) for n in names):
-        lists = [[str(key).removeprefix(prefix) for key in n or ()] for n in names]
+        lists = [[str(key).removeprefix(naming.prefix) for key in n or ()] for n in names]
         source = "param_names"
-    elif given is not None:
-        lists, source = _chosen(given, entries), "option groups"
-    elif table is not None:
-        lists, source = table, "the architecture's groups"
+    elif naming.given is not None:
+        lists, source = _chosen(naming.given, entries), "option groups"
+    elif naming.table is not None:
+        lists, source = naming.table, "the architecture's groups"
     elif len(groups) > 1:
         raise Usage(
             f"the optimizer has {len(groups)} groups of {', '.join(str(len(l)) for l in listed)} parameters and no names",
-            "Give groups=[[keys or patterns of group 0], [of group 1], ...] in the order of the training code (--groups)",
+            "Give groups=[[keys or patterns of group 0], [of group 1], ...] in the order of the training code (--group, once for each)",
         )
     else:
         lists, source = [_in_order(len(listed[0]), entries)], "the state_dict's order"
     known = {entry.key for entry in entries}
     result: dict[int, str] = {}
     if len(lists) != len(listed):
-        raise Unmatched(f"{source} gives {len(lists)} groups; the optimizer has {len(listed)}", "Give groups=[[...], ...]")
+        raise Unmatched(f"the optimizer has {len(listed)} groups; by {source} there are {len(lists)}", "Give groups=[[...], ...] (--group)")
     for number, (indexes, keys) in enumerate(zip(listed, lists)):
         if len(indexes) != len(keys):
             raise Unmatched(
-                f"group {number} of the optimizer has {len(indexes)} parameters; {source} gives {len(keys)}",
-                "Give groups=[[...], ...]",
+                f"group {number} of the optimizer has {len(indexes)} parameters; by {source} it has {len(keys)}",
+                "Give groups=[[...], ...] (--group)",
             )
         result.update(zip(indexes, keys))
     for index, key in result.items():
         if key not in known:
             raise Unmatched(
-                f"index {index} of the optimizer is {key!r} by {source}, which the model lacks",
+                f"index {index} of the optimizer is {key!r} by {source}, and the model has no such key",
                 "Save model and optimizer together",
             )
     if len(set(result.values())) != len(result):
-        raise Unmatched(f"{source} gives the same key to two indices of the optimizer", "Give groups=[[...], ...]")
+        raise Unmatched(f"by {source} two indices of the optimizer are the same key", "Give groups=[[...], ...] (--group)")
     return result, source
 
 
@@ -79,8 +94,8 @@ def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
         if len(keys) == count:
             return keys
     raise Unmatched(
-        f"the optimizer has {count} parameters; the model has {len(trained)} trained ones and {len(every)} with the fixed ones",
-        "Give groups=[[keys in the order of the training code]] (--groups), or save model and optimizer together",
+        f"the optimizer has {count} parameters; the model has {len(trained)} trained ones, or {len(every)} with the fixed ones",
+        "Give groups=[[keys in the order of the training code]] (--group), or save model and optimizer together",
     )
 
 
@@ -98,7 +113,10 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
         for pattern in patterns:
             found = [key for key in keys if fnmatch.fnmatchcase(key, pattern) and key not in chosen]
             if not found:
-                raise Usage(f"groups names {pattern!r}, which fits no key of the model", f"Keys are {', '.join(keys[:6])}, ...")
+                raise Usage(f"groups contains {pattern!r}, which matches no key of the model", f"The keys are {', '.join(keys[:6])}, ...")
             chosen += found
         lists.append(chosen)
     return lists
+
+
+__all__ = ["Naming", "indices", "keys_by_index"]

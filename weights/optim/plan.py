@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from weights.errors import Unmatched
 from weights.optim.forms import plain
+from weights.types import Document, ManifoldTree, OptState, Params, Transformation
 
 if TYPE_CHECKING:
     from port_jax.optim.from_torch.kinds import Kind
     from port_jax.optim.from_torch.translation import Translation
 
-Manifolds = Callable[[Any], Any] | None
+Manifolds = Callable[[Params], ManifoldTree] | None
+"""A function from the parameters to the manifolds beside them; None where all are flat."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,24 @@ class Plan:
     listed: list[list[int]]
     """The indices of each group."""
     parts: list[list[str]]
-    """The paths of each group that move."""
+    """The paths of each group's parameters that it moves."""
     extras: list[int]
-    """What is added to the counts of each group after an update on top of 1."""
+    """What each update adds to the counts of each group beyond 1."""
     still: list[str] = field(default_factory=list)
     """Trained parameters that have no state where others have: they were frozen, and get no update."""
     source: str = ""
-    """By what the keys of the indices were found."""
-    groups: list[dict[str, Any]] = field(default_factory=list)
+    """Where the keys of the indices were found, in words."""
+    groups: list[Document] = field(default_factory=list)
     """The settings of each group, and what a scheduler keeps there."""
     axes: dict[str, int] = field(default_factory=dict)
-    """By path, where the last axis of torch's layout is, if it is not the last."""
-    scheduler: dict[str, Any] | None = None
-    """The scheduler's state that the rates follow; None where they stay."""
+    """By path, the axis in JAX of torch's last axis, if it is not the last as well."""
+    scheduler: Document | None = None
+    """The state of the scheduler that the learning rates follow; None if they are constant."""
     per_step: int = 1
-    """Updates in a step of the scheduler."""
+    """Updates between two steps of the scheduler."""
     ahead: int = 0
-    """Updates that the schedules are ahead of the state's step."""
-    timing: dict[str, Any] | None = None
+    """How many updates the schedules are ahead of the state's step."""
+    timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
 
     @property
@@ -74,7 +76,7 @@ class Plan:
 class Choice:
     """What is known of an optimizer's class before its numbers are looked at.
 
-    said: what the configuration calls it. code: whose code the model is. name: the kind, where the caller gives it.
+    said: its name in the configuration. code: the model's code base. name: the kind, if the caller gives it.
     riemannian: whether it moves points on manifolds.
     """
 
@@ -85,9 +87,9 @@ class Choice:
 
 
 def choose(raw: Mapping, said: object, code: str | None = None, name: str | None = None) -> Choice:
-    """The choice by a section of a file. said: a configuration's name, or {"name": ...}. code: whose code the architecture is.
+    """The choice for the section `raw` of a file. said: the configuration's name of the optimizer, or {"name": ...}. code: the code base.
 
-    Unmatched where the section's groups are no dictionaries of settings.
+    Raises Unmatched if the section's groups are not dictionaries of settings.
     """
     from port_jax.optim.from_torch.kinds import KINDS
     from port_jax.optim.from_torch.recognition import moves_points
@@ -102,7 +104,7 @@ def choose(raw: Mapping, said: object, code: str | None = None, name: str | None
     return Choice(said, code, name, moves_points(groups, code))
 
 
-def build(plan: Plan, params: dict, manifolds: Manifolds) -> tuple[Any, Any]:
+def build(plan: Plan, params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
     """The transformation of a plan, and the shapes of its state."""
     import jax
 
@@ -110,8 +112,11 @@ def build(plan: Plan, params: dict, manifolds: Manifolds) -> tuple[Any, Any]:
     return transformation, jax.eval_shape(transformation.init, params)
 
 
-def begun(state: Mapping[str, Any] | None) -> bool:
+def begun(state: Mapping[str, object] | None) -> bool:
     """Whether a parameter has been trained: torch's Adagrad keeps a state of every one from the start."""
     from port_jax.optim.from_torch.kinds import trained
 
     return trained(state or {}, plain((state or {}).get("step", 0)))
+
+
+__all__ = ["Choice", "Manifolds", "Plan", "begun", "build", "choose"]

@@ -1,10 +1,9 @@
-"""A file's optimizer goes on in JAX: what file, configuration and caller say of it, brought together for `engine.load`."""
+"""Continues a file's optimizer in JAX, from what the file, the configuration and the caller say of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from weights.errors import ConversionError
 from weights.files.sections import Sections
@@ -12,12 +11,15 @@ from weights.files.tensors import Tensor
 from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
 from weights.optim import engine, names
+from weights.optim.file_scheduler import Timing
+from weights.optim.names import Naming
 from weights.optim.plan import Plan
+from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller says of the optimizer, each None where it says nothing.
+    """What the caller says of the optimizer; None for what it does not say.
 
     groups: keys (or patterns) of each group. name: the class. updates_per_step: updates between two steps of the scheduler.
     """
@@ -31,21 +33,21 @@ class Asked:
 class Resumed:
     """A file's optimizer in JAX.
 
-    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that the state does not have as they
-    were. report: what became of it, JSON-able.
+    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that cannot be
+    recovered from the state. report: what became of the optimizer, as JSON.
     """
 
-    transformation: Any
-    state: Any
+    transformation: Transformation
+    state: OptState
     plan: Plan
     unheld: list[Tensor]
-    report: dict[str, Any]
+    report: Document
 
 
-def resumed(found: Converted, config: Mapping[str, Any], asked: Asked) -> Resumed:
+def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     """The optimizer of a file that has one, going on over the converted parameters. `config` is the configuration as it was given.
 
-    Raises Unmatched and Usage where it does not fit the model.
+    Raises Unmatched or Usage if it does not fit the model.
     """
     table, parts, entries = found.table, found.parts, found.entries
     raw = parts.optimizer
@@ -58,15 +60,10 @@ def resumed(found: Converted, config: Mapping[str, Any], asked: Asked) -> Resume
         raw,
         choice,
         found.variables["params"],
-        entries,
-        parts.tensors,
-        parts.prefix,
-        beside(found.manifolds),
-        table_groups=listed,
-        given=asked.groups,
-        scheduler=parts.scheduler,
-        updates_per_step=asked.updates_per_step,
-        updates=parts.updates,
+        manifolds=beside(found.manifolds),
+        entries=entries,
+        naming=Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed, given=asked.groups),
+        timing=Timing(scheduler=parts.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates),
     )
     unheld = engine.unheld(raw, plan, state, entries)
     report = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
@@ -82,7 +79,7 @@ def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
         return set()
     try:
         listed = names.indices(raw["param_groups"])
-        keys, _ = names.keys_by_index(raw["param_groups"], listed, entries, parts.tensors, parts.prefix, None, None)
+        keys, _ = names.keys_by_index(raw["param_groups"], listed, entries, Naming(parts.tensors, parts.prefix))
     except ConversionError:
         return set()
     return {key for index, key in keys.items() if engine.begun(raw["state"].get(index))}
@@ -93,8 +90,11 @@ def moves_points(parts: Sections) -> bool:
     return parts.optimizer is not None and engine.choose(parts.optimizer, None).riemannian
 
 
-def beside(manifolds: Any) -> Callable[[Any], Any] | None:
+def beside(manifolds: Manifolds) -> Callable[[Params], ManifoldTree] | None:
     """Manifolds as the optimizers take them: a callable from the parameters to the tree beside them."""
     if manifolds is None:
         return None
     return manifolds if callable(manifolds) else lambda params: manifolds
+
+
+__all__ = ["Asked", "Resumed", "beside", "moved_keys", "moves_points", "resumed"]

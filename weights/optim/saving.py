@@ -1,12 +1,12 @@
-"""The way back: a file's optimizer section with the state as it stands now, in the file's dialect, layouts and forms."""
+"""Back to torch: a file's optimizer section with the present state, in the file's dialect, layouts and forms."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from weights.errors import Unmatched
 from weights.files.tensors import Tensor, from_array, same_bits
@@ -14,13 +14,15 @@ from weights.mapping.entries import Entry, inverse
 from weights.optim.forms import in_file
 from weights.optim.layouts import forward_shape, path_of
 from weights.optim.plan import Plan
+from weights.types import OptState
 
 
-def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: Mapping[int, np.ndarray],
-         scheduler: Any = None) -> tuple[dict, Any]:  # fmt: skip
-    """The optimizer's section and the scheduler's. `kept`: tensors that no state holds, see `unheld`, by id.
+def save(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry], *, kept: Mapping[int, np.ndarray],
+         scheduler: Mapping | None = None) -> tuple[dict, Mapping | None]:  # fmt: skip
+    """The optimizer's section and the scheduler's with the numbers of `state`.
 
-    Raises Unmatched where the state is none that the file can hold.
+    raw, scheduler: the sections as the file has them. kept: by the id of its tensor in `raw`, what the state does not contain (see
+    `unheld`). Raises Unmatched for a state that the file's format cannot express.
     """
     from port_jax.optim.from_torch.back import written
     from port_jax.optim.from_torch.sections import Section
@@ -31,7 +33,9 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: M
     try:
         new, timed = written(section, translation, state, scheduler)
     except ValueError as error:
-        raise Unmatched(str(error), "The state is kept whole by ckpt.save; or convert from a file of geoopt 0.5.1") from None
+        raise Unmatched(
+            str(error), "Save the checkpoint with ckpt.save, which keeps the whole state, or convert from a file of geoopt 0.5.1"
+        ) from None
     states: dict[int, dict] = {}
     for listed, before, after in zip(plan.listed, old, new.entries, strict=True):
         for index in listed:
@@ -45,9 +49,9 @@ def save(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry], kept: M
     return {**raw, "state": {i: states.get(i, {}) for i in order}, "param_groups": groups}, timed
 
 
-def unheld(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry]) -> list[Tensor]:
-    """The tensors that the state does not hold, which are kept for a lossless return: those of parameters that stand still, those that
-    the next step does not read, and those of which it holds one number for several that are not equal bit by bit."""
+def unheld(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry]) -> list[Tensor]:
+    """The file's tensors that the state does not contain, which are kept so that nothing is lost: those of parameters that are not moved,
+    those that the next step does not read, and those of which the state has one number for several that differ in a bit."""
     from port_jax.optim.from_torch.back import held
     from port_jax.optim.from_torch.dialects import Dialect
 
@@ -68,8 +72,8 @@ def unheld(raw: Mapping, plan: Plan, state: Any, entries: Sequence[Entry]) -> li
     return found
 
 
-def _held_whole(array: Any, tensor: Tensor, entry: Entry) -> bool:
-    """Whether the file's tensor follows from what the state holds, bit by bit."""
+def _held_whole(array: ArrayLike, tensor: Tensor, entry: Entry) -> bool:
+    """Whether the file's tensor can be recovered from the state's array, bit for bit."""
     shape = forward_shape(entry)
     if np.shape(array) == shape:
         return True
@@ -81,9 +85,9 @@ def _entries(plan: Plan, entries: Sequence[Entry]) -> dict[int, Entry]:
     return {index: by_key[key] for index, key in plan.keys.items()}
 
 
-def _stored(before: Mapping, after: Mapping, entry: Entry, kept: Mapping[int, np.ndarray]) -> dict[str, Any]:
+def _stored(before: Mapping, after: Mapping, entry: Entry, kept: Mapping[int, np.ndarray]) -> dict[str, object]:
     """What is kept beside a parameter as the file has it: buffers in torch's layout, counts in their form."""
-    new: dict[str, Any] = {}
+    new: dict[str, object] = {}
     for name, value in after.items():
         old = before.get(name)
         if value is old:
@@ -104,24 +108,29 @@ def _buffer(name: str, old: object, array: np.ndarray, entry: Entry, kept: Mappi
     if not isinstance(old, Tensor):
         return from_array(back)
     if old.dtype != str(back.dtype):
-        raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; the file has {old.dtype}", "Keep the state's types")
+        raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; in the file it is {old.dtype}", "Export a state of the same types")
     return replace(from_array(back), requires_grad=old.requires_grad)
 
 
 def _same_once(first: np.ndarray, entry: Entry, array: np.ndarray) -> bool:
-    """Whether the numbers that stand for all along an axis are those that the state holds."""
+    """Whether the state still has the numbers of the file, one for all along an axis."""
     whole = np.array(entry.layout.forward(first))
     once = whole[tuple(slice(0, 1) if n == 1 else slice(None) for n in array.shape)]
     return same_bits(np.array(once), array)
 
 
-def _setting(old: object, value: Any, kept: Mapping[int, np.ndarray]) -> Any:
+def _setting(old: object, value: object, kept: Mapping[int, np.ndarray]) -> object:
     """A group's setting in the form that the file has it; a learning rate may be a tensor."""
     if value is old:
         return _as_kept(value, kept)
     return in_file(old, value)
 
 
-def _as_kept(value: Any, kept: Mapping[int, np.ndarray]) -> Any:
+def _as_kept(value: object, kept: Mapping[int, np.ndarray]) -> object:
     """What has not moved: with the elements that were kept, where it is a tensor whose file may be gone."""
-    return replace(from_array(kept[id(value)]), requires_grad=value.requires_grad) if id(value) in kept else value
+    if not isinstance(value, Tensor) or id(value) not in kept:
+        return value
+    return replace(from_array(kept[id(value)]), requires_grad=value.requires_grad)
+
+
+__all__ = ["save", "unheld"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 def compare(a: Path, b: Path) -> list[Row]:
-    """A row for every key of either; model and optimizer state. One tensor of each at a time is read from a torch file."""
+    """A row for every key of either checkpoint, of model and optimizer state. Torch files are read one tensor at a time."""
     left, right = _tensors(a), _tensors(b)
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
@@ -45,15 +45,15 @@ def compare(a: Path, b: Path) -> list[Row]:
     return rows
 
 
-def _read(value: Any) -> Any:
+def _read(value: object) -> object:
     return value.array() if isinstance(value, Tensor) else value
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
 
 
-def _equal(x: Any, y: Any) -> bool:
+def _equal(x: object, y: object) -> bool:
     return not isinstance(x, np.ndarray) and type(x) is type(y) and repr(x) == repr(y)
 
 
@@ -68,10 +68,10 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
     return float(gap[at]), ulp, [int(i) for i in at]
 
 
-def _tensors(path: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, object]:
     root = torch_tree(restore(path)) if form_of(path) else read(path).root
     parts = sections.split(root)
-    flat: dict[str, Any] = dict(parts.tensors)
+    flat: dict[str, object] = dict(parts.tensors)
     if parts.optimizer is not None:
         for index, state in parts.optimizer["state"].items():
             for name, value in state.items():
@@ -82,7 +82,7 @@ def _tensors(path: Path) -> dict[str, Any]:
 
 
 def show(rows: list[Row]) -> None:
-    """A table of what differs, and how many do not."""
+    """Prints a table of the rows that differ, and how many are equal."""
     table = Table()
     for name in ("key", "A", "B", "max abs", "ULP", "at"):
         table.add_column(name, overflow="fold")
@@ -94,3 +94,6 @@ def show(rows: list[Row]) -> None:
     if table.row_count:
         console.print(table)
     console.print(f"{sum(r.equal for r in rows)} of {len(rows)} equal bit by bit", highlight=False)
+
+
+__all__ = ["Row", "compare", "show"]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weights.mapping.probes import Edges
+from weights.mapping.probes import Argument, Edges
+
+if TYPE_CHECKING:
+    import torch
 
 
-def for_jax(value: Any, dtype: str) -> Any:
+def for_jax(value: Argument, dtype: str) -> Argument:
     """Inputs as JAX takes them, floating numbers in the precision compared."""
     import jax.numpy as jnp
 
@@ -24,7 +27,7 @@ def for_jax(value: Any, dtype: str) -> Any:
     return value if value is None else jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
 
 
-def for_torch(value: Any, dtype: Any) -> Any:
+def for_torch(value: Argument, dtype: torch.dtype) -> Argument:
     """The same for torch."""
     import torch
 
@@ -36,3 +39,6 @@ def for_torch(value: Any, dtype: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: for_torch(part, dtype) for name, part in value.items()}
     return value if value is None else torch.tensor(np.array(value), dtype=dtype if np.asarray(value).dtype.kind == "f" else torch.long)
+
+
+__all__ = ["for_jax", "for_torch"]

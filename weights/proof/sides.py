@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+import optax
+from jaxtyping import Array
+from numpy.typing import ArrayLike
 
+from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
 from weights.files import source as sources
@@ -18,9 +21,11 @@ from weights.files.reader import read
 from weights.files.sections import split
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, inverse
-from weights.mapping.probes import Probe
+from weights.mapping.probes import Argument, Inputs, Outputs, Probe
 from weights.proof import torch_steps
 from weights.proof.inputs import for_jax, for_torch
+from weights.proof.trees import Points
+from weights.types import Document, Hyperparameters, Model, OptState, Params, TorchModule, Transformation, Variables
 
 STEPS = 10
 RATE = 1e-2
@@ -39,10 +44,11 @@ class Original:
     """
 
     tensors: Mapping[str, Tensor]
-    optimizer: Mapping[str, Any] | None
+    optimizer: Document | None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, path: Path) -> Original:
+        """From the file at `path`, which the checkpoint was converted from; its keys without the wrappers' prefix."""
         root, prefix, plan = read(path).root, checkpoint.source.prefix, checkpoint.plan
         parts = split(root)
         tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
@@ -55,19 +61,19 @@ class _Run:
     """The flax model on the probe; equal for equal models, so that one compilation serves all comparisons of one model."""
 
     probe: Probe
-    settings: Mapping[str, Any] = field(compare=False)
-    model: Any = field(compare=False)
+    settings: Hyperparameters = field(compare=False)
+    model: Model | Points = field(compare=False)
     label: str
 
-    def __call__(self, variables: Any, inputs: Any) -> dict[str, Any]:
-        def call(method: str, *args: Any) -> Any:
+    def __call__(self, variables: Variables, inputs: Inputs) -> Outputs:
+        def call(method: str, *args: Argument) -> Argument:
             return self.model.apply(variables, *args, method=method)
 
         return _named(self.probe.outputs(self.settings, call, inputs))
 
 
 @partial(jax.jit, static_argnames="run", compiler_options=QUICK)
-def _pull(run: _Run, variables: Any, inputs: Any, weights: Any, targets: Any, strength: Any) -> tuple[Any, Any]:
+def _pull(run: _Run, variables: Variables, inputs: Inputs, weights: Arrays, targets: Arrays, strength: float) -> tuple[Outputs, Variables]:
     """Outputs, and the gradient of sum(weights * outputs) + strength * mean((outputs - targets)^2): one compilation for all levels."""
     ours, back = jax.vjp(lambda v: run(v, inputs), variables)
     pulls = {k: weights[k] + 2 * strength / v.size * (v - targets[k]) for k, v in ours.items()}
@@ -83,19 +89,20 @@ class Sides:
 
     checkpoint: Checkpoint
     original: Original
-    reference: Callable[[Any], Any]
+    reference: Callable[[Hyperparameters], TorchModule]
     probe: Probe
-    inputs: Mapping[str, Any]
-    model: Any
+    inputs: Inputs
+    model: Model | Points
     dtype: str
 
     # JAX.
 
     @cached_property
-    def variables(self) -> Any:
+    def variables(self) -> Variables:
+        """The checkpoint's, in the precision compared."""
         return jax.tree.map(self.cast, self.checkpoint.variables)
 
-    def pull(self, variables: Any, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Any]:
+    def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
         run = _Run(self.probe, self.checkpoint.settings, self.model, f"{self.model!r} {sorted(self.checkpoint.settings.items())!r}")
         ours, slopes = _pull(run, variables, self._for_jax, weights, targets, strength)
@@ -107,7 +114,7 @@ class Sides:
         metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
 
         @partial(jax.jit, compiler_options=QUICK)
-        def advance(slopes: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        def advance(slopes: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
             updates, state = optimizer.update(slopes, state, params, **metric)
             return jax.tree.map(lambda p, u: p + u, params, updates), state
 
@@ -120,11 +127,12 @@ class Sides:
             variables = {**variables, "params": params}
         return self.back(variables)
 
-    def cast(self, leaf: Any) -> Any:
+    def cast(self, leaf: ArrayLike) -> ArrayLike:
+        """A floating array in the precision compared; any other leaf as it is."""
         floating = jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating)
         return jax.numpy.asarray(np.asarray(leaf, self.dtype)) if floating else leaf
 
-    def back(self, tree: Any) -> Arrays:
+    def back(self, tree: Variables) -> Arrays:
         """A tree beside the variables, in torch's layout, by key."""
         flat = flatten(tree)
         return {key: inverse(e, np.asarray(flat[str(e.path)]), str(e.path)) for key, e in self._trained.items()}
@@ -161,13 +169,15 @@ class Sides:
                 scheduled(step)
         return start, {key: found[key].detach().numpy() for key in self._trained}
 
-    def run_torch(self, module: Any) -> dict[str, Any]:
-        def call(method: str, *args: Any) -> Any:
+    def run_torch(self, module: TorchModule) -> Outputs:
+        """The torch module's outputs, which keep their graph of gradients."""
+
+        def call(method: str, *args: Argument) -> Argument:
             return getattr(module, method)(*args)
 
         return _named(self.probe.outputs(self.checkpoint.settings, call, self._for_torch))
 
-    def module(self, nudge: int = 0) -> Any:
+    def module(self, nudge: int = 0) -> TorchModule:
         """The torch reference with the file's tensors, in this precision.
 
         `nudge` > 0 seeds a move of all numbers by one unit in the last place, up or down at random.
@@ -181,7 +191,7 @@ class Sides:
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:
             raise Unmatched(f"the torch reference of {self.checkpoint.arch} and the file differ in the key {odd[0]!r}",
-                            "Verify at the level of bits (--level bits)")  # fmt: skip
+                            "Use --level bits")  # fmt: skip
         module.to(getattr(torch, self.dtype)).eval()
         if nudge:
             ways = torch.Generator().manual_seed(nudge)
@@ -194,7 +204,7 @@ class Sides:
     # Both.
 
     @cached_property
-    def curved(self) -> dict[str, tuple[Any, Any]]:
+    def curved(self) -> dict[str, tuple[Manifold, Array]]:
         """Key -> (manifold, points here) of the parameters that are points of a manifold other than flat space."""
         from port_jax.optim.trees import match_manifolds
 
@@ -234,16 +244,16 @@ class Sides:
         return frozenset(found)
 
     @cached_property
-    def _for_jax(self) -> Any:
+    def _for_jax(self) -> Inputs:
         return for_jax(self.inputs, self.dtype)
 
     @cached_property
-    def _for_torch(self) -> Any:
+    def _for_torch(self) -> Inputs:
         import torch
 
         return for_torch(self.inputs, getattr(torch, self.dtype))
 
-    def _optimizer(self) -> tuple[Any, Any]:
+    def _optimizer(self) -> tuple[Transformation, OptState]:
         """The transformation and its state."""
         from port_jax.optim import riemannian_adam
 
@@ -251,20 +261,20 @@ class Sides:
             return self.checkpoint.optimizer, self.checkpoint.opt_state
         order = [str(entry.path).removeprefix("params/") for entry in self._trained.values()]
         moved = self.checkpoint.manifolds
-        fresh = riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None)
+        fresh = optax.with_extra_args_support(riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None))
         return fresh, fresh.init(self.checkpoint.variables["params"])
 
 
-def _path(at: Any) -> str:
+def _path(at: tuple) -> str:
     return "/".join(str(getattr(step, "key", step)) for step in at)
 
 
-def _named(outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _named(outputs: Outputs) -> Outputs:
     """Outputs that are tuples, each part by a name of its own."""
-    named: dict[str, Any] = {}
+    named: Outputs = {}
     for name, value in outputs.items():
         named.update({f"{name}.{i}": part for i, part in enumerate(value)} if isinstance(value, tuple) else {name: value})
     return named
 
 
-__all__ = ["STEPS", "Original", "Sides"]
+__all__ = ["STEPS", "Arrays", "Original", "Sides"]

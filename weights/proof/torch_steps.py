@@ -10,26 +10,27 @@ import numpy as np
 from weights.checkpoint import Checkpoint
 from weights.files.tensors import Tensor
 from weights.optim.plan import Plan
+from weights.types import Document, TorchOptimizer, TorchTensor
 
 METRIC = 1e9
-"""What a scheduler by a metric is told, on both sides."""
+"""The metric that schedulers are given, on both sides."""
 
 
-def class_of(plan: Plan) -> Any:
-    """The torch class that goes on with a file's state; None for what takes sparse gradients or several evaluations a step."""
+def class_of(plan: Plan) -> type[TorchOptimizer] | None:
+    """The torch class that continues a file's state; None for one that takes sparse gradients or several evaluations a step."""
     from reference_torch.optim.from_torch import repositories
 
     return repositories.of(plan.table, plan.dialects)
 
 
-def fresh(parameters: Sequence[Any], rate: float) -> Any:
+def fresh(parameters: Sequence[TorchTensor], rate: float) -> TorchOptimizer:
     """A RiemannianAdam without state."""
     import geoopt
 
     return geoopt.optim.RiemannianAdam(parameters, lr=rate)
 
 
-def resumed(checkpoint: Checkpoint, raw: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[Any, Callable[[int], None] | None]:
+def resumed(checkpoint: Checkpoint, raw: Document, found: Mapping[str, TorchTensor]) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
     """The file's optimizer over the parameters `found` by key, in its groups and with its state `raw`; and what its scheduler does
     after each step, numbered from 0, where the rates follow one.
     """
@@ -41,6 +42,7 @@ def resumed(checkpoint: Checkpoint, raw: Mapping[str, Any], found: Mapping[str, 
         if entry.role == "parameter" and str(entry.path).removeprefix("params/") in plan.still:
             found[entry.key].requires_grad_(False)
     kind = class_of(plan)
+    assert kind is not None
     optimizer = kind([{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed], lr=1.0)
     groups, states = [], {}
     for new, old, listed in zip(optimizer.state_dict()["param_groups"], plan.groups, plan.listed, strict=True):
@@ -54,14 +56,14 @@ def resumed(checkpoint: Checkpoint, raw: Mapping[str, Any], found: Mapping[str, 
 
 
 def metric(plan: Plan | None) -> dict[str, float]:
-    """What the transformation's update is given beside the gradients."""
+    """The further arguments of the transformation's update."""
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
     follows = plan is not None and plan.scheduler is not None and scheduler_of(plan.scheduler).metric
     return {"value": METRIC} if follows else {}
 
 
-def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: Any) -> Callable[[int], None] | None:
+def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> Callable[[int], None] | None:
     from port_jax.optim.from_torch import GroupsState
     from port_jax.optim.from_torch.schedulers import scheduler_of
     from reference_torch.optim.from_torch import schedulers
@@ -79,8 +81,8 @@ def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: Any) -> Callable[[i
     return after
 
 
-def tensor(stored: Tensor) -> Any:
-    """A torch tensor of a file's; of bfloat16, which numpy's bridge lacks, in float32."""
+def tensor(stored: Tensor) -> TorchTensor:
+    """A tensor of a file as a tensor of torch; bfloat16, which torch does not take from numpy, becomes float32."""
     import torch
 
     array = np.array(stored.array())

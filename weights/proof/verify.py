@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -24,6 +24,9 @@ from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
 
+if TYPE_CHECKING:
+    from weights.types import ManifoldTree
+
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
@@ -34,7 +37,7 @@ STRETCH = 5e-9
 
 
 class Row(NamedTuple):
-    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the way gone."""
+    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the distance travelled."""
 
     level: str
     dtype: str
@@ -52,17 +55,17 @@ def verify(
 
     bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
     random cotangents, at the same inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go
-    on from the file's state for 10 steps on one loss; where that cannot be done (see `Original`), a fresh RiemannianAdam does on
-    both, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
+    on from the file's state for 10 steps on one loss; where that is not possible (see `Original`), both sides start with a fresh
+    RiemannianAdam, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
     they were converted to.
 
-    An error is the difference of the two sides, over the largest value (for steps, over the way gone). Its gate
+    An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
     moved as far as the gradients differ already, see `_amplified`, whose own gate is at the level before): float64 may
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
     float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
 
-    Raises Usage where the architecture takes no graph and one is given.
+    Raises Usage if a graph is given to an architecture that takes none, and if jax has no float64.
     """
     depth, path = LEVELS.index(level), Path(path)
     rows = _bits(checkpoint, path)
@@ -86,7 +89,7 @@ def verify(
 
 
 def versions() -> dict[str, str]:
-    """What was compared with what."""
+    """The versions of the libraries that were compared."""
     return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy")}
 
 
@@ -120,7 +123,7 @@ def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: i
     """Both sides of a checkpoint, by the precision."""
     model, original = checkpoint.model, Original.of(checkpoint, path)
     if checkpoint.arch == TREE:
-        model = Points.of(checkpoint.entries, checkpoint.manifolds, checkpoint.variables)
+        model = Points.of(checkpoint.entries, cast("ManifoldTree", checkpoint.manifolds))
         reference, probe = model.reference, points_probe(model)
     else:
         table = ARCHITECTURES[checkpoint.arch]
@@ -139,7 +142,16 @@ def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
         checkpoint.export(back)
         rows = [row for row in diff.compare(path, back) if not row.equal]
     total = len(checkpoint.entries)
-    return [Row("bits", "as stored", f"{total} tensors and optimizer state", float(len(rows)), 0.0, not rows)]
+    return [
+        Row(
+            level="bits",
+            dtype="as stored",
+            what=f"{total} tensors and optimizer state",
+            error=float(len(rows)),
+            gate=0.0,
+            ok=not rows,
+        )
+    ]
 
 
 def _cotangents(outputs: Arrays, seed: int) -> Arrays:
@@ -212,9 +224,12 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
                 truth = exact.torch[name].astype(np.float64)
                 error, limit = _largest(ours - truth), 2 * _largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
-        rows.append(Row(level, dtype, name, error, limit, bool(np.isfinite(error)) and error <= limit))
+        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit))
     return rows
 
 
 def _largest(gap: np.ndarray) -> float:
     return float(np.max(np.abs(gap), initial=0))
+
+
+__all__ = ["TYPES", "Row", "failed", "show", "verify", "versions"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from port_jax.manifolds.isometries import hyperboloid_to_ball
 from weights.errors import Usage
 from weights.files.atomic import new_file
 from weights.views.embed import Embeddings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FORMATS = (".png", ".svg", ".pdf")
 INCHES, DPI = 8.0, 150
@@ -66,7 +70,9 @@ def _inside(points: np.ndarray, c: float) -> np.ndarray:
 def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
     """Draws the disk to a .png, .svg or .pdf file, atomically: edges as geodesics, labels as colours, `names` names, a caption.
 
-    Names go to points far from each other, the most central first; none are drawn where nodes have only numbers.
+    Names go to points far from each other, the most central first; none are drawn if nodes have only numbers.
+
+    Raises Usage for points that are not in hyperbolic space and for another suffix, NotWritten if the file cannot be written.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -85,12 +91,29 @@ def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
     if found.edges is not None:
         axes.collections[0].set_alpha(float(np.clip(3000 / max(found.edges.shape[1], 1), 0.05, 1)))
     _name(axes, drawn, found, names)
-    _legend(axes, found)
+    if found.labels is not None:
+        legend(axes, found.labels, found.label_names)
     figure.text(0.5, 0.015, drawn.how + (f"\n{found.note}" if found.note else ""), ha="center", va="bottom", fontsize=7, wrap=True)
     dates = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # so that the same points give the same file
     with new_file(out) as temporary, rc_context({"svg.hashsalt": "hyperport", "svg.fonttype": "none"}):
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=DPI, metadata=dates[out.suffix.lower()])
     return drawn
+
+
+def legend(axes: Axes, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
+    """Adds a legend of the colours that `port_jax.plots.plot_disk` has just given to the points on `axes` by their labels [N].
+
+    names: the classes by label; the labels themselves without. The colour map has ten colours: where there are more classes,
+    several share a colour, and a line of the legend.
+    """
+    points = axes.collections[-1]
+    shared: dict[tuple[float, ...], list[str]] = {}
+    for label in np.unique(labels).tolist():
+        colour = tuple(float(part) for part in points.cmap(points.norm(label)))
+        shared.setdefault(colour, []).append(str(label if names is None else names[label]))
+    for colour, classes in shared.items():
+        axes.scatter([], [], color=[colour], label=_classes(classes))
+    axes.legend(loc="upper right", fontsize=8, frameon=False, title="class")
 
 
 def spread(points: np.ndarray, count: int) -> list[int]:
@@ -115,10 +138,10 @@ def _on_ball(found: Embeddings) -> tuple[np.ndarray, float, str]:
                 return np.asarray(hyperboloid_to_ball(jnp.asarray(points), c)), c, "hyperboloid"
             return points, c, "ball"
     where = "tangent vectors" if manifold is None else type(manifold).__name__
-    raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Take hyperport embed for their coordinates")
+    raise Usage(f"the embeddings are {where}, not points of hyperbolic space", "Use hyperport embed to write their coordinates")
 
 
-def _name(axes, drawn: Disk, found: Embeddings, count: int) -> None:
+def _name(axes: Axes, drawn: Disk, found: Embeddings, count: int) -> None:
     if found.names_from == "numbers":
         return
     for i in spread(drawn.points, count):
@@ -128,11 +151,12 @@ def _name(axes, drawn: Disk, found: Embeddings, count: int) -> None:
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
 
 
-def _legend(axes, found: Embeddings) -> None:
-    if found.labels is None or len(present := np.unique(found.labels)) > 10:
-        return
-    dots = axes.collections[-1]
-    for label in present:
-        shown = str(label) if found.label_names is None else found.label_names[label]
-        axes.scatter([], [], color=dots.cmap(dots.norm(label)), label=shown)
-    axes.legend(loc="upper right", fontsize=8, frameon=False, title="label")
+def _classes(classes: Sequence[str]) -> str:
+    """The classes of one colour in a line of the legend: three at most, and how many more there are."""
+    shown = list(classes[:3])
+    if more := len(classes) - len(shown):
+        shown.append(f"{more} more")
+    return ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]
+
+
+__all__ = ["Disk", "disk", "legend", "plot", "spread"]

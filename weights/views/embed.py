@@ -1,4 +1,4 @@
-"""Node embeddings out of a checkpoint: the table that was trained, or what the encoder makes of a graph; with names."""
+"""Node embeddings of a checkpoint, with names: the trained table, or the output of the encoder on a graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +22,15 @@ from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.models import ARCHITECTURES
+from weights.types import Document
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Points [N, d], one row for each name. `manifold` is where they lie; None in coordinates of the tangent space at its origin.
+    """Points [N, d], one row for each name. `manifold` is where they lie; None for coordinates of the tangent space at the origin.
 
-    origin: the parameter they are, or "encoder". labels and edges ([2, E]) come with a graph. note: what the reader has to know.
+    names_from: where the names were found, in words. origin: the path of the parameter, or "encoder". labels ([N]), label_names and
+    edges ([2, E]): the graph's, if one is given. note: a remark for the reader, often empty.
     """
 
     points: np.ndarray
@@ -47,14 +48,14 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
                names: str | Path | Sequence[str] | None = None, space: str = "manifold") -> Embeddings:  # fmt: skip
     """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
 
-    key: a parameter, by torch's key or its path here; without it the model's table of nodes, or what the encoder computes
-    from `graph` (an .npz file as `port_jax.data.load_graph` takes it). names: a file with one a line, or the names; else
-    the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
+    key: a parameter, by torch's key or by its path in the variables; without it, the model's table of nodes, or the output of the
+    encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads). names: a file with one name per line, or the names;
+    without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
 
-    Raises Usage that says which of these to give, and Unmatched where sizes differ.
+    Raises Usage, which says what to give, and Unmatched if sizes differ.
     """
     if space not in ("manifold", "tangent"):
-        raise Usage(f"space is {space!r}", "Give manifold or tangent")
+        raise Usage(f"space is {space!r}", "Give 'manifold' or 'tangent'")
     data = _graph(checkpoint, graph)
     nodes = _nodes(checkpoint)
     params = flatten(checkpoint.variables["params"])
@@ -65,7 +66,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
         path = nodes.table if key is None else _path(checkpoint, key)
         points, manifold, origin = np.asarray(params[path]), _manifold_of(checkpoint, path), f"params/{path}"
         if nodes.start and key is None:
-            note = "the table that the layers start from; give a graph for what they make of it"
+            note = "the table that the layers start from; give a graph for the output of the layers"
     else:
         points, manifold = _encoded(checkpoint, data)
         origin = "encoder"
@@ -78,12 +79,14 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
             points = np.asarray(manifold.expmap0(jnp.asarray(points)))
     elif space == "tangent":
         if manifold is None or not manifold.has("logmap0"):
-            raise Usage(f"{type(manifold).__name__} has no origin to take a tangent space at", "Give --space manifold")
+            raise Usage(f"{type(manifold).__name__} has no origin, and so no tangent space there", "Give --space manifold")
         points = np.asarray(manifold.to_tangent0(jnp.asarray(points)))
     manifold = manifold if space == "manifold" else None
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
-        raise Unmatched(f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph it was trained on")
+        raise Unmatched(
+            f"the graph has {data.num_nodes} nodes and {origin} {len(points)} rows", "Give the graph that the model was trained on"
+        )
     return Embeddings(
         points=points,
         names=listed,
@@ -97,8 +100,8 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     )
 
 
-def described(found: Embeddings) -> dict[str, Any]:
-    """What was found, JSON-able."""
+def described(found: Embeddings) -> Document:
+    """A description of the embeddings, as JSON."""
     curved = found.manifold
     c = None
     if curved is not None and not curved.flat:
@@ -137,7 +140,9 @@ def _only_table(checkpoint: Checkpoint) -> str:
     curved = [key for key, manifold in on.items() if manifold is None or not manifold.flat]
     if len(curved) != 1:
         shown = ", ".join((curved or found)[:8])
-        raise Usage(f"{len(curved) or 'no'} tables of points on a manifold are in the file", f"Give the --key of one, of {shown}")
+        raise Usage(
+            f"the file contains {len(curved) or 'no'} tables of points on a manifold", f"Give the --key of one parameter of {shown}"
+        )
     return curved[0]
 
 
@@ -147,7 +152,7 @@ def _path(checkpoint: Checkpoint, key: str) -> str:
     paths |= {e.key: paths[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in paths}
     path = paths.get(key, key if key.startswith("params/") else f"params/{key}")
     if path not in paths.values():
-        raise Usage(f"no parameter is called {key!r}", f"Parameters are {', '.join(list(paths)[:8])}")
+        raise Usage(f"no parameter is called {key!r}", f"The parameters are {', '.join(list(paths)[:8])}")
     return path.removeprefix("params/")
 
 
@@ -162,7 +167,7 @@ def _manifold_of(checkpoint: Checkpoint, path: str) -> Manifold | None:
     return dict(zip(flatten(_paths_as_leaves(params)).values(), match_manifolds(checkpoint.manifolds, params)))[path]
 
 
-def _paths_as_leaves(params: Mapping, prefix: str = "") -> dict[str, Any]:
+def _paths_as_leaves(params: Mapping, prefix: str = "") -> dict[str, str | dict]:
     """The same nesting, sorted as jax sorts it, with each leaf's path in its place."""
     return {
         name: _paths_as_leaves(params[name], f"{prefix}{name}/") if isinstance(params[name], Mapping) else f"{prefix}{name}"
@@ -188,7 +193,10 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
             inputs.append(jnp.asarray(data.node_features, dtype))
         found = jax.jit(partial(model.apply, method="encode"))(variables, *inputs)
     except ValueError as error:
-        raise Unmatched(f"the graph does not fit the model: {error}", "Give the graph it was trained on, features prepared alike") from None
+        raise Unmatched(
+            f"the graph does not fit the model: {error}",
+            "Give the graph that the model was trained on, with features prepared in the same way",
+        ) from None
     points = np.asarray(found[0] if isinstance(found, tuple) else found)
     return points, _nodes(checkpoint).manifold(model, variables)
 
@@ -217,7 +225,7 @@ def _names(
         try:
             found, source = Path(given).read_text(encoding="utf-8").splitlines(), str(given)
         except (OSError, UnicodeDecodeError) as error:
-            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name a line", path=given) from None
+            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name per line", path=given) from None
     elif given is not None:
         found, source = [str(name) for name in given], "the names given"
     elif isinstance(objects, list | tuple | np.ndarray) and len(objects) == count:
@@ -227,5 +235,8 @@ def _names(
     else:
         return tuple(map(str, range(count))), "numbers"
     if len(found) != count:
-        raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name a line, in the order of the nodes")
+        raise Unmatched(f"{len(found)} names for {count} nodes ({source})", "Give one name per line, in the order of the nodes")
     return tuple(found), source
+
+
+__all__ = ["Embeddings", "described", "embeddings"]

@@ -19,10 +19,10 @@ PROJECTOR = "projector_config.pbtxt"
 def write(found: Embeddings, form: str, out: str | Path) -> list[Path]:
     """Writes one of `FORMATS` atomically and returns the files.
 
-    csv: a header name,x0,x1,...; then a row a node. npy: the array [N, d], and beside it `<out>.names.txt`, a name a line.
-    word2vec: "N d", then a name and its numbers a line; blanks in names become underscores. tensorboard: a folder of
+    csv: a header name,x0,x1,...; then one row per node. npy: the array [N, d], and beside it `<out>.names.txt`, one name per line.
+    word2vec: "N d", then one line per node with its name and numbers; blanks in names become underscores. tensorboard: a folder of
     vectors.tsv, metadata.tsv (with labels where a graph gave some) and projector_config.pbtxt. Numbers in text are the
-    shortest that read back as the same ones in their type. Unmatched where two names become one.
+    shortest that read back as the same ones in their type. Raises Unmatched if two names become one.
     """
     return FORMATS[form](found, Path(out))
 
@@ -89,7 +89,7 @@ def _unique(names: Sequence[str], written: list[str]) -> list[str]:
     first: dict[str, str] = {}
     for name, text in zip(names, written):
         if first.setdefault(text, name) != name:
-            raise Unmatched(f"the names {first[text]!r} and {name!r} both become {text!r}", "Take csv, or give other --names")
+            raise Unmatched(f"the names {first[text]!r} and {name!r} both become {text!r}", "Use --format csv, or give other --names")
     return written
 
 
@@ -99,3 +99,6 @@ FORMATS: dict[str, Callable[[Embeddings, Path], list[Path]]] = {
     "word2vec": _word2vec,
     "tensorboard": _tensorboard,
 }
+
+
+__all__ = ["FORMATS", "numbers", "write"]

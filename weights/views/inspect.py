@@ -1,4 +1,4 @@
-"""What a file holds and what it would become, as data and as tables."""
+"""What a file contains and what it would become, as data and as tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from weights.errors import Unmatched, Usage
 from weights.files import sections
 from weights.files.reader import read
 from weights.mapping import manifold_trees
+from weights.types import Document
 
 
-def inspect(path: Path, **options: Any) -> dict[str, Any]:
-    """The report of a conversion that is not carried out; where the file does not fit, its keys and the reason."""
+def inspect(path: Path, **options: Any) -> Document:
+    """The report of a conversion that is not carried out. For a file that does not fit, it has the keys, and the reason as "problem"."""
     file = read(path)
     parts = sections.split(file.root)
     try:
@@ -50,8 +51,8 @@ def inspect(path: Path, **options: Any) -> dict[str, Any]:
     return report
 
 
-def show(report: dict[str, Any]) -> None:
-    """Tables on the terminal."""
+def show(report: Document) -> None:
+    """Prints the report as tables."""
     console = Console(width=None if Console().is_terminal else 160)
     table = Table(
         title=f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)",
@@ -82,7 +83,7 @@ def show(report: dict[str, Any]) -> None:
 
 
 def show_converted(checkpoint: Checkpoint, out: Path) -> None:
-    """What was converted, in a few lines."""
+    """Prints in a few lines what was converted."""
     report = checkpoint.report
     roles = [row["role"] for row in report["tensors"]]
     console = Console()
@@ -103,3 +104,6 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
             console.print(f"  no state, so no updates: {', '.join(entry['without_state'])}", highlight=False)
     if "note" in report:
         console.print(f"  {report['note']}", highlight=False)
+
+
+__all__ = ["inspect", "show", "show_converted"]

@@ -14,6 +14,7 @@ import torch
 from parity_tests import draws
 from parity_tests.optim.from_torch.runs import plain
 from port_jax.manifolds import Lorentz, PoincareBall
+from reference_torch.optim import riemannian_adam
 from reference_torch.optim.from_torch import repositories
 
 
@@ -27,7 +28,7 @@ class Loop:
         moved = [torch.nn.Parameter(p) if M is None else geoopt.ManifoldParameter(p, manifold=M) for p, M in zip(params, points)]
         self.moved: Any = moved
         usual = {"lr": 0.03}
-        if issubclass(self.kind, repositories.Adam):
+        if issubclass(self.kind, riemannian_adam.Adam):
             usual = {**usual, "betas": (0.8, 0.97), "eps": 1e-3, "weight_decay": 0.1}
         self.optimizer = self.kind(moved, **{**usual, **settings})
 
@@ -41,11 +42,11 @@ class Loop:
 
 
 class OldGeoopt(Loop):
-    kind = repositories.OldGeoopt
+    kind = riemannian_adam.OldGeoopt
 
 
 class MiddleGeoopt(Loop):
-    kind = repositories.MiddleGeoopt
+    kind = riemannian_adam.MiddleGeoopt
 
 
 class Hybonet(Loop):

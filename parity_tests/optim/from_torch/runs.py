@@ -12,6 +12,8 @@ from torch.optim import lr_scheduler
 
 from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
+from reference_torch.optim.riemannian_adam import RiemannianAdam
+from reference_torch.optim.riemannian_sgd import RiemannianSGD
 
 RNG = draws.stream(11)
 START = {
@@ -108,11 +110,11 @@ def assert_same_path(found, expected, start):
 
 
 OPTIMIZERS = {
-    "RiemannianAdam": lambda p: geoopt.optim.RiemannianAdam(p, 0.03, (0.8, 0.97), 1e-6, 0.1),
-    "RiemannianAdam amsgrad stabilized": lambda p: geoopt.optim.RiemannianAdam(p, 0.03, amsgrad=True, stabilize=4),
-    "RiemannianSGD": lambda p: geoopt.optim.RiemannianSGD(p, 0.01, 0.8, 0.1, 0.05, stabilize=4),
-    "RiemannianSGD nesterov": lambda p: geoopt.optim.RiemannianSGD(p, 0.01, 0.8, nesterov=True),
-    "RiemannianSGD plain": lambda p: geoopt.optim.RiemannianSGD(p, 0.01),
+    "RiemannianAdam": lambda p: RiemannianAdam(p, 0.03, (0.8, 0.97), 1e-6, 0.1),
+    "RiemannianAdam amsgrad stabilized": lambda p: RiemannianAdam(p, 0.03, amsgrad=True, stabilize=4),
+    "RiemannianSGD": lambda p: RiemannianSGD(p, 0.01, 0.8, 0.1, 0.05, stabilize=4),
+    "RiemannianSGD nesterov": lambda p: RiemannianSGD(p, 0.01, 0.8, nesterov=True),
+    "RiemannianSGD plain": lambda p: RiemannianSGD(p, 0.01),
     "Adam": lambda p: torch.optim.Adam(p, 0.03, (0.8, 0.97), 1e-4, 0.1),
     "Adam amsgrad maximize": lambda p: torch.optim.Adam(p, 0.003, amsgrad=True, maximize=True),
     "AdamW": lambda p: torch.optim.AdamW(p, 0.03, (0.8, 0.97), 1e-4, 0.3),

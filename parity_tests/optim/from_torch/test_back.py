@@ -27,6 +27,8 @@ from parity_tests.optim.from_torch.runs import (
 )
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import from_torch, to_torch
+from reference_torch.optim.riemannian_adam import RiemannianAdam
+from reference_torch.optim.riemannian_line_search import RiemannianLineSearch
 
 
 def assert_alike(found, expected, at="state"):
@@ -68,7 +70,7 @@ def test_the_state_is_torchs(name):
 @pytest.mark.parametrize("name", ["cosine", "one cycle", "plateau", "sequence", "chain"])
 def test_the_scheduler_has_come_as_far(name):
     metric = np.arange(BEFORE + AFTER) + draws.rng(2).normal(size=BEFORE + AFTER) if name == "plateau" else None
-    run = Reference(lambda p: geoopt.optim.RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
+    run = Reference(lambda p: RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
     start = run.run(BEFORE)
     saved, schedule = plain(run.optimizer.state_dict()), plain(run.scheduler.state_dict())
     given = {"params": as_params(start), "names": PATHS, "manifolds": MANIFOLDS, "scheduler_state": schedule, "num_steps": 40}
@@ -139,7 +141,7 @@ def test_one_counter_cannot_say_two_counts():
 def test_a_search_hands_over_where_it_is():
     ball = geoopt.PoincareBall(torch.tensor(0.7, dtype=torch.float64))
     point = geoopt.ManifoldParameter(torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64), manifold=ball)
-    search = geoopt.optim.RiemannianLineSearch([point], cg_method="pr")
+    search = RiemannianLineSearch([point], cg_method="pr")
 
     def closure():
         search.zero_grad()

@@ -16,6 +16,8 @@ from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import from_torch
 from port_jax.optim.from_torch import numbers
 from port_jax.optim.from_torch.kinds import KINDS
+from reference_torch.optim.riemannian_adam import RiemannianAdam
+from reference_torch.optim.riemannian_sgd import RiemannianSGD
 
 
 @pytest.mark.parametrize("name", [*CASES])
@@ -39,8 +41,8 @@ TABLE = 0.3 * draws.rng(0).normal(size=(8, 3))
 @pytest.mark.parametrize(
     "make",
     [
-        lambda p: geoopt.optim.RiemannianAdam(p, 0.03, amsgrad=True),
-        lambda p: geoopt.optim.RiemannianSGD(p, 0.03, 0.9),
+        lambda p: RiemannianAdam(p, 0.03, amsgrad=True),
+        lambda p: RiemannianSGD(p, 0.03, 0.9),
         lambda p: torch.optim.RMSprop(p, 0.03, momentum=0.5),
         lambda p: torch.optim.Adagrad(p, 0.03),
     ],

@@ -20,9 +20,9 @@ from port_jax.optim.from_torch.sections import Section
         (
             loops.OldGeoopt,
             lambda s: None,
-            "is 48 steps of fully-hyperbolic-nn's RiemannianAdam or 6 of geoopt's until 0.3.1.*say optimizer=",
+            "is 48 steps of fully-hyperbolic-nn's RiemannianAdam or 6 of geoopt's until 0.3.1.*pass optimizer=",
         ),
-        (loops.HGCN, lambda s: [e["exp_avg_sq"].fill(0) for e in s["state"].values()], "say optimizer='RiemannianAdam' or 'hgcn.Riem"),
+        (loops.HGCN, lambda s: [e["exp_avg_sq"].fill(0) for e in s["state"].values()], "pass optimizer='RiemannianAdam' or 'hgcn.Riem"),
         (loops.OldGeoopt, lambda s: s["param_groups"][0].update(step=47), "hybonet"),
         (loops.MuRP, lambda s: None, "'murp.RiemannianSGD' has no other setting than lr"),
         (loops.HGCN, lambda s: s["param_groups"][0].update(step=47), "47, not a multiple of 8 .twice its 4 parameters"),
@@ -100,6 +100,6 @@ def test_settings_of_adam_in_older_files_do_not_tell_adam_from_adamw():
     run = runs.Reference(lambda p: torch.optim.Adam(p, 0.03, weight_decay=0.1), ball=False)
     saved = runs.plain(run.optimizer.state_dict())
     del saved["param_groups"][0]["decoupled_weight_decay"]
-    with pytest.raises(ValueError, match="say optimizer='Adam' or 'AdamW'"):
+    with pytest.raises(ValueError, match="pass optimizer='Adam' or 'AdamW'"):
         from_torch(saved, params=runs.as_params(runs.leaves(runs.START)), names=runs.PATHS)
     from_torch(saved, params=runs.as_params(runs.leaves(runs.START)), names=runs.PATHS, optimizer="AdamW")

@@ -12,6 +12,9 @@ from parity_tests import draws, slow
 from parity_tests.optim.from_torch.runs import plain
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import RowGradients, from_torch
+from reference_torch.optim.riemannian_line_search import RiemannianLineSearch
+from reference_torch.optim.sparse_riemannian_adam import SparseRiemannianAdam
+from reference_torch.optim.sparse_riemannian_sgd import SparseRiemannianSGD
 
 ROWS, BEFORE, AFTER = 8, 6, 12
 START = 0.3 * draws.rng(0).normal(size=(ROWS, 3))
@@ -37,11 +40,11 @@ def torch_rows(optimizer, parameter, start, steps):
 @pytest.mark.parametrize(
     ("make", "change"),
     [
-        (lambda p: geoopt.optim.SparseRiemannianAdam(p, 0.03, (0.8, 0.97), 1e-3), {}),
-        (lambda p: geoopt.optim.SparseRiemannianAdam(p, 0.03, amsgrad=True), {"stabilize": 4}),
-        (lambda p: geoopt.optim.SparseRiemannianSGD(p, 0.05, 0.8, 0.1), {}),
-        (lambda p: geoopt.optim.SparseRiemannianSGD(p, 0.05, 0.8, nesterov=True, stabilize=4), {}),
-        (lambda p: geoopt.optim.SparseRiemannianSGD(p, 0.05), {}),
+        (lambda p: SparseRiemannianAdam(p, 0.03, (0.8, 0.97), 1e-3), {}),
+        (lambda p: SparseRiemannianAdam(p, 0.03, amsgrad=True), {"stabilize": 4}),
+        (lambda p: SparseRiemannianSGD(p, 0.05, 0.8, 0.1), {}),
+        (lambda p: SparseRiemannianSGD(p, 0.05, 0.8, nesterov=True, stabilize=4), {}),
+        (lambda p: SparseRiemannianSGD(p, 0.05), {}),
     ],
 )
 def test_a_table_goes_on_by_rows(make, change):
@@ -59,7 +62,7 @@ def test_a_table_goes_on_by_rows(make, change):
 
 def test_a_table_in_groups_is_refused():
     parameters = [geoopt.ManifoldParameter(torch.tensor(START), manifold=ball()) for _ in range(2)]
-    optimizer = geoopt.optim.SparseRiemannianAdam([{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.1, 0.2))])
+    optimizer = SparseRiemannianAdam([{"params": [p], "lr": lr} for p, lr in zip(parameters, (0.1, 0.2))])
     params = {"a": jnp.asarray(START), "b": jnp.asarray(START)}
     with pytest.raises(ValueError, match=r"SparseRiemannianAdam takes one group of all parameters.*translate each group apart"):
         from_torch(plain(optimizer.state_dict()), params=params, names=["a", "b"], manifolds=PoincareBall(0.7))
@@ -74,7 +77,7 @@ class Search:
             torch.nn.Parameter(torch.tensor(draws.rng(1).normal(size=(2, 2)))),
         ]
         self.settings = settings
-        self.optimizer = geoopt.optim.RiemannianLineSearch(self.params, **settings)
+        self.optimizer = RiemannianLineSearch(self.params, **settings)
 
     @staticmethod
     def loss(points, flat):
@@ -93,7 +96,7 @@ class Search:
     def resume(self):
         """As a new process would: geoopt keeps the last value and step size on the object, not in the state."""
         saved = self.optimizer.state_dict()
-        self.optimizer = geoopt.optim.RiemannianLineSearch(self.params, **self.settings)
+        self.optimizer = RiemannianLineSearch(self.params, **self.settings)
         self.optimizer.load_state_dict(saved)
 
 

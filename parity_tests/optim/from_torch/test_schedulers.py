@@ -1,6 +1,5 @@
 """Schedulers of torch that from_torch follows: the rates after some steps are those that torch goes on with."""
 
-import geoopt
 import pytest
 import torch
 from torch.optim import lr_scheduler
@@ -20,12 +19,14 @@ from parity_tests.optim.from_torch.runs import (
 )
 from port_jax.optim import RiemannianAdamState, from_torch
 from port_jax.optim.from_torch import GroupsState
+from reference_torch.optim.riemannian_adam import RiemannianAdam
+from reference_torch.optim.riemannian_sgd import RiemannianSGD
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_schedule_goes_on_too(name):
     metric = draws.rng(2).normal(size=BEFORE + AFTER) if name == "plateau" else None
-    run = Reference(lambda p: geoopt.optim.RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
+    run = Reference(lambda p: RiemannianAdam(p, 0.03), SCHEDULES[name], metric=metric)
     start = run.run(BEFORE)
     tx, state = from_torch(
         plain(run.optimizer.state_dict()),
@@ -58,7 +59,7 @@ def test_a_scheduler_of_epochs_steps_every_few_updates():
 
 def test_momentum_cycles_with_the_rate():
     run = Reference(
-        lambda p: geoopt.optim.RiemannianSGD(p, 0.01, 0.9),
+        lambda p: RiemannianSGD(p, 0.01, 0.9),
         lambda o: lr_scheduler.OneCycleLR(o, 0.02, 25, base_momentum=0.5, max_momentum=0.9),
     )
     start = run.run(BEFORE)

@@ -89,7 +89,7 @@ def main(count: int = 10_000, seed: int = 0, quiet: bool = False) -> dict[str, i
         folder = Path(name)
         files = seeds(folder)
         path = folder / "fuzzed.pth"
-        for number in tqdm(range(count), disable=quiet or not sys.stderr.isatty()):
+        for number in tqdm(range(count), disable=quiet or None):
             way, data = files[int(random.integers(0, len(files)))]
             path.write_bytes(mutated(data, random))
             start = time.process_time()

@@ -78,10 +78,10 @@ BAD = {
     ),
     "nan": (
         lambda t: changed(t, emb=t["emb"].index_fill(1, torch.tensor([2]), float("nan"))),
-        r"'emb' holds nan at \(0, 2\), 4 of 20",
+        r"'emb' contains nan at \(0, 2\): 4 of 20",
     ),
-    "inf": (lambda t: changed(t, att=t["att"] / 0), "'att' holds -?inf"),
-    "integer": (lambda t: changed(t, emb=torch.ones(4, 5, dtype=torch.int64)), "'emb' holds int64"),
+    "inf": (lambda t: changed(t, att=t["att"] / 0), "'att' contains -?inf"),
+    "integer": (lambda t: changed(t, emb=torch.ones(4, 5, dtype=torch.int64)), "'emb' is int64"),
     "untied": (
         lambda t: changed(t, **{"layers.1.ball.isp_c": RAW + 1e-6}),
         "'layers.1.ball.isp_c' differs from 'ball.isp_c'",
@@ -122,16 +122,16 @@ def test_a_gap_or_a_conflict_names_the_option(tmp_path):
     path = saved(tmp_path / "x.pth", state())
     with pytest.raises(Usage, match="scale is neither"):
         weights.load(path)
-    with pytest.raises(Unmatched, match="width is 7 by config and 5 by shape of emb"):
+    with pytest.raises(Unmatched, match="width is 7 according to config and 5 according to shape of emb"):
         weights.load(path, config={**CONFIG, "width": 7})
-    with pytest.raises(Unmatched, match=r"'ball.isp_c' in the file says curvature 0\.7, option says 1"):
+    with pytest.raises(Unmatched, match=r"'ball.isp_c' in the file gives curvature 0\.7, the option gives 1"):
         weights.load(path, config=CONFIG, curvature=1.0)
     weights.load(path, config={**CONFIG, "curvature": 0.7})
     without = OrderedDict((k, v) for k, v in state().items() if "isp_c" not in k)
     path = saved(tmp_path / "y.pth", without)
     with pytest.raises(Usage, match="--curvature"):
         weights.load(path, config=CONFIG)
-    with pytest.raises(Unmatched, match="--curvature says"):
+    with pytest.raises(Unmatched, match="--curvature is"):
         weights.load(path, config={**CONFIG, "curvature": 2.0}, curvature=1.0)
     assert weights.load(path, config=CONFIG, curvature=0.3).settings["curvature"] == [0.3]
     with pytest.raises(Usage, match="no architecture is called 'hgcnn'"):

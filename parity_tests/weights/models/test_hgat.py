@@ -70,9 +70,9 @@ def test_curvature_is_the_files_and_shapes_tell_the_rest(tmp_path):
     inferred = {k: v for k, v in ckpt.settings.items() if k in config and k not in few and k != "curvature"}
     assert inferred == {k: config[k] for k in inferred}
     for change, message in (
-        ({"heads": 4}, "heads is 4 by config and 2 by shape"),
-        ({"manifold": "Lorentz"}, "manifold is Lorentz by config and PoincareBall"),
-        ({"curvature": 1.0}, "says curvature"),
+        ({"heads": 4}, "heads is 4 according to config and 2 according to shape"),
+        ({"manifold": "Lorentz"}, "manifold is Lorentz according to config and PoincareBall"),
+        ({"curvature": 1.0}, "gives curvature"),
         ({"num_classes": 7}, "num_classes is 7"),
     ):
         with pytest.raises(Unmatched, match=message):

@@ -102,7 +102,7 @@ def test_what_a_file_leaves_open_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "toy", TOY)
     _, _, tree = toy(loops.Hybonet, steps=8)
     torch.save(tree, tmp_path / "x.pth")
-    with pytest.raises(Unmatched, match=r"say optimizer='hybonet\.RiemannianAdam' or 'RiemannianAdam'"):
+    with pytest.raises(Unmatched, match=r"pass optimizer='hybonet\.RiemannianAdam' or 'RiemannianAdam'"):
         weights.load(tmp_path / "x.pth")
     for given in ({"optimizer": "hybonet.RiemannianAdam"}, {"config": {"optimizer": "hybonet.RiemannianAdam"}}):
         assert weights.load(tmp_path / "x.pth", **given).plan.table == "hybonet.RiemannianAdam"
@@ -111,7 +111,7 @@ def test_what_a_file_leaves_open_is_asked_for(tmp_path, monkeypatch):
     tree["args"]["optimizer"] = "Adam"
     torch.save(tree, tmp_path / "x.pth")
     with pytest.raises(
-        Unmatched, match=r"configuration's optimizer is Adam, the file's settings are those of \w+.RiemannianAdam|say optim"
+        Unmatched, match=r"configuration's optimizer is Adam, the file's settings are those of \w+.RiemannianAdam|pass optim"
     ):
         weights.load(tmp_path / "x.pth")
 

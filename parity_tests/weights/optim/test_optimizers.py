@@ -235,12 +235,12 @@ def test_what_does_not_fit(tmp_path):
 
     cases = {
         "the optimizer has 3 parameters; the model has 3|state for index": drop,
-        "indices, 3 of them different": lambda s: s["param_groups"][0].update(params=[0, 1, 2, 2]),
+        "indices, of which 3 are distinct": lambda s: s["param_groups"][0].update(params=[0, 1, 2, 2]),
         "emb has exp_avg, step but no exp_avg_sq": lambda s: s["state"][0].pop("exp_avg_sq"),
         "exp_avg at index 2 has shape": lambda s: s["state"][2].update(exp_avg=torch.zeros(5)),
         "not finite": lambda s: s["state"][2]["exp_avg"].fill_(float("inf")),
-        "is -1, no count": lambda s: s["state"][2].update(step=-1),
-        "state of lin/weight holds surprise": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
+        "is -1, which is not a count": lambda s: s["state"][2].update(step=-1),
+        "state of lin/weight contains surprise": lambda s: s["state"][2].update(surprise=torch.zeros(1)),
         "is not recognised; known are": lambda s: s["param_groups"][0].pop("betas"),
         "out of range|betas|b1|do not fit": lambda s: s["param_groups"][0].update(betas=(1.5, 0.9)),
         "emb has exp_avg, exp_avg_sq, step but no max_exp_avg_sq": lambda s: s["param_groups"][0].update(amsgrad=True),
@@ -251,6 +251,6 @@ def test_what_does_not_fit(tmp_path):
     torch.save({"model": net.state_dict(), "optimizer": opt.state_dict()}, tmp_path / "x.pth")
     with pytest.raises(Usage, match="which parameters lie on which manifold"):
         weights.load(tmp_path / "x.pth", arch="tree")
-    with pytest.raises(Usage, match="names 'em', which no parameter"):
+    with pytest.raises(Usage, match="names 'em', but no parameter"):
         weights.load(tmp_path / "x.pth", arch="tree", manifolds={"em": PoincareBall(0.7)})
     assert weights.load(tmp_path / "x.pth", arch="tree", optimizer=False).optimizer is None

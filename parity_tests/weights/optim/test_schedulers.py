@@ -169,7 +169,10 @@ def test_epochs_of_several_updates(tmp_path, name):
     ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL)
     told = ckpt.report["optimizer"]["scheduler"]
     assert not told["rates_follow"]
-    assert "4 steps of the scheduler and 9 updates do not tell how many updates make a step: give updates_per_step=" in told["problem"]
+    assert (
+        "4 steps of the scheduler and 9 updates do not show how many updates lie between two steps: give updates_per_step="
+        in told["problem"]
+    )
     given = weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL, updates_per_step=2)
     assert given.report["optimizer"]["scheduler"]["rates_follow"]
     assert float(ckpt.plan.groups[0]["lr"]) == run.optimizer.param_groups[0]["lr"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +15,9 @@ from parity_tests import draws
 from parity_tests.weights.helpers import run
 from parity_tests.weights.views.nouns import NAMES, nouns
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Stereographic
+from port_jax.plots import plot_disk
 from weights import Usage
-from weights.views.disk_picture import disk, plot, spread
+from weights.views.disk_picture import disk, legend, plot, spread
 from weights.views.embed import Embeddings
 
 RNG = draws.stream(7)
@@ -114,6 +116,31 @@ def test_files(tmp_path, form):
         assert sum(f">n{i}</text>" in text for i in range(12)) == 4
         assert all(f">{name}</text>" in text for name in ("red", "green", "blue"))
         assert "curvature -0.7" in text
+
+
+@pytest.mark.parametrize("count", [3, 10, 12, 70])
+def test_the_legend_explains_every_colour(count):
+    """Each class is in the line of its colour, or among those that the line counts; no class is in two lines."""
+    from matplotlib.figure import Figure
+
+    axes, labels = Figure().add_subplot(), np.arange(count)
+    plot_disk(np.resize(plane(1.0), (count, 2)), labels=labels, ax=axes)
+    dots = axes.collections[-1]
+    legend(axes, labels, tuple(f"class {i}" for i in labels))
+    box = axes.get_legend()
+    lines = {text.get_text(): handle.get_facecolor()[0] for text, handle in zip(box.get_texts(), box.legend_handles, strict=True)}
+    assert len(lines) == min(count, 10)
+    total = 0
+    for text, colour in lines.items():
+        shown = [int(n) for n in re.findall(r"class (\d+)", text)]
+        total += len(shown) + sum(int(n) for n in re.findall(r"and (\d+) more", text))
+        assert all(np.allclose(dots.cmap(dots.norm(n)), colour) for n in shown)
+    assert total == count
+
+
+def test_without_labels_there_is_no_legend(tmp_path):
+    plot(found(plane(0.7, 12), PoincareBall(0.7)), tmp_path / "x.svg")
+    assert ">class</text>" not in (tmp_path / "x.svg").read_text()
 
 
 def test_names_are_far_from_each_other():

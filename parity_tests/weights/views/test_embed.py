@@ -174,7 +174,7 @@ def test_a_parameter_by_its_key(tmp_path):
     for key in ("b", "params/b"):
         assert np.array_equal(weights.embeddings(ckpt, key=key).points, tree["b"])
     ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds={"a.emb": ball, "b": ball})
-    with pytest.raises(Usage, match=r"2 tables.*--key of one, of a\.emb, b"):
+    with pytest.raises(Usage, match=r"2 tables.*--key of one parameter of a\.emb, b"):
         weights.embeddings(ckpt)
     with pytest.raises(Usage, match=r"no parameter is called 'c'.*a\.emb, b"):
         weights.embeddings(ckpt, key="c")
@@ -240,13 +240,13 @@ def test_numbers_are_the_shortest():
         (["hgat.pth", "--graph", "narrow.npz"], 5, "the graph does not fit the model"),
         (["nouns.pth", "--graph", "narrow.npz"], 5, "the graph has 2 nodes and params/embedding 6 rows"),
         (["nouns.pth", "--names", "two.txt"], 5, "2 names for 6 nodes"),
-        (["nouns.pth", "--names", "absent.txt"], 3, "one name a line"),
+        (["nouns.pth", "--names", "absent.txt"], 3, "one name per line"),
         (["nouns.pth", "--format", "tensorboard", "--out", "mine"], 6, "not a folder with projector_config.pbtxt"),
         (["nouns.pth", "--format", "word2vec", "--names", "same.txt"], 5, "both become 'a_b'"),
         (["nouns.pth", "--out", "absent/e.csv"], 6, "does not exist"),
         (["nouns.pth", "--format", "bin"], 2, "Invalid value"),
         (["nouns.pth", "--space", "klein"], 2, "Invalid value"),
-        (["out", "--curvature", "1"], 2, "Leave --config"),
+        (["out", "--curvature", "1"], 2, "Omit --config"),
     ],
 )
 def test_errors_say_what_to_give(monkeypatch, capsys, tmp_path, args, code, message):

@@ -1,7 +1,7 @@
 """A step of points of the hyperboloid along their momentum, and the momentum transported to where they arrive.
 
 As on the ball (`stereographic.fused_step`) all of it stays in the span of point and momentum: inner products of rows, three sweeps that
-read and reduce, three that overwrite. Equal to `Manifold.descend_along` but for rounding.
+read and reduce, and three that overwrite. Equal to `Manifold.descend_along` up to rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds.row_products import inner_products
+
+__all__ = ["descend_along"]
 
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
@@ -30,7 +32,7 @@ def descend_along(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> 
     momentum = b1 * m + (1 - b1) * r
     pr = pg + normal * p2
     pm = b1 * pm + (1 - b1) * pr
-    # <u, u> from the part of us across xs, far from the origin, and from all of us near it
+    # <u, u> from the part of us orthogonal to xs far from the origin, and from all of us near it
     far = p2 > k
     weight = jnp.where(far, 1 / jnp.where(far, p2, 1), 0)
     rest_r, rest_m = jnp.where(time, 0, r - pr * weight * x), jnp.where(time, 0, momentum - pm * weight * x)
@@ -39,7 +41,7 @@ def descend_along(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> 
     square = across_m + (pm * unit) * (pm * unit) * metric
 
     def move(c: Number) -> tuple[Rows, Rows, Rows]:
-        # cosh and sinh of the distance |c m|/sqrt(k), and c m/distance; at distance 0 of one that vanishes beside 1
+        # cosh and sinh of the distance |c m|/sqrt(k), and c m/distance; distance 0 is replaced by one that is negligible against 1
         tiny = jnp.finfo(x.dtype).tiny
         distance = jnp.sqrt(jnp.maximum(c * c * square / k, tiny))
         e = jnp.expm1(distance)

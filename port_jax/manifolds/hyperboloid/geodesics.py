@@ -6,14 +6,27 @@ and its ways around overflow.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.hyperboloid.metric import Chord, chord, dot, inner, join, time_of
+
+__all__ = [
+    "expmap",
+    "expmap0",
+    "farthest",
+    "geodesic_unit",
+    "logmap",
+    "logmap0",
+    "logmap0back",
+    "parallel_transport",
+    "parallel_transport0",
+    "parallel_transport0back",
+    "project_polar",
+]
 
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
@@ -27,16 +40,17 @@ def expmap(x: Vector, u: Vector, k: Number, norm2: Scalar | None = None) -> Vect
     return trig.cos_k(s) * x + trig.sin_ratio(s) * u
 
 
-def farthest(dtype: Any) -> float:
-    """The distance over sqrt(k) up to which a dtype holds points.
+def farthest(dtype: DTypeLike) -> float:
+    """The distance, in units of sqrt(k), up to which a dtype can represent points.
 
-    The row `lorentz expmap0`: with distances to 80 its cases end where float32 does; 6 leaves room for radii sqrt(k) up to 400.
+    The cases of the row `lorentz expmap0` in accuracy/table.csv have distances up to 80, where float32 ends; 6 leaves room for radii
+    sqrt(k) up to 400.
     """
     return float(np.log(jnp.finfo(dtype).max)) - 6
 
 
 def expmap0(u: Vector, k: Number) -> Vector:
-    """Exponential map at the origin. Where the point is too far for the dtype, the farthest in that direction that it holds."""
+    """Exponential map at the origin. Where the point is too far for the dtype, the farthest representable one in that direction."""
     norm2 = inner(u, u) / k
     limit = farthest(u.dtype)
     long = norm2 > limit * limit
@@ -48,7 +62,7 @@ def expmap0(u: Vector, k: Number) -> Vector:
 
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Number) -> Vector:
     """The point at arc length t from x in the direction of the unit tangent u; t broadcasts against points, last axis included."""
-    r = t / jnp.sqrt(k)  # the root of its square is r again, where that of t²/k has another rounding, times r in the result
+    r = t / jnp.sqrt(k)  # the root of r² is r again; that of t²/k has a rounding error of its own, which the result would have times r
     s = -r * r
     return trig.cos_k(s) * x + t * trig.sin_ratio(s) * u
 
@@ -97,9 +111,9 @@ def _transport_factor(c: Chord, vs: Space) -> Scalar:
 
     Near the origin <y, v> is <y - x, v>. Farther out v = a e + n with the unit radial vector e and n orthogonal to xs, and with the
     angle A between xs and ys <y, e> = (y0² - x0²)/(x0|ys| + y0|xs|) - x0|ys| (1 - cos A), where radial and transverse parts do not mix.
-    There A is known to eps only and can be as small, but the quotient is not sensitive to it where v points to y: so numerator and
-    denominator, cosh(d) = cosh(difference of the radial distances) + |xs||ys| (1 - cos A), use the same A. Both are divided by
-    sqrt(x0 y0), as products of two far points overflow and their inverses underflow.
+    There A is known only to within eps and can be as small as that, but the quotient is not sensitive to A where v points to y, as
+    long as numerator and denominator, cosh(d) = cosh(difference of the radial distances) + |xs||ys| (1 - cos A), use the same A.
+    Both are divided by sqrt(x0 y0), because products of two far points overflow and their inverses underflow.
     """
     w0 = dot(c.w, (c.x + c.y) / (c.tx + c.ty))
     close = (dot(c.w, vs) - w0 * dot(c.x, vs) / c.tx) / (2 + 2 * c.s)
@@ -108,7 +122,7 @@ def _transport_factor(c: Chord, vs: Space) -> Scalar:
     x, y = jnp.where(far, c.x / tx, 1), jnp.where(far, c.y / ty, 1)
     lx, ly = jnp.sqrt(dot(x, x)), jnp.sqrt(dot(y, y))
     ex = x / lx
-    # what y has across x, of length |ys| sin A: from y or y - x, whichever is shorter
+    # the part of y orthogonal to x, of length |ys| sin A: from y or y - x, whichever is shorter
     ends = jnp.where(dot(c.w / ty, c.w / ty) < ly * ly, c.w / ty, y)
     across = ends - dot(ex, ends) * ex
     cos = dot(x, y) / (lx * ly)

@@ -1,6 +1,6 @@
 """Gyrovector algebra, hyperplanes and means of the hyperboloid -x0² + |xs|² = -k: pure functions of arrays, time first.
 
-Each is the ball's operation seen through the isometry between the models, written in the hyperboloid's own coordinates. With the origin
+Each is the ball's operation carried over by the isometry between the models, in the hyperboloid's own coordinates. With the origin
 o = (√k, 0),
 
     x ⊕ y = exp_x(PT_{o→x} log_o y),   r ⊗ x = exp_o(r log_o x),   M ⊗ x = exp_o(M log_o x).
@@ -20,6 +20,18 @@ from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.stereographic import gyrogroup as ball
 
+__all__ = [
+    "dist2plane",
+    "gyration",
+    "mobius_add",
+    "mobius_coadd",
+    "mobius_matvec",
+    "mobius_neg",
+    "mobius_pointwise_mul",
+    "mobius_scalar_mul",
+    "weighted_midpoint",
+]
+
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
@@ -29,8 +41,8 @@ Number = Float[Array, "..."]
 def mobius_add(x: Vector, y: Vector, k: Number) -> Vector:
     """x ⊕ y: y carried by the translation that takes the origin to x, a Lorentz boost of y.
 
-    With B the boost, (B y)₀ = (x₀y₀ + ⟨x', y'⟩)/√k, (B y)' = y' + x' (y₀ + ⟨x', y'⟩/(x₀ + √k))/√k for space parts x', y'. It needs no
-    Minkowski norm of a long vector, and so keeps its digits far from the origin.
+    With B the boost, (B y)₀ = (x₀y₀ + ⟨x', y'⟩)/√k, (B y)' = y' + x' (y₀ + ⟨x', y'⟩/(x₀ + √k))/√k for space parts x', y'. No
+    Minkowski norm of a long vector is computed, so that the digits are kept far from the origin.
     """
     root = jnp.sqrt(k)
     overlap = dot(x[..., 1:], y[..., 1:])
@@ -48,7 +60,7 @@ def mobius_coadd(x: Vector, y: Vector, k: Number) -> Vector:
 
 
 def gyration(x: Vector, y: Vector, z: Vector, k: Number) -> Vector:
-    """gyr[x, y] z: the rotation of the space part of z by which the ball's points of x and y turn theirs."""
+    """gyr[x, y] z: the space part of z, rotated as by the gyration of the points of the ball that belong to x and y."""
     p, q = lorentz_to_poincare(x, k), lorentz_to_poincare(y, k)
     unit = Curvature(jnp.full((), -1, p.dtype), spherical=False)
     return join(z[..., :1], ball.gyration(p, q, z[..., 1:], unit))

@@ -1,6 +1,6 @@
 """The hyperboloid model of hyperbolic space.
 
-Some 340 lines: the same list of operations as the ball's, each a line or two over `metric`, `geodesics` and `gyrogroup`.
+The file is long because it has the ball's whole list of operations, each in a line or two on top of `metric`, `geodesics` and `gyrogroup`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Move, Tangent, Verdict, pytree, require_positive
@@ -17,6 +18,8 @@ from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, met
 from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
 from port_jax.manifolds.stereographic import PoincareBall
+
+__all__ = ["Lorentz"]
 
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
@@ -74,7 +77,7 @@ class Lorentz(Manifold):
         return metric.project_u(x, v, self._k(x, v))
 
     def projx(self, x: Vector) -> Vector:
-        """x with its time coordinate computed anew."""
+        """x with its time coordinate recomputed from its space part."""
         return metric.project(x, self._k(x))
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
@@ -95,7 +98,7 @@ class Lorentz(Manifold):
         return metric.project(x, self._k(x)) if project else x
 
     def expmap(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
-        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` computes the time coordinate anew."""
+        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` recomputes the time coordinate."""
         k = self._k(x, u)
         if norm_tan:
             u = metric.project_u(x, u, k)
@@ -153,7 +156,7 @@ class Lorentz(Manifold):
         """`retr_transp` of the tangent part of v; the rest stays as it is, as geoopt's formula leaves it."""
         tangent = self.proju(x, v)
         moved, transported = self.retr_transp(x, u, tangent)
-        # The normal part is -<x, v> x/k; what rounding alone can have made of <x, v> must not feed on itself.
+        # The normal part is -<x, v> x/k; a rounding error of <x, v> must not grow from step to step.
         rounding = 16 * jnp.finfo(v.dtype).eps * jnp.sum(jnp.abs(x * v), -1, keepdims=True)
         normal = jnp.abs(self.inner(x, x, v, keepdim=True)) > rounding
         return moved, transported + jnp.where(normal, v - tangent, 0)
@@ -179,14 +182,14 @@ class Lorentz(Manifold):
         return self.expmap0(self.from_coordinates0(v if longest is None else v * self.reach(v, longest)))
 
     def reach(self, v: Space, longest: float | None = None) -> Float[Array, "*batch 1"]:
-        """The r <= 1 with log_0(exp_0(v)) = r v: up to `longest` sqrt(k), by default to where the dtype's numbers end."""
+        """The r <= 1 with log_0(exp_0(v)) = r v: up to `longest` sqrt(k), by default the largest distance that the dtype represents."""
         square = jnp.sum(v * v, -1, keepdims=True)
         most = jnp.asarray((longest or geodesics.farthest(v.dtype)) ** 2 * self.k, v.dtype)
         beyond = square > most
         return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
 
     def within_reach(self, v: Space) -> Space:
-        """log_0(exp_0(v)) = r v, without the point between."""
+        """log_0(exp_0(v)) = r v, without computing the point."""
         return v * self.reach(v)
 
     @property
@@ -205,7 +208,7 @@ class Lorentz(Manifold):
         return gyrogroup.mobius_add(x, y, self._k(x, y))
 
     def mobius_neg(self, x: Vector) -> Vector:
-        """The point opposite to x seen from the origin."""
+        """The point opposite to x as seen from the origin."""
         return gyrogroup.mobius_neg(x)
 
     def mobius_sub(self, x: Vector, y: Vector) -> Vector:
@@ -278,23 +281,25 @@ class Lorentz(Manifold):
         return gyrogroup.weighted_midpoint(xs, weights, self._k(xs), **options)
 
     def dist_to(self, y: Float[Array, "m d+1"]) -> Callable[[Float[Array, " d+1"]], Float[Array, " m"]]:
-        """The distances 2 sqrt(k) arsinh(sqrt(w²/(4k))) of one point to all of y, with Minkowski's w² added up pair by pair."""
+        """The distances 2 sqrt(k) arsinh(sqrt(w²/(4k))) of one point to all of y, with Minkowski's w² summed pair by pair."""
         k, two, squares = self._k(y), jnp.full((), 2, y.dtype), squares_to(y, -1)
         return lambda x: arc(jnp.maximum(squares(x), 0), two, two, -1 / k)
 
     # Points.
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """expmap at `mean` of vectors with deviation std in an orthonormal frame there. Nagano et al. (2019), section 3."""
         dtype = dtype or mean.dtype
         v = jax.random.normal(key, (*size[:-1], size[-1] - 1), dtype) * jnp.asarray(std, dtype)
         return self.expmap(mean, self.transp0(mean, self.from_coordinates0(v)))
 
-    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Vector:
         """expmap0 of normal vectors (last axis d + 1, deviation std, around `mean`) scaled to Euclidean length 1, as geoopt samples.
 
         With mean 0 the points have at most distance 1 from the origin whatever std is.
@@ -304,7 +309,7 @@ class Lorentz(Manifold):
         u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
         return self.expmap0(u / jnp.sqrt(metric.dot(u, u)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """(sqrt(k), 0, ..., 0)."""
         zeros = jnp.zeros(size, dtype or jnp.result_type(float))
         return zeros.at[..., 0].set(jnp.sqrt(self._k(zeros)))
@@ -314,7 +319,7 @@ class Lorentz(Manifold):
         if ok and x.shape[-1] < 2:
             return (
                 False,
-                f"{name} has shape {tuple(x.shape)}; the last axis holds time and at least one space coordinate",
+                f"{name} has shape {tuple(x.shape)}; the last axis needs the time and at least one space coordinate",
             )
         return ok, reason
 

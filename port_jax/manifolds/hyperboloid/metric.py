@@ -1,6 +1,6 @@
 """The metric of the hyperboloid -x0² + |xs|² = -k, x0 > 0, of curvature -1/k: projections, inner products, the chord, distances.
 
-Pure functions of arrays, time coordinate first. A point is known by its space part xs, a tangent vector by its space part as well: their
+Pure functions of arrays, time coordinate first. A point is determined by its space part xs, and so is a tangent vector: their
 time coordinates follow, x0 = sqrt(k + |xs|²), u0 = <xs, us>/x0. Where inner products of nearby or distant points would cancel, the
 formulas use the space parts alone.
 
@@ -16,6 +16,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+
+__all__ = [
+    "Chord",
+    "chord",
+    "dist",
+    "dist0",
+    "dist2",
+    "dot",
+    "egrad2rgrad",
+    "inner",
+    "inner0",
+    "join",
+    "norm",
+    "project",
+    "project_u",
+    "tangent_norm2",
+    "time_of",
+]
 
 Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
@@ -39,6 +57,7 @@ def inner0(v: Vector, k: Number) -> Scalar:
 
 
 def join(time: Scalar, space: Space) -> Vector:
+    """The vector with this time coordinate and this space part; batches broadcast."""
     shape = jnp.broadcast_shapes(time.shape[:-1], space.shape[:-1])
     return jnp.concatenate([jnp.broadcast_to(time, (*shape, 1)), jnp.broadcast_to(space, (*shape, space.shape[-1]))], -1)
 
@@ -58,12 +77,12 @@ def project(x: Vector, k: Number) -> Vector:
 def project_u(x: Vector, v: Vector, k: Number) -> Vector:
     """Projection v + <x, v> x/k onto the tangent space at x; v itself where <x, v> is 0 to rounding.
 
-    Far from the origin the rounding of <x, v>, multiplied by x, would be longer than v; and where x0² is beyond k/eps, so would be what
-    it contributes to derivatives, which is 0 along the tangent bundle.
+    Far from the origin the rounding error of <x, v>, multiplied by x, would be longer than v. Where x0² exceeds k/eps, so would its
+    contribution to derivatives, which is 0 along the tangent bundle.
     """
     normal = inner(x, v)
     terms = dot(jnp.abs(x), jnp.abs(v))
-    # the bound on the rounding of a sum of d + 1 products; the rows `lorentz expmap` (far points) and `lorentz proju` (none is noise)
+    # the bound on the rounding of a sum of d + 1 products: see `lorentz expmap` (far points), `lorentz proju` in accuracy/table.csv
     noise = jnp.abs(normal) <= x.shape[-1] * jnp.finfo(normal.dtype).eps * terms
     normal = normal - jax.lax.stop_gradient(jnp.where(noise, normal, 0))
     lost = noise & (x[..., :1] * jnp.finfo(normal.dtype).eps > k / x[..., :1])
@@ -71,9 +90,9 @@ def project_u(x: Vector, v: Vector, k: Number) -> Vector:
 
 
 def tangent_norm2(x: Vector, u: Vector, k: Number) -> Scalar:
-    """<u, u> of u tangent at x, from its space part: |us|² - <xs, us>²/x0², far from the origin as a sum of squares.
+    """<u, u> of u tangent at x, from its space part: |us|² - <xs, us>²/x0², which far from the origin is computed as a sum of squares.
 
-    Near the origin the second term is at most half of the first, while a radial part would have derivatives as large as 1/|xs|.
+    Near the origin the second term is at most half of the first, whereas a radial part would have derivatives as large as 1/|xs|.
     """
     px, us = x[..., 1:] / jnp.sqrt(k), u[..., 1:]
     m = jnp.maximum(trig.binary_scale(px), 1)
@@ -106,7 +125,7 @@ class Chord(NamedTuple):
     tx: Scalar
     ty: Scalar
     w: Space
-    """y - x, from the difference of the coordinates as given."""
+    """y - x, from the difference of the given coordinates."""
     s: Scalar
     """sinh²(d/2), a quarter of the chord's Minkowski square."""
 
@@ -121,8 +140,8 @@ def chord(x: Vector, y: Vector, k: Number) -> Chord:
     px, py = x[..., 1:] / r, y[..., 1:] / r
     w = (y[..., 1:] - x[..., 1:]) / r
     tx, ty = time_of(px), time_of(py)
-    cos, tt = dot(trig.over(px, tx), trig.over(py, ty)), tx * ty  # cos: <xs, ys>/(x0 y0), as the products can overflow
-    # |xs ∧ ys| = |p ∧ w| for the point p nearer to the origin: the longer of p and w times what the shorter has across it
+    cos, tt = dot(trig.over(px, tx), trig.over(py, ty)), tx * ty  # cos is <xs, ys>/(x0 y0): the products can overflow
+    # |xs ∧ ys| = |p ∧ w| for the point p nearer to the origin: the longer of p and w times the part of the shorter orthogonal to it
     p = jnp.where(tx < ty, px, py)
     w_long = dot(w, w) > dot(p, p)
     longer, shorter = jnp.where(w_long, w, p), jnp.where(w_long, p, w)
@@ -148,9 +167,9 @@ def _ambient(s: Scalar, value: Scalar, resolved: Array) -> Scalar:
 def _sinh2(x: Vector, y: Vector, k: Number) -> Scalar:
     """sinh²(d/2), differentiated as (-<x, y>/k - 1)/2 in all coordinates, time included, where that keeps half of the digits."""
     c = chord(x, y, k)
-    # half of the digits: the rows `lorentz dist d/dx` are of both sides
+    # half of the digits: the rows `lorentz dist d/dx` of accuracy/table.csv have cases on both sides
     resolved = c.s > jnp.sqrt(jnp.finfo(c.s.dtype).eps) * c.tx * c.ty
-    x, y = jnp.where(resolved, x, 0), jnp.where(resolved, y, 0)  # the product of others can overflow, its derivative by k first
+    x, y = jnp.where(resolved, x, 0), jnp.where(resolved, y, 0)  # elsewhere the product can overflow, first of all in its derivative by k
     return _ambient(c.s, (-inner(x, trig.over(y, k)) - 1) / 2, resolved)
 
 
@@ -172,6 +191,6 @@ def dist0(x: Vector, k: Number) -> Scalar:
     space = x[..., 1:] / r
     t, m = time_of(space), trig.binary_scale(space)
     s = m / (1 + t) * m * dot(space / m, space / m) / 2  # (t - 1)/2 = sinh²(d/2)
-    # half of the digits: the rows `lorentz dist0 d/dx` are of both sides
+    # half of the digits: the rows `lorentz dist0 d/dx` of accuracy/table.csv have cases on both sides
     s = _ambient(s, (x[..., :1] / r - 1) / 2, s > jnp.sqrt(jnp.finfo(s.dtype).eps))
     return r * trig.arcosh1p(2 * s)

@@ -1,4 +1,4 @@
-"""The stereographic manifolds by how their curvature is stored: any sign, negative, positive; each also with the exact retraction."""
+"""The stereographic manifolds, of curvature of any sign, negative, or positive; each also with the exact retraction."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from port_jax.manifolds.pairs import arc, squares_to
 from port_jax.manifolds.stereographic import fused_step, hyperplanes
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal
 from port_jax.manifolds.stereographic.model import ExactRetraction, StereographicModel
+
+__all__ = ["PoincareBall", "PoincareBallExact", "SphereProjection", "SphereProjectionExact", "Stereographic", "StereographicExact"]
 
 Vector = Float[Array, "*batch d"]
 
@@ -73,18 +75,18 @@ class PoincareBall(StereographicModel):
         return PoincareBallExact(self.c)
 
     def reach(self, v: Vector, longest: float | None = None) -> Float[Array, "*batch 1"]:
-        """The r <= 1 with log_0(exp_0(v)) = r v: points are kept off the boundary. `longest` has no meaning here."""
+        """The r <= 1 with log_0(exp_0(v)) = r v: points are kept off the boundary. `longest` is ignored."""
         square = jnp.sum(v * v, -1, keepdims=True)
         most = float(np.arctanh(1 - boundary_margin(v.dtype))) ** 2 / jnp.asarray(self.c, v.dtype)
         beyond = square > most
         return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
 
     def within_reach(self, v: Vector) -> Vector:
-        """log_0(exp_0(v)) = r v, without the point between."""
+        """log_0(exp_0(v)) = r v, without computing the point."""
         return v * self.reach(v)
 
     def dist_to(self, y: Float[Array, "m d"]) -> Callable[[Float[Array, " d"]], Float[Array, " m"]]:
-        """The distances 2 arsinh(sqrt(c w²/((1 - c|x|²)(1 - c|y|²))))/sqrt(c) of one point to all of y, w² added up pair by pair."""
+        """The distances 2 arsinh(sqrt(c w²/((1 - c|x|²)(1 - c|y|²))))/sqrt(c) of one point to all of y, w² summed pair by pair."""
         k, squares = jnp.asarray(self.k, y.dtype), squares_to(y, 1)
         b = conformal(y, k)[:, 0]
         return lambda x: arc(squares(x), conformal(x, k)[0], b, k)

@@ -1,9 +1,9 @@
 """A step of points of the ball along their gradient or their momentum, and the momentum transported to where they arrive.
 
-All of it stays in the span of point and momentum, so that the step needs inner products of rows and linear combinations of rows only. It
-is written as two sweeps over the table that read and reduce, and three that overwrite it in turn: momentum, point, momentum. In that
-order, with donated buffers, nothing of the table's size is allocated or copied. Equal to `Manifold.descend` and `Manifold.descend_along`
-but for rounding.
+All of it stays in the span of point and momentum, so that the step needs only inner products and linear combinations of rows. It is
+written as two sweeps over the table that read and reduce, and three that overwrite it in turn: momentum, point, momentum. In that
+order, with donated buffers, nothing of the table's size is allocated or copied. Equal to `Manifold.descend` and
+`Manifold.descend_along` up to rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import inner_products
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal_of_sums, on_grid
 
+__all__ = ["descend", "descend_along"]
+
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
@@ -28,7 +30,7 @@ def descend(x: Rows, grad: Rows, rate: Array | float, k: Array) -> Rows:
     hh, rest, xg, gg = inner_products(h, h, x - h, x + h, x, grad, grad, grad)
     half = conformal_of_sums(hh, rest, k) / 2
     c = -rate * half * half
-    # |x + c grad|², whose terms cancel only where it is far from the boundary
+    # |x + c grad|², whose terms cancel only far from the boundary
     square = hh + rest + c * (2 * xg + c * gg)
     limit = (1 - boundary_margin(x.dtype)) / jnp.sqrt(-k)
     outside = square > limit * limit

@@ -10,6 +10,8 @@ from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import gyration, mobius_add_fraction
 from port_jax.manifolds.stereographic.metric import conformal, cosine2, dot, half_distance
 
+__all__ = ["expmap", "geodesic", "geodesic_unit", "logmap", "parallel_transport", "parallel_transport0", "parallel_transport0back"]
+
 Vector = Float[Array, "*batch d"]
 
 

@@ -2,8 +2,8 @@
 
 Moebius addition is usually written ((1 - 2k<x,y> - k|y|²) x + (1 + k|x|²) y) / (1 - 2k<x,y> + k²|x|²|y|²). With w = x + y,
 A = 1 + k|x|², B = 1 + k|y|² the same point is (A w - k|w|² x) / (A B - k|w|²), which for k <= 0 adds positive numbers only and
-keeps full relative precision where x and -y nearly agree. Elsewhere, where |w| is not short against x and y, the usual form is the
-better one, its derivatives at the boundary above all.
+keeps full relative precision where x and -y nearly agree. Where |w| is not small compared to x and y, the usual form is
+more accurate, in particular its derivatives at the boundary.
 
 Ungar, "Analytic hyperbolic geometry" (2008), chapters 2 and 3; Bachmann et al. (2020), section 2 for k of any sign.
 """
@@ -21,12 +21,30 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, dot, separation
 
+__all__ = [
+    "antipode",
+    "expmap0",
+    "gyration",
+    "logmap0",
+    "mobius_add",
+    "mobius_add_fraction",
+    "mobius_coadd",
+    "mobius_cosub",
+    "mobius_fn_apply",
+    "mobius_fn_apply_chain",
+    "mobius_matvec",
+    "mobius_pointwise_mul",
+    "mobius_scalar_mul",
+    "mobius_sub",
+    "mobiusify",
+]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 
 
 def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Signed) -> Vector:
-    """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them better than the squares tell."""
+    """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them more accurately than from squares."""
     k, spherical = as_curvature(k).value, as_curvature(k).spherical
     w = c * x + s
     w2 = dot(w, w)
@@ -37,8 +55,8 @@ def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: S
     usual = separation(c * x, s, c * c, k, far) if spherical else 1 - 2 * k * xs + (k * x2) * (k * s2)
     denominator = trig.denominator(jnp.where(far, usual, a * b - k * w2))
     fraction = trig.over(first * x + a * c * second, denominator)
-    # A short step is added to x: a fraction rounds by the same amount again at every step of a long run. Derivatives are the fraction's:
-    # at the boundary the derivative of the step cancels against that of x (the table's rows `ball expmap d/dx`).
+    # A short step is added to x, because the fraction would round by the same amount at every step of a long run. Derivatives are the
+    # fraction's: at the boundary that of the step cancels against that of x (rows `ball expmap d/dx` of accuracy/table.csv).
     step = x + a * (c * s - k * s2 * x) / denominator
     return fraction + jax.lax.stop_gradient(jnp.where(4 * s2 < x2, step - fraction, 0))
 
@@ -61,8 +79,8 @@ def mobius_coadd(x: Vector, y: Vector, k: Signed) -> Vector:
     cancels = jnp.where(k < 0, dot(x, y) < 0, dot(w, w) < 0.1 * (dot(x, x) + dot(y, y)))
     numerator = jnp.where(cancels, b * w + k * dot(x - y, w) * y, b * x + a * y)
     denominator = jnp.where(k < 0, a + b * (1 - a), 1 - k * k * dot(x, x) * dot(y, y))
-    # On the sphere the point is at infinity where this is 0, which the rounding of the arguments alone keeps eps away: the rows
-    # `sphere mobius_coadd` and `sphere mobius_cosub` stay within their conditioning.
+    # On the sphere the point is at infinity where this is 0, from which rounding of the arguments keeps it eps away: in the
+    # rows `sphere mobius_coadd` and `sphere mobius_cosub` of accuracy/table.csv errors are within the conditioning.
     least = jnp.where(k > 0, jnp.finfo(x.dtype).eps / 2, jnp.finfo(x.dtype).tiny).astype(x.dtype)
     return trig.over(numerator, jnp.where(jnp.abs(denominator) < least, least, denominator))
 
@@ -73,14 +91,14 @@ def mobius_cosub(x: Vector, y: Vector, k: Signed) -> Vector:
 
 
 def gyration(x: Vector, y: Vector, z: Vector, k: Signed) -> Vector:
-    """gyr[x, y] z, the rotation that makes up for the missing associativity: x + (y + z) = (x + y) + gyr[x, y] z."""
+    """gyr[x, y] z, the rotation that corrects for the missing associativity: x + (y + z) = (x + y) + gyr[x, y] z."""
     k, spherical = as_curvature(k).value, as_curvature(k).spherical
     a, b = conformal(x, k), conformal(y, k)
     w = x + y
     w2, wz, yz, xz = dot(w, w), dot(w, z), dot(y, z), dot(x, z)
     x2, y2, xy = dot(x, x), dot(y, y), dot(x, y)
     far = 4 * w2 > x2 + y2
-    # Near: written with w = x + y, which vanishes where the gyration becomes the identity.
+    # Near: in terms of w = x + y, which vanishes where the gyration becomes the identity.
     first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
     second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
     plain = 1 - 2 * k * xy + (k * x2) * (k * y2)
@@ -96,7 +114,7 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Signed) -> Vector:
 
 
 def _reflection(v: Vector, z: Vector) -> Vector:
-    """z with its part across v negated, 2<v, z> v/|v|² - z; -z for v = 0."""
+    """z with its part orthogonal to v negated, 2<v, z> v/|v|² - z; -z for v = 0."""
     v2 = dot(v, v)
     return 2 * dot(v, z) / jnp.where(v2 > 0, v2, 1) * v - z
 
@@ -139,7 +157,7 @@ def logmap0(y: Vector, k: Signed) -> Vector:
 
 
 def mobius_fn_apply_chain(x: Vector, *fns: Callable[[Vector], Vector], k: Signed) -> Vector:
-    """The functions one after another in the tangent space of the origin; x itself without functions."""
+    """The functions applied one after another in the tangent space of the origin; x itself without functions."""
     if not fns:
         return x
     u = logmap0(x, k)
@@ -166,7 +184,7 @@ def antipode(x: Vector, k: Signed) -> Vector:
     """The point opposite to x: -x/(k|x|²) on the sphere (0 for x = 0, whose antipode is at infinity), -x for k <= 0."""
     k = number(k)
     size = trig.binary_scale(x)
-    p = x / size  # powers of |x| and of k one after another: the derivative holds their product, and no larger number
+    p = x / size  # powers of |x| and k one after another: their product appears in the derivative, but no larger number
     p2 = dot(p, p)
     there = (k > 0) & (p2 > 0)
     return jnp.where(there, -trig.over(trig.over(p, jnp.where(there, p2, 1)) / size, jnp.where(there, k, 1)), -x)

@@ -1,7 +1,7 @@
-"""Geodesic hyperplanes of the stereographic model of curvature k, and distances to them, one by one and of all pairs.
+"""Geodesic hyperplanes of the stereographic model of curvature k, and distances to them, elementwise and for all pairs.
 
 The distance of x to the hyperplane through p with normal a is arsin_k(2<v, a>/((1 + k|v|²)|a|)) for v = (-p) + x (Ganea et al. 2018,
-theorem 5), here with w = x - p from k|w|²<p, a> + (1 + k|p|²)<w, a>, which keeps its digits near p.
+theorem 5), computed here from w = x - p as k|w|²<p, a> + (1 + k|p|²)<w, a>, which keeps its digits near p.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from port_jax.manifolds.pairs import differences
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, dot
 
+__all__ = ["dist2plane", "dist2planes"]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 
 
 def dist2plane(x: Vector, p: Vector, a: Vector, k: Signed, *, signed: bool = False, scaled: bool = False) -> Scalar:
-    """Distance from x to the geodesic hyperplane through p with normal a; `signed` keeps the side as sign, `scaled` multiplies by |a|."""
+    """Distance from x to the geodesic hyperplane through p with normal a; with a sign for the side if `signed`, times |a| if `scaled`."""
     curvature = as_curvature(k)
     k, w = curvature.value, x - p
     w2, pa = dot(w, w), dot(p, a)

@@ -2,7 +2,7 @@
 
 All follow from w = y - x, A = 1 + k|x|², B = 1 + k|y|² and D = A B - k|w|², the squared denominator of (-x) + y:
 sin_k(d/2) = |w|/sqrt(A B), tan_k(d/2) = |w|/sqrt(D). The first is exact to rounding for k <= 0 however near the points are to each
-other or to the boundary; the second is on the sphere, up to antipodes.
+other or to the boundary; the second is exact to rounding on the sphere, up to antipodes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import inner_products
 from port_jax.manifolds.signed import Signed, as_curvature, number
+
+__all__ = [
+    "boundary_margin",
+    "conformal",
+    "conformal_of_sums",
+    "cosine2",
+    "dist",
+    "dist0",
+    "dist2",
+    "dot",
+    "egrad2rgrad",
+    "half_distance",
+    "inner",
+    "lambda_x",
+    "norm",
+    "on_grid",
+    "project",
+    "separation",
+]
 
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
@@ -28,11 +48,11 @@ def dot(x: Vector, y: Vector) -> Scalar:
 
 
 def conformal(x: Vector, k: Signed) -> Scalar:
-    """2/lambda_x = 1 + k|x|², right up to the last float before the boundary; half an eps on the boundary and beyond.
+    """2/lambda_x = 1 + k|x|², accurate up to the last float before the boundary; eps/2 on the boundary and beyond.
 
     x = h + l with h on a grid so coarse that |h|² is exact in any order of summation, fused with products or not, and
-    |x|² = |h|² + <l, x + h>. So 1 - |x|² is off by eps^(3/2) where the plain sum is off by eps: the table's rows `ball lambda_x`. Those
-    end at the last float inside; the half eps is for points beyond it, which the ball does not have.
+    |x|² = |h|² + <l, x + h>. So the error of 1 - |x|² is eps^(3/2), where that of the plain sum is eps: see the rows `ball lambda_x` of
+    accuracy/table.csv. Their cases end at the last float inside the ball; eps/2 is for points beyond it.
     """
     return _conformal(x, number(k))
 
@@ -53,10 +73,10 @@ def _(primals: tuple[Vector, Number], tangents: tuple[Vector, Number]) -> tuple[
 
 
 def on_grid(x: Vector, k: Number) -> Vector:
-    """x rounded to multiples of a power of two, 2^half of them in the radius; 0 for k >= 0."""
+    """x rounded to multiples of a power of two, of which 2^half make up the radius; 0 for k >= 0."""
     info = jnp.finfo(x.dtype)
     half = (info.nmant + 1) // 2
-    # a power of two at or above the radius 1/sqrt(-k), divided in 2^half cells
+    # a power of two at or above the radius 1/sqrt(-k), divided into 2^half cells
     radius = jnp.sqrt(1 / jnp.where(k < 0, -k, 1))
     cell = 2 * jax.lax.reduce_precision(radius, info.nexp, 0) * 2.0**-half
     return jnp.round(x * jnp.where(k < 0, 1 / cell, 0)) * cell
@@ -73,10 +93,10 @@ def conformal_of_sums(total: Scalar, rest: Scalar, k: Number) -> Scalar:
     return jnp.where(value > 0, value, info.eps / 2)
 
 
-def boundary_margin(dtype: Any) -> float:
-    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and what half precision resolves.
+def boundary_margin(dtype: DTypeLike) -> float:
+    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and for half precision what it resolves.
 
-    The table's rows `ball projx` and `ball retr`; every other row is of results before projection.
+    In accuracy/table.csv only the rows `ball projx` and `ball retr` depend on it; all others are of results before projection.
     """
     if dtype == jnp.float64:
         return 1e-5
@@ -84,7 +104,7 @@ def boundary_margin(dtype: Any) -> float:
 
 
 def project(x: Vector, k: Signed, eps: float | None = None) -> Vector:
-    """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) where it is longer."""
+    """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) if it is longer than that."""
     x, k = jnp.asarray(x), number(k)
     eps = boundary_margin(x.dtype) if eps is None else eps
     limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
@@ -116,9 +136,9 @@ def egrad2rgrad(x: Vector, grad: Vector, k: Signed) -> Vector:
 
 
 def half_distance(x: Vector, y: Vector, a: Scalar, b: Scalar, k: Signed) -> tuple[Scalar, Scalar, Scalar, Any]:
-    """(q, T, half, wide): d/2 is `half` where `wide`, elsewhere sqrt(q) T, with q = |y - x|²/(A B) and T smooth where the points coincide.
+    """(q, T, half, wide): d/2 is `half` if `wide`, else sqrt(q) T, with q = |y - x|²/(A B) and T smooth where the points coincide.
 
-    On the sphere sin(d/2) says nothing near d = pi: there, where it is `wide`, the angle comes from sin and cos together.
+    On the sphere sin(d/2) does not determine d near d = pi; where `wide` is true, the angle is computed from sin and cos together.
     """
     k = as_curvature(k)
     w = y - x
@@ -127,7 +147,7 @@ def half_distance(x: Vector, y: Vector, a: Scalar, b: Scalar, k: Signed) -> tupl
     if not k.spherical:
         return q, trig.arsinh_ratio(k.value * q), q, None
     k = k.value
-    wide = k * q > 0.1  # the end of arsin's series: the rows `sphere dist` are of both sides
+    wide = k * q > 0.1  # the end of arsin's series: rows `sphere dist` of accuracy/table.csv have both sides
     sine = jnp.sqrt(jnp.where(wide, k * w2, 1))
     half = jnp.arctan2(sine, jnp.sqrt(cosine2(x, y, k, wide))) / jnp.sqrt(jnp.where(wide, k, 1))
     return q, trig.arsinh_ratio(jnp.where(wide, 0, k * q)), half, wide
@@ -150,7 +170,7 @@ def separation(x: Vector, y: Vector, one: Scalar | float, k: Number, used: Array
     x2 = jnp.where(meets, x2, 1)
     t = jnp.where(meets, one * x - k * x2 * y, 1)
     near = dot(t, t) / (one * x2)
-    # The rounding of the arguments alone separates them by eps: only exact antipodes meet this (rows `sphere gyration`, `sphere logmap`).
+    # Only exact antipodes get here, as rounding separates others by eps (rows `sphere gyration`, `sphere logmap` of accuracy/table.csv).
     floor = jnp.where(used, (jnp.finfo(x.dtype).eps / 2) ** 2 * (one + product), 0)
     return jnp.maximum(jnp.where(meets, near, jnp.where(used, plain, 1)), floor)
 
@@ -158,7 +178,7 @@ def separation(x: Vector, y: Vector, one: Scalar | float, k: Number, used: Array
 def _chord(x: Vector, y: Vector, k: Number) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """q and T of `half_distance` for k <= 0, without the last axis of length 1.
 
-    Where one point meets many, the transpose sums over the many: ten times slower on CPU with an axis of length 1 behind theirs.
+    For one point against many, the transpose sums over the many, which is ten times slower on CPU with a trailing axis of length 1.
     """
     w = y - x
     a, b, w2 = (jnp.squeeze(v, -1) for v in (conformal(x, k), conformal(y, k), dot(w, w)))
@@ -169,7 +189,7 @@ def _chord(x: Vector, y: Vector, k: Number) -> tuple[Float[Array, "*batch"], Flo
 def dist(x: Vector, y: Vector, k: Signed) -> Scalar:
     """Geodesic distance 2 arsin_k(|y - x|/sqrt((1 + k|x|²)(1 + k|y|²))); gradient 0 where x = y.
 
-    Without the sphere's side it takes less than half the time.
+    Without the branch for the sphere it takes less than half the time.
     """
     k = as_curvature(k)
     if not k.spherical:

@@ -12,6 +12,8 @@ from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import antipode, mobius_scalar_mul
 from port_jax.manifolds.stereographic.metric import conformal, dist, dot
 
+__all__ = ["weighted_midpoint"]
+
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]
@@ -30,8 +32,8 @@ def weighted_midpoint(
     """Gyro-midpoint: m = sum w lambda x / sum w (lambda - 1), then half of m along its ray, m/(1 + sqrt(1 + k|m|²)).
 
     weights has the shape of xs without the last axis (or broadcasts to it). `lincomb` multiplies by the sum of the weights, `posweight`
-    replaces negative weights by positive ones at the antipode. For k > 0 the nearer of midpoint and antipode is taken; where k may be
-    positive. Bachmann et al. (2020), definition 3.1.
+    replaces negative weights by positive ones at the antipode. For k > 0 the nearer of midpoint and antipode is taken.
+    Bachmann et al. (2020), definition 3.1.
     """
     c = as_curvature(k)
     k, xs = c.value, jnp.asarray(xs)
@@ -61,8 +63,8 @@ def weighted_midpoint(
 def _root(denominator: Scalar, numerator: Vector, a: Scalar, w: Array, xs: Vector, k: Number, axes: tuple[int, ...]) -> Scalar:
     """sqrt(denominator² + k|numerator|²), 0 where that is negative.
 
-    On the hyperboloid these are time and space part of M = sum w (t_i, n_i), and where they nearly agree their difference is the sum of
-    w (t_i - <n_i, e>) = w (1 + |n_i across e|²)/(t_i + <n_i, e>), e the unit vector along the space part of M.
+    On the hyperboloid these are the time and space part of M = sum w (t_i, n_i). Where they nearly agree, their difference is the sum of
+    w (t_i - <n_i, e>) = w (1 + |n_i orthogonal to e|²)/(t_i + <n_i, e>), with e the unit vector along the space part of M.
     """
     square = k * dot(numerator, numerator)
     plain = denominator * denominator + square

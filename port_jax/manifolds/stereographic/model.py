@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
@@ -15,16 +16,18 @@ from port_jax.manifolds.stereographic import geodesics, gyrogroup, hyperplanes, 
 from port_jax.manifolds.stereographic.midpoint import weighted_midpoint
 from port_jax.manifolds.stereographic.projection import inv_sproj, sproj
 
+__all__ = ["ExactRetraction", "StereographicModel"]
+
 Vector = Float[Array, "*batch d"]
 Number = Float[Array, "..."]
 
 
 class StereographicModel(Manifold):
-    """All operations of the model; a class below it says how its curvature is stored, as `k`.
+    """All operations of the model; its subclasses store the curvature and provide it as `k`.
 
     The metric is lambda_x² |u|² with lambda_x = 2/(1 + k|x|²), so expmap0(u) lies at distance 2|u| from the origin. An array-valued
-    k broadcasts against points, with length 1 on their last axis. `project=False` leaves a result as the formula gives it; otherwise
-    it is kept at least 4e-3 (float64: 1e-5) of the radius inside the ball.
+    k broadcasts against points, with length 1 on their last axis. With `project=False` a result is returned as the formula gives it;
+    otherwise it is kept inside the ball by at least 4e-3 (float64: 1e-5) of the radius.
     """
 
     ndim: ClassVar[int] = 1
@@ -73,7 +76,7 @@ class StereographicModel(Manifold):
         return jnp.broadcast_to(u, jnp.broadcast_shapes(x.shape, u.shape))
 
     def projx(self, x: Vector) -> Vector:
-        """x, pulled back along its ray to the largest radius that is kept."""
+        """x, moved back along its ray to the largest radius that is allowed if it is beyond that."""
         return metric.project(x, self._k(x))
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
@@ -182,7 +185,7 @@ class StereographicModel(Manifold):
         return self._projected(gyrogroup.mobius_fn_apply(fn, x, *args, k=self._k(x), **kwargs), project)
 
     def mobius_fn_apply_chain(self, x: Vector, *fns: Callable[[Vector], Vector], project: bool = True) -> Vector:
-        """Functions applied one after another in the tangent space of the origin."""
+        """Functions applied one after another in the tangent space of the origin; x itself without functions."""
         return self._projected(gyrogroup.mobius_fn_apply_chain(x, *fns, k=self._k(x)), project)
 
     def gyration(self, x: Vector, y: Vector, z: Vector) -> Vector:
@@ -236,32 +239,34 @@ class StereographicModel(Manifold):
         return self._projected(middle, project)
 
     def sproj(self, x: Float[Array, "*batch d+1"]) -> Vector:
-        """From the sphere or hyperboloid, whose axis is the last coordinate."""
+        """The projection from the sphere or hyperboloid, whose axis is the last coordinate."""
         return sproj(x, self._k(x))
 
     def inv_sproj(self, x: Vector) -> Float[Array, "*batch d+1"]:
-        """To the sphere or hyperboloid."""
+        """The inverse of `sproj`, to the sphere or hyperboloid."""
         return inv_sproj(x, self._k(x))
 
     # Points.
 
-    def random_normal(self, key: PRNGKeyArray, *size: int, mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Vector:
-        """expmap0 of normal vectors with deviation std/sqrt(d) a coordinate, around `mean` in the tangent space of the origin."""
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Vector:
+        """expmap0 of normal vectors with deviation std/sqrt(d) in each coordinate, around `mean` in the tangent space of the origin."""
         self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) / size[-1] ** 0.5 + jnp.asarray(mean, u.dtype)
         return self.expmap0(u)
 
-    def random(self, key: PRNGKeyArray, *size: int, dtype: Any = None, **kwargs: Any) -> Vector:
+    def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2."""
         v = jax.random.normal(key, size, dtype or mean.dtype) * jnp.asarray(std, dtype or mean.dtype)
         return self.expmap(mean, v / metric.lambda_x(mean, self._k(mean)))
 
-    def origin(self, *size: int, dtype: Any = None) -> Vector:
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Zeros."""
         return jnp.zeros(size, dtype or jnp.result_type(float))
 
@@ -272,12 +277,12 @@ class StereographicModel(Manifold):
         norm, limit = (float(jnp.max(jnp.sqrt(metric.dot(p, p)))) for p in (x, projected))
         return (
             False,
-            f"x has norm {norm:.8g}, beyond the {limit:.8g} kept inside the ball of radius {float(self.radius):.8g}",
+            f"x has norm {norm:.8g}, beyond the limit {limit:.8g} inside the ball of radius {float(self.radius):.8g}",
         )
 
 
 class ExactRetraction(StereographicModel):
-    """The retraction is the exponential map, so that a step can be run backwards."""
+    """The retraction is the exponential map, so that a step can be reversed."""
 
     reversible: ClassVar[bool] = True
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
@@ -15,12 +16,14 @@ from port_jax.manifolds.base import Manifold, pytree
 from port_jax.manifolds.product import ProductManifold, Shape, Vector
 from port_jax.manifolds.stereographic.model import StereographicModel
 
+__all__ = ["StereographicProductManifold"]
+
 Number = Float[Array, "..."]
 
 
 @pytree
 class StereographicProductManifold(ProductManifold):
-    """Balls, projected spheres and flat spaces side by side: each operation of `Stereographic` acts on each part."""
+    """A product of balls, projected spheres and flat spaces: each operation of `Stereographic` acts on each part."""
 
     def __init__(self, *manifolds_with_shape: tuple[Manifold, Shape]) -> None:
         for i, (manifold, _) in enumerate(manifolds_with_shape):
@@ -32,7 +35,7 @@ class StereographicProductManifold(ProductManifold):
         super().__init__(*manifolds_with_shape)
 
     def dist2plane(self, x: Vector, p: Vector, a: Vector, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
-        """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect on a root of squares."""
+        """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect, as the result is a root of squares."""
         planes = self._parts(jnp.broadcast_arrays(x, p, a))
         parts = [m.dist2plane(*part, signed=signed, scaled=scaled) for m, part in planes]
         total = trig.sqrt_or_zero(jnp.sum(jnp.stack(parts) ** 2, 0))
@@ -120,7 +123,7 @@ class StereographicProductManifold(ProductManifold):
         """The opposite point of each part."""
         return self._each(lambda m, x: m.antipode(x), x)
 
-    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: Any = 1.0, dtype: Any = None) -> Vector:
+    def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
         """Each part's wrapped normal around its part of `mean`; `std` is a number, or one for each coordinate."""
         self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
         std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)

@@ -1,4 +1,4 @@
-"""The stereographic projection itself, between the sphere or hyperboloid in R^(d+1) and the model."""
+"""The stereographic projection between the sphere or hyperboloid in R^(d+1) and the model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.signed import Signed, number
 from port_jax.manifolds.stereographic.metric import lambda_x
 
+__all__ = ["inv_sproj", "sproj"]
+
 Vector = Float[Array, "*batch d"]
 Number = Float[Array, "..."]
 
 
 def _inverse_radius(k: Number) -> Number:
-    """sqrt|k|; at k = 0, which has no sphere to project from, that of 1e-15 as in geoopt, so that sproj and inv_sproj stay inverse.
+    """sqrt|k|; for k = 0, where there is no sphere to project from, sqrt(1e-15) as in geoopt, so that inv_sproj stays the inverse.
 
-    For every other k nothing is added: the rows `ball sproj`, `sphere sproj`, `ball inv_sproj`, `sphere inv_sproj`.
+    For every other k nothing is added: see the rows `sproj` and `inv_sproj` of `ball` and `sphere` in accuracy/table.csv.
     """
     return jnp.sqrt(jnp.where(k == 0, 1e-15, jnp.abs(k)))
 

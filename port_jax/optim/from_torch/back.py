@@ -14,17 +14,19 @@ from port_jax.optim.from_torch.sections import Entry, Section, Settings
 from port_jax.optim.from_torch.translation import Translation
 from port_jax.optim.schedules import Schedule
 
+__all__ = ["held", "in_form", "written"]
+
 Rates = tuple[Mapping[str, Any] | None, list[dict[str, Any]]]
 
 
 def written(section: Section, translation: Translation, state: Any, scheduler: Mapping[str, Any] | None = None) -> tuple[Section, Any]:
-    """The section and the scheduler's state as `state` has them.
+    """The section and the scheduler's state with the numbers of `state`.
 
-    section, scheduler: those that the translation was made from. Their entries and settings may be of any type: what has not moved is
-    passed on as it is, and counts and rates take the form that they had (`in_form`). Buffers are arrays as the state holds them, with
-    one number for those that are equal along a point's axes; the caller repeats it.
+    section, scheduler: those from which the translation was made. Their entries and settings may be of any type: what has not changed is
+    passed on unchanged, and counts and rates keep the form that they had (`in_form`). Buffers are the arrays of the state, where numbers
+    that are equal along a point's axes occur once; the caller repeats them.
 
-    Raises ValueError where parameters of one counter have seen different numbers of gradients.
+    Raises ValueError if parameters that share a counter have seen different numbers of gradients.
     """
     groups, entries = [], []
     for number, (settings, members, old) in enumerate(zip(*section, strict=True)):
@@ -44,8 +46,10 @@ def written(section: Section, translation: Translation, state: Any, scheduler: M
 
 
 def held(translation: Translation, state: Any, number: int) -> tuple[dict[str, int], dict[str, dict[str, Any]], int]:
-    """What the state holds of a group: the counts by path, without what `Dialect.turn` adds; the buffers by torch's names and path; the
-    updates made."""
+    """What the state contains for a group.
+
+    The counts by path, without what `Dialect.turn` adds; the buffers by torch's names and path; and the number of updates made.
+    """
     group, inner = translation.groups[number], state.groups[number] if isinstance(state, GroupsState) else state
     count, trees = numbers.unpacked(group.kind, inner)
     buffers = {name: numbers.by_path(tree) for name, tree in trees.items()}
@@ -57,7 +61,7 @@ def held(translation: Translation, state: Any, number: int) -> tuple[dict[str, i
 
 
 def in_form(old: Any, value: Any) -> Any:
-    """A number in the form that it had: an array of its type, a float, a pair as the same sequence; else as it is."""
+    """A number in the form of the old one: an array of the same type, a float, a pair as the same sequence; else unchanged."""
     if isinstance(old, np.ndarray | np.generic):
         return np.asarray(value, old.dtype).reshape(old.shape)
     if isinstance(old, tuple | list):
@@ -66,7 +70,7 @@ def in_form(old: Any, value: Any) -> Any:
 
 
 def _entry(group: Group, old: Entry, count: int, buffers: Mapping[str, Any]) -> dict[str, Any]:
-    """What torch would keep beside a parameter; nothing where it has not begun."""
+    """torch's state of a parameter; empty if the parameter has not been trained."""
     if not old and not count and not any(np.any(np.asarray(value)) for value in buffers.values()):
         return {}
     new = {**old, **buffers}
@@ -78,10 +82,10 @@ def _entry(group: Group, old: Entry, count: int, buffers: Mapping[str, Any]) -> 
 
 
 def _counted(group: Group, settings: Settings, number: int, counts: Sequence[int], steps: int) -> dict[str, Any]:
-    """The group's settings with its own counter, where it has one."""
+    """The group's settings, with its own counter if it has one."""
     new = dict(settings)
     if group.dialect.by_group and counts:
-        # a descent's counts begin with a parameter's first gradient, its group's with the first update
+        # in a descent the counts begin with a parameter's first gradient, the group's with the first update
         total = steps if group.kind.sgd else dialects.together(number, counts)
         if total or "step" in settings:
             new["step"] = in_form(settings.get("step", 0), total)
@@ -89,7 +93,7 @@ def _counted(group: Group, settings: Settings, number: int, counts: Sequence[int
 
 
 def _rates(translation: Translation, state: Any, scheduler: Mapping[str, Any] | None) -> Rates:
-    """The scheduler's state after the updates, and what has changed in each group; the state itself and nothing where it has not moved."""
+    """The scheduler's state after the updates, and the changes in each group; the same state and no changes if it has not moved."""
     told = translation.scheduler
     if told is None or scheduler is None:
         return scheduler, []

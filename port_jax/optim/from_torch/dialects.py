@@ -1,4 +1,4 @@
-"""Dialects: how the versions of a torch class count their steps, and where in the state the count stands."""
+"""Dialects: how the versions of a torch class count their steps, and where in the state the count is."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ import numpy as np
 
 from port_jax.optim.from_torch.sections import Entry, Settings
 
+__all__ = ["Dialect", "Tally", "integer", "tally", "together"]
+
 
 class Dialect(enum.StrEnum):
-    """Who counts, and where it is written. The values are stored in converted folders and reports."""
+    """How steps are counted, and where the count is. The values are stored in converted folders and reports."""
 
     PARAMETER = "parameter"
     """`state[i]["step"]`: geoopt 0.5.1 and torch."""
     GROUP = "group"
-    """`param_groups[g]["step"]`, once an update: geoopt 0.4.1 to 0.5.0, its RiemannianSGD always, fully-hyperbolic-nn."""
+    """`param_groups[g]["step"]`, once per update: geoopt 0.4.1 to 0.5.0, its RiemannianSGD always, fully-hyperbolic-nn."""
     DOUBLE = "double"
-    """`param_groups[g]["step"]`, twice a parameter with state: geoopt until 0.3.1 and HGCN's copy of it."""
+    """`param_groups[g]["step"]`, twice for each parameter with state: geoopt until 0.3.1 and HGCN's copy of it."""
     NONE = "none"
-    """Nowhere: torch.optim.SGD, and the optimizers that keep no state."""
+    """Nowhere: torch.optim.SGD, and optimizers without state."""
 
     @property
     def by_group(self) -> bool:
-        """Whether the count stands in the group."""
+        """Whether the count is in the group."""
         return self in (Dialect.GROUP, Dialect.DOUBLE)
 
     @property
     def turn(self) -> int:
-        """How far the count of a parameter is ahead of that of the one before it in the group's order."""
+        """How far the count of a parameter is ahead of that of its predecessor in the group's order."""
         return 2 if self is Dialect.DOUBLE else 0
 
     @property
     def raw_eps(self) -> bool:
-        """Whether Adam's eps is added to the root of the uncorrected second moment: the versions that count twice do so."""
+        """Whether Adam's eps is added to the root of the uncorrected second moment: the versions that count twice do that."""
         return self is Dialect.DOUBLE
 
 
 class Tally(NamedTuple):
-    """What a group has counted.
+    """The counts of a group.
 
-    counts: of each member by path; in the dialect DOUBLE those that the bias corrections of the next update have, less 1. steps: the
-    updates made. extra: what is added to each count after an update on top of 1.
+    counts: that of each member by path; in the dialect DOUBLE those in the bias corrections of the next update, minus 1. steps: the
+    number of updates made. extra: what an update adds to each count in addition to 1.
     """
 
     dialect: Dialect
@@ -62,11 +64,11 @@ def tally(
 ) -> Tally:
     """The count of each member of group `number`.
 
-    possible: the dialects of the kind, the usual one first. late: whether a member without state has yet to begin, so that its count is
-    0, although the group has one.
+    possible: the dialects of the kind, the usual one first. late: whether a member without state has not been trained yet, so that its
+    count is 0 although the group has one.
 
-    Raises ValueError where both the group and a parameter count, for a group whose count does not come from its parameters, for a
-    state without a count, and for a count that is none.
+    Raises ValueError if both the group and a parameter have a count, if a group's count does not result from its parameters, and for a
+    count that is missing or invalid.
     """
     dialect = _dialect(possible, number, group, list(entries.values()))
     if dialect is Dialect.NONE:
@@ -83,9 +85,9 @@ def tally(
 
 
 def together(number: int, counts: Sequence[int]) -> int:
-    """The way back: what the counter of group `number` says for these counts of its parameters, without what DOUBLE adds by turn.
+    """The way back: the counter of group `number` for these counts of its parameters, without what DOUBLE adds in turn.
 
-    Raises ValueError where the parameters have seen different numbers of gradients, which one counter cannot say.
+    Raises ValueError if the parameters have seen different numbers of gradients, which one counter cannot express.
     """
     if len(set(counts)) > 1:
         raise ValueError(
@@ -96,17 +98,17 @@ def together(number: int, counts: Sequence[int]) -> int:
 
 
 def integer(value: Any, name: str) -> int:
-    """A count as an int; ValueError for what is none."""
+    """A count as an int. Raises ValueError for anything that is not a count."""
     if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
         array = np.asarray(value)
         value = array.reshape(-1)[0].item() if array.size == 1 else None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1 << 31 or value != int(value):
-        raise ValueError(f"the optimizer's {name} is {value!r}, no count: take an earlier checkpoint")
+        raise ValueError(f"the optimizer's {name} is {value!r}, which is not a count: use an earlier checkpoint")
     return int(value)
 
 
 def _dialect(possible: Sequence[Dialect], number: int, group: Settings, entries: Sequence[Entry]) -> Dialect:
-    """The usual one, except where versions of the class differ: then where the count stands tells."""
+    """The usual dialect, or if versions of the class differ, the one that the place of the count indicates."""
     if len(possible) == 1:
         return possible[0]
     beside = [integer(entry["step"], "step") for entry in entries if "step" in entry]
@@ -114,7 +116,7 @@ def _dialect(possible: Sequence[Dialect], number: int, group: Settings, entries:
         return possible[0]
     if any(beside):
         raise ValueError(
-            f"the optimizer counts {group['step']} steps in param_groups[{number}] and {max(beside)} beside a parameter: "
+            f"the optimizer counts {group['step']} steps in param_groups[{number}] and {max(beside)} in the state of a parameter: "
             "save it from one version of geoopt"
         )
     return Dialect.DOUBLE if beside else Dialect.GROUP
@@ -125,8 +127,8 @@ def _doubled(number: int, total: int, members: Sequence[str], entries: Mapping[s
     if len(active) < len(members):
         idle = next(path for path in members if path not in active)
         raise ValueError(
-            f"parameter {idle} has no state in param_groups[{number}], whose count goes up twice a parameter with one: "
-            "leave it out of the group's params, and it is not trained"
+            f"parameter {idle} has no state in param_groups[{number}], whose count goes up twice for each parameter with state: "
+            "leave it out of the group's params, so that it is not trained"
         )
     turn = Dialect.DOUBLE.turn * len(active)
     if total % turn:
@@ -144,4 +146,4 @@ def _own(entry: Entry, path: str) -> int:
 
 
 def _countless(path: str) -> str:
-    return f"the state of {path} has no step, and neither has its group: no bias correction follows; save optimizer.state_dict()"
+    return f"the state of {path} has no step, and neither does its group, so the bias correction is unknown; save optimizer.state_dict()"

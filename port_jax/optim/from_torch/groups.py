@@ -1,4 +1,4 @@
-"""Several parameter groups, and parameters that stand still, as one optax transformation."""
+"""Several parameter groups, and parameters that are not trained, as one optax transformation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int
 from optax.transforms import MaskedNode
 
 from port_jax.optim import trees
@@ -19,11 +19,17 @@ from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.schedulers import GroupSchedule
 from port_jax.optim.from_torch.sections import Settings
 from port_jax.optim.reduce_on_plateau import PlateauState, ReduceOnPlateau
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["Group", "GroupsState", "transformation"]
 
 
 class GroupsState(NamedTuple):
-    """The state of several groups. step: updates since the schedules began. plateaus, groups: one entry a parameter group, in which
-    the parameters of other groups are masked."""
+    """The state of several groups.
+
+    step: updates since the schedules began. plateaus, groups: one entry for each parameter group, in which the parameters of other
+    groups are masked.
+    """
 
     step: Int[Array, ""]
     plateaus: tuple[PlateauState | None, ...]
@@ -31,8 +37,11 @@ class GroupsState(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One group: its settings, the paths of its parameters in torch's order, how its rate and momentum go, its dialect, and what is added
-    to each count after an update on top of 1 (`Dialect.DOUBLE`)."""
+    """One parameter group.
+
+    Its settings, the paths of its parameters in torch's order, the schedule of its rate and momentum, its dialect, and what an update
+    adds to each count in addition to 1 (`Dialect.DOUBLE`).
+    """
 
     kind: Kind
     settings: Settings
@@ -43,33 +52,31 @@ class Group(NamedTuple):
 
     @property
     def rest(self) -> int | None:
-        """The updates between two stabilisations, where they follow a count that goes up by more than 1."""
+        """The number of updates between two stabilisations, if they follow a count that goes up by more than 1."""
         every = self.settings.get("stabilize") if self.extra else None
         return every // math.gcd(every, self.extra + 1) if every else None
 
-    def transformation(self, rate: Any, momentum: Any, manifolds: Any, ordered: bool) -> Any:
-        """The group's transformation at this rate and, where it moves (OneCycleLR, CyclicLR), at this momentum."""
+    def transformation(self, rate: Any, momentum: Any, manifolds: Manifolds, ordered: bool) -> Any:
+        """The group's transformation at this rate and, if the momentum moves (OneCycleLR, CyclicLR), at this momentum."""
         settings = {**self.settings, "stabilize": None} if self.extra else dict(self.settings)
         if momentum is not None:
             settings |= {"betas": (momentum, settings["betas"][1])} if "betas" in settings else {"momentum": momentum}
         return self.kind.make(settings, rate, manifolds, list(self.members) if ordered else None)
 
 
-def _single(groups: Sequence[Group], params: PyTree[Array]) -> bool:
-    """Whether one group moves everything at a rate that depends on the step only, so that its own state is enough."""
+def _single(groups: Sequence[Group], params: Params) -> bool:
+    """Whether one group moves everything at a rate that depends on the step only, so that its own state suffices."""
     group = groups[0]
     everything = set(group.members) == {trees.show(path) for path in trees.flatten(params)[0]}
     simple = not group.extra and group.schedule.momentum is None and not isinstance(group.schedule.rate, ReduceOnPlateau)
     return len(groups) == 1 and everything and simple
 
 
-def transformation(
-    groups: Sequence[Group], params: PyTree[Array], manifolds: trees.Manifolds | None, per_step: int = 1, ahead: int = 0
-) -> Any:
-    """The transformation of all groups: that of the class where one group moves everything, else one with a `GroupsState`.
+def transformation(groups: Sequence[Group], params: Params, manifolds: Manifolds | None, per_step: int = 1, ahead: int = 0) -> Any:
+    """The transformation of all groups: that of the class if one group moves everything, else one with a `GroupsState`.
 
-    The groups move in torch's order, so that a point follows a curvature of an earlier group; a parameter in none has update
-    zero. per_step: updates in a scheduler step. ahead: the schedules' updates before the first of a single group's state.
+    The groups move in torch's order, so that a point follows a curvature of an earlier group; the update of a parameter in no group is
+    zero. per_step: updates per scheduler step. ahead: the updates of the schedules before the first one of a single group's state.
     """
     ordered = callable(manifolds) and any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(manifolds(params)))
     group = groups[0]
@@ -80,25 +87,23 @@ def transformation(
         return optax.with_extra_args_support(tx) if isinstance(tx, optax.GradientTransformation) else tx
     if group.kind.alone:
         raise ValueError(
-            f"{group.kind.name} takes one group of all parameters, at a rate by the step; found {len(groups)} groups and "
+            f"{group.kind.name} takes one group of all parameters, at a rate that depends on the step only; found {len(groups)} groups and "
             f"{sum(len(g.members) for g in groups)} of {len(jax.tree.leaves(params))} parameters: translate each group apart, and use "
-            "params without those that stand still"
+            "params without those that are not trained"
         )
     return _grouped(groups, manifolds, ordered, per_step)
 
 
-def _grouped(
-    groups: Sequence[Group], manifolds: trees.Manifolds | None, ordered: bool, per_step: int
-) -> optax.GradientTransformationExtraArgs:
+def _grouped(groups: Sequence[Group], manifolds: Manifolds | None, ordered: bool, per_step: int) -> optax.GradientTransformationExtraArgs:
     def built(group: Group, rate: Any, momentum: Any, full: Any) -> optax.GradientTransformation:
         def current(masked: Any) -> Any:
-            """The manifolds from the group's points and the other groups' as they stand."""
+            """The manifolds at the current points of the group and of the other groups."""
             assert callable(manifolds)
             return manifolds(jax.tree.map(lambda m, p: p if _masked(m) else m, masked, full, is_leaf=_masked))
 
         return group.transformation(rate, momentum, current if callable(manifolds) else manifolds, ordered)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         begun = []
         for group in groups:
             momentum = None if group.schedule.momentum is None else group.schedule.momentum(0)
@@ -106,7 +111,7 @@ def _grouped(
         plateaus = [rate.init() if isinstance(rate := group.schedule.rate, ReduceOnPlateau) else None for group in groups]
         return GroupsState(jnp.zeros([], jnp.int32), tuple(plateaus), tuple(begun))
 
-    def update(updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None, *, value: Any = None, **extra: Any) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("the optimizer moves points: call update(gradients, state, params)")
         grads = jax.tree.unflatten(jax.tree.structure(params), trees.match_gradients(updates, params))
@@ -133,7 +138,7 @@ def _grouped(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _counted_on(group: Group, change: Any, inner: Any, points: Any, manifolds: Any) -> tuple[Any, Any]:
+def _counted_on(group: Group, change: Any, inner: Any, points: Any, manifolds: Manifolds) -> tuple[Any, Any]:
     """A group whose count goes up by more than 1: the counts, and the stabilisation that follows them."""
     counts, _ = numbers.unpacked(group.kind, inner)
     inner = inner._replace(count=jax.tree.map(lambda n: n + group.extra, counts))
@@ -154,7 +159,7 @@ def _only(paths: Sequence[str], tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(lambda at, leaf: leaf if numbers.joined(at) in kept else MaskedNode(), tree)
 
 
-def _added(params: Any, change: Any) -> Any:
+def _added(params: Params, change: Any) -> Any:
     return jax.tree.map(lambda u, p: p if _masked(u) else p + u, change, params, is_leaf=_masked)
 
 

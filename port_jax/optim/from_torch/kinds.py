@@ -1,4 +1,4 @@
-"""The table of kinds: torch's, geoopt's and repositories' optimizers, one row each, with all that distinguishes them."""
+"""The table of kinds: the optimizers of torch, geoopt and repositories, one row each, with everything that distinguishes them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from port_jax.optim.from_torch.dialects import Dialect
 from port_jax.optim.from_torch.making import Make
 from port_jax.optim.from_torch.sections import Entry, Settings
 
+__all__ = ["KINDS", "MOMENTS", "TENSORS", "Kind", "kind_named", "trained"]
+
 Keys = frozenset[str]
 
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """An optimizer class. Everything that is decided by the class is read from its row."""
+    """An optimizer class. Everything that depends on the class is read from its row."""
 
     title: str
     """The class's name."""
@@ -25,20 +27,20 @@ class Kind:
     settings: Settings
     """The settings that change the steps, with torch's defaults."""
     telling: tuple[Keys, ...]
-    """The settings by which a group is recognised: one set for each version that has others. A group may fit several kinds; those with
-    the largest set stay."""
+    """The settings by which a group is recognised: one set for each version with different ones. If a group fits several kinds, those with
+    the largest set are chosen."""
     dialects: tuple[Dialect, ...]
     """How its versions count, the usual dialect first."""
     buffers: Mapping[str, str] = field(default_factory=dict)
-    """torch's names of the tensors beside a parameter, and the fields of the port's state that hold them."""
+    """torch's names of the tensors in a parameter's state, and the fields of the port's state for them."""
     code: str | None = None
-    """Whose code the class comes from, where it is a repository's own; it tells apart what nothing else does."""
+    """The repository from whose code the class comes, if any; it distinguishes kinds that nothing else does."""
     lacking: Keys = frozenset()
     """Settings that no group of the class has."""
     required: Keys | None = None
-    """What a group must have where the class is given by name, if that is less than a set of `telling`."""
+    """The settings that a group must have if the class is given by name, where these are fewer than a set of `telling`."""
     sole: bool = False
-    """Whether `telling` are all settings that it has; so few of them count in files of its code only."""
+    """Whether `telling` has all of its settings; these are so few that they count only in files of its own code."""
     riemannian: bool = False
     """Whether it moves points on manifolds."""
     sgd: bool = False
@@ -50,15 +52,15 @@ class Kind:
     by_rows: bool = False
     """Whether second moments of flat parameters are sums along torch's last axis."""
     decoupled: bool | None = None
-    """What its groups say as `decoupled_weight_decay`; None where they do not."""
+    """The value of `decoupled_weight_decay` in its groups; None if they do not have it."""
     zero_beside: bool = False
-    """Whether a 0 that never changes is kept as the step of each parameter, while the group counts."""
+    """Whether each parameter has a step that is always 0, while the group counts."""
     from_start: bool = False
     """Whether each parameter has a state before its first step."""
     ignored: Keys = frozenset()
     """Entries of torch's state that the next step does not read."""
     ours: Settings = field(default_factory=dict)
-    """Settings that no torch optimizer has: `from_torch` has them from the caller or a configuration."""
+    """Settings that no torch optimizer has: `from_torch` gets them from the caller or a configuration."""
     aliases: tuple[str, ...] = ()
     """Other names of the class in configurations."""
 
@@ -73,11 +75,11 @@ class Kind:
         return self.sparse or self.search
 
     def keeps_buffers(self, settings: Settings) -> bool:
-        """Whether parameters that move with these settings leave a state behind."""
+        """Whether parameters trained with these settings have a state."""
         return bool(self.buffers) and (not self.sgd or bool(settings["momentum"]))
 
     def missing(self, keys: Keys | set[str]) -> set[str]:
-        """What a group of the class must have and `keys` do not; empty where they are those of any of its versions."""
+        """The settings that a group of the class must have and `keys` lack; empty if `keys` are those of any of its versions."""
         versions = self.telling if self.required is None else (self.required,)
         return set() if any(version <= keys for version in versions) else set(versions[0] - keys)
 
@@ -99,9 +101,9 @@ _SEARCH = {
 _RATE, _DECAY, _STABILIZE, _COUNT = (frozenset({name}) for name in ("lr", "weight_decay", "stabilize", "step"))
 _OF_ADAM = frozenset({"betas", "eps", "amsgrad"})
 _OF_SGD = frozenset({"momentum", "dampening", "nesterov"})
-# buffers, and what a line search keeps of its trials
+# buffers, and what a line search stores of its trials
 MOMENTS = {"exp_avg": "mu", "exp_avg_sq": "nu", "max_exp_avg_sq": "nu_max"}
-"""Adam's buffers, which a parameter that has begun has all."""
+"""Adam's buffers, all of which a trained parameter has."""
 _MOMENTUM = {"momentum_buffer": "momentum"}
 _FLAT_MOMENTUM = {"momentum_buffer": "momentum_buffer"}
 _CARRIED = {"grad": "grad", "grad_transported": "transported_grad", "search_transported": "transported_direction"}
@@ -177,14 +179,14 @@ _TABLE = (
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _TABLE}
 """The kinds by name."""
 TENSORS: Keys = frozenset(name for kind in _TABLE for name in (*kind.buffers, *kind.ignored))
-"""The names of all tensors that some kind keeps beside a parameter."""
+"""The names of all tensors that any kind has in a parameter's state."""
 _FROM_START = frozenset(name for kind in _TABLE if kind.from_start for name in kind.buffers)
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of this name; ValueError, with the names of all kinds, where there is none."""
+    """The kind of this name. Raises ValueError, with the names of all kinds, if there is none."""
     if name not in KINDS:
-        raise ValueError(f"optimizer {name!r} is not translated; known are {', '.join(KINDS)}; for another, build an optax transformation")
+        raise ValueError(f"optimizer {name!r} is not translated; known are {', '.join(KINDS)}; for others, build an optax transformation")
     return KINDS[name]
 
 

@@ -1,4 +1,4 @@
-"""A torch or geoopt optimizer, with its schedule, groups and state, as an optax transformation that goes on; and back."""
+"""A torch or geoopt optimizer, with its schedule, groups and state, as an optax transformation that continues; and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
 
-from port_jax.optim import trees
 from port_jax.optim.from_torch import back, recognition, translation
+from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.numbers import by_path
-from port_jax.optim.from_torch.scheduler_settings import Lambdas
 from port_jax.optim.from_torch.sections import Section
 from port_jax.optim.from_torch.translation import Translation
+from port_jax.types import Manifolds, Params
+
+__all__ = ["from_torch", "to_torch"]
 
 Names = Mapping[int, str] | Sequence[str] | None
 
@@ -22,9 +23,9 @@ Names = Mapping[int, str] | Sequence[str] | None
 def from_torch(
     optimizer_state: Mapping[str, Any],
     *,
-    params: PyTree[Array],
+    params: Params,
     names: Names = None,
-    manifolds: trees.Manifolds | None = None,
+    manifolds: Manifolds | None = None,
     scheduler_state: Mapping[str, Any] | None = None,
     optimizer: str | None = None,
     lr_lambda: Lambdas = None,
@@ -34,34 +35,34 @@ def from_torch(
 ) -> tuple[Any, Any]:
     """The transformation of a torch optimizer and its state, ready for the next update.
 
-    Known are the optimizers of `kinds.KINDS`: geoopt's (in the dialects of its versions), torch's Adam, AdamW, SGD,
-    RMSprop and Adagrad, the own ones of HGCN, fully-hyperbolic-nn, MuRP and poincare-embeddings; and the schedulers of
+    Known are the optimizers of `kinds.KINDS`: those of geoopt (in the dialects of its versions), torch's Adam, AdamW, SGD,
+    RMSprop and Adagrad, and those of HGCN, fully-hyperbolic-nn, MuRP and poincare-embeddings; and the schedulers of
     `schedules` and `ReduceOnPlateau`. The class is recognised from settings and numbers, or given as `optimizer`.
 
     Arguments:
         optimizer_state: `optimizer.state_dict()` with numpy arrays, in the layout of `params`; or a configuration, the
-            arguments of the class with its "name", for one group that holds all parameters and no state. What geoopt's
-            line search keeps on the object may stand beside: "old_phi0" and "last_step_size"; without them the next
-            search begins as geoopt's does after `load_state_dict`.
-        params: the parameters. One that is in no group is not trained: its updates are zero.
-        names: the parameter's path, keys joined by "/", by torch's index.
-        manifolds: as in `riemannian_adam`. Riemannian optimizers need it; torch's know no manifold and take no notice.
+            arguments of the class with its "name", for one group of all parameters without state. For a line search it may
+            also have "old_phi0" and "last_step_size", which geoopt stores on the object; without them the next search
+            begins as geoopt's does after `load_state_dict`.
+        params: the parameters. A parameter in no group is not trained: its updates are zero.
+        names: the path of the parameter at each of torch's indices, with keys joined by "/".
+        manifolds: as in `riemannian_adam`. Riemannian optimizers need it; torch's own ignore it.
         scheduler_state: `scheduler.state_dict()`, or torch's arguments with the class's "name".
         optimizer: a key of KINDS.
-        lr_lambda: the function of LambdaLR and MultiplicativeLR, which no state holds.
-        num_steps: the scheduler steps of the whole run, for a schedule without closed form.
-        updates_per_step: updates between two steps of the scheduler: 1, or the batches of an epoch.
-        last_axes: by path, where a parameter has the last axis of torch's layout, if that is not its last: HGCN's second
-            moments are sums over it.
+        lr_lambda: the function of LambdaLR and MultiplicativeLR, which no state contains.
+        num_steps: the number of scheduler steps of the whole run, for a schedule without a closed form.
+        updates_per_step: the number of updates per step of the scheduler: 1, or the number of batches of an epoch.
+        last_axes: by path, the axis of a parameter that is the last one in torch's layout, if it is not the last here:
+            HGCN's second moments are sums over it.
 
-    Returns the transformation and its state: one group with all parameters, at a rate that depends on the step only, is
-    `riemannian_adam` (or what stands for the class) with its own state; otherwise the state is a `GroupsState`, and the
-    groups move in torch's order, so that a point follows a curvature of an earlier group. With ReduceLROnPlateau an
-    update with `value=metric` steps the scheduler. Sparse optimizers give a `SparseTransformation`.
+    Returns the transformation and its state. One group with all parameters, at a rate that depends on the step only,
+    becomes `riemannian_adam` (or the counterpart of the class) with its own state; otherwise the state is a `GroupsState`,
+    and the groups move in torch's order, so that a point follows a curvature of an earlier group. With ReduceLROnPlateau an
+    update with `value=metric` steps the scheduler. Sparse optimizers become a `SparseTransformation`.
 
-    Errors: ValueError for an unknown class or scheduler, settings and numbers that fit two, an index without a name, a name
-    that is no parameter or comes twice, a state of other parameters, a buffer that does not fit, a rate that is not the
-    scheduler's.
+    Errors: ValueError for an unknown class or scheduler, settings and numbers that fit two classes, an index without a name, a
+    name that belongs to no parameter or occurs twice, a state of other parameters, a buffer that does not fit, and a rate
+    that differs from the scheduler's.
     """
     section, optimizer = _section(optimizer_state, params, names, optimizer)
     kind = recognition.recognise(section, translation.flat_paths(params, manifolds), optimizer)
@@ -78,9 +79,9 @@ def to_torch(
     state: Any,
     optimizer_state: Mapping[str, Any],
     *,
-    params: PyTree[Array],
+    params: Params,
     names: Names = None,
-    manifolds: trees.Manifolds | None = None,
+    manifolds: Manifolds | None = None,
     scheduler_state: Mapping[str, Any] | None = None,
     optimizer: str | None = None,
     lr_lambda: Lambdas = None,
@@ -88,15 +89,15 @@ def to_torch(
     updates_per_step: int = 1,
     last_axes: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, Any], Any]:
-    """The way back from `from_torch`: what torch's `load_state_dict` takes, after the updates that `state` has seen.
+    """The way back from `from_torch`: the argument of torch's `load_state_dict`, after the updates that `state` has seen.
 
-    state: the transformation's state as it is now. The rest are the arguments that `from_torch` was given, the optimizer's state among
-    them, whose indices, settings and forms are kept; a configuration has no indices, and is refused.
+    state: the transformation's state as it is now. The other arguments are those of `from_torch`, including the optimizer's
+    state, whose indices, settings and forms are kept; a configuration has no indices and is refused.
 
-    Returns the states of the optimizer and of the scheduler (None without one), with numpy arrays in the layout of `params`. A
-    line search's has "old_phi0" and "last_step_size" beside it, if it has searched.
+    Returns the states of the optimizer and of the scheduler (None without one), with numpy arrays in the layout of `params`. The
+    state of a line search also has "old_phi0" and "last_step_size" if it has searched.
 
-    Errors: ValueError as from `from_torch`, for a configuration, and where torch has one count for parameters that have seen different
+    Errors: ValueError as in `from_torch`, for a configuration, and if torch has one count for parameters that have seen different
     numbers of gradients.
     """
     if "param_groups" not in optimizer_state:
@@ -120,8 +121,8 @@ def to_torch(
     return result | (_searched(translated, state) if kind.search else {}), scheduler
 
 
-def _section(saved: Mapping[str, Any], params: PyTree[Array], names: Names, optimizer: str | None) -> tuple[Section, str | None]:
-    """The section of a state or configuration, and the kind's name where it is given."""
+def _section(saved: Mapping[str, Any], params: Params, names: Names, optimizer: str | None) -> tuple[Section, str | None]:
+    """The section of a state or configuration, and the name of the kind if it is given."""
     shown = list(by_path(params))
     if "param_groups" in saved:
         groups = list(saved["param_groups"])
@@ -130,14 +131,14 @@ def _section(saved: Mapping[str, Any], params: PyTree[Array], names: Names, opti
         optimizer = optimizer or saved.get("name")
         groups = [{**saved, "params": list(range(len(names)))}]
         if optimizer is None:
-            raise ValueError("a configuration without 'name': say optimizer=, for instance 'RiemannianAdam'")
+            raise ValueError("a configuration without 'name': pass optimizer=, for instance 'RiemannianAdam'")
     members = [_named(group["params"], names, shown) for group in groups]
     _check_once(members)
     return Section(groups, members, _entries(saved.get("state", {}), groups, members)), optimizer
 
 
 def _entries(saved: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]], members: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """The state of each group's parameters by path, without what is None; ValueError for a state that no group lists."""
+    """The state of each group's parameters by path, without entries that are None. Raises ValueError for a state that no group lists."""
     listed = {str(i) for group in groups for i in group["params"]}
     if stray := [i for i in saved if str(i) not in listed]:
         raise ValueError(f"the optimizer has state for index {stray[0]}, which is in no group: save optimizer.state_dict()")
@@ -149,7 +150,7 @@ def _entries(saved: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]], memb
 
 
 def _searching(state: Any, saved: Mapping[str, Any]) -> Any:
-    """A line search's state with what geoopt keeps on the object."""
+    """A line search's state with what geoopt stores on the object."""
     if saved.get("old_phi0") is None:
         return state
     length = saved.get("last_step_size")
@@ -162,20 +163,20 @@ def _searching(state: Any, saved: Mapping[str, Any]) -> Any:
 
 
 def _searched(translated: Translation, state: Any) -> dict[str, Any]:
-    """What geoopt keeps on the object of a line search; nothing before the first search."""
+    """What geoopt stores on the object of a line search; nothing before the first search."""
     if not bool(state.moved) and not int(state.trials):
         return {}
     return {"old_phi0": float(state.old_value), "last_step_size": float(state.step_size) if bool(state.found) else None}
 
 
 def _whole(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A buffer in the parameter's shape, as torch has it, also where all numbers of a point are one."""
+    """A buffer in the parameter's shape, as in torch, even if the numbers of a point are stored as one."""
     return np.array(np.broadcast_to(np.asarray(value), shape))
 
 
 def _named(indices: Sequence[int], names: Names, known: Sequence[str]) -> list[str]:
     if names is None:
-        raise ValueError("torch's groups hold indices: give names=, the parameter's path by index")
+        raise ValueError("torch's groups contain indices: give names=, the path of the parameter at each index")
     found = []
     for i in indices:
         try:
@@ -184,7 +185,7 @@ def _named(indices: Sequence[int], names: Names, known: Sequence[str]) -> list[s
             raise ValueError(f"index {i} of the optimizer has no name; names has {len(names)} entries") from None
         if name not in known:
             shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-            raise ValueError(f"index {i} is named {name!r}, which is no parameter; parameters are {shown}")
+            raise ValueError(f"index {i} is named {name!r}, but no parameter has this path; parameters are {shown}")
         found.append(name)
     return found
 

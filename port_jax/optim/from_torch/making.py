@@ -1,4 +1,4 @@
-"""The transformations of the kinds: torch's settings as the arguments of the port's optimizers."""
+"""The transformations of the kinds: torch's settings as arguments of the port's optimizers."""
 
 from __future__ import annotations
 
@@ -17,78 +17,95 @@ from port_jax.optim.riemannian_line_search import riemannian_line_search
 from port_jax.optim.riemannian_sgd import riemannian_sgd
 from port_jax.optim.sparse_riemannian_adam import sparse_riemannian_adam
 from port_jax.optim.sparse_riemannian_sgd import sparse_riemannian_sgd
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = [
+    "Make",
+    "adam",
+    "by_rule",
+    "embedding_sgd",
+    "flat_adam",
+    "flat_adamw",
+    "hgcn_adam",
+    "hybonet_adam",
+    "line_search",
+    "murp_sgd",
+    "sgd",
+    "sparse_adam",
+    "sparse_sgd",
+]
 
 Make = Callable[[Settings, Any, Any, Any], Any]
 """(settings, rate, manifolds, order) -> the transformation of one group."""
 
 
-def adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's RiemannianAdam; with `raw_eps` that of its versions until 0.3.1."""
     (b1, b2), raw = s["betas"], s.get("raw_eps", False)
     arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"], s.get("stabilize"))
     return riemannian_adam(rate, *arguments, manifolds=manifolds, order=order, raw_eps=raw)
 
 
-def flat_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def flat_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """torch's Adam."""
     return _ascending(s, adam(s, rate, Euclidean(), None))
 
 
-def flat_adamw(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def flat_adamw(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """torch's AdamW."""
     b1, b2 = s["betas"]
     arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"])
     return _ascending(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
 
 
-def hgcn_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def hgcn_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """HGCN's RiemannianAdam: see `repositories.hgcn`."""
     moved = repositories.swapped(manifolds, repositories.hgcn(s.get("axes", {})))
     return adam({**s, "raw_eps": True}, rate, moved, order)
 
 
-def hybonet_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def hybonet_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """The RiemannianAdam of fully-hyperbolic-nn: see `repositories.split_decay`."""
     inner = adam({**s, "weight_decay": 0.0}, rate, manifolds, order)
     return repositories.split_decay(inner, rate, s["weight_decay"], manifolds)
 
 
-def sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's RiemannianSGD."""
     arguments = (s["momentum"], s["dampening"], s["weight_decay"], s["nesterov"], s["stabilize"])
     return riemannian_sgd(rate, *arguments, manifolds=manifolds, order=order)
 
 
-def murp_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def murp_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """MuRP's RiemannianSGD: see `repositories.murp`."""
     return riemannian_sgd(rate, manifolds=repositories.swapped(manifolds, repositories.murp), order=order)
 
 
-def embedding_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def embedding_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """The RiemannianSGD of poincare-embeddings: see `repositories.poincare_embeddings`."""
     moved = repositories.swapped(manifolds, repositories.poincare_embeddings(s["sparse"]))
     return riemannian_sgd(rate, manifolds=moved, order=order)
 
 
-def line_search(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def line_search(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's RiemannianLineSearch, which has no rate."""
     chosen = (s["line_search_method"], s["line_search_params"], s["cg_method"], s["fallback_stepsize"], s["stabilize"])
     return riemannian_line_search(*chosen, manifolds=manifolds)
 
 
-def sparse_adam(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def sparse_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's SparseRiemannianAdam."""
     b1, b2 = s["betas"]
     return sparse_riemannian_adam(rate, b1, b2, s["eps"], s["amsgrad"], s["stabilize"], manifolds=manifolds)
 
 
-def sparse_sgd(s: Settings, rate: Any, manifolds: Any, order: Any) -> Any:
+def sparse_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's SparseRiemannianSGD."""
     return sparse_riemannian_sgd(rate, s["momentum"], s["dampening"], s["nesterov"], s["stabilize"], manifolds=manifolds)
 
 
 def by_rule(rule: Callable[..., Any], *names: str) -> Make:
-    """A transformation of `rules`, which is given these settings by name."""
+    """A transformation of `rules` that takes these settings by name."""
     return lambda s, rate, manifolds, order: _ascending(s, rule(rate, **{name: s[name] for name in names}))
 
 
@@ -97,7 +114,7 @@ def _ascending(settings: Settings, inner: optax.GradientTransformation) -> optax
     if not settings["maximize"]:
         return inner
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         return inner.update(jax.tree.map(lambda g: -g, updates), state, params)
 
     return optax.GradientTransformation(inner.init, update)

@@ -1,4 +1,4 @@
-"""The numbers beside parameters: between torch's entries by path and the states of the port's transformations."""
+"""The numbers of optimizer states: between torch's entries by path and the states of the port's transformations."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from port_jax.optim.from_torch.kinds import MOMENTS, Kind
 from port_jax.optim.from_torch.rules import TorchState
 from port_jax.optim.from_torch.sections import Entry
 
+__all__ = ["UNEVEN", "by_path", "filled", "joined", "packed", "unpacked"]
+
 UNEVEN = 1024
-"""Units in the last place by which torch's copies of one number drift apart: its vector lanes and the rest round differently."""
+"""Units in the last place by which torch's copies of one number may differ: its vector lanes and the remainder round differently."""
 
 
 def unpacked(kind: Kind, state: Any) -> tuple[Any, dict[str, PyTree[Array]]]:
-    """The tree of counts (a line search has one count) and the trees of buffers by torch's names, without those not kept."""
+    """The tree of counts (a line search has one count) and the trees of buffers by torch's names, without buffers that are not kept."""
     held = state.buffers if isinstance(state, TorchState) else state._asdict()
     buffers = {torch: held.get(ours) for torch, ours in kind.buffers.items()}
     return state.count, {torch: tree for torch, tree in buffers.items() if tree is not None}
 
 
 def packed(kind: Kind, blank: Any, step: int, counts: Any, buffers: Mapping[str, PyTree[Array]]) -> Any:
-    """The state from what `unpacked` gives; `blank` says which fields there are."""
+    """The state from the result of `unpacked`; `blank` has the fields that there are."""
     fields = {kind.buffers[torch]: tree for torch, tree in buffers.items()}
     if kind.search:
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), blank)
@@ -40,16 +42,16 @@ def packed(kind: Kind, blank: Any, step: int, counts: Any, buffers: Mapping[str,
 def filled(kind: Kind, blank: Any, tally: Tally, entries: Mapping[str, Entry]) -> Any:
     """The state of a group: shapes as in `blank`, numbers from torch's entries by path; zeros where there is no entry.
 
-    Buffers keep their type, as numpy arrays where jax without x64 does not have it. Raises ValueError for a buffer that does not
-    fit, one that is missing, one left over.
+    Buffers keep their type, as numpy arrays if jax without x64 does not have it. Raises ValueError for a buffer that does not
+    fit, is missing, or is left over.
     """
     _, buffers = unpacked(kind, blank)
     known = {*buffers, *kind.ignored, "step"}
     for path, entry in entries.items():
         if odd := sorted(map(str, entry.keys() - known)):
             raise ValueError(
-                f"the state of {path} holds {', '.join(odd)}, which {kind.name} with these settings has not: say optimizer=, or correct "
-                "the settings"
+                f"the state of {path} contains {', '.join(odd)}, which {kind.name} with these settings does not have: pass "
+                "optimizer=, or correct the settings"
             )
     found = {
         torch: jax.tree_util.tree_map_with_path(
@@ -63,7 +65,7 @@ def filled(kind: Kind, blank: Any, tally: Tally, entries: Mapping[str, Entry]) -
 
 
 def by_path(tree: PyTree[Array]) -> dict[str, Any]:
-    """The leaves of a tree beside the parameters, by path."""
+    """The leaves of a tree with the structure of the parameters, by path."""
     return {joined(at): leaf for at, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
@@ -73,7 +75,7 @@ def joined(at: Sequence[Any]) -> str:
 
 
 def _fitted(entry: Entry, name: str, like: Any, path: str) -> Any:
-    """A buffer in the shape of `like`; a second moment that repeats one number a point is that number."""
+    """A buffer in the shape of `like`; a second moment that repeats one number along a point becomes that number."""
     value = entry.get(name)
     if value is None:
         if entry.keys() - {"step"} and name in MOMENTS:
@@ -81,7 +83,7 @@ def _fitted(entry: Entry, name: str, like: Any, path: str) -> Any:
         return _kept(np.zeros(like.shape, like.dtype))
     value = np.asarray(value)
     if not np.isfinite(value).all():
-        raise ValueError(f"{name} of {path} is not finite: take an earlier checkpoint")
+        raise ValueError(f"{name} of {path} is not finite: use an earlier checkpoint")
     if value.shape == like.shape:
         return _kept(value)
     if value.ndim == len(like.shape) and all(n in (1, m) for n, m in zip(like.shape, value.shape, strict=True)):
@@ -90,16 +92,16 @@ def _fitted(entry: Entry, name: str, like: Any, path: str) -> Any:
             return _kept(once)
         raise ValueError(
             f"{name} of {path} differs along a point's axes, where one number is kept: check the manifolds (the parameter was trained as "
-            "a flat one), or say optimizer="
+            "a flat one), or pass optimizer="
         )
     raise ValueError(
-        f"{name} of {path} has shape {value.shape}, the parameter needs {tuple(like.shape)}: wrong names, or a layout to change before "
-        "(the converter does)"
+        f"{name} of {path} has shape {value.shape}, the parameter needs {tuple(like.shape)}: the names are wrong, or the "
+        "layout has to be changed first (the converter does that)"
     )
 
 
 def _kept(value: np.ndarray) -> Any:
-    """A jax array where jax keeps the type, else a numpy array: nothing is rounded."""
+    """A jax array if jax keeps the type, else a numpy array, so that nothing is rounded."""
     if jax.dtypes.canonicalize_dtype(value.dtype) == value.dtype:
         return jnp.asarray(value)
     return np.array(value)

@@ -1,4 +1,4 @@
-"""Which kind wrote a state: by the settings in its groups, and where these leave a choice, by the numbers beside them."""
+"""Which kind wrote a state: by the settings in its groups, and where these leave a choice, by its numbers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from port_jax.optim.from_torch.dialects import Dialect, integer
 from port_jax.optim.from_torch.kinds import KINDS, Kind, kind_named
 from port_jax.optim.from_torch.sections import Section, plain
 
-# what stands in a group beside the arguments of the class
+__all__ = ["moves_points", "recognise"]
+
+# the keys of a group that are not arguments of the class
 _BESIDE = {"initial_lr", "param_names", "params"}
 
 
 def recognise(section: Section, flat: Sequence[str], name: str | None = None, said: str | None = None, code: str | None = None) -> Kind:
     """The kind of the optimizer whose state this is.
 
-    flat: the paths that are on no manifold but Euclidean(). name: the kind, if it is given. said: what a configuration calls the
-    optimizer, which is checked and tells apart what the settings do not. code: whose code the model is ("hgcn", "hybonet", "murp"),
-    which tells apart what nothing else does.
+    flat: the paths on Euclidean(). name: the kind, if it is given. said: the name of the optimizer in a configuration, which is checked
+    and decides between kinds with the same settings. code: whose code the model comes from ("hgcn", "hybonet", "murp"), which decides
+    where nothing else does.
 
-    Errors: ValueError for an unknown kind, settings of none, a name that the settings contradict, and two kinds that fit.
+    Errors: ValueError for an unknown kind, settings of no kind, a name that contradicts the settings, and two kinds that fit.
     """
     own = KINDS.get(said) if said is not None else None
     if name is None and own is not None and own.code:
@@ -38,19 +40,19 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     found = fitting[0] if len(fitting) == 1 else _told_apart(fitting, section, flat, named, code)
     if named is not None and named != found.title:
         raise ValueError(
-            f"the configuration's optimizer is {said}, the file's settings are those of {found.name}: correct the configuration, or say "
+            f"the configuration's optimizer is {said}, the file's settings are those of {found.name}: correct the configuration, or pass "
             "optimizer="
         )
     return found
 
 
 def moves_points(groups: Sequence[Mapping[str, Any]], code: str | None = None) -> bool:
-    """Whether the settings are those of a Riemannian optimizer, before anything is known of the parameters."""
+    """Whether the settings are those of a Riemannian optimizer, before anything is known about the parameters."""
     return any(kind.riemannian for kind in _fitting(groups, code))
 
 
 def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None) -> list[Kind]:
-    """The kinds with the largest set of telling settings among those of the groups; several, where the settings are the same."""
+    """The kinds with the largest set of telling settings that the groups have; several if their settings are the same."""
     keys = {*(groups[0] if groups else ()), *("step" for group in groups if "step" in group)}
     sizes = {}
     for kind in KINDS.values():
@@ -61,7 +63,7 @@ def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None) -> list[Kind
 
 
 def _fresh(fitting: Sequence[Kind], section: Section, named: str | None, code: str | None) -> Kind | None:
-    """The kind of the model's code, where a state without numbers has the settings of a flat optimizer and the configuration names it."""
+    """The kind of the model's code, if a state without numbers has the settings of a flat optimizer and the configuration names it."""
     if named is None or any(section.everything.values()) or not fitting or any(kind.riemannian for kind in fitting):
         return None
     keys = set(section.groups[0])
@@ -70,7 +72,7 @@ def _fresh(fitting: Sequence[Kind], section: Section, named: str | None, code: s
 
 
 def _told_apart(fitting: Sequence[Kind], section: Section, flat: Sequence[str], named: str | None, code: str | None) -> Kind:
-    """The one of two kinds with the same settings, by what their rows differ in."""
+    """The right one of two kinds with the same settings, by the differences of their rows."""
     if len({kind.decoupled for kind in fitting}) > 1:
         return _by_decay(fitting, section, named)
     if len({kind.by_rows for kind in fitting}) > 1:
@@ -79,16 +81,16 @@ def _told_apart(fitting: Sequence[Kind], section: Section, flat: Sequence[str], 
 
 
 def _by_decay(fitting: Sequence[Kind], section: Section, named: str | None) -> Kind:
-    """torch's Adam and AdamW: newer versions say which."""
+    """torch's Adam or AdamW: the states of newer versions say which."""
     if any("decoupled_weight_decay" in group for group in section.groups):
         return next(kind for kind in fitting if kind.decoupled == bool(section.groups[0].get("decoupled_weight_decay")))
     if chosen := next((kind for kind in fitting if kind.title == named), None):
         return chosen
     if not any(plain(group["weight_decay"]) for group in section.groups):
-        return next(kind for kind in fitting if not kind.decoupled)  # without decay the two are one
+        return next(kind for kind in fitting if not kind.decoupled)  # without decay the two are the same
     names = [kind.name for kind in fitting]
     raise ValueError(
-        f"these settings are those of {' and of '.join(names)} in files of older torch: say optimizer={' or '.join(map(repr, names))}"
+        f"these settings are those of {' and of '.join(names)} in files of older torch: pass optimizer={' or '.join(map(repr, names))}"
     )
 
 
@@ -100,7 +102,7 @@ def _by_rows(fitting: Sequence[Kind], section: Section, flat: Sequence[str], cod
         if path in flat and entry.get("exp_avg_sq") is not None:
             rows = np.asarray(entry["exp_avg_sq"])
             if rows.ndim and min(rows.shape) > 1:
-                # whichever axis torch's last one has become: of equal rows, or of equal columns
+                # torch's last axis may be either axis here: equal along rows, or along columns
                 spread = [bool((rows != np.take(rows, [0], axis)).any()) for axis in range(rows.ndim)]
                 seen_entries |= all(spread)
                 seen_rows |= bool(rows.any()) and not all(spread)
@@ -110,12 +112,12 @@ def _by_rows(fitting: Sequence[Kind], section: Section, flat: Sequence[str], cod
         return rowwise
     raise ValueError(
         "this state is geoopt 0.1's or that of HGCN's own RiemannianAdam, which differ in the second moments of flat parameters, and "
-        f"no number in it tells which: say optimizer={entrywise.name!r} or {rowwise.name!r}"
+        f"no number in it tells which: pass optimizer={entrywise.name!r} or {rowwise.name!r}"
     )
 
 
 def _by_turns(fitting: Sequence[Kind], section: Section, code: str | None) -> Kind:
-    """A count in the group and 0 beside parameters: geoopt until 0.3.1, twice a parameter, or fully-hyperbolic-nn, once an update."""
+    """A count in the group and 0 beside parameters: geoopt until 0.3.1, twice per parameter, or fully-hyperbolic-nn, once per update."""
     single, double = sorted(fitting, key=lambda kind: Dialect.DOUBLE in kind.dialects)
     zero = [
         (integer(group["step"], "step"), 2 * sum(bool(e) for e in own.values()))
@@ -130,23 +132,23 @@ def _by_turns(fitting: Sequence[Kind], section: Section, code: str | None) -> Ki
     if once != twice:
         return single if once else double
     if not once:
-        raise ValueError(f"the groups count {[total for total, _ in zero]} steps, which no known optimizer does: save them from one run")
+        raise ValueError(f"the groups count {[total for total, _ in zero]} steps, which no known optimizer does: save them in one run")
     if code == single.code:
         return single
     raise ValueError(
         f"a count of {zero[0][0]} in the groups and 0 beside parameters is {zero[0][0]} steps of fully-hyperbolic-nn's RiemannianAdam or "
-        f"{zero[0][0] // zero[0][1]} of geoopt's until 0.3.1, and no number in the state tells which: say "
+        f"{zero[0][0] // zero[0][1]} of geoopt's until 0.3.1, and no number in the state tells which: pass "
         f"optimizer={single.name!r} or {double.name!r}"
     )
 
 
 def _checked(kind: Kind, section: Section) -> Kind:
-    """Raises ValueError where a group lacks what every state of the kind has."""
+    """Raises ValueError if a group lacks a setting that every state of the kind has."""
     for number, group in enumerate(section.groups):
         if "name" not in group and (missing := kind.missing(set(group))):
             raise ValueError(
-                f"optimizer is {kind.name}, and param_groups[{number}] has no {', '.join(sorted(missing))}: the settings are another "
-                "class's"
+                f"optimizer is {kind.name}, and param_groups[{number}] has no {', '.join(sorted(missing))}: the settings are those of "
+                "another class"
             )
     return kind
 
@@ -162,5 +164,5 @@ def _unknown(section: Section) -> str:
     few = [f"{kind.name!r} has no other setting than {', '.join(*kind.telling)}" for kind in KINDS.values() if kind.sole]
     more = f" ({'; '.join(few)})" if "lr" in keys else ""
     return (
-        f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}: say optimizer={more}"
+        f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}: pass optimizer={more}"
     )

@@ -1,4 +1,4 @@
-"""What repositories' own optimizers do differently from geoopt's: their manifolds' retractions, metrics, and weight decay."""
+"""How the optimizers of some repositories differ from geoopt's: their manifolds' retractions, metrics, and weight decay."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from port_jax.manifolds.hyperboloid import Lorentz
 from port_jax.manifolds.stereographic import PoincareBall
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import Manifolds, OptState, Params, Updates
+
+__all__ = ["ClippedLorentz", "RowwiseEuclidean", "ShortTangents", "hgcn", "murp", "poincare_embeddings", "split_decay", "swapped"]
 
 Swap = Callable[[str, Manifold], Manifold]
-"""From a parameter's path and its manifold to the manifold as a repository's optimizer moves on it."""
+"""A function from a parameter's path and manifold to the manifold that describes how a repository's optimizer moves it."""
 
 
 @pytree
 class RowwiseEuclidean(Euclidean):
-    """R^n whose second moments are sums over one axis: what HGCN's code calls the inner product of flat parameters.
+    """R^n whose second moments are sums over one axis, the inner product of flat parameters in HGCN's code.
 
-    axis: where the parameter has the last axis of torch's layout; a number without axes is its own row.
+    axis: the axis of the parameter that is the last one in torch's layout; a number without axes is its own row.
     """
 
     axis: int = dataclasses.field(default=-1, metadata={"static": True})
 
     def component_inner(self, x: Point, u: Tangent, v: Tangent | None = None) -> Float[Array, "..."]:
-        """The sum of u v over the axis, which stays with length 1."""
+        """The sum of u v over the axis, which is kept with length 1."""
         inner = super().component_inner(x, u, v)
         return jnp.sum(inner, self.axis, keepdims=True) if inner.ndim else inner
 
 
 @pytree
 class ClippedLorentz(Lorentz):
-    """The hyperboloid with steps of length 1 at most: cosh(t) x + sinh(t) u/|u| for t = min(|u|, 1), k being 1."""
+    """The hyperboloid with steps of length at most 1: cosh(t) x + sinh(t) u/|u| for t = min(|u|, 1), k being 1."""
 
     def retr(self, x: Point, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Point:
-        """expmap of u, shortened to length 1 where it is longer."""
+        """`expmap` of u, shortened to length 1 if it is longer."""
         length = self.norm(x, u, keepdim=True)
         long = length > 1
         return self.expmap(x, u / jnp.where(long, length, 1), norm_tan=norm_tan, project=project)
@@ -50,19 +53,19 @@ class ClippedLorentz(Lorentz):
 
 @pytree
 class ShortTangents(PoincareBall):
-    """The ball whose Riemannian gradients are shortened to Euclidean length 5, as poincare-embeddings does with sparse ones."""
+    """The ball whose Riemannian gradients are shortened to Euclidean length 5, as in poincare-embeddings for sparse gradients."""
 
     def egrad2rgrad(self, x: Point, u: Tangent) -> Tangent:
-        """u/lambda_x^2, of length 5 at most."""
+        """u/lambda_x^2, shortened to length 5 if it is longer."""
         r = super().egrad2rgrad(x, u)
         square = jnp.sum(r * r, -1, keepdims=True)
         return r * jnp.where(square > 25, 5 / jnp.sqrt(jnp.where(square > 25, square, 1)), 1)
 
 
 def hgcn(axes: Mapping[str, int]) -> Swap:
-    """HazyResearch/hgcn (and CheriseZhu/GIL): flat second moments by rows, the ball's steps along geodesics.
+    """HazyResearch/hgcn (and CheriseZhu/GIL): flat second moments by rows, steps along geodesics on the ball.
 
-    axes: of flat parameters by path, where torch's last axis is not the last here.
+    axes: by path, the axis of a flat parameter that is torch's last one, if it is not the last here.
     """
 
     def swap(path: str, manifold: Manifold) -> Manifold:
@@ -74,19 +77,19 @@ def hgcn(axes: Mapping[str, int]) -> Swap:
 
 
 def murp(path: str, manifold: Manifold) -> Manifold:
-    """ibalazevic/multirelational-poincare: the ball's steps along geodesics."""
+    """ibalazevic/multirelational-poincare: steps along geodesics on the ball."""
     return manifold if manifold.flat else _exact_ball("murp.RiemannianSGD", path, manifold)
 
 
 def poincare_embeddings(sparse: bool) -> Swap:
-    """facebookresearch/poincare-embeddings: on the ball x + u, on the hyperboloid steps of length 1 at most.
+    """facebookresearch/poincare-embeddings: x + u on the ball, steps of length at most 1 on the hyperboloid.
 
-    Its tables leave the ball until they are read, and the hyperboloid by rounding; here points are projected after each
-    step. `sparse` gradients of balls are shortened.
+    There, points may be outside the ball until they are read, and off the hyperboloid by rounding; here they are projected
+    after each step. With `sparse`, gradients on balls are shortened.
     """
 
     def swap(path: str, manifold: Manifold) -> Manifold:
-        if type(manifold) is Lorentz:  # the two classes that the repository's own manifolds are
+        if type(manifold) is Lorentz:  # the repository has counterparts of these two classes only
             return ClippedLorentz(manifold.k)
         if sparse and type(manifold) is PoincareBall:  # likewise
             return ShortTangents(manifold.c)
@@ -95,10 +98,10 @@ def poincare_embeddings(sparse: bool) -> Swap:
     return swap
 
 
-def swapped(manifolds: trees.Manifolds, swap: Swap) -> Callable[[Any], Any]:
-    """A callable from parameters to the tree of swapped manifolds beside them."""
+def swapped(manifolds: Manifolds, swap: Swap) -> Callable[[Any], Any]:
+    """A callable from parameters to the tree of their swapped manifolds."""
 
-    def current(params: Any) -> Any:
+    def current(params: Params) -> Any:
         paths, _, structure = trees.flatten(params)
         found = trees.match_manifolds(manifolds, params)
         return structure.unflatten([swap(trees.show(path), m) for path, m in zip(paths, found, strict=True)])
@@ -107,15 +110,15 @@ def swapped(manifolds: trees.Manifolds, swap: Swap) -> Callable[[Any], Any]:
 
 
 def split_decay(
-    inner: optax.GradientTransformation, learning_rate: ScalarOrSchedule, weight_decay: Scalar, manifolds: trees.Manifolds
+    inner: optax.GradientTransformation, learning_rate: ScalarOrSchedule, weight_decay: Scalar, manifolds: Manifolds
 ) -> optax.GradientTransformation:
     """Weight decay as in chenweize1998/fully-hyperbolic-nn: L2 for points on manifolds, decoupled for flat parameters.
 
-    With `inner`, which has no decay of its own, moving p by u(g): on Euclidean() u(g) - learning_rate weight_decay p, elsewhere
-    u(g + weight_decay p). The state is `inner`'s; learning_rate is what `inner` was made with.
+    If `inner`, which has no decay of its own, moves p by u(g), this moves it by u(g) - learning_rate weight_decay p on Euclidean() and
+    by u(g + weight_decay p) elsewhere. The state is that of `inner`; learning_rate is the one with which `inner` was made.
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("the optimizer moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
@@ -137,6 +140,6 @@ def _exact_ball(name: str, path: str, manifold: Manifold) -> Manifold:
     if isinstance(manifold, PoincareBall):  # the repositories have no other
         return manifold.with_exact_retraction()
     raise ValueError(
-        f"parameter {path} is on {type(manifold).__name__}; {name} moves points of balls and flat parameters only: another "
+        f"parameter {path} is on {type(manifold).__name__}; {name} moves points of balls and flat parameters only: use another "
         "manifold, or another optimizer="
     )

@@ -1,6 +1,6 @@
 """torch.optim's SGD, RMSprop and Adagrad, entry by entry, with torch's buffers under torch's names.
 
-optax has transformations of these names with other numbers: no dampening, an epsilon inside the root, the learning rate
+optax has transformations of these names that compute other numbers: no dampening, an epsilon inside the root, the learning rate
 before the momentum, an accumulator that starts at 0.1. torch's Adam and AdamW are `riemannian_adam` and
 `riemannian_adamw` on Euclidean(). Source: the pseudocode in the documentation of torch.optim 2.13.
 """
@@ -17,13 +17,16 @@ from jaxtyping import Array, Int, PyTree
 
 from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
+from port_jax.types import OptState, Params, Updates
+
+__all__ = ["TorchState", "adagrad", "rmsprop", "sgd"]
 
 Buffers = dict[str, Array]
 Rule = Callable[[Array, Buffers, Int[Array, ""], Scalar], tuple[Array, Buffers]]
 
 
 class TorchState(NamedTuple):
-    """step: updates made. count: the gradients that each parameter has seen. buffers: trees by torch's names."""
+    """step: updates made. count: the number of gradients that each parameter has seen. buffers: trees by torch's names."""
 
     step: Int[Array, ""]
     count: PyTree[Int[Array, ""]]
@@ -37,9 +40,9 @@ def sgd(
     weight_decay: Scalar = 0.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
-    """g = grad + weight_decay p; b = g at first, then momentum b + (1 - dampening) g; p -= lr b.
+    """g = grad + weight_decay p; b = g in the first step, then momentum b + (1 - dampening) g; p -= lr b.
 
-    With nesterov p -= lr (g + momentum b). A momentum given as an array keeps a buffer; the number 0 keeps none.
+    With nesterov, p -= lr (g + momentum b). A momentum given as an array has a buffer; the number 0 has none.
     """
     kept = isinstance(momentum, jax.Array) or momentum != 0
 
@@ -62,7 +65,7 @@ def rmsprop(
     momentum: Scalar = 0.0,
     centered: bool = False,
 ) -> optax.GradientTransformation:
-    """v = alpha v + (1 - alpha) g^2; b = momentum b + g / (sqrt(v - a^2) + eps); p -= lr b; a is the mean g, or 0."""
+    """v = alpha v + (1 - alpha) g^2; b = momentum b + g / (sqrt(v - a^2) + eps); p -= lr b; a is the mean of g, or 0."""
     kept = isinstance(momentum, jax.Array) or momentum > 0
     names = ["square_avg", *(["grad_avg"] if centered else []), *(["momentum_buffer"] if kept else [])]
 
@@ -71,7 +74,7 @@ def rmsprop(
         variance = new["square_avg"]
         if centered:
             new["grad_avg"] = buffers["grad_avg"] + (1 - alpha) * (g - buffers["grad_avg"])
-            # below zero by rounding only, where torch has NaN
+            # below zero only by rounding, where torch returns NaN
             variance = jnp.maximum(variance - new["grad_avg"] ** 2, 0)
         direction = g / (jnp.sqrt(variance) + eps)
         if kept:
@@ -89,7 +92,7 @@ def adagrad(
     initial_accumulator_value: float = 0.0,
     eps: Scalar = 1e-10,
 ) -> optax.GradientTransformation:
-    """s = s + g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps), t the gradients seen."""
+    """s = s + g^2; p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps), where t is the number of gradients seen."""
 
     def rule(g: Array, buffers: Buffers, count: Int[Array, ""], rate: Scalar) -> tuple[Array, Buffers]:
         total = buffers["sum"] + g * g
@@ -102,18 +105,18 @@ def adagrad(
 def _by_entry(
     rule: Rule, start: Mapping[str, float], learning_rate: ScalarOrSchedule, weight_decay: Scalar
 ) -> optax.GradientTransformation:
-    """The rule on each parameter that has a gradient, with L2 decay added to it; the others stay as they are."""
+    """The rule applied to each parameter that has a gradient, with L2 decay added; the others do not change."""
     scalars.check_range("learning_rate", learning_rate, 0)
     scalars.check_range("weight_decay", weight_decay, 0)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> OptState:
         return TorchState(
             jnp.zeros([], jnp.int32),
             jax.tree.map(lambda p: jnp.zeros([], jnp.int32), params),
             {name: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for name, x in start.items()},
         )
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("torch's optimizers take the parameters: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)

@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from port_jax.optim import schedules
-from port_jax.optim.from_torch import cyclic_schedulers
-from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Lambdas, Told, taken
+from port_jax.optim.from_torch import momentum_cycles
+from port_jax.optim.from_torch.group_rates import GroupSchedule, Lambdas, Told, taken
 from port_jax.optim.reduce_on_plateau import ReduceOnPlateau
 from port_jax.optim.schedules import Schedule
+
+__all__ = ["SCHEDULERS", "Scheduler", "check_rate", "group_schedule", "scheduler_of"]
 
 Follow = Callable[[Told], GroupSchedule]
 
 
 @dataclass(frozen=True, eq=False)
 class Scheduler:
-    """A scheduler's class. A state_dict does not say it: telling: the settings, and no others beside the common ones, that do.
+    """A scheduler class.
 
+    telling: the settings by which a state_dict, which does not name its class, is recognised if it has no others but the common ones.
     follow: the schedule of a group. metric: whether it steps by a metric, which the transformation's update then takes as `value`.
     """
 
@@ -38,13 +41,13 @@ def group_schedule(
     lr_lambda: Lambdas = None,
     num_steps: int | None = None,
 ) -> GroupSchedule:
-    """The schedule that the scheduler's settings give to one parameter group.
+    """The schedule of one parameter group under the scheduler's settings.
 
-    settings: `scheduler.state_dict()`, or torch's arguments with the class's "name"; None: the rate stays. group: the group's settings.
-    index: the group's number. lr_lambda: LambdaLR's function, or one a group; a state_dict does not hold functions.
-    num_steps: the scheduler steps of the whole run, where `schedules` asks for it.
+    settings: `scheduler.state_dict()`, or torch's arguments with the class's "name"; None for a constant rate. group: the group's
+    settings. index: the group's number. lr_lambda: LambdaLR's function, or one per group; a state_dict has no functions.
+    num_steps: the number of scheduler steps of the whole run, if `schedules` needs it.
 
-    Errors: ValueError for an unknown scheduler, a setting it does not have, and what `schedules` refuses.
+    Errors: ValueError for an unknown scheduler, a setting that it does not have, and whatever `schedules` refuses.
     """
     if settings is None:
         return GroupSchedule(None)
@@ -52,7 +55,7 @@ def group_schedule(
 
 
 def scheduler_of(settings: Mapping[str, Any]) -> Scheduler:
-    """The scheduler's row, by its "name", or by what its settings tell; ValueError where that is none."""
+    """The scheduler's row, by its "name" or by its settings. Raises ValueError if there is none."""
     if "name" in settings:
         found = next((row for row in SCHEDULERS if row.name == settings["name"]), None)
         if found is None:
@@ -67,9 +70,9 @@ def scheduler_of(settings: Mapping[str, Any]) -> Scheduler:
 
 
 def check_rate(settings: Mapping[str, Any] | None, schedule: GroupSchedule, group: Mapping[str, Any], index: int) -> None:
-    """Raises ValueError where the group's lr is not the one that the scheduler's state gives after the steps it has made.
+    """Raises ValueError if the group's lr is not the one of the scheduler's state after the steps that it has made.
 
-    A configuration has made none, and is not compared.
+    A configuration has made no steps and is not compared.
     """
     if settings is None or not {"base_lrs", "_schedulers"} & settings.keys() or not isinstance(schedule.rate, Schedule):
         return
@@ -77,8 +80,8 @@ def check_rate(settings: Mapping[str, Any] | None, schedule: GroupSchedule, grou
     if not math.isclose(lr, expected, rel_tol=1e-6, abs_tol=1e-9 * abs(schedule.rate.base)):
         raise ValueError(
             f"param_groups[{index}]['lr'] is {lr:.9g}, its scheduler's after {schedule.done} steps is "
-            f"{expected:.9g}: changed by hand, or another scheduler's state (with a function: MultiplicativeLR's, say it by "
-            "'name' in scheduler_state); set it, or leave scheduler_state out"
+            f"{expected:.9g}: it was changed by hand, or the state is another scheduler's (if it has a function, possibly that "
+            "of MultiplicativeLR: add 'name' to scheduler_state); set it, or leave scheduler_state out"
         )
 
 
@@ -97,7 +100,7 @@ def _lambda(told: Told) -> GroupSchedule:
 
 def _multiplicative(told: Told) -> GroupSchedule:
     if told.function is None or told.num_steps is None:
-        raise ValueError("a MultiplicativeLR's function is not in its state, nor how long it runs: give lr_lambda= and num_steps=")
+        raise ValueError("neither a MultiplicativeLR's function nor its number of steps is in its state: give lr_lambda= and num_steps=")
     return GroupSchedule(schedules.multiplicative_lr(told.base, told.function, told.num_steps), done=told.done)
 
 
@@ -144,7 +147,7 @@ def _closed(name: str, telling: str, make: Callable[..., Schedule], *arguments: 
     """A scheduler that is one function of `schedules`, with torch's arguments."""
 
     def follow(told: Told) -> GroupSchedule:
-        # T_i and T_cur are where warm restarts stand, which the steps made say too
+        # T_i and T_cur are the position of warm restarts, which follows from the steps made
         return GroupSchedule(make(told.base, **taken(name, told.settings, arguments, {"T_i", "T_cur"})), done=told.done)
 
     return _row(name, telling, follow)
@@ -156,10 +159,10 @@ def _row(name: str, telling: str, follow: Follow, metric: bool = False) -> Sched
 
 SCHEDULERS = (
     _row("ReduceLROnPlateau", "patience num_bad_epochs", _plateau, metric=True),
-    _row("OneCycleLR", "total_steps _schedule_phases", cyclic_schedulers.one_cycle),
+    _row("OneCycleLR", "total_steps _schedule_phases", momentum_cycles.one_cycle),
     _row("SequentialLR", "_schedulers _milestones", _sequential),
     _row("ChainedScheduler", "_schedulers", _chained),
-    _row("CyclicLR", "total_size step_ratio", cyclic_schedulers.cyclic),
+    _row("CyclicLR", "total_size step_ratio", momentum_cycles.cyclic),
     _row("LambdaLR", "lr_lambdas", _lambda),
     _row("MultiplicativeLR", "lr_lambdas", _multiplicative),
     _closed("CosineAnnealingWarmRestarts", "T_0 T_mult", schedules.cosine_annealing_warm_restarts, "T_0", "T_mult", "eta_min"),
@@ -171,9 +174,9 @@ SCHEDULERS = (
     _closed("ConstantLR", "factor total_iters", schedules.constant_lr, "factor", "total_iters"),
     _closed("ExponentialLR", "gamma", schedules.exponential_lr, "gamma"),
 )
-"""Of several rows that the settings tell, the first is meant: a class comes before those whose settings it has too."""
+"""If the settings fit several rows, the first is meant: a class comes before those whose settings it has, too."""
 _FOREIGN = (frozenset({"anneal_epochs"}),)
-"""What tells schedulers without a row whose settings are those of one that has: SWALR."""
+"""The telling settings of schedulers without a row that have the settings of one with a row: SWALR."""
 
 
 def _known() -> str:

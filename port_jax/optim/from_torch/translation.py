@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
 
 from port_jax.optim import trees
 from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
@@ -16,8 +15,11 @@ from port_jax.optim.from_torch.groups import Group, GroupsState
 from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.schedulers import Lambdas
 from port_jax.optim.from_torch.sections import Section, Settings, plain
+from port_jax.types import Manifolds, Params
 
-# settings that change how torch computes, or what it keeps for itself, and not the steps
+__all__ = ["Translation", "counted", "flat_paths", "resume", "settled", "translate"]
+
+# settings that change how torch computes or stores its state, but not the steps
 _INDIFFERENT = {
     "params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name", "step",
     "decoupled_weight_decay", "compute_derphi", "transport_grad", "transport_search_direction", "rgrad", "expm",
@@ -27,8 +29,8 @@ _INDIFFERENT = {
 class Translation(NamedTuple):
     """The groups of a section as parts of one transformation.
 
-    scheduler: the state of the scheduler that the rates follow, None where they stay. per_step: updates in one of its steps. ahead: the
-    updates that the schedules are ahead of a single group's own step.
+    scheduler: the state of the scheduler that the rates follow, None if they are constant. per_step: the number of updates per scheduler
+    step. ahead: by how many updates the schedules are ahead of a single group's own step.
     """
 
     kind: Kind
@@ -37,8 +39,8 @@ class Translation(NamedTuple):
     per_step: int = 1
     ahead: int = 0
 
-    def transformation(self, params: PyTree[Array], manifolds: trees.Manifolds | None) -> Any:
-        """The optax transformation; ValueError for a Riemannian optimizer without manifolds."""
+    def transformation(self, params: Params, manifolds: Manifolds | None) -> Any:
+        """The optax transformation. Raises ValueError for a Riemannian optimizer without manifolds."""
         if self.kind.riemannian and manifolds is None:
             raise ValueError(f"{self.kind.name} moves points: give manifolds=, a tree of manifolds over the parameters")
         return groups.transformation(self.groups, params, manifolds if self.kind.riemannian else None, self.per_step, self.ahead)
@@ -67,8 +69,8 @@ def translate(
 ) -> Translation:
     """The translation of a section that has counted `tallies`.
 
-    last_axes: by path, where torch's last axis is, if it is not the last here; see `Kind.by_rows`. strict: whether a setting that the
-    kind does not have is an error. The rest and the errors are those of `from_torch`.
+    last_axes: by path, the axis that is torch's last one, if it is not the last here; see `Kind.by_rows`. strict: whether a setting that
+    the kind does not have is an error. The other arguments and the errors are those of `from_torch`.
     """
     groups, members, _ = _divided(kind, section)
     made = []
@@ -83,7 +85,7 @@ def translate(
 
 
 def resume(
-    translation: Translation, tallies: Sequence[Tally], section: Section, params: PyTree[Array], manifolds: trees.Manifolds | None
+    translation: Translation, tallies: Sequence[Tally], section: Section, params: Params, manifolds: Manifolds | None
 ) -> tuple[Any, Any]:
     """The transformation, and its state with torch's numbers, from the section's entries in the layout of `params`.
 
@@ -106,7 +108,7 @@ def resume(
 def settled(
     kind: Kind, group: Settings, strict: bool = False, dialect: Dialect | None = None, axes: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """The settings of a group, torch's defaults where absent. `strict` and `axes` are those of `translate`.
+    """The settings of a group, with torch's defaults for missing ones. `strict` and `axes` are as in `translate`.
 
     Raises ValueError for a setting that the class does not have, and for one that has no counterpart.
     """
@@ -116,7 +118,7 @@ def settled(
     if kind.decoupled is not None and group.get("decoupled_weight_decay", kind.decoupled) != kind.decoupled:
         raise ValueError(f"decoupled_weight_decay is {group['decoupled_weight_decay']} in a group of {kind.name}; give the other class")
     if group.get("maximize") and "maximize" not in ours:
-        raise ValueError(f"maximize=True in a group of {kind.name}, whose step takes no notice of it: set it to False")
+        raise ValueError(f"maximize=True in a group of {kind.name}, whose step ignores it: set it to False")
     if group.get("cg_kwargs"):
         raise ValueError(f"cg_kwargs is {group['cg_kwargs']!r}; build riemannian_line_search with a function as cg_method")
     for key in ("line_search_method", "cg_method"):
@@ -127,8 +129,8 @@ def settled(
     return settings | ({"axes": dict(axes or {})} if kind.by_rows else {})
 
 
-def flat_paths(params: PyTree[Array], manifolds: trees.Manifolds | None) -> list[str]:
-    """The parameters on no manifold but Euclidean()."""
+def flat_paths(params: Params, manifolds: Manifolds | None) -> list[str]:
+    """The paths of the parameters on Euclidean()."""
     paths = [trees.show(path) for path in trees.flatten(params)[0]]
     if manifolds is None:
         return paths

@@ -1,19 +1,23 @@
-"""The optimizers of repositories and of geoopt's older versions, on torch, from their mathematics.
+"""The optimizers of repositories, on torch, from their mathematics.
 
 They move what carries a `manifold` on it (geoopt.ManifoldParameter), all else flat. Their settings, counts and buffers are named and
-kept as the originals save them, so that an original's state_dict loads.
+kept as the originals save them, so that an original's state_dict loads. geoopt's own, its older versions included, are in
+`reference_torch.optim`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import geoopt
 import torch
 from torch import Tensor
 
-FLAT = geoopt.Euclidean()
+from reference_torch.optim.by_groups import Optimizer
+from reference_torch.optim.riemannian_adam import Adam, MiddleGeoopt, OldGeoopt, RiemannianAdam
+from reference_torch.optim.riemannian_sgd import RiemannianSGD
+
 TINY = 1e-15
 
 
@@ -39,87 +43,6 @@ def transport(x: Tensor, y: Tensor, u: Tensor, c: Any) -> Tensor:
     return add(-add(y, -x, c), add(y, add(-x, u, c), c), c) * factor(x, c) / factor(y, c)
 
 
-class Optimizer(torch.optim.Optimizer):
-    """Steps by group: `move` is given a group and its (parameter, gradient, manifold or None)."""
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            self.move(group, [(p, p.grad, getattr(p, "manifold", None)) for p in group["params"] if p.grad is not None])
-
-    def move(self, group: dict[str, Any], given: list[tuple[Tensor, Tensor, Any]]) -> None:
-        raise NotImplementedError
-
-
-class Adam(Optimizer):
-    """What the versions of RiemannianAdam share."""
-
-    beside: Mapping[str, Any] = {}
-    """What the original puts beside the moments and never changes."""
-    stabilizes = True
-
-    def __init__(self, params: Iterable[Any], lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, stabilize=None):
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, defaults | ({"stabilize": stabilize} if self.stabilizes else {}))
-
-    def moments(self, group: Mapping[str, Any], p: Tensor, r: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
-        """The first moments, and the second ones that the step is divided by."""
-        (b1, b2), state = group["betas"], self.state[p]
-        if not state:
-            state.update(self.beside, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-            state.update({"max_exp_avg_sq": torch.zeros_like(p)} if group["amsgrad"] else {})
-        m = state["exp_avg"] = b1 * state["exp_avg"] + (1 - b1) * r
-        v = state["exp_avg_sq"] = b2 * state["exp_avg_sq"] + (1 - b2) * square
-        if group["amsgrad"]:
-            v = state["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], v)
-        return m, v
-
-    def stabilize(self, group: Mapping[str, Any]) -> None:
-        """Points projected, and first moments to their tangent spaces, where the group's count says so."""
-        if group["stabilize"] is not None and group["step"] % group["stabilize"] == 0:
-            for p in group["params"]:
-                if (M := getattr(p, "manifold", None)) is not None and self.state[p]:
-                    p.copy_(M.projx(p))
-                    self.state[p]["exp_avg"] = M.proju(p, self.state[p]["exp_avg"])
-
-
-class OldGeoopt(Adam):
-    """geoopt until 0.3.1: the group's count goes up before and after each bias correction; eps is added to the uncorrected root."""
-
-    beside = {"step": 0}  # noqa: RUF012
-
-    def move(self, group, given):
-        (b1, b2), group["step"] = group["betas"], group.get("step", 0)
-        for p, g, M in given:
-            M = M or FLAT
-            r = M.egrad2rgrad(p, g + group["weight_decay"] * p)
-            m, v = self.moments(group, p, r, M.component_inner(p, r))
-            group["step"] += 1
-            size = group["lr"] * (1 - b2 ** group["step"]) ** 0.5 / (1 - b1 ** group["step"])
-            new, self.state[p]["exp_avg"] = M.retr_transp(p, -size * m / (v.sqrt() + group["eps"]), m)
-            p.copy_(new)
-            group["step"] += 1
-        self.stabilize(group)
-
-
-class MiddleGeoopt(Adam):
-    """geoopt 0.4.1 and 0.5.0: the group counts once an update, eps beside the corrected root."""
-
-    decoupled = False
-
-    def move(self, group, given):
-        (b1, b2), group["step"] = group["betas"], group.get("step", 0) + 1
-        for p, g, M in given:
-            apart = self.decoupled and M is None
-            M, decay = M or FLAT, group["weight_decay"] * p
-            r = M.egrad2rgrad(p, g if apart else g + decay)
-            m, v = self.moments(group, p, r, M.component_inner(p, r))
-            d = m / (1 - b1 ** group["step"]) / ((v / (1 - b2 ** group["step"])).sqrt() + group["eps"])
-            new, self.state[p]["exp_avg"] = M.retr_transp(p, -group["lr"] * (d + decay if apart else d), m)
-            p.copy_(new)
-        self.stabilize(group)
-
-
 class Hybonet(MiddleGeoopt):
     """fully-hyperbolic-nn: flat parameters decay outside of their moments; a 0 beside each parameter."""
 
@@ -134,6 +57,7 @@ class HGCN(Adam):
     stabilizes = False
 
     def move(self, group, given):
+        """One step; the second moment is that of the Riemannian norm in each row."""
         (b1, b2), group["step"] = group["betas"], group.get("step", 0)
         for p, g, M in given:
             c = None if M is None or isinstance(M, geoopt.Euclidean) else M.c.detach().to(p.dtype)
@@ -156,6 +80,7 @@ class MuRP(Optimizer):
         super().__init__(params, {"lr": lr})
 
     def move(self, group, given):
+        """One step along the exponential map of the unit ball."""
         for p, g, M in given:
             p.copy_(p - group["lr"] * g if M is None else exp(p, -group["lr"] * g / factor(p, 1.0) ** 2, 1.0))
 
@@ -171,6 +96,7 @@ class PoincareEmbeddings(Optimizer):
         self.sparse = sparse
 
     def move(self, group, given):
+        """One step: x + u on the ball, the exponential map on the hyperboloid."""
         for p, g, M in given:
             if isinstance(M, geoopt.PoincareBall):
                 r = g / factor(p, 1.0) ** 2
@@ -191,9 +117,9 @@ def of(name: str, dialects: Iterable[str]) -> Any:
     """The class that goes on with a state, by the name of its optimizer and the dialects of its groups' counts; None if there is none."""
     if name == "RiemannianAdam":
         found = set(dialects)
-        return OldGeoopt if "double" in found else MiddleGeoopt if "group" in found else geoopt.optim.RiemannianAdam
+        return OldGeoopt if "double" in found else MiddleGeoopt if "group" in found else RiemannianAdam
     return {
-        "RiemannianSGD": geoopt.optim.RiemannianSGD, "hgcn.RiemannianAdam": HGCN, "hybonet.RiemannianAdam": Hybonet,
+        "RiemannianSGD": RiemannianSGD, "hgcn.RiemannianAdam": HGCN, "hybonet.RiemannianAdam": Hybonet,
         "murp.RiemannianSGD": MuRP, "poincare_embeddings.RiemannianSGD": PoincareEmbeddings,
         **{plain: getattr(torch.optim, plain) for plain in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad")},
     }.get(name)  # fmt: skip

@@ -34,27 +34,30 @@ class DType(Buildable):
         self.code, self.order = code, "="
 
     def build(self, state: object) -> None:
+        """Takes the byte order from the pickled state; ValueError for a state that numpy would not write."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
             raise ValueError
         self.order = state[1]
 
     def numpy(self) -> np.dtype:
+        """The type itself; Refused for anything but plain numbers."""
         if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
             raise Refused(
-                f"a numpy array of type {str(self.code)[:20]!r} in the pickle",
-                "Arrays of plain numbers are read, nothing else",
+                f"the pickle contains a numpy array of type {str(self.code)[:20]!r}",
+                "Save arrays of plain numbers only",
             )
         return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
 
 
 class Partial(Buildable):
-    """functools.partial around geoopt's rebuilding function, the only one that torch files hold."""
+    """functools.partial around geoopt's rebuilding function, the only one in torch files."""
 
     def __init__(self, function: object):
         if str(function) != "geoopt.tensor._rebuild_manifold_tensor":
             raise Refused(f"the pickle calls functools.partial on {function}", "Save the state_dict alone")
 
     def build(self, state: object) -> None:
+        """Checks that the arguments kept are those of geoopt; ValueError otherwise."""
         _, args, keywords, _ = state  # pyright: ignore[reportGeneralTypeIssues]
         if args or set(keywords) != {"build_fn"}:
             raise ValueError
@@ -267,8 +270,11 @@ def find(module: str, name: str) -> Known | Name:
     if any(".".join(parts[:n]) in DANGEROUS for n in range(1, len(parts) + 1)) or full in DANGEROUS:
         raise Refused(
             f"the pickle names {full[:120]}, which is not on the reader's list",
-            "Do not load this file in torch unless you trust who made it",
+            "Do not load this file in torch unless you trust its author",
         )
     if not all(part.isidentifier() for part in (*parts, *name.split("."))):
-        raise Refused(f"the pickle names {full[:120]!r}, which is no name", "The file is damaged")
+        raise Refused(f"the pickle names {full[:120]!r}, which is not a name", "The file is damaged")
     return Name(module, name)
+
+
+__all__ = ["find"]

@@ -1,4 +1,4 @@
-"""What an unpickled tree may hold: keys whose hashing is bounded, shallow nesting, no cycles, nothing foreign."""
+"""What an unpickled tree may contain: keys whose hashing is bounded, shallow nesting, no cycles, nothing foreign."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def checked_tree(root: object) -> None:
         node, leaving = stack.pop()
         if isinstance(node, Record):
             if not node.is_module and not _data(node):
-                raise Refused(f"the file holds a {node.name}, which is not on the reader's list", "Save the state_dict alone")
+                raise Refused(f"the file contains a {node.name}, which is not on the reader's list", "Save the state_dict alone")
             children: list[object] = list(node.items.values()) if not node.is_module else []
         elif isinstance(node, (Name, Known, Buildable)):
             raise Refused(
@@ -58,7 +58,7 @@ def checked_tree(root: object) -> None:
                 raise Refused(f"the pickle nests {depth} deep and unfolds into {total} objects or more", "Save a plain state_dict")
             size[at] = total, depth
         elif at in active:
-            raise Refused("a container of the pickle holds itself", "Save a plain state_dict")
+            raise Refused("a container of the pickle contains itself", "Save a plain state_dict")
         elif at not in size:
             active.add(at)
             stack.append((node, True))
@@ -69,3 +69,6 @@ def _data(record: Record) -> bool:
     return isinstance(record.cls, Known) or (
         record.name.startswith("hypll.tensors.") and isinstance(record.attributes.get("tensor"), Tensor)
     )
+
+
+__all__ = ["checked_key", "checked_tree"]

@@ -63,7 +63,9 @@ class Machine:
         data = self.data
         while True:
             if self.position >= self.limit:
-                cause = "ends before its pickle does" if self.limit == len(data) else f"holds a pickle of more than {MAX_BYTES >> 20} MiB"
+                cause = (
+                    "ends before its pickle does" if self.limit == len(data) else f"contains a pickle of more than {MAX_BYTES >> 20} MiB"
+                )
                 raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
             code = data[self.position]
             self.position += 1
@@ -136,7 +138,7 @@ class Machine:
         args, function = self.pop(), self.pop()
         if not isinstance(args, tuple):
             raise TypeError
-        self.push(called(function, args))
+        self.push(_called(function, args))
 
     def new_object(self, keyword: bool = False) -> None:
         """NEWOBJ: an empty instance or a record of a class."""
@@ -163,7 +165,7 @@ class Machine:
         elif isinstance(target, Buildable):
             target.build(state)
         elif isinstance(target, np.ndarray):
-            fill(target, state)
+            _fill(target, state)
         else:
             raise Refused(f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object")
 
@@ -214,7 +216,7 @@ class Machine:
         self.stack[-count:] = [items]
 
 
-def called(function: object, args: tuple) -> object:
+def _called(function: object, args: tuple) -> object:
     """What the pickle gets for calling `function`: data if it is on the list, Refused otherwise."""
     call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
     if call is None:
@@ -226,10 +228,10 @@ def called(function: object, args: tuple) -> object:
     return call(*args)
 
 
-def fill(array: np.ndarray, state: object) -> None:
+def _fill(array: np.ndarray, state: object) -> None:
     """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
     if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
-        raise Refused("a numpy array in the pickle does not hold plain numbers", "Save it as a tensor")
+        raise Refused("a numpy array in the pickle does not have plain numbers", "Save it as a tensor")
     _, shape, dtype, fortran, data = state
     dtype = dtype.numpy()
     if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
@@ -237,3 +239,6 @@ def fill(array: np.ndarray, state: object) -> None:
     flat = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if fortran else "C")
     state = (1, tuple(shape), dtype, bool(fortran), flat.tobytes(order="F" if fortran else "C"))
     array.__setstate__(state)  # pyright: ignore[reportArgumentType]
+
+
+__all__ = ["MARK", "Machine"]

@@ -88,3 +88,6 @@ OPERATIONS: dict[int, Callable[[Machine], object]] = {
         b"Q": lambda m: m.push(m.persistent(m.pop())),
     }.items()
 }
+
+
+__all__ = ["OPERATIONS"]

@@ -27,58 +27,60 @@ class Pickler:
 
     def dump(self, root: object) -> bytes:
         """The pickle of `root`; TypeError for what torch.save could not have written."""
-        self.save(root)
+        self._save(root)
         return bytes(self.out) + b"."
 
-    def save(self, value: object) -> None:
+    def _save(self, value: object) -> None:
         if value is None or value is True or value is False:
             self.out += {None: b"N", True: b"\x88", False: b"\x89"}[value]
         elif type(value) is int:
-            self.integer(value)
+            self._integer(value)
         elif type(value) is float:
             self.out += b"G" + struct.pack(">d", value)
         elif isinstance(value, str):
-            self.text(value)
-        elif not self.recall(value):
-            self.composite(value)
+            self._text(value)
+        elif not self._recall(value):
+            self._composite(value)
 
-    def composite(self, value: object) -> None:
+    def _composite(self, value: object) -> None:
         if isinstance(value, Tensor):
-            self.tensor(value)
+            self._tensor(value)
         elif isinstance(value, Size):
-            self.call("torch", "Size", (tuple(value),))
+            self._call("torch", "Size", (tuple(value),))
         elif isinstance(value, tuple):
-            self.tuple_(value)
+            self._tuple(value)
         elif isinstance(value, list):
             self.out += b"]"
-            self.remember(value)
+            self._remember(value)
             self.out += b"("
             for item in value:
-                self.save(item)
+                self._save(item)
             self.out += b"e"
         elif isinstance(value, dict):
-            self.dict_(value)
+            self._dict(value)
         elif isinstance(value, Record):
-            self.record(value)
+            self._record(value)
         elif isinstance(value, (Name, Known)):
-            self.name(value)
+            self._name(value)
         elif isinstance(value, (bytes, bytearray)):
             encoded = ("_codecs", "encode", (bytes(value).decode("latin1"), "latin1"))
-            self.call(*encoded) if isinstance(value, bytes) else self.call("__builtin__", "bytearray", (value.decode("latin1"), "latin-1"))
+            self._call(*encoded) if isinstance(value, bytes) else self._call(
+                "__builtin__", "bytearray", (value.decode("latin1"), "latin-1")
+            )
         elif isinstance(value, (set, frozenset)):
-            self.call("__builtin__", type(value).__name__, (sorted(value, key=repr),))
+            self._call("__builtin__", type(value).__name__, (sorted(value, key=repr),))
         elif isinstance(value, complex) and type(value) is complex:
-            self.call("__builtin__", "complex", (value.real, value.imag))
+            self._call("__builtin__", "complex", (value.real, value.imag))
         elif isinstance(value, np.ndarray):
-            self.array(value)
+            self._array(value)
         elif isinstance(value, np.generic):
-            self.scalar(value)
+            self._scalar(value)
         else:
             raise TypeError(f"a {type(value).__name__} cannot be written to a torch file")
 
     # Leaves
 
-    def integer(self, value: int) -> None:
+    def _integer(self, value: int) -> None:
         if 0 <= value < 256:
             self.out += b"K" + bytes([value])
         elif 0 <= value < 65536:
@@ -89,180 +91,180 @@ class Pickler:
             data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
             self.out += b"\x8a" + bytes([len(data)]) + data
 
-    def text(self, value: str) -> None:
-        if self.recall(value, ("str", value)):
+    def _text(self, value: str) -> None:
+        if self._recall(value, ("str", value)):
             return
         data = value.encode("utf-8", "surrogatepass")
         self.out += b"X" + struct.pack("<I", len(data)) + data
-        self.remember(value, ("str", value))
+        self._remember(value, ("str", value))
 
-    def global_(self, module: str, name: str) -> None:
+    def _global(self, module: str, name: str) -> None:
         key = ("global", module, name)
-        if not self.recall(None, key):
+        if not self._recall(None, key):
             self.out += f"c{module}\n{name}\n".encode()
-            self.remember(None, key)
+            self._remember(None, key)
 
     # Composites
 
-    def tuple_(self, value: tuple) -> None:
+    def _tuple(self, value: tuple) -> None:
         if len(value) > 3:
             self.out += b"("
         for item in value:
-            self.save(item)
+            self._save(item)
         self.out += {0: b")", 1: b"\x85", 2: b"\x86", 3: b"\x87"}.get(len(value), b"t")
         if value:
-            self.remember(value)
+            self._remember(value)
 
-    def dict_(self, value: dict) -> None:
+    def _dict(self, value: dict) -> None:
         if isinstance(value, Counts):
-            self.call("collections", "Counter", (dict(value),))
-            self.remember(value)
+            self._call("collections", "Counter", (dict(value),))
+            self._remember(value)
             return
         if isinstance(value, OrderedDict):
-            self.global_("collections", "OrderedDict")
+            self._global("collections", "OrderedDict")
             self.out += b")R"
         elif isinstance(value, DefaultDict):
-            self.global_("collections", "defaultdict")
-            self.save((value.factory,))
+            self._global("collections", "defaultdict")
+            self._save((value.factory,))
             self.out += b"R"
         else:
             self.out += b"}"
-        self.remember(value)
-        self.items(value)
+        self._remember(value)
+        self._items(value)
         if isinstance(value, OrderedDict) and vars(value):
-            self.save(dict(vars(value)))
+            self._save(dict(vars(value)))
             self.out += b"b"
 
-    def items(self, value: dict) -> None:
+    def _items(self, value: dict) -> None:
         if value:
             self.out += b"("
             for key, item in value.items():
-                self.save(key)
-                self.save(item)
+                self._save(key)
+                self._save(item)
             self.out += b"u"
 
-    def call(self, module: str, name: str, args: tuple) -> None:
-        self.global_(module, name)
-        self.save(args)
+    def _call(self, module: str, name: str, args: tuple) -> None:
+        self._global(module, name)
+        self._save(args)
         self.out += b"R"
 
-    def name(self, value: Name | Known) -> None:
+    def _name(self, value: Name | Known) -> None:
         if isinstance(value, Name) and value.owner is not None:
-            self.call("__builtin__", "getattr", (value.owner, value.name))
+            self._call("__builtin__", "getattr", (value.owner, value.name))
         else:
-            self.global_(value.module, value.name)
+            self._global(value.module, value.name)
 
-    def record(self, value: Record) -> None:
-        self.name(value.cls)
-        self.save(value.args)
+    def _record(self, value: Record) -> None:
+        self._name(value.cls)
+        self._save(value.args)
         self.out += b"R" if value.called else b"\x81"
-        self.remember(value)
-        self.items(value.items)
+        self._remember(value)
+        self._items(value.items)
         if value.state is not None:
-            self.save(value.state)
+            self._save(value.state)
             self.out += b"b"
 
     # Tensors and arrays
 
-    def storage(self, storage: Storage) -> None:
+    def _storage(self, storage: Storage) -> None:
         key = self.keys.get(id(storage))
         if key is None:
             key = self.keys[id(storage)] = str(len(self.storages))
             self.storages.append(storage)
         self.out += b"("
-        self.save("storage")
+        self._save("storage")
         if storage.untyped:
-            self.global_("torch.storage", "UntypedStorage")
+            self._global("torch.storage", "UntypedStorage")
         else:
-            self.global_("torch", STORAGE_OF.get(storage.dtype, "ByteStorage"))
+            self._global("torch", STORAGE_OF.get(storage.dtype, "ByteStorage"))
         for part in (key, storage.location, storage.numel):
-            self.save(part)
+            self._save(part)
         self.out += b"tQ"
 
-    def tensor(self, value: Tensor) -> None:
+    def _tensor(self, value: Tensor) -> None:
         if value.kind == "manifold" and not value.cls.startswith("geoopt."):
-            value = unwrapped_copy(value)
+            value = _unwrapped_copy(value)
         if value.kind == "manifold":
-            self.global_("functools", "partial")
-            self.global_("geoopt.tensor", "_rebuild_manifold_tensor")
+            self._global("functools", "partial")
+            self._global("geoopt.tensor", "_rebuild_manifold_tensor")
             self.out += b"\x85R("
-            self.global_("geoopt.tensor", "_rebuild_manifold_tensor")
+            self._global("geoopt.tensor", "_rebuild_manifold_tensor")
             self.out += b")}"
-            self.save("build_fn")
-            self.global_("torch._utils", "_rebuild_parameter")
+            self._save("build_fn")
+            self._global("torch._utils", "_rebuild_parameter")
             self.out += b"sNtb("
-            self.rebuilt(value)
-            self.save(value.requires_grad)
-            self.global_("collections", "OrderedDict")
+            self._rebuilt(value)
+            self._save(value.requires_grad)
+            self._global("collections", "OrderedDict")
             self.out += b")R}"
-            self.global_(*value.cls.rsplit(".", 1))
-            self.save(value.manifold)
-            self.save(value.requires_grad)
+            self._global(*value.cls.rsplit(".", 1))
+            self._save(value.manifold)
+            self._save(value.requires_grad)
             self.out += b"tR"
         elif value.kind == "parameter":
-            self.global_("torch._utils", "_rebuild_parameter")
-            self.rebuilt(value, leaf=True)
-            self.save(value.requires_grad)
-            self.global_("collections", "OrderedDict")
+            self._global("torch._utils", "_rebuild_parameter")
+            self._rebuilt(value, leaf=True)
+            self._save(value.requires_grad)
+            self._global("collections", "OrderedDict")
             self.out += b")R\x87R"
         else:
-            self.rebuilt(value)
-        self.remember(value)
+            self._rebuilt(value)
+        self._remember(value)
 
-    def rebuilt(self, value: Tensor, leaf: bool = False) -> None:
+    def _rebuilt(self, value: Tensor, leaf: bool = False) -> None:
         """_rebuild_tensor_v2(storage, offset, shape, stride, requires_grad, hooks), or v3 for types without a storage class."""
         third = value.dtype != value.storage.dtype or value.dtype not in STORAGE_OF
-        self.global_("torch._utils", "_rebuild_tensor_v3" if third else "_rebuild_tensor_v2")
+        self._global("torch._utils", "_rebuild_tensor_v3" if third else "_rebuild_tensor_v2")
         self.out += b"("
-        self.storage(value.storage)
+        self._storage(value.storage)
         for part in (
             value.offset,
             value.shape,
             value.stride,
             False if leaf or value.kind == "manifold" else value.requires_grad,
         ):
-            self.save(part)
-        self.global_("collections", "OrderedDict")
+            self._save(part)
+        self._global("collections", "OrderedDict")
         self.out += b")R"
         if third:
-            self.global_("torch", value.dtype)
+            self._global("torch", value.dtype)
         self.out += b"tR"
 
-    def dtype(self, dtype: np.dtype) -> None:
-        self.call("numpy", "dtype", (dtype.str[1:], False, True))
+    def _dtype(self, dtype: np.dtype) -> None:
+        self._call("numpy", "dtype", (dtype.str[1:], False, True))
         order = dtype.str[0]
-        self.save((3, order, None, None, None, -1, -1, 0))
+        self._save((3, order, None, None, None, -1, -1, 0))
         self.out += b"b"
 
-    def scalar(self, value: np.generic) -> None:
-        self.global_(_MULTIARRAY, "scalar")
-        self.dtype(value.dtype)
-        self.save(value.tobytes())
+    def _scalar(self, value: np.generic) -> None:
+        self._global(_MULTIARRAY, "scalar")
+        self._dtype(value.dtype)
+        self._save(value.tobytes())
         self.out += b"\x86R"
 
-    def array(self, value: np.ndarray) -> None:
-        self.global_(_MULTIARRAY, "_reconstruct")
-        self.global_("numpy", "ndarray")
-        self.save((0,))
-        self.save(b"b")
+    def _array(self, value: np.ndarray) -> None:
+        self._global(_MULTIARRAY, "_reconstruct")
+        self._global("numpy", "ndarray")
+        self._save((0,))
+        self._save(b"b")
         self.out += b"\x87R"
-        self.remember(value)
+        self._remember(value)
         self.out += b"("
-        self.save(1)
-        self.save(value.shape)
-        self.dtype(value.dtype)
-        self.save(False)
-        self.save(np.ascontiguousarray(value).tobytes())
+        self._save(1)
+        self._save(value.shape)
+        self._dtype(value.dtype)
+        self._save(False)
+        self._save(np.ascontiguousarray(value).tobytes())
         self.out += b"tb"
 
     # Memo
 
-    def remember(self, value: object, key: object = None) -> None:
+    def _remember(self, value: object, key: object = None) -> None:
         index = self.memo[key or ("id", id(value))] = len(self.memo)
         self.alive.append(value)
         self.out += b"q" + bytes([index]) if index < 256 else b"r" + struct.pack("<I", index)
 
-    def recall(self, value: object, key: object = None) -> bool:
+    def _recall(self, value: object, key: object = None) -> bool:
         index = self.memo.get(key or ("id", id(value)))
         if index is None:
             return False
@@ -270,7 +272,18 @@ class Pickler:
         return True
 
 
-def unwrapped_copy(value: Tensor) -> Tensor:
+def _unwrapped_copy(value: Tensor) -> Tensor:
     """A tensor on a manifold of another library, whose record around it carries the manifold."""
     kind = "parameter" if value.requires_grad else "tensor"
-    return Tensor(value.storage, value.dtype, value.shape, value.stride, value.offset, value.requires_grad, kind)
+    return Tensor(
+        storage=value.storage,
+        dtype=value.dtype,
+        shape=value.shape,
+        stride=value.stride,
+        offset=value.offset,
+        requires_grad=value.requires_grad,
+        kind=kind,
+    )
+
+
+__all__ = ["Pickler"]

@@ -1,4 +1,4 @@
-"""What stands in the place of a file's classes and functions: inert records that hold data and do nothing."""
+"""Stand-ins for a file's classes and functions: inert records that contain data and do nothing."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ class Record:
 
     @property
     def name(self) -> str:
+        """The full name of its class."""
         return str(self.cls)
 
     @property
     def attributes(self) -> dict:
+        """Its attributes as the pickle sets them, without those in slots; empty where the state is not a dictionary."""
         if isinstance(self.state, tuple) and len(self.state) == 2 and isinstance(self.state[0], dict):
             return self.state[0]
         return self.state if isinstance(self.state, dict) else {}
@@ -66,6 +68,7 @@ class Buildable:
     """A stand-in that takes its state from the pickle by its own rules."""
 
     def build(self, state: object) -> None:
+        """Takes over the pickled state; ValueError or Refused for a state that is not of its kind."""
         raise NotImplementedError
 
 
@@ -105,7 +108,7 @@ def named_tensors(module: Record, prefix: str = "", depth: int = 0) -> Iterator[
 
 
 def unwrapped(value: object) -> object:
-    """The tensor inside a HypLL ManifoldTensor or ManifoldParameter; anything else as it is."""
+    """The tensor inside a HypLL ManifoldTensor or ManifoldParameter; anything else unchanged."""
     if isinstance(value, Record) and value.name.startswith("hypll.tensors.") and isinstance(value.attributes.get("tensor"), Tensor):
         inner = value.attributes["tensor"]
         inner.manifold, inner.kind = value.attributes.get("manifold"), "manifold"
@@ -121,3 +124,18 @@ def state_dict(module: Record) -> OrderedDict[str, Tensor]:
 def kind(value: object) -> str:
     """The name of an object's type, for messages."""
     return type(value).__name__
+
+
+__all__ = [
+    "Buildable",
+    "Counts",
+    "DefaultDict",
+    "Known",
+    "Name",
+    "Record",
+    "Size",
+    "kind",
+    "named_tensors",
+    "state_dict",
+    "unwrapped",
+]

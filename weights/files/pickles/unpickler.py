@@ -19,3 +19,6 @@ def unpickled(data: bytes | memoryview, persistent: Callable[[object], object], 
         return machine.run(OPERATIONS), machine.position
     finally:
         machine.data.release()
+
+
+__all__ = ["unpickled"]

@@ -1,4 +1,4 @@
-"""torch's OneCycleLR and CyclicLR, which move the momentum against the rate, from their settings or states."""
+"""torch's OneCycleLR and CyclicLR, which move the momentum in the opposite direction of the rate, from their settings or states."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from port_jax.optim import schedules
-from port_jax.optim.from_torch.scheduler_settings import GroupSchedule, Told, taken
+from port_jax.optim.from_torch.group_rates import GroupSchedule, Told, taken
+
+__all__ = ["cyclic", "one_cycle"]
 
 
 def one_cycle(told: Told) -> GroupSchedule:
@@ -38,7 +40,7 @@ def one_cycle(told: Told) -> GroupSchedule:
 
 
 def cyclic(told: Told) -> GroupSchedule:
-    """CyclicLR, without a function for the scale; ValueError with one."""
+    """CyclicLR. Raises ValueError if it has a function for the scale."""
     settings = told.settings
 
     def of_group(name: str, default: float | None = None) -> Any:
@@ -46,7 +48,7 @@ def cyclic(told: Told) -> GroupSchedule:
         return value[told.index] if isinstance(value, Sequence) else value
 
     if settings.get("scale_fn") or settings.get("_scale_fn_custom"):
-        raise ValueError("a CyclicLR with a scale_fn, which no state holds, is not translated: write it as a LambdaLR and give lr_lambda=")
+        raise ValueError("a CyclicLR with a scale_fn, which no state has, is not translated: write it as a LambdaLR and give lr_lambda=")
     if "total_size" in settings:
         up = settings["total_size"] * settings["step_ratio"]
         lengths = {"step_size_up": round(up, 6), "step_size_down": round(settings["total_size"] - up, 6)}

@@ -1,4 +1,4 @@
-"""Where a model's manifold comes from: a fixed curvature, or one that is trained in the torch original's raw form."""
+"""The manifold of a model, of fixed curvature or of one that is trained in the raw form of the torch original."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import Lorentz, Manifold, PoincareBall
+
+__all__ = ["KINDS", "Curved", "Raw", "manifold_of"]
 
 
 class Raw(NamedTuple):
@@ -28,13 +30,13 @@ KINDS: Mapping[str, Raw] = {
 
 
 def manifold_of(kind: str, curvature: float, raw: Mapping[str, Float[Array, ""]] | None = None) -> Manifold:
-    """The manifold at the trained raw parameter if there is one, else at the fixed curvature (c on the ball, k on the hyperboloid)."""
+    """The manifold at the trained raw parameter if there is one, else of the fixed curvature (c on the ball, k on the hyperboloid)."""
     form = KINDS[kind]
     return form.fixed(curvature) if raw is None else form.manifold(raw[form.name])
 
 
 class Curved(nn.Module):
-    """A manifold inside a model. Learnable, its raw curvature is the parameter `isp_c` (c = softplus(isp_c)) or `k`."""
+    """A manifold inside a model. If it is learnable, its raw curvature is the parameter `isp_c` (c = softplus(isp_c)) or `k`."""
 
     kind: str
     curvature: float

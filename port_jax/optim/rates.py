@@ -1,4 +1,4 @@
-"""What a learning rate's schedule is, and what the schedules of `schedules` are made of."""
+"""The type of a learning rate's schedule, and the building blocks of `schedules`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+__all__ = [
+    "Count",
+    "Moves",
+    "Rate",
+    "Schedule",
+    "absolute",
+    "exactly",
+    "half_cosine",
+    "positive",
+    "power",
+    "proportional",
+    "real",
+    "tabulated",
+]
+
 Count = Int[Array, "..."]
 Rate = Float[Array, "..."]
 Moves = tuple[np.ndarray, np.ndarray]
@@ -19,11 +34,11 @@ Moves = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A rate by the number of scheduler steps, and how it acts on a rate that others have changed.
+    """A rate by the number of scheduler steps, and its effect on a rate that other schedules have changed.
 
     at: the rate, in closed form. moves: arrays (a, b) for an array of step numbers, the chainable form of the schedule:
-    the step n takes the rate to a rate + b (step 0 is the construction). base: the rate that all of it is relative to.
-    proportional: whether b is 0 throughout, so that schedules chain as a product.
+    step n changes the rate to a rate + b (step 0 is the construction). base: the rate to which the schedule is relative.
+    proportional: whether b is always 0, so that schedules chain as a product.
     """
 
     base: float
@@ -40,23 +55,23 @@ class Schedule:
 
 
 def proportional(lr: float, factor: Callable[[Count], Rate]) -> Schedule:
-    """lr times a factor by the step, which chains as a factor between steps."""
+    """lr times a factor that depends on the step; it chains as a factor between steps."""
 
     def moves(n: np.ndarray) -> Moves:
         now, before = exactly(factor, n), exactly(factor, np.maximum(n - 1, 0))
-        # a rate that has reached zero stays there
+        # a rate that has reached zero stays zero
         return np.where(n == 0, now, now / np.where(before == 0, 1, before)), np.zeros(n.shape)
 
     return Schedule(lr, lambda n: lr * factor(n), moves, proportional=True)
 
 
 def absolute(lr: float, at: Callable[[Count], Rate]) -> Schedule:
-    """A rate that does not depend on the one before it."""
+    """A rate that does not depend on the previous one."""
     return Schedule(lr, at, lambda n: (np.zeros(n.shape), exactly(at, n)))
 
 
 def tabulated(rates: np.ndarray) -> Callable[[Count], Rate]:
-    """The rates of a table, the last one from its end on."""
+    """The rates of a table, and after its end the last one."""
     return lambda n: jnp.asarray(rates, real(0).dtype)[jnp.clip(n, 0, len(rates) - 1)]
 
 
@@ -66,7 +81,7 @@ def half_cosine(n: Count, period: Any) -> Rate:
 
 
 def power(gamma: float, n: Count) -> Rate:
-    """gamma^n with the logarithm taken in float64: gamma itself in float32 would put gamma^1000 6e-5 off."""
+    """gamma^n with the logarithm taken in float64: with gamma in float32 the error of gamma^1000 would be 6e-5."""
     if gamma < 0:
         raise ValueError(f"gamma is {gamma}; it has to be 0 or more")
     if gamma == 0:
@@ -86,6 +101,6 @@ def exactly(at: Callable[[Count], Rate], n: np.ndarray) -> np.ndarray:
 
 
 def positive(name: str, value: int | float) -> None:
-    """Raises ValueError for what is no whole number of 1 or more."""
+    """Raises ValueError for a value that is not a whole number of 1 or more."""
     if value != int(value) or value < 1:
         raise ValueError(f"{name} is {value}; it has to be a whole number of 1 or more")

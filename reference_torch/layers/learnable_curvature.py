@@ -20,28 +20,36 @@ class Ball:
     c: Tensor
 
     def projx(self, x: Tensor) -> Tensor:
+        """x [..., d] pulled back to the radius within which geoopt keeps points."""
         return gmath.project(x, k=-self.c)
 
     def expmap0(self, u: Tensor) -> Tensor:
+        """exp_0(u) of a tangent u [..., d] at the origin."""
         return self.projx(gmath.expmap0(u, k=-self.c))
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        """exp_x(u) of a tangent u [..., d] at x."""
         return self.projx(gmath.expmap(x, u, k=-self.c))
 
     def logmap0(self, x: Tensor) -> Tensor:
+        """log_0(x), the tangent at the origin that leads to x [..., d]."""
         return gmath.logmap0(x, k=-self.c)
 
     def mobius_add(self, x: Tensor, y: Tensor) -> Tensor:
+        """x ⊕ y."""
         return self.projx(gmath.mobius_add(x, y, k=-self.c))
 
     def mobius_scalar_mul(self, r: Tensor, x: Tensor) -> Tensor:
+        """r ⊗ x."""
         return self.projx(gmath.mobius_scalar_mul(r, x, k=-self.c))
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """The distance of x and y [..., d]: [...], or [..., 1] with `keepdim`."""
         far = gmath.dist(x, y, k=-self.c, keepdim=True)  # with c [B, 1] a dropped axis would broadcast to [B, B]
         return far if keepdim else far[..., 0]
 
     def dist2(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """The squared distance, of the shape that `dist` has."""
         return self.dist(x, y, keepdim=keepdim) ** 2
 
     def dist2plane(self, x: Tensor, p: Tensor, a: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a scheduler's state tells about one parameter group, and what follows from it."""
+"""What a scheduler's state says about one parameter group, and the schedule that follows from it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy as np
 from port_jax.optim.reduce_on_plateau import PlateauState, ReduceOnPlateau
 from port_jax.optim.schedules import Schedule
 
+__all__ = ["GroupSchedule", "Lambdas", "Told", "taken"]
+
 Lambdas = Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None
 """The function of LambdaLR and MultiplicativeLR, or one for each group."""
 _COMMON = {"name", "base_lrs", "last_epoch", "verbose"}
 
 
 class GroupSchedule(NamedTuple):
-    """What a scheduler gives one group.
+    """The schedule of one group.
 
-    rate: None where the group's lr stays. momentum: None where it stays. done: the scheduler steps made. plateau: the state of a rate
-    that follows a metric.
+    rate: None if the group's lr is constant. momentum: None if it is constant. done: the number of scheduler steps made. plateau: the
+    state of a rate that follows a metric.
     """
 
     rate: Schedule | ReduceOnPlateau | None
@@ -29,7 +31,7 @@ class GroupSchedule(NamedTuple):
 
 
 class Told(NamedTuple):
-    """The scheduler's settings, those of group number `index`, and what no state holds: see `schedulers.group_schedule`."""
+    """The settings of the scheduler and of group number `index`, and what no state contains: see `schedulers.group_schedule`."""
 
     settings: Mapping[str, Any]
     group: Mapping[str, Any]
@@ -39,13 +41,13 @@ class Told(NamedTuple):
 
     @property
     def base(self) -> float:
-        """The rate that the schedule begins with."""
+        """The rate with which the schedule begins."""
         group, bases = self.group, self.settings.get("base_lrs")
         return float(np.asarray(group.get("initial_lr", group["lr"]) if bases is None else bases[self.index]))
 
     @property
     def done(self) -> int:
-        """The steps made."""
+        """The number of steps made."""
         return int(self.settings.get("last_epoch", 0))
 
     @property
@@ -57,7 +59,7 @@ class Told(NamedTuple):
 def taken(name: str, settings: Mapping[str, Any], arguments: Sequence[str], beside: set[str] | None = None) -> dict[str, Any]:
     """The arguments of the class `name` among the settings.
 
-    ValueError for a setting that is neither one of them, nor common to all schedulers, nor in `beside`.
+    Raises ValueError for a setting that is neither one of them, nor common to all schedulers, nor in `beside`.
     """
     unknown = {key for key in settings if not key.startswith("_") and key not in _COMMON | set(arguments) | (beside or set())}
     if unknown:

@@ -4,42 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from weights.optim.forms import plain
+from weights.types import Document
 
 WHERE = "from_torch(..., scheduler_state=...)"
 
 
 @dataclass(frozen=True)
-class Scheduled:
-    """A file's scheduler. state: its settings and counters. per_step: updates in one of its steps, None where nobody knows.
+class Timing:
+    """What tells the rates how far training has come.
 
-    problem: why the rates cannot follow it, and what to pass; empty where they do.
+    scheduler: the file's section, None where it has none. updates_per_step: the updates between two steps of the scheduler, None
+    where the caller does not say. updates: those made, where the file counts them apart from the optimizer.
     """
 
-    state: dict[str, Any]
+    scheduler: object = None
+    updates_per_step: int | None = None
+    updates: int | None = None
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A file's scheduler. state: its settings and counters. per_step: updates between two of its steps, None if unknown.
+
+    problem: why the learning rates cannot follow it, and what to pass; empty if they do.
+    """
+
+    state: Document
     name: str
     per_step: int | None
     problem: str = ""
 
     @property
     def done(self) -> int:
-        """The steps it has made; of a chain, those of its parts."""
+        """The number of steps that it has made; for a chain, the largest of its parts'."""
         if "_schedulers" in self.state and "last_epoch" not in self.state:
             return max((int(inner.get("last_epoch", 0)) for inner in self.state["_schedulers"]), default=0)
         return int(self.state.get("last_epoch", 0))
 
-    def reported(self) -> dict[str, Any]:
+    def reported(self) -> Document:
         """For the report."""
         told = {"name": self.name, "steps": self.done, "updates_per_step": self.per_step, "rates_follow": not self.problem}
         return told if not self.problem else {**told, "problem": self.problem}
 
 
 def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
-    """The scheduler beside an optimizer that has made so many updates; `given` are the updates in one of its steps.
+    """The scheduler of an optimizer that has made so many updates. `given`: the updates between two of its steps.
 
-    Where it is not given it follows from the counts: updates made over steps made, if that is a whole number.
+    If they are not given they follow from the counts: updates made divided by steps made, if that is a whole number.
     """
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
@@ -49,7 +62,7 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     try:
         row = scheduler_of(state)
     except ValueError as error:
-        return Scheduled(state, "?", None, f"{error}; the rates stay as they are in the groups")
+        return Scheduled(state, "?", None, f"{error}; the learning rates stay as they are in the groups")
     found = Scheduled(state, row.name, given)
     if given is not None or row.metric:
         return Scheduled(state, row.name, given or 1)
@@ -59,6 +72,9 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     counted = f"{updates} updates" if updates else "no updates that the optimizer has counted"
     return Scheduled(
         state, row.name, None,
-        f"{done} steps of the scheduler and {counted} do not tell how many updates make a step: give updates_per_step= "
-        "(--updates-per-step), 1 or the batches of an epoch",
+        f"{done} steps of the scheduler and {counted} do not show how many updates lie between two steps: give updates_per_step= "
+        "(--updates-per-step), which is 1 or the number of batches in an epoch",
     )  # fmt: skip
+
+
+__all__ = ["WHERE", "Scheduled", "Timing", "scheduled"]

@@ -7,7 +7,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from port_jax.optim.schedule import Count, Rate, Schedule, absolute, positive, power, real
+from port_jax.optim.rates import Count, Rate, Schedule, absolute, positive, power, real
+
+__all__ = ["cyclic_lr", "cyclic_momentum", "one_cycle_lr", "one_cycle_momentum"]
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
@@ -23,7 +25,7 @@ def one_cycle_lr(
 ) -> Schedule:
     """OneCycleLR's rate: from max_lr / div_factor up to max_lr, then down to that start / final_div_factor.
 
-    torch raises past total_steps; here the last rate stays. `one_cycle_momentum` is the momentum that goes with it.
+    torch raises past total_steps; here the rate stays at the last one. `one_cycle_momentum` is the momentum that belongs to it.
     """
     low = max_lr / div_factor
     levels = [low, max_lr, low, low / final_div_factor] if three_phase else [low, max_lr, low / final_div_factor]
@@ -51,10 +53,10 @@ def cyclic_lr(
     mode: Mode = "triangular",
     gamma: float = 1.0,
 ) -> Schedule:
-    """CyclicLR's rate: from base_lr up to max_lr in step_size_up steps and back in step_size_down, again and again.
+    """CyclicLR's rate: from base_lr up to max_lr in step_size_up steps and back in step_size_down steps, repeatedly.
 
     The height of the cycles halves each time with "triangular2", and falls by gamma each step with "exp_range".
-    `cyclic_momentum` is the momentum that goes with it.
+    `cyclic_momentum` is the momentum that belongs to it.
     """
     height = _heights(step_size_up, step_size_down, mode, gamma)
     return absolute(base_lr, lambda n: base_lr + (max_lr - base_lr) * height(n))

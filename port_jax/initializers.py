@@ -1,7 +1,7 @@
-"""Initialisation on a manifold: draw in the tangent space at the origin, then exp_0.
+"""Initializers of points on a manifold: draw in the tangent space at the origin, then apply exp_0.
 
-Scales of Xavier and He are scales of tangent vectors; drawn as ambient coordinates they would lie off the manifold. On the
-hyperboloid the space-like part is drawn and the time-like part is 0.
+The scales of Xavier and He are scales of tangent vectors; ambient coordinates drawn at random would not lie on the manifold. On
+the hyperboloid the space-like part is drawn and the time-like part is 0.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import Manifold
 
+__all__ = ["he_normal", "normal", "on_manifold", "xavier_uniform"]
+
 Initializer = Callable[..., Float[Array, "..."]]
 
 
 def on_manifold(manifold: Manifold, tangent: Initializer) -> Initializer:
-    """An initializer of points: `tangent`'s draw of shape [..., d], mapped by exp_0 to `manifold` (ambient d + 1 on the hyperboloid)."""
+    """An initializer of points: `tangent`'s draw [..., d], mapped by exp_0 to `manifold` (d + 1 coordinates on the hyperboloid)."""
 
     def draw(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Float[Array, "..."]:
         return manifold.from_tangent0(tangent(key, (*shape[:-1], shape[-1] - manifold.ambient), dtype))

@@ -1,4 +1,14 @@
-"""Riemannian AdamW by geoopt's operations: the definition in `riemannian_adamw`, as a reference for trajectories."""
+"""Riemannian AdamW by geoopt's operations, the original of `port_jax.optim.riemannian_adamw`, and torch's AdamW, which it is on flat space.
+
+geoopt has no AdamW. For each parameter p of a group, with its manifold M, the origin o and its Euclidean gradient g:
+
+    q = M.expmap(p, lr weight_decay M.logmap(p, o))     all parameters of all groups, before any moves
+    r, m = transport from p to q of M.egrad2rgrad(p, g) and of m
+    p, m = a step of `RiemannianAdam` from q with r and m, without weight decay
+
+On flat space q = (1 - lr weight_decay) p, which is AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2). As in torch, the decay is
+multiplied by the learning rate; in the paper it is not.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +16,12 @@ from typing import Any
 
 import geoopt
 import torch
+from torch.optim import AdamW
+
+from reference_torch.optim.riemannian_adam import RiemannianAdam
 
 
-class RiemannianAdamW(geoopt.optim.RiemannianAdam):
+class RiemannianAdamW(RiemannianAdam):
     """Contracts each point towards the origin, carries gradient and momentum there, and lets geoopt's Adam make its step."""
 
     def step(self, closure: Any = None) -> None:
@@ -68,3 +81,6 @@ class Carried:
 
     def egrad2rgrad(self, x: Any, u: Any) -> Any:
         return u
+
+
+__all__ = ["AdamW", "RiemannianAdamW"]

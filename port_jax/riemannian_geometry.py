@@ -23,6 +23,8 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
 
+__all__ = ["christoffel", "geodesic", "metric_of", "parallel_transport", "ricci", "riemann", "scalar_curvature", "sectional_curvature"]
+
 Coordinates = Float[Array, " d"]
 Metric = Callable[[Coordinates], Float[Array, "d d"]]
 Chart = Callable[[Coordinates], Float[Array, "..."]]
