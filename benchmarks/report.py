@@ -32,6 +32,8 @@ SUBJECTS = {
     "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
 }  # fmt: skip
 """Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""
+UNEVEN = 10
+"""Quartiles of torch.compile this many times apart are shown beside the table."""
 PACKAGES = ("jax", "flax", "optax", "torch", "geoopt", "numpy")
 
 Row = dict[str, Any]
@@ -49,7 +51,7 @@ def cells(row: Row) -> list[str]:
     """The text of a row: medians, ratios with their spread, first calls and peak memory as torch / JAX."""
     compiled = "fails" if "compiled_error" in row else number(row, "compiled_ms")
     times = number(row, "torch_ms"), number(row, "kept_ms"), compiled, number(row, "jax_ms")
-    ratios = ratio(row, "eager"), number(row, "goal"), ratio(row, "best")
+    ratios = ratio(row, "eager"), goal(row), ratio(row, "best")
     return [row["work"], *times, *ratios, number(row, "times_floor"), pair(row, "first_s"), pair(row, "peak_mib")]
 
 
@@ -58,7 +60,17 @@ def ratio(row: Row, what: str = "eager") -> str:
     if f"{what}_ratio" not in row:
         return ""
     spread = f" ({row[f'{what}_low']:.1f} to {row[f'{what}_high']:.1f})" if f"{what}_low" in row else ""
-    return f"{row[f'{what}_ratio']:.1f}{spread}"
+    return f"{row[f'{what}_ratio']:.{1 if row[f'{what}_ratio'] >= 1 else 2}f}{spread}"
+
+
+def goal(row: Row) -> str:
+    """The goal of the ratio of eager torch to JAX, marked if the row misses it."""
+    return f"{number(row, 'goal')} (missed)" if missed(row) else number(row, "goal")
+
+
+def missed(row: Row) -> bool:
+    """Whether the row has a goal and a ratio below it."""
+    return None not in (row.get("goal"), row.get("eager_ratio")) and row["eager_ratio"] < row["goal"]
 
 
 def number(row: Row, key: str) -> str:
@@ -157,6 +169,14 @@ def subject(benchmark: str, rows: list[Row]) -> list[str]:
     alone = [f"- {row['work']}: torch would need {row['torch_needs']}" for row in rows if "torch_needs" in row]
     if alone:
         parts.append("Measured in JAX alone, because torch does not fit into memory:\n\n" + "\n".join(alone))
+    uneven = [
+        f"- {row['work']}: {number(row, 'compiled_low_ms')} to {number(row, 'compiled_high_ms')} ms"
+        for row in rows
+        if row.get("compiled_low_ms") and row["compiled_high_ms"] > UNEVEN * row["compiled_low_ms"]
+    ]
+    if uneven:
+        said = "Single calls under `torch.compile` take such different times here that the median says little. Quartiles of these times:"
+        parts.append(f"{said}\n\n" + "\n".join(uneven))
     failed = [f"- {row['work']}: `{row['compiled_error']}`" for row in rows if "compiled_error" in row]
     if failed:
         parts.append("`torch.compile` failed on these rows:\n\n" + "\n".join(failed))

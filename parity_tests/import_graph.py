@@ -21,7 +21,7 @@ PACKAGES = ("port_jax", "weights", "reference_torch")
 """What the picture shows. Tests, benchmarks and examples import everything, and nothing imports them."""
 ROOMS_IN_ROOMS = ("port_jax.optim.from_torch",)
 """Packages inside of a room that the picture shows on their own."""
-BENEATH, ON_TOP = "port_jax/*.py beneath the rooms", "port_jax/*.py on manifolds"
+BENEATH, ON_TOP = "port_jax/*.py below the packages", "port_jax/*.py on manifolds"
 """The modules of port_jax that stand in no room: those that import no room, and those that do."""
 
 
@@ -113,7 +113,7 @@ def picture(root: Path) -> str:
         for other in sorted(every[name]):
             if not any(other in _reached(every, between) for between in every[name] - {other}):
                 lines.append(f"    {number[name]} {'-->' if other in at_import[name] else '-.->'} {number[other]}")
-    lines += ["```", "", "| room | imports | and when one of its functions is called |", "| --- | --- | --- |"]
+    lines += ["```", "", "| package | imports | and when one of its functions is called |", "| --- | --- | --- |"]
     for name in names:
         later = every[name] - at_import[name]
         lines.append(f"| `{name}` | {_listed(at_import[name])} | {_listed(later)} |")

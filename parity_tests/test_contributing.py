@@ -51,8 +51,8 @@ def executed(path: str, source: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The project with all examples in it."""
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project with all examples in it; the folder of their files."""
     root = tmp_path_factory.mktemp("house")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draws, "stream", draws.rng)  # a stream is made before the first test
@@ -65,7 +65,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for path in sorted(EDITS, key=lambda path: (not path.endswith("__init__.py"), path)):
             if not Path(path).name.startswith("test_"):
                 _renew(patch, importlib.import_module(module_of(path)), executed(path, edited(path)))
-        yield
+        yield root
     for path in FILES:
         package, _, name = module_of(path).rpartition(".")
         sys.modules.pop(module_of(path), None)
@@ -105,6 +105,47 @@ def test_the_examples_pass_lint(path: str):
         ruff = (sys.executable, "-m", "ruff", *command, "--no-cache", "--stdin-filename", path, "-")
         done = subprocess.run(ruff, cwd=ROOT, input=FILES[path], check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def as_it_is(path: str) -> dict[str, Any]:
+    """The names of a test file without the document's edits. Test files do not import each other."""
+    return executed(path, (ROOT / path).read_text())
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.startswith("port_jax/")])
+def test_the_examples_list_and_document_what_they_offer(path: str):
+    surface = as_it_is("parity_tests/test_public_surface.py")
+    module = importlib.import_module(module_of(path))
+    assert not surface["faults"](module)
+    assert not [name for name, value in surface["definitions"](module) if not surface["documented"](value)]
+
+
+def looking_at(root: Path, names: dict[str, Any]) -> dict[str, Any]:
+    """The names of test_house.py, whose functions look at the files below `root`."""
+    names["ROOT"] = root
+    return names
+
+
+def rules(root: Path) -> dict[str, Any]:
+    """Those of test_house.py after the document's edits."""
+    return looking_at(root, executed("parity_tests/test_house.py", edited("parity_tests/test_house.py")))
+
+
+@pytest.mark.parametrize("subject", ["layers", "models", "optim"])
+def test_the_examples_have_their_counterparts(subject: str, house: Path):
+    rules(house)["test_each_stem_has_its_rooms"](subject)
+
+
+def test_an_optimizer_without_its_row_is_seen(house: Path):
+    names = looking_at(house, as_it_is("parity_tests/test_house.py"))
+    with pytest.raises(AssertionError, match=r"riemannian_lion\.py has no reference_torch"):
+        names["test_each_stem_has_its_rooms"]("optim")
+
+
+def test_the_examples_import_only_what_they_may(house: Path):
+    names = rules(house)
+    for room in names["FORBIDDEN"]:
+        names["test_rooms_import_only_what_they_may"](room)
 
 
 def test_the_manifold_obeys_every_law():

@@ -44,6 +44,15 @@ def test_a_row_as_text():
     assert "- w: `Broken: x (a.py:1)`" in report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [failed]}}})
 
 
+def test_missed_goals_and_uneven_times_are_shown():
+    assert report.cells({**ROW, "goal": 15.0})[6] == "15"
+    assert report.cells({**ROW, "goal": 15.1})[6] == "15.1 (missed)"
+    assert report.cells({key: value for key, value in ROW.items() if key != "goal"})[6] == ""
+    row = {**ROW, "compiled_low_ms": 6.0, "compiled_high_ms": 660.0}
+    assert "- w: 6 to 660 ms" in report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [row]}}})
+    assert "6 to" not in report.section({"runs": {"cpu": {"machine": MACHINE, "rows": [{**row, "compiled_high_ms": 50.0}]}}})
+
+
 def test_means_agree_within_their_interval():
     near, far = [0.80, 0.82, 0.81, 0.79, 0.83], [0.90, 0.91, 0.92, 0.91, 0.90]
     assert accuracy.agree(near, [x + 0.005 for x in near])
