@@ -43,8 +43,8 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "tangents passed on beyond the farthest point",
-        "port_jax/manifolds/stereographic/family.py",
-        (("return v * self.reach(v)", "return v"),),
+        "port_jax/manifolds/base.py",
+        (("return v * self.reach(v) if", "return v if"),),
         ("parity_tests/manifolds/test_reach.py",),
     ),
     Mutation(

@@ -222,8 +222,8 @@ class Manifold:
         self._lacks("reach")
 
     def within_reach(self, v: Coordinates) -> Coordinates:
-        """log_0(exp_0(v)) in coordinates: `to_tangent0` of `from_tangent0`."""
-        return self.to_tangent0(self.from_tangent0(v))
+        """log_0(exp_0(v)) in coordinates: r v by `reach` where a manifold has it, else `to_tangent0` of `from_tangent0`."""
+        return v * self.reach(v) if self.has("reach") else self.to_tangent0(self.from_tangent0(v))
 
     def mobius_add(self, x: Point, y: Point) -> Point:
         """x (+) y = exp_x(PT_{0->x} log_0 y): y moved by the translation that takes the origin to x."""

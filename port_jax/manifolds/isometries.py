@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.stereographic.metric import conformal
 
 __all__ = [
@@ -61,7 +62,7 @@ def convert(x: Number, source: str, target: str, c: Curvature = 1.0) -> Number:
 def ball_to_hyperboloid(x: Ball, c: Curvature = 1.0) -> Hyperboloid:
     """((1 + c|x|²)/√c, 2x)/(1 - c|x|²), accurate up to the last float before the boundary."""
     c = jnp.asarray(c, x.dtype)
-    return jnp.concatenate([(1 + c * _square(x)) / jnp.sqrt(c), 2 * x], -1) / conformal(x, -c)
+    return jnp.concatenate([(1 + c * dot(x, x)) / jnp.sqrt(c), 2 * x], -1) / conformal(x, -c)
 
 
 def hyperboloid_to_ball(x: Hyperboloid, c: Curvature = 1.0) -> Ball:
@@ -94,12 +95,12 @@ def hyperboloid_to_klein(x: Hyperboloid, c: Curvature = 1.0) -> Klein:
 
 def ball_to_klein(x: Ball, c: Curvature = 1.0) -> Klein:
     """2x/(1 + c|x|²)."""
-    return 2 * x / (1 + jnp.asarray(c, x.dtype) * _square(x))
+    return 2 * x / (1 + jnp.asarray(c, x.dtype) * dot(x, x))
 
 
 def klein_to_ball(x: Klein, c: Curvature = 1.0) -> Ball:
     """x/(1 + √(1 - c|x|²))."""
-    return x / (1 + jnp.sqrt(1 - jnp.asarray(c, x.dtype) * _square(x)))
+    return x / (1 + jnp.sqrt(1 - jnp.asarray(c, x.dtype) * dot(x, x)))
 
 
 def hyperboloid_to_half_space(x: Hyperboloid, c: Curvature = 1.0) -> HalfSpace:
@@ -111,14 +112,14 @@ def hyperboloid_to_half_space(x: Hyperboloid, c: Curvature = 1.0) -> HalfSpace:
     time, middle, last = x[..., :1], x[..., 1:-1], x[..., -1:]
     forward = last > 0
     difference = jnp.where(forward, 1, time - last)
-    t = jnp.where(forward, jnp.sqrt(c) * (time + last) / (1 + c * _square(middle)), 1 / (jnp.sqrt(c) * difference))
+    t = jnp.where(forward, jnp.sqrt(c) * (time + last) / (1 + c * dot(middle, middle)), 1 / (jnp.sqrt(c) * difference))
     return jnp.concatenate([t * jnp.sqrt(c) * middle, t], -1)
 
 
 def half_space_to_hyperboloid(x: HalfSpace, c: Curvature = 1.0) -> Hyperboloid:
     """(1 + |x|², 2z, |x|² - 1)/(2 √c t), with |x|² = |z|² + t²."""
     z, t = x[..., :-1], x[..., -1:]
-    square = _square(z)
+    square = dot(z, z)
     # |x|² - 1 without squaring a t near 1.
     last = square + (t - 1) * (t + 1)
     return jnp.concatenate([1 + square + t * t, 2 * z, last], -1) / (2 * jnp.sqrt(jnp.asarray(c, x.dtype)) * t)
@@ -133,10 +134,6 @@ def klein_metric(x: Float[Array, " d"], c: Curvature = 1.0) -> Float[Array, "d d
 def half_space_metric(x: Float[Array, " d"], c: Curvature = 1.0) -> Float[Array, "d d"]:
     """The metric tensor of the upper half-space."""
     return jnp.eye(x.shape[-1], dtype=x.dtype) / (c * x[-1] ** 2)
-
-
-def _square(x: Float[Array, "*batch d"]) -> Float[Array, "*batch 1"]:
-    return jnp.sum(x * x, -1, keepdims=True)
 
 
 _DIRECT = {

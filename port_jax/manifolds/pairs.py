@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 
 __all__ = ["UNROLLED", "arc", "differences", "squares_to"]
 
@@ -68,9 +69,6 @@ def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array])
 
     def by(u: Array, v: Array) -> Matrix:
         return jnp.matmul(u, v.T, precision=jax.lax.Precision.HIGHEST)
-
-    def dot(u: Array, v: Array) -> Array:
-        return jnp.sum(u * v, -1, keepdims=True)
 
     squares = 2 * (dot(x, dx) - by(dx, p) - by(x, dp) + dot(p, dp).T)
     return differences(x, p, a), (squares, by(dx, a) + by(x, da) - (dot(dp, a) + dot(p, da)).T)

@@ -1,4 +1,4 @@
-"""Several inner products of rows in one sweep.
+"""Inner products of rows, one by one and several in one sweep, and rows shortened by theirs.
 
 One `lax.reduce` of several operands reads a table once for all of them, whereas XLA on CPU makes one sweep for each sum. JAX cannot
 differentiate such a reduction everywhere (inside a scan some operands have no tangent), hence a primitive with its own derivative.
@@ -15,10 +15,22 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-__all__ = ["inner_products"]
+__all__ = ["dot", "inner_products", "shortening"]
 
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
+
+
+def dot(x: Rows, y: Rows) -> Number:
+    """Euclidean inner product over the last axis, kept with length 1."""
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def shortening(x: Rows, most: Number | Array) -> Number:
+    """The r <= 1 with |r x|² <= most; a row whose square overflows gets 0."""
+    square = dot(x, x)
+    beyond = square > most
+    return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
 
 
 def inner_products(*factors: Rows) -> tuple[Number, ...]:

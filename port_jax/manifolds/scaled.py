@@ -138,6 +138,10 @@ class Scaled(Manifold):
         """The base's tangent vector, which is linear in v."""
         return self.base.from_coordinates0(v)
 
+    def from_tangent0(self, v: Coordinates, *, longest: float | None = None) -> Point:
+        """The base's point of v/s."""
+        return self.base.from_tangent0(self._times(v, -1), longest=longest)
+
     def reach(self, v: Coordinates, longest: float | None = None) -> Number:
         """The base's reach of v/s."""
         return self.base.reach(self._times(v, -1), longest)

@@ -6,17 +6,15 @@ read and reduce, and three that overwrite. Equal to `Manifold.descend_along` up 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from port_jax.manifolds.base import Move
 from port_jax.manifolds.row_products import inner_products
 
 __all__ = ["descend_along"]
 
-Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
 

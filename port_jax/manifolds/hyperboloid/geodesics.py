@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.hyperboloid.metric import Chord, chord, dot, inner, join, time_of
+from port_jax.manifolds.hyperboloid.metric import Chord, chord, inner, join, time_of
+from port_jax.manifolds.row_products import dot
 
 __all__ = [
     "expmap",

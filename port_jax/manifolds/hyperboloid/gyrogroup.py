@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.hyperboloid.geodesics import expmap0, logmap0
-from port_jax.manifolds.hyperboloid.metric import dot, inner, join, norm, project, project_u
+from port_jax.manifolds.hyperboloid.metric import inner, join, norm, project, project_u
 from port_jax.manifolds.isometries import lorentz_to_poincare
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.stereographic import gyrogroup as ball
 

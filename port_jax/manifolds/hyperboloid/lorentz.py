@@ -17,6 +17,7 @@ from port_jax.manifolds.base import Manifold, Move, Tangent, Verdict, pytree, re
 from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, metric
 from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
+from port_jax.manifolds.row_products import dot, shortening
 from port_jax.manifolds.stereographic import PoincareBall
 
 __all__ = ["Lorentz"]
@@ -183,14 +184,7 @@ class Lorentz(Manifold):
 
     def reach(self, v: Space, longest: float | None = None) -> Float[Array, "*batch 1"]:
         """The r <= 1 with log_0(exp_0(v)) = r v: up to `longest` sqrt(k), by default the largest distance that the dtype represents."""
-        square = jnp.sum(v * v, -1, keepdims=True)
-        most = jnp.asarray((longest or geodesics.farthest(v.dtype)) ** 2 * self.k, v.dtype)
-        beyond = square > most
-        return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
-
-    def within_reach(self, v: Space) -> Space:
-        """log_0(exp_0(v)) = r v, without computing the point."""
-        return v * self.reach(v)
+        return shortening(v, jnp.asarray((longest or geodesics.farthest(v.dtype)) ** 2 * self.k, v.dtype))
 
     @property
     def ball(self) -> PoincareBall:
@@ -307,7 +301,7 @@ class Lorentz(Manifold):
         self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
-        return self.expmap0(u / jnp.sqrt(metric.dot(u, u)))
+        return self.expmap0(u / jnp.sqrt(dot(u, u)))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """(sqrt(k), 0, ..., 0)."""

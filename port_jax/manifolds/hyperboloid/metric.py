@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 
 __all__ = [
     "Chord",
@@ -23,7 +24,6 @@ __all__ = [
     "dist",
     "dist0",
     "dist2",
-    "dot",
     "egrad2rgrad",
     "inner",
     "inner0",
@@ -39,11 +39,6 @@ Vector = Float[Array, "*batch d+1"]
 Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]
-
-
-def dot(x: Space, y: Space) -> Scalar:
-    """Euclidean inner product over the last axis, kept with length 1."""
-    return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
 def inner(u: Vector, v: Vector) -> Scalar:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Move, concrete, pytree, require_positive
 from port_jax.manifolds.pairs import arc, squares_to
+from port_jax.manifolds.row_products import shortening
 from port_jax.manifolds.stereographic import fused_step, hyperplanes
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal
 from port_jax.manifolds.stereographic.model import ExactRetraction, StereographicModel
@@ -76,14 +77,7 @@ class PoincareBall(StereographicModel):
 
     def reach(self, v: Vector, longest: float | None = None) -> Float[Array, "*batch 1"]:
         """The r <= 1 with log_0(exp_0(v)) = r v: points are kept off the boundary. `longest` is ignored."""
-        square = jnp.sum(v * v, -1, keepdims=True)
-        most = float(np.arctanh(1 - boundary_margin(v.dtype))) ** 2 / jnp.asarray(self.c, v.dtype)
-        beyond = square > most
-        return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
-
-    def within_reach(self, v: Vector) -> Vector:
-        """log_0(exp_0(v)) = r v, without computing the point."""
-        return v * self.reach(v)
+        return shortening(v, float(np.arctanh(1 - boundary_margin(v.dtype))) ** 2 / jnp.asarray(self.c, v.dtype))
 
     def dist_to(self, y: Float[Array, "m d"]) -> Callable[[Float[Array, " d"]], Float[Array, " m"]]:
         """The distances 2 arsinh(sqrt(c w²/((1 - c|x|²)(1 - c|y|²))))/sqrt(c) of one point to all of y, w² summed pair by pair."""

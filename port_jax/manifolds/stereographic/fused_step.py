@@ -8,18 +8,16 @@ order, with donated buffers, nothing of the table's size is allocated or copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.base import Move
 from port_jax.manifolds.row_products import inner_products
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal_of_sums, on_grid
 
 __all__ = ["descend", "descend_along"]
 
-Move = Callable[[Array], tuple[Array, Array, Array]]
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
 

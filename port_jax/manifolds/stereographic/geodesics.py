@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import gyration, mobius_add_fraction
-from port_jax.manifolds.stereographic.metric import conformal, cosine2, dot, half_distance
+from port_jax.manifolds.stereographic.metric import conformal, cosine2, half_distance
 
 __all__ = ["expmap", "geodesic", "geodesic_unit", "logmap", "parallel_transport", "parallel_transport0", "parallel_transport0back"]
 

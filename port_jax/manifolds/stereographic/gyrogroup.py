@@ -18,8 +18,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Signed, as_curvature, number
-from port_jax.manifolds.stereographic.metric import conformal, dot, separation
+from port_jax.manifolds.stereographic.metric import conformal, separation
 
 __all__ = [
     "antipode",

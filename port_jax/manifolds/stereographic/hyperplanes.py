@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.pairs import differences
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Signed, as_curvature, number
-from port_jax.manifolds.stereographic.metric import conformal, dot
+from port_jax.manifolds.stereographic.metric import conformal
 
 __all__ = ["dist2plane", "dist2planes"]
 

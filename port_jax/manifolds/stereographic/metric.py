@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.row_products import inner_products
+from port_jax.manifolds.row_products import dot, inner_products
 from port_jax.manifolds.signed import Signed, as_curvature, number
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "dist",
     "dist0",
     "dist2",
-    "dot",
     "egrad2rgrad",
     "half_distance",
     "inner",
@@ -40,11 +39,6 @@ __all__ = [
 Vector = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]
-
-
-def dot(x: Vector, y: Vector) -> Scalar:
-    """Euclidean inner product over the last axis, kept with length 1."""
-    return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
 def conformal(x: Vector, k: Signed) -> Scalar:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import antipode, mobius_scalar_mul
-from port_jax.manifolds.stereographic.metric import conformal, dist, dot
+from port_jax.manifolds.stereographic.metric import conformal, dist
 
 __all__ = ["weighted_midpoint"]
 

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
+from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.stereographic import geodesics, gyrogroup, hyperplanes, metric
 from port_jax.manifolds.stereographic.midpoint import weighted_midpoint
@@ -274,7 +275,7 @@ class StereographicModel(Manifold):
         projected = self.projx(x)
         if bool(jnp.allclose(x, projected, atol=atol, rtol=rtol)):
             return True, None
-        norm, limit = (float(jnp.max(jnp.sqrt(metric.dot(p, p)))) for p in (x, projected))
+        norm, limit = (float(jnp.max(jnp.sqrt(dot(p, p)))) for p in (x, projected))
         return (
             False,
             f"x has norm {norm:.8g}, beyond the limit {limit:.8g} inside the ball of radius {float(self.radius):.8g}",
