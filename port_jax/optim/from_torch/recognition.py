@@ -46,12 +46,12 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     return found
 
 
-def moves_points(groups: Sequence[Mapping[str, Any]], code: str | None = None) -> bool:
+def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the settings are those of a Riemannian optimizer, before anything is known about the parameters."""
-    return any(kind.riemannian for kind in _fitting(groups, code))
+    return any(kind.riemannian for kind in _fitting(groups))
 
 
-def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None) -> list[Kind]:
+def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None = None) -> list[Kind]:
     """The kinds with the largest set of telling settings that the groups have; several if their settings are the same."""
     keys = {*(groups[0] if groups else ()), *("step" for group in groups if "step" in group)}
     sizes = {}
