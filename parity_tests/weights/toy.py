@@ -60,7 +60,6 @@ TOY = Architecture(
     rules=rules,
     build=lambda s: Module(s["width"], s["depth"], tuple(s["curvature"]), s["scale"]),
     inputs=lambda s: (np.zeros((1, 3), np.float32),),
-    optimizer=lambda config: config.get("optimizer"),
     groups=lambda settings, keys: [
         [k for k in keys if not k.endswith("bias")],
         [k for k in keys if k.endswith("bias")],

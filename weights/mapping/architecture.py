@@ -60,7 +60,7 @@ class Architecture:
     inputs: arguments of `init` from which the variables' shapes follow.
     groups: the parameters' keys as the training code hands them to the optimizer, a list for each group; None: one
         group in the state_dict's order. Only needed where the authors' code makes several groups.
-    optimizer: the name of the optimizer according to the configuration; None if it does not say.
+    optimizer: what the configuration says of the optimizer: its name, or a mapping that has its "name"; None if it says nothing.
     reference: makes the torch module from the settings, importing reference_torch when called; `verify` loads the file
         into it.
     probe: what `verify` runs that module and the flax one on, and which of their outputs it compares.
@@ -75,7 +75,7 @@ class Architecture:
     build: Callable[[Hyperparameters], Model]
     inputs: Callable[[Hyperparameters], tuple]
     groups: Callable[[Hyperparameters, Sequence[str]], list[list[str]]] | None = None
-    optimizer: Callable[[Config], str | None] = lambda config: None
+    optimizer: Callable[[Config], object] = lambda config: config.get("optimizer")
     reference: Callable[[Hyperparameters], TorchModule] | None = None
     probe: Probe | None = None
     code: str | None = None

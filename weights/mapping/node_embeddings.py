@@ -40,4 +40,9 @@ ENCODED = NodeEmbeddings()
 """Of a model that has no table of nodes and encodes features on a graph."""
 
 
-__all__ = ["ENCODED", "NodeEmbeddings"]
+def on_ball(model: Model, variables: Variables) -> Manifold:
+    """The ball of a model that has only one, as its method `ball` gives it."""
+    return model.apply(variables, method=lambda module: module.ball())
+
+
+__all__ = ["ENCODED", "NodeEmbeddings", "on_ball"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from weights.mapping.entries import Entry
 from weights.types import Manifolds, Params
 
 if TYPE_CHECKING:
-    pass
+    from port_jax.manifolds.base import Manifold
 
 ROWS = 1 << 16
 # Beyond rounding, and beyond what a trained curvature leaves: geoopt moves it without moving the points that lie on it.
@@ -37,7 +37,7 @@ def check(manifolds: Manifolds, params: Params, entries: Sequence[Entry]) -> Non
             _check_leaf(manifold, np.asarray(leaf), keys.get(name, name))
 
 
-def _check_leaf(manifold: Any, points: np.ndarray, key: str) -> None:
+def _check_leaf(manifold: Manifold, points: np.ndarray, key: str) -> None:
     flat = points.reshape(-1, *points.shape[points.ndim - manifold.ndim :])
     axes = tuple(range(1, flat.ndim))
     for start in range(0, len(flat), ROWS):

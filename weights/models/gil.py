@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
-from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.node_embeddings import NodeEmbeddings, on_ball
 from weights.mapping.probes import Draw, Inputs, Probe, on_nodes
 from weights.mapping.rules import Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_flag, same_numbers
-from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
-
-if TYPE_CHECKING:
-    from port_jax.manifolds.base import Manifold
+from weights.types import Hyperparameters, Model, TorchModule
 
 LAYER = r"(.*?)(\d+)\.(conv\.)?hy_linear\.weight"
 BALL = r"decoder\.ball\.(c|isp_c)"
@@ -179,11 +175,6 @@ def inputs(settings: Hyperparameters) -> tuple:
     return np.zeros((1, settings["in_features"]), np.float32), Graph.from_edges(zero, zero, num_nodes=1)
 
 
-def optimizer(config: Config) -> str | None:
-    """Adam or RiemannianAdam, by the training script's flag."""
-    return config.get("optimizer")
-
-
 def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.gil import GIL as Module
@@ -233,11 +224,6 @@ def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     return given
 
 
-def encoded_on(model: Model, variables: Variables) -> Manifold:
-    """The model's one ball."""
-    return model.apply(variables, method=lambda module: module.ball())
-
-
 PROBE = Probe(draw, NODES.outputs)
 GIL = Architecture(
     name="gil",
@@ -246,11 +232,10 @@ GIL = Architecture(
     rules=rules,
     build=build,
     inputs=inputs,
-    optimizer=optimizer,
     reference=reference,
     probe=PROBE,
     code="hgcn",
-    nodes=NodeEmbeddings(manifold=encoded_on),
+    nodes=NodeEmbeddings(manifold=on_ball),
 )
 
 

@@ -13,7 +13,7 @@ from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import Argument, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_numbers
-from weights.types import Config, Hyperparameters, Model, TorchModule
+from weights.types import Hyperparameters, Model, TorchModule
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -129,12 +129,6 @@ def inputs(settings: Hyperparameters) -> tuple:
     return x, graph, np.zeros((nodes, settings["node_features"]), np.float32) if settings["node_features"] else None
 
 
-def optimizer(config: Config) -> str | None:
-    """The configuration keeps the optimizer's class by name."""
-    entry = config.get("optimizer")
-    return entry.get("name") if isinstance(entry, Mapping) else entry if isinstance(entry, str) else None
-
-
 def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.hgat import HGAT as Module
@@ -168,7 +162,6 @@ HGAT = Architecture(
     rules=rules,
     build=build,
     inputs=inputs,
-    optimizer=optimizer,
     reference=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding", start=True, inputs=encoder_inputs),

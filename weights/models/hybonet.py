@@ -14,7 +14,7 @@ from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import TRANSPOSE, Rule, constant, param
 from weights.mapping.settings import Settings, same_flag
-from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
+from weights.types import Hyperparameters, Model, TorchModule, Variables
 
 if TYPE_CHECKING:
     from port_jax.manifolds.base import Manifold
@@ -99,12 +99,6 @@ def inputs(settings: Hyperparameters) -> tuple:
     return np.zeros((1, settings["feat_dim"] - 1), np.float32), Graph.from_edges(loop, loop, num_nodes=1, weights=np.ones(1, np.float32))
 
 
-def optimizer(config: Config) -> str | None:
-    """radam or rsgd, by the configuration."""
-    name = config.get("optimizer")
-    return name if isinstance(name, str) else None
-
-
 def encoded_on(model: Model, variables: Variables) -> Manifold:
     """The unit hyperboloid."""
     from port_jax.manifolds import Lorentz
@@ -121,7 +115,6 @@ HyboNet = Architecture(
     build=build,
     inputs=inputs,
     groups=groups,
-    optimizer=optimizer,
     reference=reference,
     probe=PROBE,
     code="hybonet",

@@ -12,7 +12,7 @@ from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
-from weights.types import Config, Hyperparameters, Model, TorchModule
+from weights.types import Hyperparameters, Model, TorchModule
 
 PARAMETERS = ("emb_entity", "relation_bias", "relation_transform", "bias_head", "bias_tail")
 
@@ -61,11 +61,6 @@ def inputs(settings: Hyperparameters) -> tuple:
     return one, one, one[:, None]
 
 
-def optimizer(config: Config) -> str | None:
-    """rsgd or radam, by the training script's flag."""
-    return config.get("optimizer")
-
-
 def reference(settings: Hyperparameters) -> TorchModule:
     """The torch module."""
     from reference_torch.models.hybonet_kg import HyboNetKG as Module
@@ -97,7 +92,6 @@ HYBONET_KG = Architecture(
     rules=rules,
     build=build,
     inputs=inputs,
-    optimizer=optimizer,
     reference=reference,
     probe=Probe(draw, outputs),
     code="hybonet",

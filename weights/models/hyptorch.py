@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from weights.errors import Usage
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
-from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.node_embeddings import NodeEmbeddings, on_ball
 from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings, same_flag, same_numbers
-from weights.types import Hyperparameters, Model, TorchModule, Variables
-
-if TYPE_CHECKING:
-    from port_jax.manifolds.base import Manifold
+from weights.types import Hyperparameters, Model, TorchModule
 
 HEAD = r"(tp|e2p)\.(c|xp)|mlr\.(a_vals|p_vals)"
 
@@ -102,11 +98,6 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
 
 
-def encoded_on(model: Model, variables: Variables) -> Manifold:
-    """The model's one ball."""
-    return model.apply(variables, method=lambda module: module.ball())
-
-
 HYPTORCH = Architecture(
     name="hyptorch",
     recognise=recognise,
@@ -116,7 +107,7 @@ HYPTORCH = Architecture(
     inputs=inputs,
     reference=reference,
     probe=Probe(draw, outputs),
-    nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=encoded_on),
+    nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=on_ball),
 )
 
 

@@ -106,7 +106,6 @@ KGEMB = Architecture(
     rules=rules,
     build=build,
     inputs=inputs,
-    optimizer=lambda config: config.get("optimizer"),
     reference=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="entity", tangents=ball),

@@ -15,7 +15,7 @@ from weights.mapping.node_embeddings import NodeEmbeddings
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import Rule, linear, param, tied
 from weights.mapping.settings import Settings, same_flag
-from weights.types import Config, Hyperparameters, Model, TorchModule
+from weights.types import Hyperparameters, Model, TorchModule
 
 LAYER = "encoder.layers.{i}"
 OWN: dict[str, tuple[str, ...]] = {
@@ -149,12 +149,6 @@ PROBE = on_nodes(
 )
 
 
-def optimizer(config: Config) -> str | None:
-    """Adam or RiemannianAdam, by the configuration."""
-    name = config.get("optimizer")
-    return name if isinstance(name, str) else None
-
-
 def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Found, Settings], None],
                  rules: Callable[[Hyperparameters], Sequence[Rule]], node_table: str = "") -> Architecture:  # fmt: skip
     """An architecture of this code base: its files name the model in the configuration, and several have the same keys."""
@@ -169,7 +163,6 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
         rules=rules,
         build=build(name),
         inputs=inputs,
-        optimizer=optimizer,
         reference=reference(name),
         probe=PROBE,
         code="hgcn",

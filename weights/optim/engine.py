@@ -16,7 +16,7 @@ from weights.optim.file_scheduler import WHERE, Timing, scheduled
 from weights.optim.forms import plain
 from weights.optim.layouts import REMEDY, last_axis, path_of
 from weights.optim.names import Naming
-from weights.optim.plan import Choice, Manifolds, Plan, begun, build, choose
+from weights.optim.plan import Choice, Manifolds, Plan, begun, build
 from weights.optim.saving import save, unheld
 from weights.types import OptState, Params, Transformation
 
@@ -132,4 +132,4 @@ def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Naming", "Plan", "Timing", "begun", "build", "choose", "load", "save", "unheld"]
+__all__ = ["Choice", "Naming", "Plan", "Timing", "begun", "build", "load", "save", "unheld"]

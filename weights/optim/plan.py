@@ -77,31 +77,25 @@ class Choice:
     """What is known of an optimizer's class before its numbers are looked at.
 
     said: its name in the configuration. code: the model's code base. name: the kind, if the caller gives it.
-    riemannian: whether it moves points on manifolds.
     """
 
     said: str | None
     code: str | None
     name: str | None
-    riemannian: bool
 
 
-def choose(raw: Mapping, said: object, code: str | None = None, name: str | None = None) -> Choice:
-    """The choice for the section `raw` of a file. said: the configuration's name of the optimizer, or {"name": ...}. code: the code base.
+def chosen(said: object, code: str | None, name: str | None) -> Choice:
+    """The choice. said: the configuration's name of the optimizer, or {"name": ...}."""
+    said = said.get("name") if isinstance(said, Mapping) else said
+    return Choice(said if isinstance(said, str) else None, code, name)
 
-    Raises Unmatched if the section's groups are not dictionaries of settings.
-    """
-    from port_jax.optim.from_torch.kinds import KINDS
-    from port_jax.optim.from_torch.recognition import moves_points
 
+def groups_of(raw: Mapping) -> list[Document]:
+    """The groups of an optimizer's section. Raises Unmatched if they are not dictionaries of settings."""
     groups = raw["param_groups"]
     if not groups or not all(isinstance(group, dict) for group in groups):
         raise Unmatched("the optimizer has no groups of settings", "Save optimizer.state_dict()")
-    said = said.get("name") if isinstance(said, Mapping) else said
-    said = said if isinstance(said, str) else None
-    if name is not None and name in KINDS:
-        return Choice(said, code, name, KINDS[name].riemannian)
-    return Choice(said, code, name, moves_points(groups, code))
+    return groups
 
 
 def build(plan: Plan, params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
@@ -119,4 +113,4 @@ def begun(state: Mapping[str, object] | None) -> bool:
     return trained(state or {}, plain((state or {}).get("step", 0)))
 
 
-__all__ = ["Choice", "Manifolds", "Plan", "begun", "build", "choose"]
+__all__ = ["Choice", "Manifolds", "Plan", "begun", "build", "chosen", "groups_of"]

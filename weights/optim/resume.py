@@ -13,7 +13,7 @@ from weights.mapping.entries import Entry
 from weights.optim import engine, names
 from weights.optim.file_scheduler import Timing
 from weights.optim.names import Naming
-from weights.optim.plan import Plan
+from weights.optim.plan import Plan, chosen, groups_of
 from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
 
 
@@ -52,10 +52,11 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     table, parts, entries = found.table, found.parts, found.entries
     raw = parts.optimizer
     assert raw is not None
-    said = (table.optimizer(config) if table else None) or config.get("optimizer")
-    choice = engine.choose(raw, said, table.code if table else None, asked.name)
+    groups = groups_of(raw)
+    said = table.optimizer(config) if table else config.get("optimizer")
+    choice = chosen(said, table.code if table else None, asked.name)
     keys = [e.key for e in entries if e.role != "tied"]
-    listed = table.groups(found.settings, keys) if table and table.groups and len(raw["param_groups"]) > 1 else None
+    listed = table.groups(found.settings, keys) if table and table.groups and len(groups) > 1 else None
     transformation, state, plan = engine.load(
         raw,
         choice,
@@ -87,7 +88,9 @@ def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
 
 def moves_points(parts: Sections) -> bool:
     """Whether the file has an optimizer that moves points on manifolds, by its settings alone."""
-    return parts.optimizer is not None and engine.choose(parts.optimizer, None).riemannian
+    from port_jax.optim.from_torch import recognition
+
+    return parts.optimizer is not None and recognition.moves_points(groups_of(parts.optimizer))
 
 
 def beside(manifolds: Manifolds) -> Callable[[Params], ManifoldTree] | None:

@@ -90,6 +90,9 @@ def test_the_models_code_tells_what_a_fresh_state_does_not():
     fresh = Section([{"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}], [[]], [{}])
     assert recognise(fresh, [], said="RiemannianAdam", code="hgcn").name == "hgcn.RiemannianAdam"
     assert recognise(fresh, [], said="Adam", code="hgcn").name == "Adam"
+    sgd = Section(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1).state_dict()["param_groups"], [[]], [{}])
+    with pytest.raises(ValueError, match=r"configuration's optimizer is RiemannianSGD, the file's settings are those of SGD"):
+        recognise(sgd, [], said="RiemannianSGD", code="murp")
     bare = Section([{"lr": 0.1}], [[]], [{}])
     assert recognise(bare, [], code="murp").name == "murp.RiemannianSGD"
     with pytest.raises(ValueError, match=r"'murp\.RiemannianSGD' has no other setting than lr"):

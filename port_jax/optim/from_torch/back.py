@@ -33,7 +33,8 @@ def written(section: Section, translation: Translation, state: Any, scheduler: M
         place = 0 if translation.kind.search else number
         group = translation.groups[place]
         counts, buffers, steps = held(translation, state, place)
-        moving = [path for path in members if path in set(group.members)]
+        moved = set(group.members)
+        moving = [path for path in members if path in moved]
         new = dict(old)
         for path in moving:
             new[path] = _entry(group, old.get(path) or {}, counts[path], {name: tree[path] for name, tree in buffers.items()})

@@ -15,8 +15,8 @@ from optax.transforms import MaskedNode
 from port_jax.optim import trees
 from port_jax.optim.from_torch import numbers
 from port_jax.optim.from_torch.dialects import Dialect
+from port_jax.optim.from_torch.group_rates import GroupSchedule
 from port_jax.optim.from_torch.kinds import Kind
-from port_jax.optim.from_torch.schedulers import GroupSchedule
 from port_jax.optim.from_torch.sections import Settings
 from port_jax.optim.reduce_on_plateau import PlateauState, ReduceOnPlateau
 from port_jax.types import Manifolds, OptState, Params, Updates

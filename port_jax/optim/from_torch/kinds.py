@@ -192,4 +192,4 @@ def kind_named(name: str) -> Kind:
 
 def trained(entry: Entry | None, step: Any) -> bool:
     """Whether a parameter with this entry has been trained; `step` is its count, as a number."""
-    return bool(entry) and not (not _FROM_START.isdisjoint(entry or ()) and step == 0)
+    return bool(entry) and (step != 0 or _FROM_START.isdisjoint(entry))

@@ -46,12 +46,12 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     return found
 
 
-def moves_points(groups: Sequence[Mapping[str, Any]], code: str | None = None) -> bool:
+def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the settings are those of a Riemannian optimizer, before anything is known about the parameters."""
-    return any(kind.riemannian for kind in _fitting(groups, code))
+    return any(kind.riemannian for kind in _fitting(groups))
 
 
-def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None) -> list[Kind]:
+def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None = None) -> list[Kind]:
     """The kinds with the largest set of telling settings that the groups have; several if their settings are the same."""
     keys = {*(groups[0] if groups else ()), *("step" for group in groups if "step" in group)}
     sizes = {}
@@ -63,12 +63,11 @@ def _fitting(groups: Sequence[Mapping[str, Any]], code: str | None) -> list[Kind
 
 
 def _fresh(fitting: Sequence[Kind], section: Section, named: str | None, code: str | None) -> Kind | None:
-    """The kind of the model's code, if a state without numbers has the settings of a flat optimizer and the configuration names it."""
-    if named is None or any(section.everything.values()) or not fitting or any(kind.riemannian for kind in fitting):
+    """The kind of the model's code that the configuration names, if a state without numbers lacks nothing but the count to fit it."""
+    if code is None or any(section.everything.values()) or not fitting or any(kind.riemannian for kind in fitting):
         return None
-    keys = set(section.groups[0])
-    own = [kind for kind in KINDS.values() if kind.code and kind.code == code and kind.title == named and kind.riemannian]
-    return next((kind for kind in own if not kind.missing(keys) and not kind.lacking & keys), None)
+    begun = _fitting([{**section.groups[0], "step": 0}], code)
+    return next((kind for kind in begun if kind.code == code and kind.title == named), None)
 
 
 def _told_apart(fitting: Sequence[Kind], section: Section, flat: Sequence[str], named: str | None, code: str | None) -> Kind:

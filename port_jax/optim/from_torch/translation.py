@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from port_jax.optim import trees
 from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
 from port_jax.optim.from_torch.dialects import Dialect, Tally
+from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.groups import Group, GroupsState
 from port_jax.optim.from_torch.kinds import Kind
-from port_jax.optim.from_torch.schedulers import Lambdas
 from port_jax.optim.from_torch.sections import Section, Settings, plain
 from port_jax.types import Manifolds, Params
 
