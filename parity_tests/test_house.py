@@ -9,6 +9,8 @@ import pytest
 
 from parity_tests.import_graph import circles, graph
 from parity_tests.mutants import MUTATIONS
+from port_jax import manifolds
+from port_jax.manifolds import Manifold
 
 ROOT = Path(__file__).parent.parent
 
@@ -119,23 +121,31 @@ def test_test_files_share_by_helpers():
     assert not {name: found[name] & tests for name in tests if found[name] & tests}
 
 
-GEOMETRIES = ("Lorentz", "PoincareBall", "Stereographic", "SphereProjection", "Sphere", "Euclidean", "Scaled", "ProductManifold")
+GEOMETRIES = tuple(n for n, cls in vars(manifolds).items() if isinstance(cls, type) and issubclass(cls, Manifold) and cls is not Manifold)
 
 
 def asks_for_a_geometry(node: ast.AST) -> bool:
-    """isinstance(x, Lorentz), type(x) is PoincareBall, and the like."""
+    """isinstance(x, Lorentz), type(x) is manifolds.PoincareBall, x.__class__ == Sphere, and the like."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("isinstance", "issubclass"):
         asked: list[ast.expr] = node.args[1:]
-    elif isinstance(node, ast.Compare) and any(ast.unparse(side).startswith("type(") for side in (node.left, *node.comparators)):
+    elif isinstance(node, ast.Compare) and any(
+        ast.unparse(side).startswith("type(") or ast.unparse(side).endswith(".__class__") for side in (node.left, *node.comparators)
+    ):
         asked = [node.left, *node.comparators]
     else:
         return False
-    return any(isinstance(n, ast.Name) and n.id.startswith(GEOMETRIES) for part in asked for n in ast.walk(part))
+    names = [
+        n.id if isinstance(n, ast.Name) else n.attr for part in asked for n in ast.walk(part) if isinstance(n, ast.Name | ast.Attribute)
+    ]
+    return any(name.startswith(GEOMETRIES) for name in names)
 
 
 def test_only_manifolds_ask_for_a_geometrys_type():
     """Elsewhere a line may with a comment that says why."""
-    assert asks_for_a_geometry(ast.parse("type(m) is PoincareBall", mode="eval").body)
+    for text in ("type(m) is PoincareBall", "isinstance(m, manifolds.Lorentz)", "m.__class__ == Sphere", "issubclass(k, (int, UpperHalf))"):
+        assert asks_for_a_geometry(ast.parse(text, mode="eval").body)
+    for text in ("isinstance(m, Manifold)", "type(n) is int"):
+        assert not asks_for_a_geometry(ast.parse(text, mode="eval").body)
     wrong = []
     for path in (p for room in ("port_jax", "weights") for p in sources(room) if "manifolds" not in p.parts):
         text = path.read_text()
@@ -149,7 +159,7 @@ def test_progress_bars_are_silent_where_the_output_is_no_terminal():
     quiet, wrong = {"tqdm": "None", "track": "not console.is_terminal"}, []
     for path in (p for room in ("port_jax", "weights", "reference_torch", "parity_tests", "benchmarks", "examples") for p in sources(room)):
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            name = call.func.id if isinstance(call.func, ast.Name) else ""
+            name = ast.unparse(call.func).rpartition(".")[2]
             told = [ast.unparse(word.value) for word in call.keywords if word.arg == "disable"]
             if name in quiet and not any(quiet[name] in text for text in told):
                 wrong.append(f"{path.relative_to(ROOT)}:{call.lineno}")

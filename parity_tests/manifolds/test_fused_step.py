@@ -27,6 +27,28 @@ class GeneralLorentz(Lorentz):
     """A hyperboloid that takes the general form."""
 
 
+@pytree
+class StillBall(PoincareBall):
+    """A ball whose retraction stays where it is."""
+
+    def retr(self, x, u, **_):
+        return x
+
+    def retr_transp(self, x, u, v, **_):
+        return x, v
+
+
+@pytree
+class StillLorentz(Lorentz):
+    """A hyperboloid whose retraction stays where it is."""
+
+    def retr(self, x, u, **_):
+        return x
+
+    def retr_transp(self, x, u, v, **_):
+        return x, v
+
+
 BALL, HYPERBOLOID = (PoincareBall, GeneralBall, (0.1, 10.0)), (Lorentz, GeneralLorentz, (0.1, 1.7))
 MODELS = [pytest.param(*BALL, id="ball"), pytest.param(*HYPERBOLOID, id="hyperboloid")]
 PAIRS = pytest.mark.parametrize(("rows", "general", "curvatures"), MODELS)
@@ -132,6 +154,21 @@ def test_derivatives_equal_those_of_the_general_form(rows, general, curvatures):
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * float(jnp.abs(b).max()))
     np.testing.assert_allclose(second, expected, rtol=1e-8, atol=1e-8 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("still", "rows"), [(StillBall, PoincareBall), (StillLorentz, Lorentz)])
+def test_a_subclass_steps_by_its_own_retraction(still, rows):
+    """The fused forms have the class's own retraction written out. A subclass may have another, and the tests above compare with one."""
+
+    @jax.jit
+    def steps(manifold, x, grad, m):
+        _, move = manifold.descend_along(x, grad, m, jnp.asarray(B1))
+        return manifold.descend(x, grad, 0.3), move(jnp.full((len(x), 1), -0.1))[0]
+
+    x, grad, m, _ = _case(rows(1.7), 0.5, 4, n=5, d=3)
+    for y, stays in zip(steps(rows(1.7), x, grad, m), steps(still(1.7), x, grad, m), strict=True):
+        np.testing.assert_array_equal(stays, x)
+        assert (jnp.abs(y - x).max(-1) > 1e-3).all()
 
 
 @PAIRS

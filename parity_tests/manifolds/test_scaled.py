@@ -93,6 +93,30 @@ def test_gradient_in_scaled_lengths():
     np.testing.assert_allclose(mine.inner(x, theirs.egrad2rgrad(*map(torch.tensor, (x, w))).numpy(), v) / along, S, rtol=1e-12)
 
 
+def test_around_the_origin():
+    """Curvature, lengths and reach are those of the ball of c/s², whose points are s times these; a row is too long for the ball."""
+    mine, other = Scaled(PoincareBall(0.7), S), PoincareBall(0.7 / S**2)
+    np.testing.assert_allclose(mine.curvature, other.curvature, rtol=1e-15)
+    x, v = 0.2 * RNG.standard_normal((2, 4, 3))
+    v[0] *= 200 / np.linalg.norm(v[0])
+    np.testing.assert_allclose(2 * np.linalg.norm(mine.to_tangent0(x), axis=-1), mine.dist0(x), rtol=1e-12)
+    np.testing.assert_allclose(mine.reach(v), other.reach(v), rtol=1e-14)
+    assert ((mine.reach(v) < 1)[:, 0] == [True, False, False, False]).all()
+    np.testing.assert_allclose(mine.within_reach(v)[1:], mine.to_tangent0(mine.from_tangent0(v))[1:], rtol=1e-12)
+    np.testing.assert_allclose(mine.transp0back(x, mine.transp0(x, v)), v, rtol=1e-12)
+
+
+def test_samplers_vectors():
+    """`gradient` gives the derivative along a geodesic; `sqrt_cometric` of orthonormal noise is orthonormal by `inner`."""
+    mine = Scaled(PoincareBall(0.7), S)
+    x, v, w = 0.2 * RNG.standard_normal((3, 4, 3))
+    along = jax.jvp(lambda t: jnp.sum(w * mine.expmap(x, t * v), -1), (0.0,), (1.0,))[1]
+    np.testing.assert_allclose(mine.inner(x, mine.gradient(x, w), v), along, rtol=1e-12)
+    noise = np.linalg.qr(RNG.standard_normal((3, 3)))[0][:, None]
+    frame = mine.sqrt_cometric(x, jnp.broadcast_to(noise, (3, 4, 3)))
+    np.testing.assert_allclose(mine.inner(x, frame[:, None], frame[None]), np.broadcast_to(np.eye(3)[..., None], (3, 3, 4)), atol=1e-14)
+
+
 def test_random_deviation_is_that_of_the_scaled_lengths():
     mine, key = Scaled(PoincareBall(0.7), S), draws.key(0)
     np.testing.assert_allclose(mine.random_normal(key, 5, 3, std=0.5), mine.base.random_normal(key, 5, 3, std=0.5 / S), rtol=1e-6)

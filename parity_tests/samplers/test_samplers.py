@@ -56,6 +56,24 @@ def test_langevin_on_a_gaussian_has_the_variance_of_its_recursion():
     assert_mean(np.mean(found**2, axis=1), np.asarray(expected))
 
 
+def test_langevin_with_friction_on_a_gaussian_has_the_variance_of_its_recursion():
+    """(x, v) <- A (x, v) + noise n_steps + 1 times from v = sqrt(eps) n: the covariance of x that this brings back."""
+    epsilon, n_steps, alpha = 0.3, 3, 0.2
+    found = chains(sgrhmc(gaussian, epsilon, n_steps, alpha, manifolds=Euclidean()), jnp.zeros(2), 200, 20).params
+
+    def stationary(scale):
+        pull = epsilon / scale**2
+        step, square = np.array([[1.0, 1.0], [-pull, 1 - alpha - pull]]), 1.0
+        for _ in range(200):
+            covariance = np.diag([square, epsilon])
+            for _ in range(n_steps + 1):
+                covariance = step @ covariance @ step.T + np.diag([0, 2 * alpha * epsilon])
+            square = covariance[0, 0]
+        return square
+
+    assert_mean(np.mean(found**2, axis=1), np.array([stationary(float(s)) for s in SCALE]))
+
+
 def test_hamiltonian_on_a_gaussian_has_its_moments_at_a_coarse_step():
     """The Metropolis test takes the error of the step out, at a step where the others are far off."""
     found = chains(rhmc(gaussian, 0.9, 3, manifolds=Euclidean()), jnp.zeros(2), 200, 30)
@@ -180,6 +198,20 @@ def test_two_samples_ours_and_geoopts_are_of_one_law(name):
     assert scipy.stats.kstest(ours, scipy.stats.gumbel_r.cdf).pvalue > CHANCE
     # the test sees a law that is half as wide again: 0.108 apart, where CHANCE begins at 0.060
     assert scipy.stats.ks_2samp(1.5 * ours, theirs).pvalue < CHANCE
+
+
+def test_hamiltonian_steps_have_their_size_and_number():
+    """On a Gaussian leapfrog turns (x, r) by an angle with cos = 1 - eps^2 / (2 s^2): half a turn takes x to -x, whatever r is drawn.
+
+    No law tells: the Metropolis test gives the same one for any step.
+    """
+    n, s = 7, 1.3
+    epsilon = s * (2 * (1 - np.cos(np.pi / n))) ** 0.5
+    sampler = rhmc(lambda x: -jnp.sum((x / s) ** 2) / 2, epsilon, n, manifolds=Euclidean())
+    start = jnp.array([0.3, -1.1, 2.0])
+    after, info = sampler.step(draws.key(2), start)
+    np.testing.assert_allclose(after, -start, atol=1e-13)
+    np.testing.assert_allclose(info.acceptance, 1, atol=1e-13)
 
 
 def test_a_proposal_of_infinite_energy_is_rejected():
