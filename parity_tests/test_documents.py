@@ -141,18 +141,16 @@ def test_pip_installs_the_packages_with_their_data(tmp_path: Path):
     for name in rooms:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*pip, "--no-build-isolation", "--target", "there", "."], cwd=tmp_path, check=False, capture_output=True, text=True
-    )
+    command = [*pip, "--no-build-isolation", "--target", "there", "."]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for path in (path for name in rooms for path in (tmp_path / name).rglob("*") if path.is_file()):
         assert (tmp_path / "there" / path.relative_to(tmp_path)).exists(), path
     assert not (tmp_path / "there" / "parity_tests").exists()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "there")}
-    command = [sys.executable, tmp_path / "there" / "bin" / "hyperport", "--version"]
-    assert subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.startswith(
-        "hyperport "
-    )
+    command = [sys.executable, str(tmp_path / "there" / "bin" / "hyperport"), "--version"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("hyperport ")
 
 
 HIDDEN = """
