@@ -1,4 +1,4 @@
-# Every command sets up the environment that it needs: a .venv with the versions in requirements.txt.
+# Every command except help and clean sets up the environment that it needs: a .venv with the versions in requirements.txt.
 PYTHON ?= $(shell python3.11 -c 'print("python3.11")' 2>/dev/null || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -37,12 +37,13 @@ help:
 	@echo "make setup          sets up .venv; the other commands do so if it is missing"
 	@echo "                    (PYTHON=python3.11 selects the Python, TORCH=no leaves out torch and geoopt)"
 	@echo "make lint           checks style and types"
-	@echo "make bench          compares the speed of torch and JAX; writes docs/speed.md"
+	@echo "make bench          compares the speed of torch and JAX; writes benchmarks/results.json and docs/speed.md"
+	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared)"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
 	@echo "make mutants        plants known errors one at a time and shows which test detects each"
 	@echo "make fuzz           reads 10,000 damaged checkpoints"
-	@echo "make clean          removes .venv, out/ and build/"
+	@echo "make clean          removes .venv, out/, build/ and *.egg-info"
 
 # torch is installed first: as a dependency of another package, it would be installed as the build with CUDA.
 $(READY): requirements.txt pyproject.toml

@@ -1,14 +1,18 @@
-"""README.md and MIGRATION.md keep their promises: snippets and commands run, links lead somewhere, and every test that they name exists."""
+"""The documents keep their promises: snippets and commands run, links lead to files, and every test that they name exists."""
 
 import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from parity_tests import machines
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "parity_tests"
@@ -96,3 +100,74 @@ def test_commands_of_the_makefile_exist():
     for document in DOCUMENTS:
         for target in re.findall(r"(?:^|`)(?:\w+=\w+ )?make ([\w-]+)", (ROOT / document).read_text(), re.MULTILINE):
             assert f"\n{target}:" in makefile, f"{document} says make {target}"
+
+
+def test_help_and_the_page_describe_each_command_of_the_makefile():
+    makefile, page = (ROOT / "Makefile").read_text(), (ROOT / "docs" / "commands.md").read_text()
+    phony = re.search(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    assert phony
+    commands = set(phony[1].split()) - {"help"}
+    assert set(re.findall(r'@echo "make ([\w-]+)', makefile)) == commands
+    assert set(re.findall(r"^\| `make ([\w-]+)` \|", page, re.MULTILINE)) == commands
+    needs = dict(re.findall(r"^([\w-]+): (.*)", makefile, re.MULTILINE))
+    assert {name for name in commands if needs.get(name) not in ("$(READY)", "lint")} == {"clean"}
+
+
+def test_help_and_the_page_name_the_parts_of_the_machines():
+    parts = {part for row in machines.rows() for part in row.parts}
+    lines = "".join(re.findall(r'@echo "(.*)"', (ROOT / "Makefile").read_text()))
+    for text, pattern in ((lines, r"some parts of it: (.*?)\)"), ((ROOT / "docs" / "commands.md").read_text(), r"which are (.*?)\. ")):
+        found = re.search(pattern, text)
+        assert found
+        assert set(re.findall(r"[\w-]+", found[1])) - {"and"} == parts
+
+
+def test_one_version_of_torch_and_geoopt_is_named():
+    """README's command, the extra `reference`, the pinned versions and the Makefile."""
+    texts = [(ROOT / name).read_text() for name in ("README.md", "requirements.txt", "Makefile")]
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["reference"]
+    for package, files in (("torch", 3), ("geoopt", 2)):
+        named = [set(re.findall(rf"\b{package}==([\w.]+)", text)) for text in [*texts[:files], " ".join(extra)]]
+        assert len(named[0]) == 1
+        assert all(versions == named[0] for versions in named), named
+
+
+def test_pip_installs_the_packages_with_their_data(tmp_path: Path):
+    """`pip install .`, but with the setuptools that is there and without dependencies, because both would have to be downloaded."""
+    pytest.importorskip("setuptools", minversion="77")
+    rooms = ("port_jax", "weights", "reference_torch")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in rooms:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
+    command = [*pip, "--no-build-isolation", "--target", "there", "."]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for path in (path for name in rooms for path in (tmp_path / name).rglob("*") if path.is_file()):
+        assert (tmp_path / "there" / path.relative_to(tmp_path)).exists(), path
+    assert not (tmp_path / "there" / "parity_tests").exists()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "there")}
+    command = [sys.executable, str(tmp_path / "there" / "bin" / "hyperport"), "--version"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("hyperport ")
+
+
+HIDDEN = """
+import importlib.machinery, sys
+found = importlib.machinery.PathFinder.find_spec
+def find_spec(cls, name, path=None, target=None):
+    return None if name.partition(".")[0] in ("torch", "geoopt") else found(name, path, target)
+importlib.machinery.PathFinder.find_spec = classmethod(find_spec)
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+def test_without_torch_the_tests_that_need_it_are_skipped():
+    """A file that imports torch, one of whose tests does, and one without it."""
+    chosen = ("manifolds/test_random.py", "manifolds/test_isometries.py::test_near_the_boundary_geoopt_divides_by_too_much",
+              "manifolds/test_isometries.py::test_bad_input")  # fmt: skip
+    command = [sys.executable, "-c", HIDDEN, "-p", "no:cacheprovider", *(f"parity_tests/{name}" for name in chosen)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert "1 passed, 2 skipped" in done.stdout, done.stdout + done.stderr

@@ -9,7 +9,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from examples import readme_picture
 from parity_tests import draws
+from port_jax.data import load_graph
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,14 +23,16 @@ ROOT = Path(__file__).parent.parent
         pytest.param((), {"bits", "forward", "grad", "step"}, id="two layers, all levels", marks=pytest.mark.slow),
     ],
 )
-def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path, options: tuple[str, ...], levels: set[str]):
-    """On the hyperboloid and a small tree; `make demo` runs the ball on the graph that ships."""
+def test_migrate_hgat_moves_a_network_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], levels: set[str]
+):
+    """On the hyperboloid and a small tree; `make demo` runs the ball on the graph that ships. The picture of README is drawn from it."""
     tree = nx.convert_node_labels_to_integers(nx.balanced_tree(3, 3))
     edges = np.array(tree.edges, np.int32).T
     rng = draws.rng(0)
     labels = (np.arange(tree.number_of_nodes()) % 3).astype(np.int32)
     features = (np.eye(3, dtype=np.float32)[labels] + rng.random((len(labels), 3), np.float32)).astype(np.float32)
-    np.savez(tmp_path / "tree.npz", edges=edges, features=features, labels=labels)
+    np.savez(tmp_path / "tree.npz", edges=edges, features=features, labels=labels, label_names=np.array(["a", "b", "c"]))
     command = [sys.executable, "examples/migrate_hgat.py", "--data", tmp_path / "tree.npz", "--out", tmp_path / "out",
                "--manifold", "Lorentz", "--preset", "gil", "--steps", "10", *options]  # fmt: skip
     done = subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -40,6 +44,10 @@ def test_migrate_hgat_moves_a_network_end_to_end(tmp_path: Path, options: tuple[
     assert report["largest relative difference of the losses after the conversion"] < 1e-3
     for name in ("losses.png", "disk.png", "hgat.pth", "converted"):
         assert (tmp_path / "out" / name).exists(), name
+    monkeypatch.setattr(readme_picture, "load_graph", lambda path: load_graph(tmp_path / "tree.npz"))
+    monkeypatch.setattr(sys, "argv", ["readme_picture", "--results", str(tmp_path / "out"), "--out", str(tmp_path / "demo.png")])
+    readme_picture.main()
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

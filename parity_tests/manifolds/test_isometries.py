@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests import draws
-from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.manifolds import Lorentz, PoincareBall, poincare_to_lorentz
 from port_jax.manifolds.isometries import (
     MODELS,
     ball_to_hyperboloid,
@@ -125,3 +125,18 @@ def test_near_the_boundary_float32_loses_nothing():
         assert np.max(np.abs(found - true) / np.abs(true).max(1, keepdims=True)) < 5e-6, float(c)
         back = jax.jit(hyperboloid_to_ball)(found, c)
         np.testing.assert_allclose(back, x, rtol=0, atol=3e-7 / float(c) ** 0.5)
+
+
+def test_near_the_boundary_geoopt_divides_by_too_much():
+    """geoopt adds 1e-6 to 1 - |x|², which is 2e-5 at radius 0.99999."""
+    torch, geoopt = pytest.importorskip("torch"), pytest.importorskip("geoopt")
+    x = draws.rng(5).standard_normal((50, 4))
+    x *= 0.99999 / np.linalg.norm(x, axis=1, keepdims=True)
+    true = np.asarray(poincare_to_lorentz(x, 1.0))
+    theirs = geoopt.manifolds.lorentz.math.poincare_to_lorentz(torch.tensor(x), torch.tensor(1.0))
+    short = x.astype(np.float32)
+    ours, near = poincare_to_lorentz(short, 1.0), poincare_to_lorentz(short.astype(np.float64), 1.0)
+    assert ours.dtype == np.float32
+    scale = np.abs(true).max(1, keepdims=True)
+    assert np.max(np.abs(theirs.numpy() - true) / scale) > 1e-2
+    assert np.max(np.abs(ours - near) / scale) < 5e-6

@@ -60,6 +60,7 @@ def test_lorentz_random_normal(k):
     manifold = Lorentz(k)
     x = manifold.random_normal(draws.key(2), N, D + 1, std=0.4)
     assert manifold.check_point_on_manifold(x)
+    np.testing.assert_array_equal(manifold.random(draws.key(2), N, D + 1, std=0.4), x)
     u = np.asarray(manifold.logmap0(x))[:, 1:]
     draws.seed_torch(0)
     other = reference(geoopt.Lorentz, k)

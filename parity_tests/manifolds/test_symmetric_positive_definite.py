@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
-from port_jax.linalg import sym
+from port_jax.linalg import sym, sym_expm
 from port_jax.manifolds.symmetric_positive_definite import SPDMetric, SymmetricPositiveDefinite
 
 RNG = draws.stream(11)
@@ -154,3 +154,18 @@ def test_broadcasting_and_vmap():
 def _projector(n: int) -> np.ndarray:
     eye = np.eye(n)
     return 0.5 * (np.einsum("ik,jl->ijkl", eye, eye) + np.einsum("il,jk->ijkl", eye, eye))
+
+
+def test_steins_divergence_in_float32_is_nearer_to_float64_than_geoopts():
+    """For logarithms of Frobenius norm near 0.3 the difference of logarithms in geoopt cancels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = geoopt.SymmetricPositiveDefinite("SM")
+    mine = SymmetricPositiveDefinite("SM")
+    x, y = np.asarray(sym_expm(symmetric(0.1 * draws.rng(0).standard_normal((2, 500, 4, 4))))).astype(np.float32)
+    true = np.asarray(mine.dist(x.astype(np.float64), y.astype(np.float64)))
+    have = mine.dist(x, y)
+    assert have.dtype == np.float32
+    off, geoopts = (np.max(np.abs(np.asarray(d) - true) / true) for d in (have, theirs.dist(torch.tensor(x), torch.tensor(y))))
+    assert off < 5e-6
+    assert 3 * off < geoopts

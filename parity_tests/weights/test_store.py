@@ -87,6 +87,15 @@ def test_restore_and_export(tmp_path, dtype):
     ]
 
 
+def test_float64_stays_in_numpy_where_jax_computes_in_float32(tmp_path):
+    tree_file(tmp_path / "x.pth", dtype=torch.float64).save(tmp_path / "out")
+    with jax.enable_x64(False):
+        restored = weights.restore(tmp_path / "out")
+    emb = restored.variables["params"]["emb"]
+    assert (type(emb), emb.dtype) == (np.ndarray, np.float64)
+    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(restored.variables))
+
+
 def odd_file(path):
     net, _ = trained()
     tree = {
