@@ -101,7 +101,7 @@ def test_around_the_origin():
     v[0] *= 200 / np.linalg.norm(v[0])
     np.testing.assert_allclose(2 * np.linalg.norm(mine.to_tangent0(x), axis=-1), mine.dist0(x), rtol=1e-12)
     np.testing.assert_allclose(mine.reach(v), other.reach(v), rtol=1e-14)
-    assert ((mine.reach(v) < 1)[:, 0] == [True, False, False, False]).all()
+    np.testing.assert_array_equal((mine.reach(v) < 1)[:, 0], [True, False, False, False])
     np.testing.assert_allclose(mine.within_reach(v)[1:], mine.to_tangent0(mine.from_tangent0(v))[1:], rtol=1e-12)
     np.testing.assert_allclose(mine.transp0back(x, mine.transp0(x, v)), v, rtol=1e-12)
 

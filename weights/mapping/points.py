@@ -42,7 +42,7 @@ def _check_leaf(manifold: Manifold, points: np.ndarray, key: str) -> None:
     axes = tuple(range(1, flat.ndim))
     for start in range(0, len(flat), ROWS):
         block = flat[start : start + ROWS]
-        gap = np.max(np.abs(np.asarray(manifold.projx(block)) - block), axis=axes)
+        gap = np.max(np.abs(np.asarray(manifold.projx(jax.numpy.asarray(block))) - block), axis=axes)
         off = np.flatnonzero(~(gap <= TOLERANCE * (1 + np.max(np.abs(block), axis=axes))))
         if len(off):
             where = np.unravel_index(start + off[0], points.shape[: points.ndim - manifold.ndim])
