@@ -21,7 +21,8 @@ NAMED = sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)(?:::(\w+))?", (ROOT 
 FIRST_RESULT = re.compile(r"^## A first result\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", ["README.md", "MIGRATION.md"])
+# README's first snippets are those of its first result, which a test below runs in a process of its own.
+@pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "MIGRATION.md"])
 def test_snippets_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("options", "levels"),
     [
-        pytest.param(("--hidden", "--level", "bits"), {"bits"}, id="one layer, bits"),
+        pytest.param(("--hidden", "--level", "bits"), {"bits"}, id="one layer, bits", marks=pytest.mark.slow),
         pytest.param((), {"bits", "forward", "grad", "step"}, id="two layers, all levels", marks=pytest.mark.slow),
     ],
 )

@@ -50,34 +50,32 @@ def test_models_agree():
     np.testing.assert_allclose(two, half, rtol=1e-9)
 
 
+STEP = 1e-5
+"""Of finite differences."""
+
+
+def pulled(x, w, c):
+    """A number of the mean, and its gradients by points, weights and curvature."""
+    cotangent = jnp.array([0.3, -1.2, 0.8])
+    return jax.value_and_grad(lambda x, w, c: frechet_mean(PoincareBall(c), x, w) @ cotangent, argnums=(0, 1, 2))(x, w, c)
+
+
 def test_derivatives():
-    """By points, weights and curvature against finite differences; the Hessian in c too; what shifts the weights' sum shifts nothing."""
-    cotangent = jnp.asarray(RNG.standard_normal(3))
-
-    def loss(x, w, c):
-        return frechet_mean(PoincareBall(c), x, w) @ cotangent
-
-    @jax.jit
-    def derivatives(x, w, c):
-        """The loss, its gradients, and the second derivative by c."""
-
-        def slope(c):
-            value, gradients = jax.value_and_grad(loss, argnums=(0, 1, 2))(x, w, c)
-            return gradients[2], (value, gradients)
-
-        second, (value, gradients) = jax.grad(slope, has_aux=True)(c)
-        return value, gradients, second
-
-    args = (POINTS, WEIGHTS, jnp.asarray(0.7))
-    _, gradients, second = derivatives(*args)
-    h = 1e-5
+    """By points, weights and curvature against finite differences; what shifts the weights' sum shifts nothing."""
+    args, derivatives = (POINTS, WEIGHTS, jnp.asarray(0.7)), jax.jit(pulled)
+    _, gradients = derivatives(*args)
     for i, (argument, gradient) in enumerate(zip(args, gradients)):
         direction = jnp.asarray(RNG.standard_normal(argument.shape))
-        ends = [derivatives(*(a + s * h * direction if j == i else a for j, a in enumerate(args)))[0] for s in (1, -1)]
-        np.testing.assert_allclose(jnp.sum(gradient * direction), (ends[0] - ends[1]) / (2 * h), rtol=1e-6, atol=1e-9)
+        ends = [derivatives(*(a + s * STEP * direction if j == i else a for j, a in enumerate(args)))[0] for s in (1, -1)]
+        np.testing.assert_allclose(jnp.sum(gradient * direction), (ends[0] - ends[1]) / (2 * STEP), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(jnp.sum(gradients[1] * WEIGHTS), 0, atol=1e-12)
-    ends = [derivatives(POINTS, WEIGHTS, jnp.asarray(0.7 + s * h))[1][2] for s in (1, -1)]
-    np.testing.assert_allclose(second, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
+
+
+@pytest.mark.slow  # the first derivative is in the test above, and second ones of implicit functions in test_spectral.py
+def test_second_derivative_by_the_curvature():
+    slope = jax.jit(lambda c: jax.value_and_grad(lambda c: pulled(POINTS, WEIGHTS, c)[1][2])(c))
+    ends = [slope(jnp.asarray(0.7 + s * STEP))[0] for s in (1, -1)]
+    np.testing.assert_allclose(slope(jnp.asarray(0.7))[1], (ends[0] - ends[1]) / (2 * STEP), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -69,7 +69,9 @@ def test_points_alone_are_taken_with_themselves():
     np.testing.assert_allclose(found, expected, rtol=0)
 
 
-@pytest.mark.parametrize(("make", "value"), [(PoincareBall, 0.7), (Lorentz, 1.7)], ids=["c", "k"])
+@pytest.mark.parametrize(
+    ("make", "value"), [pytest.param(PoincareBall, 0.7, id="c", marks=pytest.mark.slow), pytest.param(Lorentz, 1.7, id="k")]
+)
 def test_derivative_by_the_curvature(make, value):
     x, y = _points(make(value), 7, 4), _points(make(value), 6, 4, 1)
     g = jnp.asarray(draws.rng(2).standard_normal((7, 6)))
@@ -145,7 +147,7 @@ def _both_of_planes(c, x, p, a, g):
 
 
 @pytest.mark.parametrize("c", [0.1, 0.7, 10.0])
-@pytest.mark.parametrize("d", [3, 40])
+@pytest.mark.parametrize("d", slow.all_but({40}, [3, 40]))
 def test_planes_equal_dist2plane_with_their_derivatives(c, d):
     ball = PoincareBall(c)
     x, (p, a) = _points(ball, 17, d), _planes(6, d)

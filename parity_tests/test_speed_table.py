@@ -85,6 +85,7 @@ def broken():
     raise KeyError("no such thing\nsecond line")
 
 
+@pytest.mark.slow  # the tests above have the table, its failures and its ratios
 def test_sides_are_measured_in_processes_of_their_own():
     row = measure(Case("w", Side(sleeper, (0.04,)), Side(sleeper, (0.01,)), goal=2.0, compiled=Side(broken)))
     assert 2 < row["eager_ratio"] < 6
@@ -107,6 +108,7 @@ def fault_counter(connection: Connection, kept: bool):
     connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
+@pytest.mark.slow  # a figure of the kernel; training uses kept pages in test_fit
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_kept_pages_come_from_the_kernel_once():
     found = []

@@ -176,8 +176,8 @@ FAR = {name: a[MANY["radius"] > 0.1] for name, a in MANY.items()}
 
 
 # The others are made of these, or differ from one by an option.
-TWICE = {"dist everywhere", "expmap", "logmap", "transp"}
-LOW = {"norm", "dist", "expmap", "logmap", "transp"}
+TWICE = {"dist everywhere", "expmap", "logmap"}
+LOW = {"norm", "dist", "logmap"}
 
 
 def test_values():

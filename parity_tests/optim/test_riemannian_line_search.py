@@ -192,8 +192,8 @@ TABLE = [((name,), ("armijo", "wolfe")[(i + j) % 2], cg) for i, name in enumerat
 TABLE += [(ALL, "armijo", "pr"), (ALL, "wolfe", "fr")]
 
 
-# Each manifold, search and conjugacy once.
-KEPT = (("ball",), "wolfe", "fr"), (("lorentz",), "armijo", "callable"), (("sphere",), "armijo", "steepest"), (("flat",), "wolfe", "pr")
+# Each search once, with a conjugacy of each kind.
+KEPT = (("lorentz",), "armijo", "callable"), (("sphere",), "armijo", "steepest"), (("flat",), "wolfe", "pr")
 
 
 @pytest.mark.parametrize(("names", "method", "cg"), slow.all_but(KEPT, TABLE))

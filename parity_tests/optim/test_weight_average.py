@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from port_jax.optim.weight_average import weight_average
 from reference_torch.optim.weight_average import averaged
@@ -24,7 +24,7 @@ def test_flat_parameters_average_as_in_torch(decay):
     assert update._cache_size() <= 1  # 0 where a long process has given it up
 
 
-@pytest.mark.parametrize("c", [0.4, 1.9])
+@pytest.mark.parametrize("c", slow.all_but({1.9}, [0.4, 1.9]))
 def test_points_average_along_geodesics(c):
     """Two points of equal weight meet in their midpoint; on one geodesic the average is that of the line."""
     ball = PoincareBall(c)

@@ -101,7 +101,7 @@ BALL, SPHERE = PoincareBallExact(1.7), SphereProjectionExact(0.6)
 PLANES = [pytest.param(name, BALL, id=f"{name}-ball") for name in MAKE] + [pytest.param("rhmc", SPHERE, id="rhmc-sphere")]
 
 
-@pytest.mark.parametrize(("name", "manifold"), slow.all_but([PLANES[0], PLANES[2]], PLANES))
+@pytest.mark.parametrize(("name", "manifold"), slow.all_but([PLANES[0]], PLANES))
 def test_law_on_a_curved_plane(name, manifold):
     """The area grows as sinh or sin: a sampler that takes coordinates for the metric has another mean."""
     origin = jnp.zeros(2)

@@ -40,7 +40,6 @@ KEPT = {
     (BEFORE, "murp"),
     (BEFORE, "poincare embeddings"),
     (BEFORE, "lorentz embeddings"),
-    (0, "hybonet, amsgrad"),
     (0, "murp"),
 }
 
