@@ -58,13 +58,18 @@ class Draw:
         """Normal numbers of this shape, in rows of length about `scale`."""
         return scale * self.random.standard_normal(shape) / np.sqrt(shape[-1])
 
-    def indices(self, below: int, *shape: int) -> np.ndarray:
-        """Integers from 0 to below - 1, of this shape."""
-        return self.random.integers(0, below, shape)
+    def covering(self, *counts: int) -> list[np.ndarray]:
+        """For each count n all indices from 0 to n - 1 in random order, again and again up to the length of the longest, or `ROWS`.
 
-    def distinct(self, below: int, rows: int, columns: int) -> np.ndarray:
-        """Indices [rows, columns], different within a row if there are enough."""
-        return np.stack([self.random.permutation(np.arange(max(below, columns)) % below)[:columns] for _ in range(rows)])
+        So every row of a table is compared: two that were exchanged do not hide in a sample.
+        """
+        length = max(ROWS, *counts)
+        return [np.concatenate([self.random.permutation(n) for _ in range(-(-length // n))])[:length] for n in counts]
+
+    def distinct(self, below: int, columns: int) -> np.ndarray:
+        """Indices [rows, columns], different within a row if there are enough; every one below `below`, in `ROWS` rows at least."""
+        rounds = [self.random.permutation(below) for _ in range(-(-ROWS * columns // below))]
+        return np.concatenate([np.resize(order, (-(-below // columns), columns)) for order in rounds])
 
     def pairs(self, nodes: int) -> np.ndarray:
         """Pairs [32, 2] of distinct nodes: torch's gradient of a distance is NaN between a point and itself."""
@@ -83,21 +88,14 @@ class Draw:
             senders, receivers = self.random.integers(0, count, (2, max(EDGES, 4 * count)))
             features = self.normal(count, width)
         else:
-            senders, receivers, weights, features = _read(self.path)
+            senders, receivers, weights, features = _read(self.path, width)
             count = nodes or len(features)
-            if features.shape[1] < width or len(features) != count:
+            if features.shape != (count, width):
                 raise Unmatched(
                     f"features have shape {features.shape}; the model takes {(count, width)}",
                     "Give the graph that the model was trained on",
                     path=self.path,
                 )
-            features = features[:, :width]
-        if len(senders) and max(senders.max(), receivers.max()) >= count:
-            raise Unmatched(
-                f"an edge names node {max(senders.max(), receivers.max())}; the graph has {count} nodes",
-                "Give the graph that the model was trained on",
-                path=self.path,
-            )
         if not weighted:
             weights = None
         elif weights is None:
@@ -143,27 +141,18 @@ def on_nodes(
     return Probe(draw, outputs)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Senders, receivers, weights and features: undirected `edges` [2, E], or `adj_row` (receivers), `adj_col` and `adj_val`."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if "adj_row" in data:
-                receivers, senders = data["adj_row"].astype(np.int64), data["adj_col"].astype(np.int64)
-                weights = data["adj_val"].astype(np.float64)
-            else:
-                edges = data["edges"].astype(np.int64)
-                (senders, receivers), weights = np.concatenate([edges, edges[::-1]], 1), None
-            if "features" in data:
-                features = data["features"]
-            else:
-                from scipy.sparse import csr_matrix
+def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Senders, receivers, weights and features, as `embed` and training read them; of airport.npz as many features as the model takes."""
+    from port_jax.data import DataError, load_graph
 
-                indices, indptr = data["features_indices"], data["features_indptr"]
-                values = data["features_data"] if "features_data" in data else np.ones(len(indices), np.float32)
-                features = csr_matrix((values, indices, indptr), shape=tuple(data["features_shape"])).toarray()
-    except (OSError, ValueError, KeyError) as error:
-        raise Unreadable(f"not a graph ({error})", "Give an .npz file with edges [2, E] and features [N, F]", path=path) from None
-    return senders, receivers, weights, features.astype(np.float64)
+    try:
+        data = load_graph(path, task="lp")
+        if data.features.shape[1] != width:
+            data = load_graph(path, task="nc")
+    except DataError as error:
+        raise Unreadable(str(error)) from None
+    senders, receivers, weights, _ = data.graph.host_arrays()
+    return senders, receivers, None if weights is None else weights.astype(np.float64), data.features.astype(np.float64)
 
 
 __all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "drawn", "on_nodes"]
