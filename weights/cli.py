@@ -168,7 +168,13 @@ def verify(
     updates_per_step: UpdatesPerStep = None,
     converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
     graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
-    level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
+    witness: Annotated[
+        Path | None, typer.Option(help=".npz that your own program recorded (hyperport recorder); needs no torch unless --level is given.")
+    ] = None,
+    level: Annotated[
+        Level | None,
+        typer.Option(help="How far to go; each level includes those before it. Default: step, or settings with --witness."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
     as_json: Json = False,
@@ -182,10 +188,14 @@ def verify(
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
     from weights.proof.verify import verify as compare
+    from weights.proof.witness import Witness
 
+    depth = level or (Level.step if witness is None else Level.settings)
     said = {**_options(config, arch, curvature, manifold, group), "updates_per_step": updates_per_step}
     checkpoint = restore(converted) if converted else load(file, **said, optimizer=optimizer_class or True)
-    rows = compare(checkpoint, file, graph, said=Said(**said, optimizer=optimizer_class), level=level.value, seed=seed)
+    recorded = None if witness is None else Witness.read(witness, checkpoint)
+    asked = Said(**said, optimizer=optimizer_class)
+    rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
         _print_json([row._asdict() for row in rows])
     else:
@@ -195,6 +205,14 @@ def verify(
         report.write_text(json.dumps(document, indent=1))
     if failed(rows):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hyperport recorder > record_witness.py")
+def recorder() -> None:
+    """Print a script that records what your own torch program computes, for verify --witness. It needs only torch and numpy."""
+    from weights.proof.witness import script
+
+    typer.echo(script(), nl=False)
 
 
 @app.command(epilog="Example: hyperport diff model.pth back.pth")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -103,6 +104,13 @@ class Sides:
         """The checkpoint's, in the precision compared."""
         return jax.tree.map(self.cast, self.checkpoint.variables)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the outputs by name."""
+        run = _Run(self.probe, self.checkpoint.settings, self.model, "")
+        inputs = self._for_jax
+        return {name: value.shape for name, value in jax.eval_shape(lambda v: run(v, inputs), self.variables).items()}
+
     def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
         run = _Run(self.probe, self.checkpoint.settings, self.model, f"{self.model!r} {sorted(self.checkpoint.settings.items())!r}")
@@ -177,6 +185,24 @@ class Sides:
             return getattr(module, method)(*args)
 
         return _named(self.probe.outputs(self.reading.settings, call, self._for_torch))
+
+    def torch_modules(self, names: Sequence[str]) -> Arrays:
+        """The outputs of the torch module's submodules of these names, by name, parts of tuples by name/number; at their first call."""
+        module, found = self.module(), {}
+
+        def catch(name: str) -> Callable[..., None]:
+            def hook(_: TorchModule, given: object, result: Any) -> None:
+                parts = {f"{name}/{n}": part for n, part in enumerate(result)} if isinstance(result, tuple) else {name: result}
+                for at, part in parts.items():
+                    found.setdefault(at, part.detach().numpy().copy())
+
+            return hook
+
+        for name, child in module.named_modules():
+            if name in names:
+                child.register_forward_hook(catch(name))
+        self.run_torch(module)
+        return found
 
     def module(self, nudge: int = 0) -> TorchModule:
         """The torch reference with the file's tensors, in this precision.

@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import jax
 import numpy as np
@@ -26,9 +26,12 @@ from weights.mapping.architecture import TREE
 from weights.models import ARCHITECTURES
 from weights.proof import diff
 from weights.proof.reading import Reading, Said, differences, facts, read_anew
+from weights.proof.rows import FLOAT64, Row, largest
 from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
+from weights.proof.witness import Witness
+from weights.proof.witnessed import confirmed, modules, witnessed
 
 if TYPE_CHECKING:
     from weights.types import ManifoldTree
@@ -36,41 +39,25 @@ if TYPE_CHECKING:
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "settings", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
-# facts: the float64 differences of a whole model stay within ten times those of geoopt's maps near radius 0.99.
-FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "step": 1e-10}
 STRETCH = 5e-9
 """geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
 
 
-class Row(NamedTuple):
-    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the distance travelled.
-
-    verified: False for what nothing confirms: it is listed, and has not failed.
-    """
-
-    level: str
-    dtype: str
-    what: str
-    error: float
-    gate: float
-    ok: bool
-    verified: bool = True
-
-
 def verify(
-    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, said: Said | None = None, level: str = "step",
-    seed: int = 0, types: Sequence[str] = TYPES,
+    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, said: Said | None = None, witness: Witness | None = None,
+    level: str = "step", seed: int = 0, types: Sequence[str] = TYPES,
 ) -> list[Row]:  # fmt: skip
     """Compares the checkpoint with the torch file it came from; each level includes those before it.
 
     bits: the file that the checkpoint exports is the original one: every tensor bit by bit, and everything beside the tensors.
     settings: the file is read anew, with what a person says of it (`said`), and every hyper-parameter, manifold, key, group of the
-    optimizer and counter of the conversion is compared with that. What only the configuration, an option or a default says is listed as not verified. forward,
-    grad: outputs, and vector-Jacobian products with random cotangents, at the same inputs (Riemannian gradients at points of a manifold).
-    step: the optimizers of both sides go on from the file's state for 10 steps on one loss; where that is not possible (see `Original`),
-    both sides start with a fresh RiemannianAdam, and the rows say so. The torch side is the architecture's reference with the settings of
-    the new reading, the file's own tensors, and a torch optimizer that has loaded the file's own section; the other side is what they were
-    converted to.
+    optimizer and counter of the conversion is compared with that. What only the configuration, an option or a default says is listed
+    as not verified, but for what a `witness` confirms: its rows compare the conversion with what the person's own program computed (see
+    `weights.proof.witnessed`), without torch. forward, grad: outputs, and vector-Jacobian products with random cotangents, at the same
+    inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go on from the file's state for 10 steps
+    on one loss; where that is not possible (see `Original`), both sides start with a fresh RiemannianAdam, and the rows say so. The
+    torch side is the architecture's reference with the settings of the new reading, the file's own tensors, and a torch optimizer that
+    has loaded the file's own section; the other side is what they were converted to.
 
     An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
@@ -85,13 +72,19 @@ def verify(
     if depth == 0:
         return rows
     reading = read_anew(path, checkpoint, said or Said())
+    if witness is not None or depth > 1:
+        _wide()
+    told = [] if witness is None else witnessed(checkpoint, witness)
+    if witness is not None and witness.meta["modules"]:
+        needed()
+        told += modules(checkpoint, Original.of(reading.checkpoint), witness)
+    if witness is not None:
+        reading = replace(reading, unconfirmed=_left(reading, told, checkpoint, witness))
     found, comparable = _settings(checkpoint, reading)
-    rows += found
+    rows += found + told
     if depth == 1 or not comparable:
         return rows
     needed()
-    if not jax.config.read("jax_enable_x64"):
-        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
     make = _sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
@@ -105,6 +98,17 @@ def verify(
             found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
     return rows
+
+
+def _wide() -> None:
+    if not jax.config.read("jax_enable_x64"):
+        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
+
+
+def _left(reading: Reading, told: Sequence[Row], checkpoint: Checkpoint, witness: Witness) -> dict[str, str]:
+    """What remains unconfirmed beside a witness."""
+    sure, why = confirmed(told, checkpoint, witness, list(reading.unconfirmed))
+    return {name: f"{reason}; {why}" for name, reason in reading.unconfirmed.items() if name not in sure}
 
 
 def needed() -> None:
@@ -235,13 +239,13 @@ def _step(sides: Sides, seed: int) -> _Results:
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
-    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
+    slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 
 
 def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:
-    return {key: _largest(a[key].astype(np.float64) - b[key]) for key in a}
+    return {key: largest(a[key].astype(np.float64) - b[key]) for key in a}
 
 
 def _amplified(steps: _Results, slopes: _Results) -> _Results:
@@ -266,9 +270,9 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
     rows = []
     for name in found.torch:
         theirs, ours = found.torch[name].astype(np.float64), found.jax[name].astype(np.float64)
-        top = _largest(theirs)
+        top = largest(theirs)
         scale = found.scale.get(name) or top or 1.0
-        error, limit = _largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
+        error, limit = largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
         if exact is None:
             limit = max(limit, FLOAT64[level] * scale)
         else:
@@ -276,14 +280,10 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
             limit += 4 * unit
             if error > limit:
                 truth = exact.torch[name].astype(np.float64)
-                error, limit = _largest(ours - truth), 2 * _largest(theirs - truth) + 4 * unit
+                error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
         rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit))
     return rows
-
-
-def _largest(gap: np.ndarray) -> float:
-    return float(np.max(np.abs(gap), initial=0))
 
 
 __all__ = ["TYPES", "Row", "failed", "needed", "show", "summary", "unverified", "verify", "versions"]
