@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
     from weights.files.reader import read
     from weights.files.writer import write
+    from weights.proof.recorder import Witness as witness
     from weights.views.embed import Embeddings, embeddings
 
 _HOMES = {
@@ -19,13 +20,14 @@ _HOMES = {
     "export": "checkpoint",
     "restore": "checkpoint",
     "read": "files.reader",
+    "witness": "proof.recorder:Witness",
     "write": "files.writer",
     **dict.fromkeys(("ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"), "errors"),
 }
 
 __all__ = [
     "Checkpoint", "ConversionError", "Embeddings", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "embeddings", "export",
-    "load", "read", "restore", "write",
+    "load", "read", "restore", "witness", "write",
 ]  # fmt: skip
 
 
@@ -34,6 +36,7 @@ def __getattr__(name: str) -> Any:
 
     if name not in _HOMES:
         raise AttributeError(f"module 'weights' has no attribute {name!r}")
-    value = getattr(import_module(f"weights.{_HOMES[name]}"), name)
+    home, _, attribute = _HOMES[name].partition(":")
+    value = getattr(import_module(f"weights.{home}"), attribute or name)
     globals()[name] = value
     return value

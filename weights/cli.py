@@ -40,6 +40,12 @@ Groups = Annotated[
     list[str] | None,
     typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
 ]
+OptimizerClass = Annotated[
+    str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+]
+UpdatesPerStep = Annotated[
+    int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -76,6 +82,7 @@ class Level(StrEnum):
     """How far `verify` goes; each level includes those before it."""
 
     bits = "bits"
+    settings = "settings"
     forward = "forward"
     grad = "grad"
     step = "step"
@@ -117,12 +124,8 @@ def convert(
     manifold: Manifolds = None,
     group: Groups = None,
     optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-    optimizer_class: Annotated[
-        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
-    ] = None,
-    updates_per_step: Annotated[
-        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
-    ] = None,
+    optimizer_class: OptimizerClass = None,
+    updates_per_step: UpdatesPerStep = None,
     as_json: Json = False,
 ) -> None:
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
@@ -153,7 +156,7 @@ def export(
     typer.echo(f"{file}: {file.stat().st_size} bytes")
 
 
-@app.command(epilog="Example: hyperport verify model.pth --converted converted/ --graph graph.npz")
+@app.command(epilog="Example: hyperport verify model.pth --config config.json --converted converted/ --graph graph.npz")
 def verify(
     file: File,
     config: Config = None,
@@ -161,25 +164,55 @@ def verify(
     curvature: Curvature = None,
     manifold: Manifolds = None,
     group: Groups = None,
+    optimizer_class: OptimizerClass = None,
+    updates_per_step: UpdatesPerStep = None,
     converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
     graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
-    level: Annotated[Level, typer.Option(help="How far to go; each level includes those before it.")] = Level.step,
+    witness: Annotated[
+        Path | None, typer.Option(help=".npz that your own program recorded (hyperport recorder); needs no torch unless --level is given.")
+    ] = None,
+    level: Annotated[
+        Level | None,
+        typer.Option(help="How far to go; each level includes those before it. Default: step, or settings with --witness."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare torch and JAX on this checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch."""
-    from weights.checkpoint import load, restore
-    from weights.proof.verify import failed, show, versions
-    from weights.proof.verify import verify as compare
+    """Compare torch and JAX on this checkpoint: bits, settings, forward pass, gradients, and the next 10 optimizer steps.
 
-    checkpoint = restore(converted) if converted else load(file, **_options(config, arch, curvature, manifold, group))
-    rows = compare(checkpoint, file, graph, level=level.value, seed=seed)
-    _print_json([row._asdict() for row in rows]) if as_json else show(rows)
+    The file is read anew, with the configuration and options of this command; the torch side is built from that, never from the
+    conversion. Needs torch from the level forward on.
+    """
+    from weights.checkpoint import load, restore
+    from weights.proof.reading import Said
+    from weights.proof.verify import failed, show, summary, versions
+    from weights.proof.verify import verify as compare
+    from weights.proof.witness import Witness
+
+    depth = level or (Level.step if witness is None else Level.settings)
+    said = {**_options(config, arch, curvature, manifold, group), "updates_per_step": updates_per_step}
+    checkpoint = restore(converted) if converted else load(file, **said, optimizer=optimizer_class or True)
+    recorded = None if witness is None else Witness.read(witness, checkpoint)
+    asked = Said(**said, optimizer=optimizer_class)
+    rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
+    if as_json:
+        _print_json([row._asdict() for row in rows])
+    else:
+        show(rows)
     if report:
-        report.write_text(json.dumps({"versions": versions(), "rows": [row._asdict() for row in rows]}, indent=1))
+        document = {"versions": versions(), "rows": [row._asdict() for row in rows], "summary": summary(rows)}
+        report.write_text(json.dumps(document, indent=1))
     if failed(rows):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hyperport recorder > record_witness.py")
+def recorder() -> None:
+    """Print a script that records what your own torch program computes, for verify --witness. It needs only torch and numpy."""
+    from weights.proof.witness import script
+
+    typer.echo(script(), nl=False)
 
 
 @app.command(epilog="Example: hyperport diff model.pth back.pth")

@@ -53,6 +53,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
                         "Correct it to the file's value, or set learnable_curvature in the configuration if the curvature was trained",
                     )
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
+        settings.in_file.add(name)
         return values
     if len(stated) == 2 and stated[0][1] != stated[1][1]:
         raise Unmatched(f"--curvature is {stated[0][1]}, and the configuration has {stated[1][1]}", "Omit one of them, or correct it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,28 @@ Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What the authors' code computed. inputs, outputs: by the probe's names, of an output perhaps only the first rows. loss: a number of
+    the whole outputs, on jax.
+    """
+
+    inputs: Inputs
+    outputs: dict[str, np.ndarray]
+    loss: Callable[[Outputs], Any] | None = None
+
+
+@dataclass(frozen=True)
 class Probe:
     """What an architecture is compared on.
 
     draw: its inputs, from the settings. outputs: its outputs, from the settings, `call` and the inputs; `call` runs a method on
-    either side, so that one function serves both.
+    either side, so that one function serves both. recorded: reads arrays that the authors' code has written, by the names that the
+    code base has for them.
     """
 
     draw: Callable[[Hyperparameters, Draw], Inputs]
     outputs: Callable[[Hyperparameters, Call, Inputs], Outputs]
+    recorded: Callable[[Hyperparameters, Mapping[str, np.ndarray]], Recorded] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,24 +60,30 @@ class Edges:
 
 
 class Draw:
-    """Random inputs by a seed, on a random graph or the user's."""
+    """Random inputs by a seed, on a random graph or the user's; or on the graph of `given` inputs."""
 
-    def __init__(self, seed: int, graph: str | Path | None = None):
+    def __init__(self, seed: int, graph: str | Path | None = None, given: Mapping[str, Any] | None = None):
         self.random = np.random.default_rng(seed)
         self.path = None if graph is None else Path(graph)
+        self.given = given or {}
         self.asked = False
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         """Normal numbers of this shape, in rows of length about `scale`."""
         return scale * self.random.standard_normal(shape) / np.sqrt(shape[-1])
 
-    def indices(self, below: int, *shape: int) -> np.ndarray:
-        """Integers from 0 to below - 1, of this shape."""
-        return self.random.integers(0, below, shape)
+    def covering(self, *counts: int) -> list[np.ndarray]:
+        """For each count n all indices from 0 to n - 1 in random order, again and again up to the length of the longest, or `ROWS`.
 
-    def distinct(self, below: int, rows: int, columns: int) -> np.ndarray:
-        """Indices [rows, columns], different within a row if there are enough."""
-        return np.stack([self.random.permutation(np.arange(max(below, columns)) % below)[:columns] for _ in range(rows)])
+        So every row of a table is compared: two that were exchanged do not hide in a sample.
+        """
+        length = max(ROWS, *counts)
+        return [np.concatenate([self.random.permutation(n) for _ in range(-(-length // n))])[:length] for n in counts]
+
+    def distinct(self, below: int, columns: int) -> np.ndarray:
+        """Indices [rows, columns], different within a row if there are enough; every one below `below`, in `ROWS` rows at least."""
+        rounds = [self.random.permutation(below) for _ in range(-(-ROWS * columns // below))]
+        return np.concatenate([np.resize(order, (-(-below // columns), columns)) for order in rounds])
 
     def pairs(self, nodes: int) -> np.ndarray:
         """Pairs [32, 2] of distinct nodes: torch's gradient of a distance is NaN between a point and itself."""
@@ -78,26 +97,22 @@ class Draw:
         each divided by its sum, unless the user's file has weights.
         """
         self.asked = True
+        if "graph" in self.given:
+            edges = _as_edges(self.given["graph"])
+            return edges, self.normal(edges.num_nodes, width)
         if self.path is None:
             count, weights = nodes or NODES, None
             senders, receivers = self.random.integers(0, count, (2, max(EDGES, 4 * count)))
             features = self.normal(count, width)
         else:
-            senders, receivers, weights, features = _read(self.path)
+            senders, receivers, weights, features = _read(self.path, width)
             count = nodes or len(features)
-            if features.shape[1] < width or len(features) != count:
+            if features.shape != (count, width):
                 raise Unmatched(
                     f"features have shape {features.shape}; the model takes {(count, width)}",
                     "Give the graph that the model was trained on",
                     path=self.path,
                 )
-            features = features[:, :width]
-        if len(senders) and max(senders.max(), receivers.max()) >= count:
-            raise Unmatched(
-                f"an edge names node {max(senders.max(), receivers.max())}; the graph has {count} nodes",
-                "Give the graph that the model was trained on",
-                path=self.path,
-            )
         if not weighted:
             weights = None
         elif weights is None:
@@ -108,13 +123,33 @@ class Draw:
         return Edges(senders=senders, receivers=receivers, num_nodes=count, weights=weights, features=extra), features
 
 
-def drawn(probe: Probe, settings: Hyperparameters, seed: int, graph: str | Path | None) -> Inputs:
-    """The inputs. Raises Usage if a graph is given to a model that takes none."""
-    draw = Draw(seed, graph)
+def drawn(
+    probe: Probe, settings: Hyperparameters, seed: int, graph: str | Path | None = None, given: Mapping[str, Any] | None = None
+) -> Inputs:
+    """The inputs: those `given` by name, the others drawn.
+
+    Raises Usage if a graph is given to a model that takes none, Unmatched for an input that the model does not take.
+    """
+    draw = Draw(seed, graph, given)
     inputs = probe.draw(settings, draw)
     if graph is not None and not draw.asked:
         raise Usage("the model takes no graph", "Omit --graph")
-    return inputs
+    if unknown := sorted(set(given or {}) - set(inputs)):
+        raise Unmatched(f"an input is named {unknown[0]!r}; the model takes {', '.join(inputs)}", "Give it one of these names")
+    return {**inputs, **{name: _as_edges(value) if isinstance(inputs[name], Edges) else value for name, value in (given or {}).items()}}
+
+
+def _as_edges(value: Any) -> Edges:
+    """A graph from edges, a dense adjacency (row receives from column), or an edge index [2, E] (row 0 sends)."""
+    if isinstance(value, Edges):
+        return value
+    array = np.asarray(value)
+    if array.ndim == 2 and array.shape[0] == array.shape[1]:
+        receivers, senders = np.nonzero(array)
+        return Edges(senders=senders, receivers=receivers, num_nodes=len(array), weights=array[receivers, senders].astype(np.float64))
+    if array.ndim == 2 and len(array) == 2 and array.dtype.kind in "iu":
+        return Edges(senders=array[0], receivers=array[1], num_nodes=int(array.max(initial=-1)) + 1)
+    raise Unmatched(f"the graph has shape {array.shape}", "Give an adjacency matrix [N, N], dense or sparse, or an edge index [2, E]")
 
 
 def on_nodes(
@@ -140,30 +175,47 @@ def on_nodes(
             found["logits"] = call("__call__", given["x"], given["graph"])
         return found
 
-    return Probe(draw, outputs)
+    def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Recorded:
+        nodes = len(arrays["features"])
+        graph = Edges(senders=arrays["adj_col"], receivers=arrays["adj_row"], num_nodes=nodes, weights=arrays["adj_val"])
+        inputs, found = {"x": arrays["features"], "graph": graph}, {"embeddings": arrays["embeddings"]}
+        if classified(settings):
+            found["logits"] = arrays["logits"]
+            return Recorded(inputs, found, lambda out: _negative_log_likelihood(out["logits"], arrays["labels"], arrays["idx_train"]))
+        inputs["pairs"] = np.concatenate([arrays["val_edges"], arrays["val_edges_false"]])
+        found["scores"] = arrays["val_scores"]
+        true = len(arrays["val_edges"])
+        return Recorded(inputs, found, lambda out: _link_loss(out["scores"], true))
+
+    return Probe(draw, outputs, recorded)
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
-    """Senders, receivers, weights and features: undirected `edges` [2, E], or `adj_row` (receivers), `adj_col` and `adj_val`."""
+def _negative_log_likelihood(logits: Any, labels: np.ndarray, chosen: np.ndarray) -> Any:
+    """The mean of -log softmax(logits)[label] over the chosen nodes, some of which may repeat."""
+    import jax
+
+    return -jax.nn.log_softmax(logits)[chosen, labels[chosen]].mean()
+
+
+def _link_loss(scores: Any, true: int) -> Any:
+    """-(mean log sigmoid(s) of the first `true` pairs + mean log sigmoid(-s) of the others)."""
+    import jax
+
+    return -(jax.nn.log_sigmoid(scores[:true]).mean() + jax.nn.log_sigmoid(-scores[true:]).mean())
+
+
+def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """Senders, receivers, weights and features, as `embed` and training read them; of airport.npz as many features as the model takes."""
+    from port_jax.data import DataError, load_graph
+
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if "adj_row" in data:
-                receivers, senders = data["adj_row"].astype(np.int64), data["adj_col"].astype(np.int64)
-                weights = data["adj_val"].astype(np.float64)
-            else:
-                edges = data["edges"].astype(np.int64)
-                (senders, receivers), weights = np.concatenate([edges, edges[::-1]], 1), None
-            if "features" in data:
-                features = data["features"]
-            else:
-                from scipy.sparse import csr_matrix
-
-                indices, indptr = data["features_indices"], data["features_indptr"]
-                values = data["features_data"] if "features_data" in data else np.ones(len(indices), np.float32)
-                features = csr_matrix((values, indices, indptr), shape=tuple(data["features_shape"])).toarray()
-    except (OSError, ValueError, KeyError) as error:
-        raise Unreadable(f"not a graph ({error})", "Give an .npz file with edges [2, E] and features [N, F]", path=path) from None
-    return senders, receivers, weights, features.astype(np.float64)
+        data = load_graph(path, task="lp")
+        if data.features.shape[1] != width:
+            data = load_graph(path, task="nc")
+    except DataError as error:
+        raise Unreadable(str(error)) from None
+    senders, receivers, weights, _ = data.graph.host_arrays()
+    return senders, receivers, None if weights is None else weights.astype(np.float64), data.features.astype(np.float64)
 
 
-__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "drawn", "on_nodes"]
+__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "Recorded", "drawn", "on_nodes"]

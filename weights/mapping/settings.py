@@ -20,6 +20,8 @@ class Settings:
         self.given = {name: value for name, value in given.items() if value is not None}
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
+        self.in_file: set[str] = set()
+        """Names of settings that the file itself contains, whatever else says the same."""
 
     def settle(self, name: str, inferred: Any = _MISSING, source: str = "the file", *, default: Any = _MISSING,
                same: Callable[[Any, Any], bool] = operator.eq) -> Any:  # fmt: skip
@@ -30,6 +32,7 @@ class Settings:
         found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
         if inferred is not _MISSING:
             found.append((source, inferred))
+            self.in_file.add(name)
         if not found and default is not _MISSING and self.has_config:
             found.append(("default", default))
         if not found:
@@ -45,8 +48,8 @@ class Settings:
         return value
 
     def reported(self) -> Document:
-        """Value and source by name."""
-        return {name: {"value": value, "from": self.sources[name]} for name, value in self.values.items()}
+        """Value and source by name, and whether the file says it."""
+        return {name: {"value": v, "from": self.sources[name], "in_file": name in self.in_file} for name, v in self.values.items()}
 
 
 def _option(name: str) -> str:

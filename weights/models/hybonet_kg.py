@@ -9,7 +9,7 @@ from weights.errors import Unmatched
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
+from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
 from weights.types import Hyperparameters, Model, TorchModule
@@ -76,8 +76,8 @@ def reference(settings: Hyperparameters) -> TorchModule:
 
 def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Heads, relations, and three tails for each."""
-    heads, tails = draw.indices(settings["entities"], ROWS), draw.indices(settings["entities"], ROWS, 3)
-    return {"heads": heads, "relations": draw.indices(settings["relations"], ROWS), "tails": tails}
+    heads, relations, *tails = draw.covering(settings["entities"], settings["relations"], *(settings["entities"],) * 3)
+    return {"heads": heads, "relations": relations, "tails": np.stack(tails, 1)}
 
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:

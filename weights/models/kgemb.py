@@ -8,7 +8,7 @@ import numpy as np
 
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
+from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
 from weights.types import Hyperparameters, Model, Params, TorchModule
@@ -83,7 +83,7 @@ def reference(settings: Hyperparameters) -> TorchModule:
 def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Triples (head, relation, tail)."""
     counts = (settings["entities"], settings["relations"], settings["entities"])
-    return {"triples": np.stack([draw.indices(count, ROWS) for count in counts], 1)}
+    return {"triples": np.stack(draw.covering(*counts), 1)}
 
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:

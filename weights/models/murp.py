@@ -7,7 +7,7 @@ import numpy as np
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
+from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
 from weights.types import Hyperparameters, Model, TorchModule
@@ -61,7 +61,7 @@ def reference(settings: Hyperparameters) -> TorchModule:
 def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """Triples."""
     counts = {"subjects": settings["entities"], "relations": settings["relations"], "objects": settings["entities"]}
-    return {name: draw.indices(count, ROWS) for name, count in counts.items()}
+    return dict(zip(counts, draw.covering(*counts.values()), strict=True))
 
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:

@@ -8,7 +8,7 @@ import numpy as np
 from weights.mapping import curvature_settings
 from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
-from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
+from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
 from weights.types import Hyperparameters, Model, TorchModule
@@ -55,7 +55,7 @@ def reference(settings: Hyperparameters) -> TorchModule:
 
 def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     """A point and four others in each row."""
-    return {"rows": draw.distinct(settings["size"], ROWS, 5)}
+    return {"rows": draw.distinct(settings["size"], 5)}
 
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:

@@ -1,7 +1,8 @@
-"""Two checkpoints of any kind, compared tensor by tensor under torch's keys."""
+"""Two checkpoints of any kind, compared tensor by tensor under torch's keys, and in everything beside the tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,13 @@ from rich.table import Table
 from weights.checkpoint import restore
 from weights.exporter import torch_tree
 from weights.files import sections
+from weights.files.pickles.standins import Record
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
 from weights.store import form_of
+
+SHOWN = 60
+"""How much of a long value a table shows."""
 
 
 class Row(NamedTuple):
@@ -30,7 +35,8 @@ class Row(NamedTuple):
 
 
 def compare(a: Path, b: Path) -> list[Row]:
-    """A row for every key of either checkpoint, of model and optimizer state. Torch files are read one tensor at a time."""
+    """A row for every key of either checkpoint: of the model, of the optimizer's state, and of what lies beside them, such as epoch, names,
+    configuration and scheduler, by its place in the file. Torch files are read one tensor at a time."""
     left, right = _tensors(a), _tensors(b)
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
@@ -50,7 +56,10 @@ def _read(value: object) -> object:
 
 
 def _named(value: object) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(value)} values)" if isinstance(value, Sized) else f"{text[:SHOWN]}..."
 
 
 def _equal(x: object, y: object) -> bool:
@@ -78,7 +87,24 @@ def _tensors(path: Path) -> dict[str, object]:
                 flat[f"optimizer.state.{index}.{name}"] = value
         for number, group in enumerate(parts.optimizer["param_groups"]):
             flat.update({f"optimizer.param_groups.{number}.{name}": value for name, value in group.items()})
+    if isinstance(root, dict) and parts.model_at:
+        held = (parts.model_at[0], *parts.optimizer_at[:1])
+        beside = {name: value for name, value in root.items() if name not in held}
+        flat.update(_leaves(beside, ""))
     return flat
+
+
+def _leaves(node: object, place: str) -> Iterator[tuple[str, object]]:
+    """Values by their places; a list of numbers or words is one value."""
+    inside = {**node.items, **node.attributes} if isinstance(node, Record) else node
+    if isinstance(inside, dict) and inside:
+        for name, child in inside.items():
+            yield from _leaves(child, f"{place}.{name}" if place else str(name))
+    elif isinstance(inside, (list, tuple)) and any(isinstance(child, (dict, list, tuple, Tensor, Record)) for child in inside):
+        for number, child in enumerate(inside):
+            yield from _leaves(child, f"{place}.{number}")
+    else:
+        yield place, inside
 
 
 def show(rows: list[Row]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +17,6 @@ from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
 from weights.files import source as sources
-from weights.files.reader import read
 from weights.files.sections import split
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, inverse
@@ -47,13 +46,13 @@ class Original:
     optimizer: Document | None
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, path: Path) -> Original:
-        """From the file at `path`, which the checkpoint was converted from; its keys without the wrappers' prefix."""
-        root, prefix, plan = read(path).root, checkpoint.source.prefix, checkpoint.plan
+    def of(cls, reading: Checkpoint) -> Original:
+        """From a reading of the file; its keys without the wrappers' prefix."""
+        root, prefix, plan = reading.source.root, reading.source.prefix, reading.plan
         parts = split(root)
         tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
         resumed = plan is not None and torch_steps.class_of(plan) is not None
-        return cls(tensors, sources.at(root, checkpoint.source.optimizer_at) if resumed else None)
+        return cls(tensors, sources.at(root, reading.source.optimizer_at) if resumed else None)
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,13 @@ def _pull(run: _Run, variables: Variables, inputs: Inputs, weights: Arrays, targ
 class Sides:
     """Both models on the same inputs. Arrays come by the file's keys and in torch's layout.
 
-    `reference` makes the torch module; it is given the file's tensors, never the converted ones.
+    checkpoint: the conversion, which the side of JAX runs. reading: the file read anew, which says everything else: the settings of the
+    torch module that `reference` makes, the groups of its optimizer, the manifolds on which gradients are compared. The module is given
+    the file's tensors, never the converted ones.
     """
 
     checkpoint: Checkpoint
+    reading: Checkpoint
     original: Original
     reference: Callable[[Hyperparameters], TorchModule]
     probe: Probe
@@ -101,6 +103,13 @@ class Sides:
     def variables(self) -> Variables:
         """The checkpoint's, in the precision compared."""
         return jax.tree.map(self.cast, self.checkpoint.variables)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the outputs by name."""
+        run = _Run(self.probe, self.checkpoint.settings, self.model, "")
+        inputs = self._for_jax
+        return {name: value.shape for name, value in jax.eval_shape(lambda v: run(v, inputs), self.variables).items()}
 
     def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
@@ -158,7 +167,7 @@ class Sides:
             moving = [found[key] for key, entry in self._trained.items() if entry.path not in self._still]
             optimizer, scheduled = torch_steps.fresh(moving, RATE), None
         else:
-            optimizer, scheduled = torch_steps.resumed(self.checkpoint, raw, found)
+            optimizer, scheduled = torch_steps.resumed(self.reading, raw, module)
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
         for step in range(STEPS):
             optimizer.zero_grad()
@@ -175,7 +184,25 @@ class Sides:
         def call(method: str, *args: Argument) -> Argument:
             return getattr(module, method)(*args)
 
-        return _named(self.probe.outputs(self.checkpoint.settings, call, self._for_torch))
+        return _named(self.probe.outputs(self.reading.settings, call, self._for_torch))
+
+    def torch_modules(self, names: Sequence[str]) -> Arrays:
+        """The outputs of the torch module's submodules of these names, by name, parts of tuples by name/number; at their first call."""
+        module, found = self.module(), {}
+
+        def catch(name: str) -> Callable[..., None]:
+            def hook(_: TorchModule, given: object, result: Any) -> None:
+                parts = {f"{name}/{n}": part for n, part in enumerate(result)} if isinstance(result, tuple) else {name: result}
+                for at, part in parts.items():
+                    found.setdefault(at, part.detach().numpy().copy())
+
+            return hook
+
+        for name, child in module.named_modules():
+            if name in names:
+                child.register_forward_hook(catch(name))
+        self.run_torch(module)
+        return found
 
     def module(self, nudge: int = 0) -> TorchModule:
         """The torch reference with the file's tensors, in this precision.
@@ -184,13 +211,13 @@ class Sides:
         """
         import torch
 
-        module = self.reference(self.checkpoint.settings).double()
+        module = self.reference(self.reading.settings).double()
         result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
-        known = {entry.key for entry in self.checkpoint.entries if entry.role == "constant"}
+        known = {entry.key for entry in self.reading.entries if entry.role == "constant"}
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:
-            raise Unmatched(f"the torch reference of {self.checkpoint.arch} and the file differ in the key {odd[0]!r}",
+            raise Unmatched(f"the torch reference of {self.reading.arch} and the file differ in the key {odd[0]!r}",
                             "Use --level bits")  # fmt: skip
         module.to(getattr(torch, self.dtype)).eval()
         if nudge:
@@ -208,11 +235,11 @@ class Sides:
         """Key -> (manifold, points here) of the parameters that are points of a manifold other than flat space."""
         from port_jax.optim.trees import match_manifolds
 
-        params = self.checkpoint.variables["params"]
-        if self.checkpoint.manifolds is None or not params:
+        params = self.reading.variables["params"]
+        if self.reading.manifolds is None or not params:
             return {}
         paths = [f"params/{_path(path)}" for path, _ in jax.tree.leaves_with_path(params)]
-        matched = dict(zip(paths, match_manifolds(self.checkpoint.manifolds, params), strict=True))
+        matched = dict(zip(paths, match_manifolds(self.reading.manifolds, params), strict=True))
         flat = flatten(self.variables)
         return {key: (matched[str(e.path)], flat[str(e.path)]) for key, e in self._trained.items()
                 if not matched[str(e.path)].flat}  # fmt: skip

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from weights.checkpoint import Checkpoint
+from weights.errors import Unmatched
 from weights.files.tensors import Tensor
 from weights.optim.plan import Plan
-from weights.types import Document, TorchOptimizer, TorchTensor
+from weights.types import Document, TorchModule, TorchOptimizer, TorchTensor
 
 METRIC = 1e9
 """The metric that schedulers are given, on both sides."""
@@ -30,29 +31,56 @@ def fresh(parameters: Sequence[TorchTensor], rate: float) -> TorchOptimizer:
     return geoopt.optim.RiemannianAdam(parameters, lr=rate)
 
 
-def resumed(checkpoint: Checkpoint, raw: Document, found: Mapping[str, TorchTensor]) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
-    """The file's optimizer over the parameters `found` by key, in its groups and with its state `raw`; and what its scheduler does
-    after each step, numbered from 0, where the rates follow one.
+def resumed(reading: Checkpoint, raw: Document, module: TorchModule) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
+    """The file's optimizer over the parameters of the module, which loads its section `raw` by itself; and what its scheduler does after
+    each step, numbered from 0, where the rates follow one.
+
+    Of the conversion nothing is used: the class and the scheduler are those of a new reading of the file, settings, counts and moments the
+    section's own. Parameters that have no moments where others have do not move, as they did not in training.
     """
     import geoopt
 
-    plan = checkpoint.plan
+    plan = reading.plan
     assert plan is not None
-    for entry in checkpoint.entries:
-        if entry.role == "parameter" and str(entry.path).removeprefix("params/") in plan.still:
-            found[entry.key].requires_grad_(False)
     kind = class_of(plan)
     assert kind is not None
-    optimizer = kind([{"params": [found[plan.keys[i]] for i in listed]} for listed in plan.listed], lr=1.0)
-    groups, states = [], {}
-    for new, old, listed in zip(optimizer.state_dict()["param_groups"], plan.groups, plan.listed, strict=True):
-        groups.append({**new, **old, "params": new["params"]})
-        states.update({place: _plain(raw["state"][i]) for place, i in zip(new["params"], listed, strict=True) if raw["state"].get(i)})
-    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    found, keys = dict(module.named_parameters()), _keys(reading, raw, module)
+    for entry in reading.entries:
+        if entry.role == "parameter" and str(entry.path).removeprefix("params/") in plan.still:
+            found[entry.key].requires_grad_(False)
+    groups = raw["param_groups"]
+    optimizer = kind([{"params": [found[keys[i]] for i in group["params"]]} for group in groups], lr=1.0)
+    own = [{**new, **_plain(old), "params": new["params"]} for new, old in zip(optimizer.state_dict()["param_groups"], groups, strict=True)]
+    places = {i: place for new, old in zip(own, groups, strict=True) for place, i in zip(new["params"], old["params"], strict=True)}
+    states = {places[i]: _plain(state) for i, state in raw["state"].items() if state}
+    optimizer.load_state_dict({"state": states, "param_groups": own})
     if kind is geoopt.optim.RiemannianAdam:
         for state in optimizer.state.values():  # a float32 tensor after a reload, and 0.999 ** t then has 24 bits
             state["step"] = int(state["step"])
-    return optimizer, _schedule(checkpoint, plan, optimizer)
+    return optimizer, _schedule(reading, plan, optimizer)
+
+
+def _keys(reading: Checkpoint, raw: Document, module: TorchModule) -> dict[int, str]:
+    """The key of each index in the section's groups: by the names in them, else in the module's own order, else as groups are given.
+
+    Raises Unmatched where the module has another number of parameters than the section.
+    """
+    groups, plan = raw["param_groups"], reading.plan
+    assert plan is not None
+    listed = [i for group in groups for i in group["params"]]
+    if all(isinstance(group.get("param_names"), (list, tuple)) for group in groups):
+        names = [str(name).removeprefix(reading.source.prefix) for group in groups for name in group["param_names"]]
+        return dict(zip(listed, names, strict=True))
+    if len(groups) > 1 or plan.source == "option groups":
+        return plan.keys
+    every = [name for name, _ in module.named_parameters()]
+    trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    for names in (every, trained):
+        if len(names) == len(listed):
+            return dict(zip(listed, names, strict=True))
+    raise Unmatched(
+        f"the optimizer has {len(listed)} parameters; the torch reference of {reading.arch} has {len(every)}", "Use --level grad"
+    )
 
 
 def metric(plan: Plan | None) -> dict[str, float]:
@@ -63,7 +91,7 @@ def metric(plan: Plan | None) -> dict[str, float]:
     return {"value": METRIC} if follows else {}
 
 
-def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> Callable[[int], None] | None:
+def _schedule(reading: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> Callable[[int], None] | None:
     from port_jax.optim.from_torch import GroupsState
     from port_jax.optim.from_torch.schedulers import scheduler_of
     from reference_torch.optim.from_torch import schedulers
@@ -72,7 +100,7 @@ def _schedule(checkpoint: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> 
         return None
     scheduler = schedulers.resumed(plan.scheduler, optimizer, lambda state: scheduler_of(state).name)
     told = list(metric(plan).values())
-    before = int(checkpoint.opt_state.step) + (0 if isinstance(checkpoint.opt_state, GroupsState) else plan.ahead)
+    before = int(reading.opt_state.step) + (0 if isinstance(reading.opt_state, GroupsState) else plan.ahead)
 
     def after(step: int) -> None:
         if (before + step + 1) % plan.per_step == 0:

@@ -1,13 +1,18 @@
-"""Torch beside JAX on one checkpoint: bits, forward pass, gradients, and the next 10 optimizer steps. Needs torch from `forward` on."""
+"""Torch beside JAX on one checkpoint: bits, settings, forward pass, gradients, and the next 10 optimizer steps.
+
+Needs torch from `forward` on.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import jax
 import numpy as np
@@ -20,44 +25,39 @@ from weights.mapping import probes
 from weights.mapping.architecture import TREE
 from weights.models import ARCHITECTURES
 from weights.proof import diff
+from weights.proof.reading import Reading, Said, differences, facts, read_anew
+from weights.proof.rows import FLOAT64, Row, largest
 from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
+from weights.proof.witness import Witness
+from weights.proof.witnessed import confirmed, modules, witnessed
 
 if TYPE_CHECKING:
     from weights.types import ManifoldTree
 
 TYPES = ("float64", "float32")
-LEVELS = ("bits", "forward", "grad", "step")
+LEVELS = ("bits", "settings", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
-# facts: the float64 differences of a whole model stay within ten times those of geoopt's maps near radius 0.99.
-FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "step": 1e-10}
 STRETCH = 5e-9
 """geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
 
 
-class Row(NamedTuple):
-    """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the distance travelled."""
-
-    level: str
-    dtype: str
-    what: str
-    error: float
-    gate: float
-    ok: bool
-
-
 def verify(
-    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, level: str = "step", seed: int = 0,
-    types: Sequence[str] = TYPES,
+    checkpoint: Checkpoint, path: str | Path, graph: str | Path | None = None, *, said: Said | None = None, witness: Witness | None = None,
+    level: str = "step", seed: int = 0, types: Sequence[str] = TYPES,
 ) -> list[Row]:  # fmt: skip
     """Compares the checkpoint with the torch file it came from; each level includes those before it.
 
-    bits: every tensor exported again is the file's, bit by bit. forward, grad: outputs, and vector-Jacobian products with
-    random cotangents, at the same inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go
-    on from the file's state for 10 steps on one loss; where that is not possible (see `Original`), both sides start with a fresh
-    RiemannianAdam, and the rows say so. The torch side is the architecture's reference with the file's own tensors, the other side is what
-    they were converted to.
+    bits: the file that the checkpoint exports is the original one: every tensor bit by bit, and everything beside the tensors.
+    settings: the file is read anew, with what a person says of it (`said`), and every hyper-parameter, manifold, key, group of the
+    optimizer and counter of the conversion is compared with that. What only the configuration, an option or a default says is listed
+    as not verified, but for what a `witness` confirms: its rows compare the conversion with what the person's own program computed (see
+    `weights.proof.witnessed`), without torch. forward, grad: outputs, and vector-Jacobian products with random cotangents, at the same
+    inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go on from the file's state for 10 steps
+    on one loss; where that is not possible (see `Original`), both sides start with a fresh RiemannianAdam, and the rows say so. The
+    torch side is the architecture's reference with the settings of the new reading, the file's own tensors, and a torch optimizer that
+    has loaded the file's own section; the other side is what they were converted to.
 
     An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
@@ -65,27 +65,59 @@ def verify(
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
     float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
 
-    Raises Usage if a graph is given to an architecture that takes none, and if jax has no float64.
+    Raises Usage if a graph is given to an architecture that takes none, if jax has no float64, and if torch or geoopt is not installed.
     """
     depth, path = LEVELS.index(level), Path(path)
     rows = _bits(checkpoint, path)
     if depth == 0:
         return rows
-    if not jax.config.read("jax_enable_x64"):
-        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
-    make = _sides(checkpoint, path, graph, seed)
+    reading = read_anew(path, checkpoint, said or Said())
+    if witness is not None or depth > 1:
+        _wide()
+    told = [] if witness is None else witnessed(checkpoint, witness)
+    if witness is not None and witness.meta["modules"]:
+        needed()
+        told += modules(checkpoint, Original.of(reading.checkpoint), witness)
+    if witness is not None:
+        reading = replace(reading, unconfirmed=_left(reading, told, checkpoint, witness))
+    found, comparable = _settings(checkpoint, reading)
+    rows += found + told
+    if depth == 1 or not comparable:
+        return rows
+    needed()
+    make = _sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
     if level == "step":
         for name, side in sides.items():
             results[name]["step"] = _amplified(_step(side, seed), results[name]["grad"])
     fresh = " (fresh RiemannianAdam)" if sides["float64"].original.optimizer is None else ""
-    for kind in LEVELS[1 : depth + 1]:
+    for kind in LEVELS[2 : depth + 1]:
         found = _gated(kind, "float64", results["float64"][kind], None)
         if "float32" in types:
             found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
     return rows
+
+
+def _wide() -> None:
+    if not jax.config.read("jax_enable_x64"):
+        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
+
+
+def _left(reading: Reading, told: Sequence[Row], checkpoint: Checkpoint, witness: Witness) -> dict[str, str]:
+    """What remains unconfirmed beside a witness."""
+    sure, why = confirmed(told, checkpoint, witness, list(reading.unconfirmed))
+    return {name: f"{reason}; {why}" for name, reason in reading.unconfirmed.items() if name not in sure}
+
+
+def needed() -> None:
+    """Raises Usage, with what to install, if torch or geoopt is not there."""
+    for name in ("torch", "geoopt"):
+        if find_spec(name) is None:
+            raise Usage(
+                f"{name} is not installed, and the torch side needs it", 'Run pip install "hyperport[reference]", or --level settings'
+            )
 
 
 def versions() -> dict[str, str]:
@@ -98,14 +130,32 @@ def failed(rows: Sequence[Row]) -> bool:
     return any(not row.ok for row in rows)
 
 
+def unverified(rows: Sequence[Row]) -> list[str]:
+    """What nothing confirms."""
+    return [row.what for row in rows if not row.verified]
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The last line: how many comparisons failed, and what nothing confirms."""
+    bad, open_ = sum(not row.ok for row in rows), unverified(rows)
+    compared = sum(row.verified for row in rows)
+    text = f"{bad} of {compared} comparisons failed." if bad else f"All {compared} comparisons agree."
+    if not open_:
+        return text
+    return f"{text} Not verified: {'; '.join(open_)}. A witness that your own program records confirms them (hyperport recorder)."
+
+
 def show(rows: Sequence[Row]) -> None:
-    """The table."""
+    """The table, and the summary."""
     table = Table()
     for name in ("level", "type", "what", "error", "gate", ""):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row.level, row.dtype, row.what, f"{row.error:.2e}", f"{row.gate:.1e}", "ok" if row.ok else "FAILED")
-    Console().print(table)
+        numbers = (f"{row.error:.2e}", f"{row.gate:.1e}") if row.verified else ("", "")
+        table.add_row(row.level, row.dtype, row.what, *numbers, ("ok" if row.ok else "FAILED") if row.verified else "not verified")
+    console = Console()
+    console.print(table)
+    console.print(summary(rows), highlight=False, markup=False)
 
 
 @dataclass
@@ -119,20 +169,21 @@ class _Results:
     slack: dict[str, float]
 
 
-def _sides(checkpoint: Checkpoint, path: Path, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
-    """Both sides of a checkpoint, by the precision."""
-    model, original = checkpoint.model, Original.of(checkpoint, path)
-    if checkpoint.arch == TREE:
+def _sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
+    """Both sides of a checkpoint, by the precision. The model of a tree is its points, on each side by its own manifolds."""
+    model, original = checkpoint.model, Original.of(reading)
+    if reading.arch == TREE:
         model = Points.of(checkpoint.entries, cast("ManifoldTree", checkpoint.manifolds))
-        reference, probe = model.reference, points_probe(model)
+        theirs = Points.of(reading.entries, cast("ManifoldTree", reading.manifolds))
+        reference, probe = theirs.reference, points_probe(theirs)
     else:
-        table = ARCHITECTURES[checkpoint.arch]
+        table = ARCHITECTURES[reading.arch]
         reference, probe = table.reference, table.probe
         if reference is None or probe is None:
-            raise Usage(f"{checkpoint.arch} has no torch reference to compare with", "Use --level bits")
-    inputs = probes.drawn(probe, checkpoint.settings, seed, graph)
+            raise Usage(f"{reading.arch} has no torch reference to compare with", "Use --level settings")
+    inputs = probes.drawn(probe, reading.settings, seed, graph)
     return lambda dtype: Sides(
-        checkpoint=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs, model=model, dtype=dtype
+        checkpoint=checkpoint, reading=reading, original=original, reference=reference, probe=probe, inputs=inputs, model=model, dtype=dtype
     )
 
 
@@ -140,18 +191,25 @@ def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         back = Path(folder, path.stem + ".pth")
         checkpoint.export(back)
-        rows = [row for row in diff.compare(path, back) if not row.equal]
-    total = len(checkpoint.entries)
-    return [
-        Row(
-            level="bits",
-            dtype="as stored",
-            what=f"{total} tensors and optimizer state",
-            error=float(len(rows)),
-            gate=0.0,
-            ok=not rows,
-        )
-    ]
+        rows = diff.compare(path, back)
+    wrong = [row.key for row in rows if not row.equal]
+    what = f"{len(checkpoint.entries)} tensors, and {len(rows) - len(checkpoint.entries)} values of the optimizer and beside the model"
+    if wrong:
+        what += f": {', '.join(wrong[:3])}{', ...' if len(wrong) > 3 else ''}"
+    return [Row(level="bits", dtype="as stored", what=what, error=float(len(wrong)), gate=0.0, ok=not wrong)]
+
+
+def _settings(checkpoint: Checkpoint, reading: Reading) -> tuple[list[Row], bool]:
+    """The differences of two readings, what nothing confirms, and whether the two have one structure, so that numbers can be compared."""
+    found, row = differences(checkpoint, reading.checkpoint), partial(Row, level="settings", dtype="", gate=0.0)
+    total = f"{facts(checkpoint)} settings, keys, manifolds and counters, read anew"
+    rows = [row(what=total, error=float(len(found)), ok=not found)]
+    rows += [row(what=f"{d.what}: {d.conversion} in the conversion, {d.reading} in the file", error=1.0, ok=False) for d in found]
+    named: dict[str, list[str]] = {}
+    for name, why in reading.unconfirmed.items():
+        named.setdefault(why, []).append(name)
+    rows += [row(what=f"{', '.join(names)} ({why})", error=0.0, ok=True, verified=False) for why, names in named.items()]
+    return rows, not any(d.what == "architecture" or d.what.endswith(" becomes") for d in found)
 
 
 def _cotangents(outputs: Arrays, seed: int) -> Arrays:
@@ -181,13 +239,13 @@ def _step(sides: Sides, seed: int) -> _Results:
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
-    slack = {key: STEPS * STRETCH * _largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
+    slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 
 
 def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:
-    return {key: _largest(a[key].astype(np.float64) - b[key]) for key in a}
+    return {key: largest(a[key].astype(np.float64) - b[key]) for key in a}
 
 
 def _amplified(steps: _Results, slopes: _Results) -> _Results:
@@ -212,9 +270,9 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
     rows = []
     for name in found.torch:
         theirs, ours = found.torch[name].astype(np.float64), found.jax[name].astype(np.float64)
-        top = _largest(theirs)
+        top = largest(theirs)
         scale = found.scale.get(name) or top or 1.0
-        error, limit = _largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
+        error, limit = largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
         if exact is None:
             limit = max(limit, FLOAT64[level] * scale)
         else:
@@ -222,14 +280,10 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
             limit += 4 * unit
             if error > limit:
                 truth = exact.torch[name].astype(np.float64)
-                error, limit = _largest(ours - truth), 2 * _largest(theirs - truth) + 4 * unit
+                error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
         rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit))
     return rows
 
 
-def _largest(gap: np.ndarray) -> float:
-    return float(np.max(np.abs(gap), initial=0))
-
-
-__all__ = ["TYPES", "Row", "failed", "show", "verify", "versions"]
+__all__ = ["TYPES", "Row", "failed", "needed", "show", "summary", "unverified", "verify", "versions"]

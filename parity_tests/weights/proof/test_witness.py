@@ -1,0 +1,311 @@
+"""Conversions beside what a program computed: right ones pass, wrong ones fail, and the recorder leaves the program as it was."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import geoopt
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import weights
+from parity_tests import draws
+from parity_tests.models.graph_models import CLASSES, FEATURES
+from parity_tests.models.graph_models import NODES as ROWS
+from parity_tests.weights.helpers import Net, run
+from port_jax.manifolds import PoincareBall
+from reference_torch.models.hnn import HNN
+from weights.checkpoint import Checkpoint, load
+from weights.errors import Unmatched, Unreadable, Usage
+from weights.optim.plan import build
+from weights.optim.resume import beside
+from weights.proof.reading import Said
+from weights.proof.rows import Row
+from weights.proof.verify import failed, unverified, verify
+from weights.proof.witness import Witness, script
+from weights.proof.witnessed import projected, witnessed
+
+FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures"
+CONFIG = {"model": "HNN", "task": "nc", "n_classes": CLASSES, "manifold": "PoincareBall", "c": 1.5, "act": "tanh", "num_layers": 3,
+          "feat_dim": FEATURES, "dim": 4, "dropout": 0.3, "bias": 1, "r": 1.7, "t": 0.8}  # fmt: skip
+
+
+def recorder(folder: Path) -> ModuleType:
+    """The script as a person has it: a file of its own."""
+    (folder / "record_witness.py").write_text(script())
+    spec = importlib.util.spec_from_file_location("record_witness", folder / "record_witness.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Program:
+    """A classifier of nodes in training, with weight decay, dropout and a schedule; its checkpoint; and what it records."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, **changes: Any):
+        draws.seed_torch(3)
+        self.config, self.folder, self.path = {**CONFIG, **changes}, folder, folder / "model.pth"
+        self.model = HNN(**{name: value for name, value in self.config.items() if name != "model"}).to(dtype)
+        self.x = torch.randn(ROWS, FEATURES, dtype=dtype)
+        self.labels = torch.arange(ROWS) % CLASSES
+        self.pairs = torch.tensor([[0, 1], [2, 3], [4, 0]])
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, weight_decay=0.01)
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
+        for _ in range(3):
+            self.step()
+        sections = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
+        torch.save({"model": self.model.state_dict(), **sections}, self.path)
+
+    def loss(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.nll_loss(logits.log_softmax(-1), self.labels)
+
+    def step(self) -> None:
+        self.model.train()
+        self.optimizer.zero_grad()
+        self.loss(self.model(self.x, None)).backward()
+        self.optimizer.step()
+        self.scheduler.step()
+
+    def record(self, *, steps: int = 4, **options: Any) -> Path:
+        out = self.folder / "witness.npz"
+        witness = recorder(self.folder).Witness(
+            out, self.model, self.path, x=self.x, graph=torch.eye(ROWS).to_sparse(), pairs=self.pairs, **options
+        )
+        model = self.model
+        witness.outputs(
+            loss=lambda out: self.loss(out.logits),
+            embeddings=lambda i: model.encode(i.x, None),
+            scores=lambda i: model.score(model.encode(i.x, None), i.pairs),
+            logits=lambda i: model(i.x, None),
+        )
+        if steps:
+            witness.watch(self.optimizer, steps)
+            for _ in range(steps + 1):
+                self.step()
+        return out
+
+
+def rows_of(program: Program, ckpt: Checkpoint, out: Path, level: str = "settings") -> list[Row]:
+    return verify(ckpt, program.path, said=Said(config=program.config), witness=Witness.read(out, ckpt), level=level)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A program, what it recorded, and its conversion. Modules are named."""
+    program = Program(tmp_path_factory.mktemp("program"))
+    before = [p.detach().clone() for p in program.model.parameters()]
+    names = [f"encoder.layers.{n}{part}" for n in (0, 1) for part in (".linear", "")]
+    out = program.record(modules=names)
+    return SimpleNamespace(program=program, out=out, ckpt=load(program.path, config=program.config), before=before, names=names)
+
+
+def test_a_right_conversion_agrees_and_is_confirmed(recorded: SimpleNamespace):
+    rows = rows_of(recorded.program, recorded.ckpt, recorded.out)
+    assert not failed(rows), [row for row in rows if not row.ok]
+    keys = [e.key for e in recorded.ckpt.entries]
+    told = {(row.dtype, row.what) for row in rows if row.level == "witness"}
+    for dtype in ("float32", "float64"):
+        assert {(dtype, name) for name in ("embeddings", "scores", "logits", *(f"gradient of {key}" for key in keys))} <= told
+    assert {what.partition(",")[0] for _, what in told if ", step " in what} == set(keys)
+    assert {what for _, what in told if what.startswith("module ")} == {f"module {name}" for name in recorded.names}
+    (left,) = unverified(rows)
+    assert left == "dropout (only the configuration says so; outputs in evaluation mode do not depend on it)"
+
+
+@pytest.mark.parametrize(("name", "value"), [("act", "relu"), ("c", 1.5 * (1 + 1e-7)), ("r", 1.7001), ("t", 0.8001)])
+def test_a_wrong_setting_that_both_readings_share_is_caught(name: str, value: Any, recorded: SimpleNamespace):
+    """The person's configuration is wrong as well: only the program knows. A relative 1e-7 is seen in float64."""
+    program = recorded.program
+    config = {**program.config, name: value}
+    ckpt = load(program.path, config=config)
+    rows = verify(ckpt, program.path, said=Said(config=config), witness=Witness.read(recorded.out, ckpt), level="settings")
+    assert all(row.ok for row in rows if row.level != "witness")
+    wrong = [row for row in rows if not row.ok]
+    assert {"float64"} <= {row.dtype for row in wrong}
+    assert name in " ".join(unverified(rows))
+    if name == "act":
+        assert next(row.what for row in wrong if row.what.startswith("module ")) == "module encoder.layers.0, the first to differ"
+
+
+def changed(ckpt: Checkpoint, **groups: Any) -> Checkpoint:
+    assert ckpt.plan is not None
+    plan = replace(ckpt.plan, groups=[{**group, **groups} for group in ckpt.plan.groups], scheduler=None)
+    transformation, _ = build(plan, ckpt.variables["params"], beside(ckpt.manifolds))
+    return replace(ckpt, plan=plan, optimizer=transformation)
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.0100001}, {"betas": [0.9, 0.9991]}, {"weight_decay": 0.0101}], ids=lambda c: next(iter(c)))
+def test_a_wrong_optimizer_is_caught_from_the_gradients_alone(change: dict[str, Any], recorded: SimpleNamespace):
+    rows = witnessed(changed(recorded.ckpt, **change), Witness.read(recorded.out, recorded.ckpt))
+    assert {row.what for row in rows if not row.ok} <= {row.what for row in rows if ", step " in row.what}
+    assert any(not row.ok for row in rows)
+
+
+def test_other_numbers_and_another_order_are_named(recorded: SimpleNamespace, tmp_path: Path):
+    witness = Witness.read(recorded.out, recorded.ckpt)
+    other = Program(tmp_path)
+    other.step()
+    torch.save({"model": other.model.state_dict()}, other.path)
+    rows = witnessed(load(other.path, config=other.config), witness)
+    assert "record it with this checkpoint loaded" in rows[0].what
+    assert not rows[0].ok
+    assert len(rows) == 1
+    turned = replace(witness, meta={**witness.meta, "groups": [witness.meta["groups"][0][::-1]]})
+    assert "group 0 has" in next(row.what for row in witnessed(recorded.ckpt, turned) if not row.ok)
+
+
+def test_the_program_is_as_it_was(tmp_path: Path):
+    """Parameters, gradients, the optimizer's state and the mode: a recorded run and one that is not are the same, bit by bit."""
+    runs = []
+    for record in (True, False):
+        (tmp_path / str(record)).mkdir()
+        program = Program(tmp_path / str(record), dropout=0.0)
+        if record:
+            program.record(steps=3)
+        else:
+            for _ in range(4):
+                program.step()
+        program.step()
+        runs.append(program)
+    one, two = runs
+    assert one.model.training
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a.grad, b.grad)
+    for a, b in zip(one.optimizer.state.values(), two.optimizer.state.values(), strict=True):
+        assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)
+    assert one.scheduler.state_dict() == two.scheduler.state_dict()
+
+
+def test_a_tree_has_steps_alone(tmp_path: Path):
+    """Points of a ball with geoopt's optimizer: no outputs, from the parameters by key."""
+    net = Net(c=0.7)
+    optimizer = geoopt.optim.RiemannianAdam(net.parameters(), lr=0.02, weight_decay=0.1)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        net.loss(torch.ones(6, 2)).backward()
+        optimizer.step()
+
+    for _ in range(2):
+        step()
+    path = tmp_path / "net.pth"
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, path)
+    recorder(tmp_path).Witness(tmp_path / "w.npz", dict(net.named_parameters()), path).watch(optimizer, 5)
+    for _ in range(5):
+        step()
+    manifolds = {"emb": PoincareBall(0.7)}
+    ckpt = load(path, arch="tree", manifolds=manifolds)
+    assert not failed(witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt)))
+    wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.7001)})
+    assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
+
+
+def test_without_float64_the_notes_say_why(tmp_path: Path):
+    program = Program(tmp_path)
+    model, module = program.model, recorder(tmp_path)
+    turn = torch.eye(FEATURES)
+    module.Witness(tmp_path / "w.npz", model, program.path, x=program.x).outputs(embeddings=lambda i: model.encode(i.x @ turn, None))
+    meta = json.loads(str(np.load(tmp_path / "w.npz")["meta"]))
+    assert meta["notes"][0].startswith("no float64: ")
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_large_arrays_are_kept_as_products_that_see_a_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = recorder(tmp_path)
+    monkeypatch.setattr(module, "LARGE", 10)
+    array = draws.rng(4).standard_normal((7, 5)).astype(np.float32)
+    parts = module._parts(array, "steps/0/parameters/emb")
+    assert {at.partition("@")[2]: part.shape for at, part in parts.items()} == {"rows": (7,), "columns": (5,)}
+    for at, part in parts.items():
+        np.testing.assert_array_equal(projected(array, at), part)
+        assert not np.allclose(projected(array[::-1], at), part, rtol=1e-3)
+
+
+def test_names_that_the_model_does_not_have_are_refused(recorded: SimpleNamespace, tmp_path: Path):
+    program = recorded.program
+    module, model = recorder(tmp_path), program.model
+    fresh = Program(tmp_path)
+    module.Witness(tmp_path / "w.npz", fresh.model, features=fresh.x).outputs(embeddings=lambda i: fresh.model.encode(i.features, None))
+    ckpt = load(fresh.path, config=fresh.config)
+    with pytest.raises(Unmatched, match="an input is named 'features'; the model takes x, graph, pairs"):
+        witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt))
+    module.Witness(tmp_path / "w2.npz", fresh.model, x=fresh.x, graph=torch.eye(ROWS)).outputs(
+        hidden=lambda i: fresh.model.encode(i.x, None)
+    )
+    with pytest.raises(Unmatched, match="an output 'hidden'; hnn has embeddings, logits, scores"):
+        witnessed(ckpt, Witness.read(tmp_path / "w2.npz", ckpt))
+    with pytest.raises(ValueError, match=r"no submodule 'encoder.nothing'"):
+        module.Witness(tmp_path / "w3.npz", model, modules=["encoder.nothing"])
+    (tmp_path / "notes.npz").write_text("mine")
+    with pytest.raises(ValueError, match=r"is not a witness: give another path"):
+        module.Witness(tmp_path / "notes.npz", model)
+    assert (tmp_path / "notes.npz").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [lambda p: p.write_text("no"), lambda p: np.savez(p, a=np.zeros(2)), lambda p: p.mkdir()])
+def test_other_files_are_no_witness(make: Callable[[Path], Any], recorded: SimpleNamespace, tmp_path: Path):
+    make(tmp_path / "w.npz")
+    with pytest.raises(Unreadable, match=r"witness|recording"):
+        Witness.read(tmp_path / "w.npz", recorded.ckpt)
+
+
+def test_the_script_stands_alone():
+    """The grammar of Python 3.6, imports of the standard library, numpy and torch, and no syntax or call that torch 1.0 lacks."""
+    tree = ast.parse(script(), feature_version=(3, 6))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert names == {"hashlib", "json", "numpy", "os", "platform", "sys", "torch"}
+    assert [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)] == ["types"]
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "torch"}
+    assert used <= {"__version__", "as_tensor", "autograd", "float32", "float64", "is_tensor", "zeros_like"}
+
+
+def test_the_command_prints_the_script_and_verify_reads_its_witness(recorded: SimpleNamespace, monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "recorder")
+    assert (code, out) == (0, script())
+    assert weights.witness.__name__ == "Witness"
+    program = recorded.program
+    (program.folder / "config.json").write_text(json.dumps(program.config))
+    asked = ("verify", program.path, "--config", program.folder / "config.json", "--witness", recorded.out, "--json")
+    code, out, _ = run(monkeypatch, capsys, *asked)
+    assert code == 0
+    assert {row["level"] for row in json.loads(out)} == {"bits", "settings", "witness"}
+
+
+@pytest.mark.parametrize("file", ["airport_nc_poincare/model.pth", "hybonet_disease_lp_att/full.pth"])
+def test_what_the_authors_code_computed_is_a_witness(file: str):
+    path = FIXTURES / file
+    if not path.exists():
+        pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
+    ckpt = load(path, config=path.parent / "config.json", optimizer=False)
+    witness = Witness.read(path.parent / "expected.npz", ckpt)
+    rows = witnessed(ckpt, witness)
+    assert not failed(rows), [row for row in rows if not row.ok]
+    assert any(row.what.startswith("gradient of encoder.layers.0") for row in rows)
+    wrong = replace(ckpt, model=ckpt.model.clone(act="tanh"))
+    assert failed(witnessed(wrong, witness))
+
+
+def test_authors_arrays_of_an_unknown_model_are_refused(tmp_path: Path):
+    torch.save({"emb": torch.zeros(3, 2)}, tmp_path / "x.pth")
+    ckpt = load(tmp_path / "x.pth", arch="tree")
+    np.savez(tmp_path / "w.npz", features=np.zeros(3))
+    with pytest.raises(Unreadable, match="tree has no names"):
+        Witness.read(tmp_path / "w.npz", ckpt)
+    module = recorder(tmp_path)
+    emb = torch.nn.Parameter(torch.zeros(3, 2))
+    module.Witness(tmp_path / "t.npz", {"emb": emb}).outputs(points=lambda i: emb)
+    with pytest.raises(Usage, match="a tree of parameters has no outputs"):
+        witnessed(ckpt, Witness.read(tmp_path / "t.npz", ckpt))
+    assert jnp.asarray(ckpt.variables["params"]["emb"]).shape == (3, 2)

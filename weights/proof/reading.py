@@ -1,0 +1,180 @@
+"""A file read anew beside its conversion: what the torch side of `verify` is built from, and what both readings say differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from weights.checkpoint import Checkpoint, load
+from weights.errors import ConversionError, Unmatched, Usage
+from weights.files.opening import opened
+from weights.files.sections import split
+from weights.mapping.architecture import TREE
+from weights.mapping.entries import flatten
+from weights.types import Config, Curvature, Document, NamedManifolds
+
+ABSENT = "absent"
+OPTIMIZER = "optimizer"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person says of a file: the arguments of `weights.load` of the same names. None for what is not said."""
+
+    config: str | Path | Config | None = None
+    arch: str | None = None
+    curvature: Curvature = None
+    manifolds: NamedManifolds | None = None
+    groups: list[list[str]] | None = None
+    optimizer: str | None = None
+    updates_per_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file, read from itself and from what a person says.
+
+    checkpoint: the conversion of this reading. unconfirmed: what nothing but the configuration, an option or a default says, and what was
+    taken from the conversion because nobody said it; each with the reason.
+    """
+
+    checkpoint: Checkpoint
+    unconfirmed: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact of which the conversion says something else than the reading."""
+
+    what: str
+    conversion: str
+    reading: str
+
+
+def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
+    """Reads the file. Only what nobody says and the file does not contain is taken from the conversion, and is unconfirmed.
+
+    Raises a ConversionError where what is said does not fit the file.
+    """
+    taken: dict[str, str] = {}
+    arguments: dict[str, Any] = {**vars(said), OPTIMIZER: said.optimizer or True}
+    if said.config is None and _text(conversion.config) != _text(opened(path, None).config or {}):
+        arguments["config"], taken["configuration"] = conversion.config, "taken from the conversion: give --config"
+    if said.curvature is None and _source(conversion, "curvature") == "option":
+        arguments["curvature"], taken["curvature"] = conversion.settings["curvature"], "taken from the conversion: give --curvature"
+    if said.arch is None and conversion.arch == TREE:
+        arguments["arch"] = TREE
+    if conversion.arch == TREE and said.manifolds is None and said.arch in (None, TREE):
+        named = _unpickled(conversion)
+        arguments["manifolds"] = named or None
+        taken.update({f"manifold of {key}": "taken from the conversion: give --manifold" for key in named})
+    if conversion.plan is None and said.optimizer is None:
+        arguments[OPTIMIZER] = False
+        if opened(path, None).parts.optimizer is not None:
+            taken[OPTIMIZER] = "left out of the conversion"
+    elif conversion.plan is not None and said.groups is None and conversion.plan.source == "option groups":
+        arguments["groups"], taken["groups"] = _listed(conversion), "taken from the conversion: give --group"
+    fresh = _loaded(path, conversion, arguments, taken)
+    found = {name: _reason(entry) for name, entry in fresh.report["settings"].items() if not entry.get("in_file")}
+    return Reading(fresh, {**{name: reason for name, reason in found.items() if reason}, **taken})
+
+
+def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken: dict[str, str]) -> Checkpoint:
+    """The file converted again. Its architecture and the optimizer's class are the conversion's only where they are not recognised."""
+    tries: list[tuple[dict[str, Any], dict[str, str]]] = [({}, {})]
+    if arguments["arch"] is None:
+        tries.append(({"arch": conversion.arch}, {"architecture": "not recognised, taken from the conversion: give --arch"}))
+    if arguments[OPTIMIZER] is True and conversion.plan is not None:
+        named = ({OPTIMIZER: conversion.plan.table}, {OPTIMIZER: "its class is taken from the conversion: give --optimizer-class"})
+        tries += [({**more, **named[0]}, {**why, **named[1]}) for more, why in tries]
+    first: ConversionError | None = None
+    for more, why in tries:
+        try:
+            fresh = load(path, **{**arguments, **more})
+        except (Usage, Unmatched) as error:
+            first = first or error
+            continue
+        taken.update(why)
+        return fresh
+    assert first is not None
+    raise first
+
+
+def _reason(entry: Document) -> str:
+    return {"config": "only the configuration says so", "option": "only an option says so", "default": "a default"}.get(entry["from"], "")
+
+
+def _source(conversion: Checkpoint, setting: str) -> str | None:
+    return conversion.report.get("settings", {}).get(setting, {}).get("from")
+
+
+def _unpickled(conversion: Checkpoint) -> NamedManifolds:
+    """The curved manifolds of a tree that the file itself does not say, by key."""
+    parts, flat = split(conversion.source.root), flatten(cast("Document", conversion.manifolds))
+    pickled = {f"{parts.prefix}{key}".removeprefix(conversion.source.prefix) for key, t in parts.tensors.items() if t.manifold is not None}
+    paths = {e.key: str(e.path).removeprefix("params/") for e in conversion.entries if e.role == "parameter"}
+    return {key: flat[at] for key, at in paths.items() if key not in pickled and not flat[at].flat}
+
+
+def _listed(conversion: Checkpoint) -> list[list[str]]:
+    assert conversion.plan is not None
+    return [[conversion.plan.keys[i] for i in listed] for listed in conversion.plan.listed]
+
+
+def differences(conversion: Checkpoint, fresh: Checkpoint) -> list[Difference]:
+    """Every fact of the conversion that a new reading says differently: settings, manifolds, keys, optimizer, epoch."""
+    mine, other = dict(_facts(conversion)), dict(_facts(fresh))
+    return [
+        Difference(what, mine.get(what, ABSENT), other.get(what, ABSENT))
+        for what in [*mine, *(w for w in other if w not in mine)]
+        if mine.get(what, ABSENT) != other.get(what, ABSENT)
+    ]
+
+
+def facts(conversion: Checkpoint) -> int:
+    """How many facts `differences` compares."""
+    return sum(1 for _ in _facts(conversion))
+
+
+def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    yield "architecture", checkpoint.arch
+    yield "epoch", str(checkpoint.epoch)
+    for name, value in checkpoint.settings.items():
+        yield name, _text(value)
+    for entry in checkpoint.entries:
+        yield f"{entry.key} becomes", f"{entry.path or entry.tied or 'a constant'}, {list(entry.shape)} {entry.dtype}, {entry.layout.name}"
+    params = checkpoint.variables["params"]
+    spaces = checkpoint.manifolds(params) if callable(checkpoint.manifolds) else checkpoint.manifolds
+    for at, leaf in jax.tree.leaves_with_path(spaces):
+        yield f"manifold {jax.tree_util.keystr(at, simple=True, separator='/')}", _text(leaf)
+    plan = checkpoint.plan
+    if plan is None:
+        return
+    yield "the optimizer's class", plan.table
+    yield "the optimizer's counts", ", ".join(plan.dialects)
+    for number, (settings, indices) in enumerate(zip(plan.groups, plan.listed, strict=True)):
+        for name, value in settings.items():
+            yield f"group {number}, {name}", _text(value)
+        yield f"group {number}, parameters", ", ".join(plan.keys[i] for i in indices)
+        yield f"group {number}, moved", ", ".join(plan.parts[number])
+    for name in ("extras", "still", "axes", "scheduler", "per_step", "ahead"):
+        yield f"the optimizer's {name}", _text(getattr(plan, name))
+
+
+def _text(value: object) -> str:
+    """A value as text that is the same after a folder: JSON has no tuples, and floats in it are those of Python."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_text(item)}" for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return _text(np.asarray(value).tolist())
+    return repr(value)
+
+
+__all__ = ["Difference", "Reading", "Said", "differences", "facts", "read_anew"]

@@ -1,0 +1,329 @@
+"""A conversion beside a witness: start, outputs, gradients, submodules, steps of the optimizer. Only submodules need torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from weights.checkpoint import Checkpoint
+from weights.errors import Unmatched, Usage
+from weights.mapping import probes
+from weights.mapping.architecture import TREE
+from weights.mapping.entries import flatten, inverse, place
+from weights.mapping.probes import Probe
+from weights.models import ARCHITECTURES
+from weights.proof.rows import FLOAT64, Row, largest
+from weights.proof.sides import QUICK, Arrays, Original, Sides
+from weights.proof.witness import SEED, Witness
+from weights.types import OptState, Params, Variables
+
+LEVEL = "witness"
+UNITS = 4
+"""Units in the last place that a number may differ by beyond ten times the program's own drift."""
+MODULE = 1000
+"""Units in the last place of a submodule's output, which only has to show where the first large difference is."""
+
+
+def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
+    """The rows of a conversion beside a witness: start, outputs, gradients, groups of the optimizer, steps.
+
+    An error is the difference divided by the largest recorded value (for steps, by the distance travelled); its gate is ten times the
+    program's own drift and 4 units in the last place. What was recorded in float64 as well is compared in float64. Where no drift was
+    recorded, float64 is compared with what was recorded, and the drift is that of the conversion between float64 and float32.
+    Raises Unmatched for inputs and outputs that the model does not have.
+    """
+    if not witness.drifts:
+        return list(_of_authors(checkpoint, witness))
+    rows = list(_start(checkpoint, witness))
+    if any(not row.ok for row in rows):
+        return rows
+    if witness.meta["outputs"]:
+        rows += _outputs(checkpoint, witness)
+    if witness.meta["steps"]:
+        rows += _groups(checkpoint, witness)
+        rows += _steps(checkpoint, witness)
+    return rows
+
+
+def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, names: Sequence[str]) -> tuple[list[str], str]:
+    """Which of the settings `names` a witness confirms, and why not the others.
+
+    None where a comparison failed or an output was not recorded, on which they may act; never a rate of dropout, which acts in training.
+    """
+    if not witness.meta["outputs"] or any(not row.ok for row in rows):
+        return [], "the witness has no outputs" if not witness.meta["outputs"] else "the witness says something else"
+    outputs = {name.partition(".")[0] for name in _sides(checkpoint, None, witness.dtype).shapes}
+    missing = sorted(outputs - {name.partition("/")[0] for name in witness.under("outputs/")})
+    if missing:
+        return [], f"the witness does not have {', '.join(missing)}"
+    return [name for name in names if "dropout" not in name], "outputs in evaluation mode do not depend on it"
+
+
+def modules(checkpoint: Checkpoint, original: Original, witness: Witness) -> list[Row]:
+    """The outputs of submodules beside those of the architecture's torch module with the settings of the conversion and the file's tensors.
+
+    Its submodules have the names of the original's, so that the first that differs shows where the reading of the file went wrong.
+    """
+    names = list(witness.meta["modules"])
+    probe, dtype = _probe(checkpoint), witness.dtype
+    reference = ARCHITECTURES[checkpoint.arch].reference
+    if not names or reference is None:
+        return [Row(LEVEL, dtype, f"{name} (there is no torch reference)", 0.0, 0.0, True, False) for name in names]
+    inputs = probes.drawn(probe, checkpoint.settings, SEED, None, witness.inputs)
+    sides = Sides(checkpoint=checkpoint, reading=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs,
+                  model=checkpoint.model, dtype=dtype)  # fmt: skip
+    ours = sides.torch_modules(names)
+    rows = []
+    for name in names:
+        for at, array in witness.under(f"modules/{name}").items():
+            if at and not at.startswith("/"):  # of a submodule below
+                continue
+            found = ours.get(f"{name}{at}")
+            if found is None or found.shape != array.shape:
+                rows.append(Row(LEVEL, dtype, f"{name}{at} (the reference has no such output)", 0.0, 0.0, True, False))
+                continue
+            top = largest(array) or 1.0
+            rows.append(
+                _row(f"module {name}{at}", dtype, largest(found.astype(np.float64) - array) / top, MODULE * float(np.finfo(dtype).eps))
+            )
+    first = next((n for n, row in enumerate(rows) if not row.ok), None)
+    if first is not None:
+        rows[first] = rows[first]._replace(what=f"{rows[first].what}, the first to differ")
+    return rows
+
+
+def _row(what: str, dtype: str, error: float, gate: float) -> Row:
+    return Row(level=LEVEL, dtype=dtype, what=what, error=error, gate=gate, ok=bool(np.isfinite(error)) and error <= gate)
+
+
+def _start(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+    """Whether the program had the numbers of the file."""
+    ours = _by_key(checkpoint)
+    wrong = []
+    for key, entry in witness.meta["parameters"].items():
+        array = ours.get(key.removeprefix(checkpoint.source.prefix))
+        if array is None:
+            wrong.append(f"{key} (not in the file)")
+            continue
+        array = array if array.dtype.name in ("float32", "float64") else array.astype(np.float32)
+        if hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() != entry["sha256"]:
+            wrong.append(key)
+    what = f"{len(witness.meta['parameters'])} parameters of the program at the start"
+    what += f"; other numbers in {', '.join(wrong[:3])}: record it with this checkpoint loaded" if wrong else ""
+    yield _row(what, "as stored", float(len(wrong)), 0.0)
+
+
+def _by_key(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+    """All tensors in torch's layout by key."""
+    flat, found = flatten(checkpoint.variables), dict(checkpoint.constants)
+    for entry in checkpoint.entries:
+        if entry.role == "parameter":
+            found[entry.key] = inverse(entry, np.asarray(flat[str(entry.path)]), str(entry.path))
+    return {**found, **{e.key: found[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in found}}
+
+
+def _probe(checkpoint: Checkpoint) -> Probe:
+    table = ARCHITECTURES.get(checkpoint.arch)
+    if table is None or table.probe is None:
+        what = "a tree of parameters has no outputs" if checkpoint.arch == TREE else f"{checkpoint.arch} does not say what its outputs are"
+        raise Usage(f"{what}, and the witness has some", "Record the steps of the optimizer alone")
+    return table.probe
+
+
+def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) -> Sides:
+    """The side of JAX, on given inputs; what is not given is drawn."""
+    probe = _probe(checkpoint)
+    inputs = probes.drawn(probe, checkpoint.settings, SEED, None, given)
+    return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, None), reference=_no_torch, probe=probe, inputs=inputs,
+                 model=checkpoint.model, dtype=dtype)  # fmt: skip
+
+
+def _outputs(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+    """Outputs, and their vector-Jacobian product with the recorded cotangents, in the program's precision and in float64."""
+    cotangents = {name.replace("/", "."): array for name, array in witness.under("cotangents/").items()}
+    for dtype, prefix in ((witness.dtype, ""), ("float64", "double/")):
+        recorded = {name.replace("/", "."): name for name in witness.under(f"{prefix}outputs/")}
+        if not recorded:
+            continue
+        sides = _sides(checkpoint, witness.inputs, dtype)
+        shapes = sides.shapes
+        if unknown := sorted({name.partition("@")[0] for name in recorded} - set(shapes)):
+            raise Unmatched(
+                f"the witness has an output {unknown[0]!r}; {checkpoint.arch} has {', '.join(shapes)}", "Give it one of these names"
+            )
+        weights = {name: np.asarray(cotangents.get(name, np.zeros(shape)), dtype).reshape(shape) for name, shape in shapes.items()}
+        zeros = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+        ours, slopes, _ = sides.pull(sides.variables, weights, zeros, 0.0)
+        for name, at in recorded.items():
+            yield _compared(witness, f"{prefix}outputs/{at}", ours[name.partition("@")[0]], name, dtype, "forward")
+        theirs = {key.removeprefix(checkpoint.source.prefix): key for key in witness.under(f"{prefix}gradients/")}
+        whole = {key: witness.arrays[f"{prefix}gradients/{at}"] for key, at in theirs.items() if key in slopes}
+        tangent, tangent_theirs = sides.tangential(slopes), sides.tangential({**slopes, **whole})
+        for key, at in theirs.items():
+            name = key.partition("@")[0]
+            if key in whole:
+                yield _gated(witness, f"{prefix}gradients/{at}", tangent[key], tangent_theirs[key], f"gradient of {key}", dtype, "grad")
+            elif name in slopes:
+                yield _compared(witness, f"{prefix}gradients/{at}", slopes[name], f"gradient of {key}", dtype, "grad")
+
+
+def _of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+    """Outputs, and the gradients of the loss, in float32, under the drift of the conversion itself: the authors' was not recorded."""
+    sides, loss = _sides(checkpoint, witness.inputs, "float32"), witness.meta["loss"]
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in sides.shapes.items()}
+
+    def found(variables: Variables) -> Arrays:
+        outputs, *_ = sides.pull(variables, zeros, zeros, 0.0)
+        slopes = {} if loss is None else jax.grad(loss)({name: jax.numpy.asarray(outputs[name]) for name in witness.meta["outputs"]})
+        _, gradients, _ = sides.pull(variables, {**zeros, **{name: np.asarray(slope) for name, slope in slopes.items()}}, zeros, 0.0)
+        gradients = sides.tangential(gradients)
+        return {f"outputs/{n}": a for n, a in outputs.items()} | {f"gradients/{key}": a for key, a in gradients.items()}
+
+    ours = found(sides.variables)
+    moved = [found(_nudged(sides.variables, seed)) for seed in (1, 2, 3)]
+    slopes = {at.removeprefix("gradients/"): a for at, a in witness.arrays.items() if at.startswith("gradients/")}
+    if unknown := sorted(set(witness.arrays) - set(ours)):
+        raise Unmatched(f"the witness has {unknown[0]!r}, which the converted model does not have", "Give the witness of this checkpoint")
+    tangent = sides.tangential({**{key.removeprefix("gradients/"): a for key, a in ours.items() if key.startswith("gradients/")}, **slopes})
+    for at, array in witness.arrays.items():
+        kind, _, name = at.partition("/")
+        theirs = tangent[name] if kind == "gradients" else array
+        mine, others = (
+            part[: len(theirs)] if np.ndim(theirs) else part
+            for part in (ours[at], np.stack([m[at] for m in moved], min(1, np.ndim(ours[at]))))
+        )
+        top = largest(theirs) or 1.0
+        drift = largest(others - np.asarray(mine)[:, None]) if np.ndim(theirs) else largest(others - mine)
+        limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
+        yield _row(f"gradient of {name}" if kind == "gradients" else name, "float32", largest(mine - theirs) / top, limit / top)
+
+
+def _nudged(variables: Variables, seed: int) -> Variables:
+    """Every number moved by one unit in the last place, up or down at random."""
+    random = np.random.default_rng(seed)
+
+    def move(leaf: ArrayLike) -> ArrayLike:
+        array = np.asarray(leaf)
+        if array.dtype.kind != "f":
+            return leaf
+        return jax.numpy.asarray(np.nextafter(array, np.where(random.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)))
+
+    return jax.tree.map(move, variables)
+
+
+def _no_torch(settings: Any) -> Any:
+    raise AssertionError("a witness needs no torch module")
+
+
+def _compared(witness: Witness, at: str, ours: np.ndarray, name: str, dtype: str, kind: str) -> Row:
+    return _gated(witness, at, projected(ours, at), witness.arrays[at], name, dtype, kind)
+
+
+def projected(array: np.ndarray, at: str) -> np.ndarray:
+    """What the recorder keeps of an array at this place: all of it, or of a large one products with seeded random vectors."""
+    _, _, part = at.partition("@")
+    if not part:
+        return array
+    flat, state = array.reshape(array.shape[0], -1).astype(np.float64), np.random.RandomState(SEED)
+    right, left = state.standard_normal(flat.shape[1]), state.standard_normal(flat.shape[0])
+    return flat @ right if part == "rows" else left @ flat
+
+
+def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name: str, dtype: str, kind: str) -> Row:
+    """float64 has the fixed gates of `verify`; the program's own precision ten times its drift, and some units in the last place."""
+    if ours.shape != theirs.shape:
+        raise Unmatched(
+            f"{name} has shape {theirs.shape} in the witness; the converted model gives {ours.shape}", "Record this checkpoint's model"
+        )
+    top = largest(theirs) or 1.0
+    limit = 10 * witness.drift(at) + UNITS * float(np.finfo(dtype).eps) * top
+    if dtype == "float64":
+        limit = max(limit, FLOAT64[kind] * top)
+    return _row(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)
+
+
+def _groups(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+    """Whether the parameters of each group are those of the program's optimizer."""
+    if checkpoint.plan is None:
+        raise Usage(
+            "the witness has steps of an optimizer, and the checkpoint has none", "Record outputs alone, or convert the optimizer too"
+        )
+    prefix, plan = checkpoint.source.prefix, checkpoint.plan
+    theirs = [[str(key).removeprefix(prefix) for key in group] for group in witness.meta["groups"]]
+    ours = [[plan.keys[i] for i in listed] for listed in plan.listed]
+    differ = [n for n, (a, b) in enumerate(zip(theirs, ours)) if a != b] or ([0] if len(theirs) != len(ours) else [])
+    what = f"the parameters of {len(theirs)} groups of the optimizer, in order"
+    if differ:
+        n = differ[0]
+        what += f"; group {n} has {', '.join(theirs[n][:4])} in the program and {', '.join(ours[n][:4])} in the conversion"
+    yield _row(what, "", float(len(differ)), 0.0)
+
+
+def _steps(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+    """The optimizer from the recorded gradients alone: of each parameter the first step that is beyond its gate, else the nearest to it."""
+    if witness.meta.get("closure"):
+        yield Row(LEVEL, "", "the optimizer's steps (it evaluates a closure, so gradients alone do not give them)", 0.0, 0.0, True, False)
+        return
+    trained = {e.key: e for e in checkpoint.entries if e.role == "parameter"}
+    dtype, prefix = witness.dtype, checkpoint.source.prefix
+    cast = partial(_cast, dtype=dtype)
+    variables, state = jax.tree.map(cast, checkpoint.variables), jax.tree.map(cast, checkpoint.opt_state)
+    params = variables["params"]
+    start = {key: inverse(e, np.asarray(flatten({"params": params})[str(e.path)]), str(e.path)) for key, e in trained.items()}
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def advance(slopes: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
+        updates, state = checkpoint.optimizer.update(slopes, state, params)
+        return jax.tree.map(lambda p, u: p + u, params, updates), state
+
+    without: set[str] = set()
+    worst: dict[str, Row] = {}
+    for n in range(witness.meta["steps"]):
+        found = {key.removeprefix(prefix): array for key, array in witness.under(f"steps/{n}/gradients/").items()}
+        if not found:
+            break
+        without |= {key for key in trained if key not in found}
+        slopes: Params = {}
+        for key, e in trained.items():
+            gradient = found.get(key, np.zeros(e.shape, dtype)).astype(dtype)
+            place(slopes, str(e.path).removeprefix("params/"), e.layout.forward(gradient))
+        params, state = advance(slopes, state, params)
+        flat = flatten({"params": params})
+        for at in [p for p in witness.arrays if p.startswith(f"steps/{n}/parameters/")]:
+            name = at.removeprefix(f"steps/{n}/parameters/").removeprefix(prefix)
+            key = name.partition("@")[0]
+            if key in trained and key not in without:
+                e, what = trained[key], f"{name}, step {n + 1}"
+                ours = inverse(e, np.asarray(flat[str(e.path)]), str(e.path))
+                worst[name] = _worse(worst.get(name), _moved(witness, at, ours, start[key], what, dtype))
+    yield from worst.values()
+    for key in sorted(without):
+        yield Row(LEVEL, dtype, f"{key} after the steps (the program gave it no gradient)", 0.0, 0.0, True, False)
+
+
+def _worse(old: Row | None, new: Row) -> Row:
+    """The first that failed, else the nearer to its gate."""
+    if old is None or (old.ok and (not new.ok or new.error / new.gate > old.error / old.gate)):
+        return new
+    return old
+
+
+def _moved(witness: Witness, at: str, ours: np.ndarray, start: np.ndarray, name: str, dtype: str) -> Row:
+    theirs, before = witness.arrays[at].astype(np.float64), projected(start, at)
+    way = largest(theirs - before) or 1.0
+    limit = 10 * witness.drift(at) + UNITS * float(np.finfo(dtype).eps) * largest(theirs)
+    return _row(name, dtype, largest(projected(ours, at) - theirs) / way, limit / way)
+
+
+def _cast(leaf: Any, dtype: str) -> Any:
+    floating = jax.numpy.issubdtype(np.asarray(leaf).dtype, np.floating)
+    return jax.numpy.asarray(np.asarray(leaf, dtype)) if floating else leaf
+
+
+__all__ = ["confirmed", "modules", "projected", "witnessed"]
