@@ -85,6 +85,8 @@ class Manifold:
     """Whether points are plain arrays, which optimizers and layers without geometry can handle."""
     ambient: ClassVar[int] = 0
     """How many coordinates a point has beyond those of `coordinates0`: 1 on the hyperboloid, for time."""
+    any_origin: ClassVar[bool] = False
+    """Whether `origin` is a choice among equal points, so that nothing should decay towards it."""
     unit: ClassVar[float] = 1.0
     """The Riemannian length of a tangent vector of Euclidean length 1 at the origin: 2 on the ball."""
 
@@ -327,14 +329,7 @@ class Manifold:
         return _answer(self._point_verdict(x, atol, rtol), explain)
 
     def check_vector_on_tangent(
-        self,
-        x: Point,
-        u: Tangent,
-        *,
-        ok_point: bool = False,
-        explain: bool = False,
-        atol: float = 1e-5,
-        rtol: float = 1e-5,
+        self, x: Point, u: Tangent, *, ok_point: bool = False, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5
     ) -> bool | Verdict:
         """Whether u is tangent at x; with `ok_point`, x is not checked."""
         return _answer(self._vector_verdict(x, u, ok_point, atol, rtol), explain)

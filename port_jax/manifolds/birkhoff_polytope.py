@@ -119,7 +119,7 @@ def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, to
     def step(state: tuple, _: None) -> tuple[tuple, None]:
         c, r, done = state
         sums = transpose(r) @ x
-        done = done | (jnp.max(jnp.abs(sums * c - 1)) <= tol)
+        done = done | (jnp.max(jnp.abs(sums * c - 1), initial=0) <= tol)
 
         def advance() -> tuple:
             following = 1 / (sums + eps)

@@ -60,6 +60,11 @@ class ProductManifold(Manifold):
         return all(manifold.reversible for manifold in self.manifolds)
 
     @property
+    def any_origin(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a factor's origin is a choice among equal points."""
+        return any(manifold.any_origin for manifold in self.manifolds)
+
+    @property
     def n_elements(self) -> int:
         """The length of a point."""
         return sum(math.prod(shape) for shape in self.shapes)

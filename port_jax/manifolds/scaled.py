@@ -64,6 +64,11 @@ class Scaled(Manifold):
         return self.base.ambient
 
     @property
+    def any_origin(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base's origin is a choice among equal points."""
+        return self.base.any_origin
+
+    @property
     def unit(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The base's, as `inner` is."""
         return self.base.unit

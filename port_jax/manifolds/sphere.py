@@ -34,6 +34,7 @@ class Sphere(Manifold):
     """
 
     ndim: ClassVar[int] = 1
+    any_origin: ClassVar[bool] = True
 
     projector: Float[Array, "*batch d d"] | None
 
