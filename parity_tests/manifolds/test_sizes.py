@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 import port_jax.manifolds as port
 from parity_tests import draws
@@ -121,6 +122,7 @@ def test_sizes_that_are_none(size: tuple[Any, ...]):
 def test_what_does_not_fit_the_size():
     """A mean, a deviation, curvatures or subspaces of a larger batch would give more points than asked for, from the same numbers."""
     means = BALL.origin(2, 3)
+    assert geoopt.PoincareBall().wrapped_normal(3, mean=torch.zeros(2, 3)).shape == (2, 3)
     with pytest.raises(ValueError, match=r"PoincareBall.wrapped_normal: the result has shape \(3,\); mean has shape \(2, 3\), which"):
         BALL.wrapped_normal(draws.key(0), 3, mean=means)
     with pytest.raises(ValueError, match=r"Lorentz.wrapped_normal: .* mean has shape \(2, 4\)"):
@@ -153,6 +155,7 @@ def test_sizes_are_known_under_jit():
 def test_what_geoopt_refuses_is_refused():
     """And what geoopt returns in another size than it was asked for: 5 x 5 for 5 x 10 by its SymmetricPositiveDefinite."""
     assert geoopt.SymmetricPositiveDefinite().origin(5, 10).shape == (5, 5)
+    assert geoopt.UpperHalf().origin(2, 3, 3).shape == (2, 3)
     refused = {
         (geoopt.Sphere(), port.Sphere(), "random_uniform"): (1,),
         (geoopt.CanonicalStiefel(), port.CanonicalStiefel(), "random_naive"): (5, 10),

@@ -142,6 +142,7 @@ def test_vectors_of_another_length_are_refused():
 def test_times_meet_the_points_of_a_stack():
     """A factor with the shape of a stack of points: each time or number belongs to an entry of the batch, not of the stack."""
     ball, stacks = PoincareBall(0.7), StereographicProductManifold((PoincareBall(0.7), (2, 3)), (Stereographic(0.6), 1))
+    other = geoopt.StereographicProductManifold((geoopt.PoincareBall(), (2, 3)), (geoopt.PoincareBall(), 1))
     x, y = 0.2 * RNG.standard_normal((2, 2, 7))
     t = RNG.uniform(0.2, 0.9, (2, 1))
     for name, arguments in (("geodesic", (x, y)), ("geodesic_unit", (x, y)), ("mobius_scalar_mul", (x,))):
@@ -149,6 +150,11 @@ def test_times_meet_the_points_of_a_stack():
         for b in range(2):
             alone = getattr(ball, name)(t[b], *(stacks.take_submanifold_value(a[b], 0) for a in arguments))
             np.testing.assert_allclose(have[b], alone, rtol=1e-13)
+    # In geoopt the second time is that of the second point of each stack.
+    theirs = other.take_submanifold_value(other.mobius_scalar_mul(torch.tensor(t).float(), torch.tensor(x).float()), 0)
+    assert torch.allclose(
+        theirs[0, 1], geoopt.PoincareBall().mobius_scalar_mul(torch.tensor(t[1]).float(), torch.tensor(x[0, 3:6]).float())
+    )
 
 
 def test_scaled_factors():
