@@ -112,7 +112,14 @@ def arguments(m: Any, shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
     u0 = jnp.pad(c0, ((0, 0), (1, 0))) if ambient else c0
     made: dict[str, Any] = {"x": x, "y": y, "z": z, "u": u, "v": v, "w": cast(noise[2]), "c0": c0, "u0": u0, "c": c0}
     made |= {"t": cast(rng.uniform(0.2, 0.9, (BATCH, 1))), "matrix": cast(rng.standard_normal((d - ambient, d - ambient))), "rate": 0.1}
-    return made | {"fn": jnp.sin, "one": 1, "method": "expmap0", "ambient": cast(0.3 * noise[3]), "square": made["matrix"], "far": 60 * c0}
+    return made | {
+        "fn": jnp.sin,
+        "one": 1,
+        "method": "expmap0",
+        "ambient": cast(0.3 * noise[3]),
+        "square": made["matrix"],
+        "far": 60 * c0 / jnp.linalg.norm(c0, axis=-1, keepdims=True),
+    }
 
 
 def outcome(m: Any, method: str, a: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 import port_jax.manifolds as port
 from parity_tests import draws
+from port_jax.manifolds.sizes import require_size
 
 SPAN = draws.rng(0).standard_normal((4, 2))
 BALL, HYPERBOLOID = port.PoincareBall(0.7), port.Lorentz(1.7)
@@ -143,6 +144,15 @@ def test_what_does_not_fit_the_size():
         with pytest.raises(ValueError, match=r"the batch of projectors has shape \(2, 4\)"):
             call(4)
         assert spheres.check_point_on_manifold(call(5, 2, 4))
+
+
+def test_what_can_be_broadcast():
+    """Shapes of fewer axes, and axes of 1, as numpy broadcasts them; axes that the size has not cannot be 1 either."""
+    for shape in ((), (1,), (3,), (1, 1), (4, 1), (1, 3), (4, 3), (1, 4, 3), (2, 4, 3)):
+        require_size(BALL, "origin", (2, 4, 3), k=np.zeros(shape))
+    for shape in ((2,), (4, 4), (3, 1, 1), (1, 1, 1, 3)):
+        with pytest.raises(ValueError, match="cannot be broadcast to it"):
+            require_size(BALL, "origin", (2, 4, 3), k=np.zeros(shape))
 
 
 def test_sizes_are_known_under_jit():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests.optim.test_riemannian_line_search import problem, run_jax, run_torch
+from parity_tests.optim.line_search_runs import problem, run_jax, run_torch
 from port_jax import manifolds as port
 from port_jax.optim import riemannian_line_search
 from reference_torch.optim.riemannian_line_search import RiemannianLineSearch

@@ -213,8 +213,8 @@ class ProductManifold(Manifold):
     def _parts(self, *arrays: Vector) -> list[tuple[Any, tuple[Array, ...]]]:
         """(factor, parts of the arrays that belong to it) for each factor; batches of different depth broadcast as vectors do."""
         self._require_length(*arrays)  # before an axis of 1 is broadcast
-        arrays = jnp.broadcast_arrays(*arrays)
-        taken = [tuple(self.take_submanifold_value(a, i) for a in arrays) for i in range(self.n_manifolds)]
+        broadcast = jnp.broadcast_arrays(*arrays)
+        taken = [tuple(self.take_submanifold_value(a, i) for a in broadcast) for i in range(self.n_manifolds)]
         return list(zip(self.manifolds, taken))
 
     def _each(self, operation: Callable[..., Array], *arrays: Vector) -> Vector:
