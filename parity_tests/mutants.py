@@ -48,6 +48,18 @@ MUTATIONS = (
         ("parity_tests/manifolds/test_reach.py",),
     ),
     Mutation(
+        "a scaled manifold that forgets the names of the base's arguments",
+        "port_jax/manifolds/scaled.py",
+        (("        @functools.wraps(found)\n", ""),),
+        ("parity_tests/manifolds/test_scaled_twice.py",),
+    ),
+    Mutation(
+        "entries beyond a product's points dropped",
+        "port_jax/manifolds/product.py",
+        (("if np.shape(x)[-1:] != (self.n_elements,):", "if np.shape(x)[-1] < self.n_elements:"),),
+        ("parity_tests/manifolds/test_product.py",),
+    ),
+    Mutation(
         "derivative of tan's ratio one in a thousand off",
         "port_jax/manifolds/trig.py",
         (("_along(ds, s, _RADIUS_TAN, _TAN, top)", "1.001 * _along(ds, s, _RADIUS_TAN, _TAN, top)"),),

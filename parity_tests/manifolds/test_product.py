@@ -9,7 +9,7 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall
 from port_jax.manifolds.product import ProductManifold
 from port_jax.manifolds.sphere import Sphere
 from port_jax.manifolds.symmetric_positive_definite import SymmetricPositiveDefinite
@@ -129,6 +129,77 @@ def test_leaves_and_transformations():
     lanes = jax.jit(jax.vmap(jax.vmap(MINE.dist, (None, 0)), (0, None)))(a["x"], a["y"])
     np.testing.assert_allclose(lanes, pairwise, rtol=1e-12)
     assert jax.eval_shape(MINE.retr_transp, a["x"], a["u"][:, None], a["v"])[0].shape == (4, 4, 11)
+
+
+# The arguments of each method of a product, where x, y, u, v, w are vectors of its length.
+METHODS = {
+    **dict.fromkeys(("projx", "unpack_tensor"), "x"),
+    **dict.fromkeys(("norm", "retr", "expmap", "proju", "egrad2rgrad", "gradient", "sqrt_cometric"), "xu"),
+    **dict.fromkeys(("dist", "dist2", "logmap"), "xy"),
+    **dict.fromkeys(("inner", "component_inner", "retr_transp", "expmap_transp", "transp_follow_retr", "transp_follow_expmap"), "xuv"),
+    "transp": "xyv",
+    "retr_transp_ambient": "xuv",
+    "descend": "xuv",
+    "descend_along": "xuv",
+    "dist_to": "y",
+}
+OWN = {"take_submanifold_value", "pack_point", "random", "random_combined", "origin", "from_point", "has", "with_exact_retraction"}
+
+
+def call(m: ProductManifold, method: str, *arrays: np.ndarray) -> object:
+    """The method of these arrays; what it needs beside them is added, and functions that it returns are called."""
+    if method == "descend":
+        return m.descend(arrays[0], arrays[1], 0.1)
+    if method == "descend_along":
+        return m.descend_along(*arrays, 0.9)[1](0.1)
+    return m.dist_to(arrays[0])(jnp.full(11, 0.1)) if method == "dist_to" else getattr(m, method)(*arrays)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_vectors_of_another_length_are_refused(method: str):
+    """Longer ones, of which geoopt drops the rest; shorter ones; and of one entry, which would broadcast. Under jit as well."""
+    a = points()
+    names = METHODS[method]
+    jax.jit(lambda *given: jax.tree.leaves(call(MINE, method, *given)))(*(a[n] for n in names))
+    for i in range(len(names)):
+        if method in ("descend", "descend_along") and i == 2:
+            continue  # a momentum, which `transp` gets; see "transp"
+        for length in (12, 10, 1):
+            wrong = [np.resize(a[n], (4, length)) if j == i else a[n] for j, n in enumerate(names)]
+            for run in (lambda *given: call(MINE, method, *given), jax.jit(lambda *given: jax.tree.leaves(call(MINE, method, *given)))):
+                with pytest.raises(ValueError, match=rf"has shape \((4, )?{length},?\); its last axis has to have 11 entries"):
+                    run(*wrong)
+
+
+def test_geoopt_drops_what_is_left_over():
+    x = np.concatenate([points()["x"], np.full((4, 2), 7.0)], -1)
+    assert theirs().projx(torch.tensor(x)).shape == (4, 11)
+    np.testing.assert_array_equal(theirs().dist(torch.tensor(x), torch.tensor(-x)), theirs().dist(*torch.tensor([x[:, :11], -x[:, :11]])))
+    with pytest.raises(
+        ValueError, match=r"has shape \(4, 13\); its last axis has to have 11 entries, as many as .* \(3,\), \(2, 3\), \(2,\)"
+    ):
+        MINE.projx(x)
+
+
+def test_every_method_of_a_product_is_called():
+    """Those of the protocol that every manifold has, checks, and those that a product does not have are left out."""
+    methods = {n for n in dir(ProductManifold) if not n.startswith(("_", "check_", "assert_")) and callable(getattr(ProductManifold, n))}
+    without = {n for n in methods if n in vars(Manifold) and not MINE.has(n)} - {*METHODS}
+    assert methods - {*METHODS} - OWN == without - OWN
+    assert without == {
+        *("expmap0", "logmap0", "transp0", "transp0back", "coordinates0", "from_coordinates0", "to_tangent0", "from_tangent0", "reach"),
+        *("within_reach", "mobius_add", "to_ball", "random_normal", "has", "with_exact_retraction"),
+    }
+
+
+def test_checks_say_what_is_wrong_with_a_length():
+    a = points()
+    ok, reason = MINE.check_vector_on_tangent(a["x"], np.ones((4, 12)), ok_point=True, explain=True)
+    assert not ok
+    assert "u has shape (4, 12); the factors' points have 11 entries together" in reason
+    for i, reshape in ((0, True), (2, False)):
+        with pytest.raises(ValueError, match="11 entries"):
+            MINE.take_submanifold_value(np.ones((4, 12)), i, reshape)
 
 
 def test_bad_input():

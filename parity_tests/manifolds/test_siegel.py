@@ -157,6 +157,25 @@ def test_bounded_domain_metric_is_invariant_and_that_of_the_distance():
     assert np.abs(wrong - np.real(np.sum(np.conj(u) * v, (-2, -1)))).max() > 0.05
 
 
+@pytest.mark.parametrize("metric", SiegelMetricType)
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_point_is_at_distance_0_from_itself(kind, metric):
+    """geoopt: 2e-16 to 2e-14 (float32: 2e-7 to 8e-6), all of it rounding, with a gradient of size 1, in place of 0 and 0."""
+    rank = N if metric.value in ("fmin", "wsum") else None
+    their_class, my_class = PAIRS[kind]
+    theirs, mine = their_class(TheirMetric(metric.value), rank), my_class(metric, rank)
+    for dtype, most in ((np.complex128, 1e-12), (np.complex64, 1e-4)):
+        x = points(kind, 20)["x"].astype(dtype)
+        z = torch.tensor(x, requires_grad=True)
+        distance = theirs.dist(z, z.detach()).reshape(-1)
+        distance.sum().backward()
+        assert 0 < distance.max() < most
+        assert z.grad.abs().max() > 1e-3
+        d, slope = jax.jit(jax.value_and_grad(lambda x, y: jnp.sum(mine.dist(x, y))))(x, x)
+        assert d == 0
+        np.testing.assert_array_equal(slope, 0)
+
+
 @pytest.mark.parametrize(("dtype", "theirs_stop"), slow.all_but({(np.complex64, 6.3)}, [(np.complex128, 12.21), (np.complex64, 6.3)]))
 def test_half_plane(dtype, theirs_stop):
     """n = 1 is the half plane: d = 2 arsinh(|z - w|/(2 √(Im z Im w))), close and far; geoopt stops at log(2/1e-5) = 12.2."""

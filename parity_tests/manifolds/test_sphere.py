@@ -9,6 +9,7 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
+from port_jax.manifolds import PoincareBall, ProductManifold, Scaled, SphereProjection
 from port_jax.manifolds.sphere import Sphere, SphereExact
 
 RNG = draws.stream(5)
@@ -127,9 +128,59 @@ def test_bad_input():
         Sphere(intersection=SPAN[:, :1])
     with pytest.raises(ValueError, match="dimension 1"):
         Sphere(complement=RNG.standard_normal((4, 3)))
-    with pytest.raises(NotImplementedError, match=r"Sphere has no origin; it has .*random"):
-        Sphere().origin(3)
+    with pytest.raises(NotImplementedError, match=r"Sphere has no expmap0; it has .*random"):
+        Sphere().expmap0(jnp.ones(3))
     assert jax.jit(lambda span: Sphere(intersection=span).projx(jnp.ones(6)))(SPAN).shape == (6,)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_origin(dtype):
+    """The pole of the stereographic projection, repeated; geoopt's Sphere has a random point for each entry of a batch."""
+    whole = Sphere().origin(2, 3, 4, dtype=dtype)
+    assert whole.dtype == dtype
+    assert SphereExact().origin(2).dtype == float
+    np.testing.assert_array_equal(whole, np.broadcast_to([0, 0, 0, 1], (2, 3, 4)))
+    for k in (0.7, 1.0):
+        plane = SphereProjection(k)
+        np.testing.assert_allclose(plane.inv_sproj(plane.origin(3, dtype=dtype)) * k**0.5, whole[0, 0], rtol=1e-6)
+    theirs = geoopt.Sphere().origin(2, 4)
+    assert torch.equal(theirs, geoopt.Sphere().origin(2, 4))
+    assert geoopt.Sphere().dist(theirs[0], theirs[1]) > 0.1
+
+
+def test_origin_in_a_subspace():
+    """P e/‖P e‖ of the last unit vector e with ‖P e‖² at least half of its mean K/d; nothing is divided by nearly nothing."""
+    for kind in ("intersection", "complement"):
+        mine = manifolds(kind)[1]
+        x = mine.origin(3, 6)
+        assert mine.check_point_on_manifold(x, atol=1e-14)
+        np.testing.assert_array_equal(x, np.broadcast_to(x[0], (3, 6)))
+        projected = np.asarray(mine.projector)
+        last = max(i for i in range(6) if projected[i, i] >= 3 / 6 / 2)
+        np.testing.assert_allclose(x[0], mine.projx(jnp.eye(6)[last]), atol=1e-15)
+        assert mine.origin(6, dtype=jnp.float32).dtype == jnp.float32
+    # Spans of coordinate axes, and one that the last unit vector all but misses.
+    np.testing.assert_allclose(Sphere(np.eye(4)).origin(4), [0, 0, 0, 1], atol=1e-15)
+    np.testing.assert_allclose(Sphere(np.eye(4)[:, [0, 2]]).origin(4), [0, 0, 1, 0], atol=1e-15)
+    tilted = np.array([[1.0, 0, 0], [0, 1.0, 1e-9]]).T
+    np.testing.assert_allclose(Sphere(tilted).origin(3), [0, 1, 1e-9], rtol=1e-15, atol=1e-15)
+    # A subspace for each entry of a batch, a traced one, and a derivative in it.
+    spans = RNG.standard_normal((5, 6, 3))
+    together = jax.jit(lambda spans: Sphere(spans).origin(2, 5, 6))(spans)
+    np.testing.assert_allclose(together, np.broadcast_to([Sphere(span).origin(6) for span in spans], (2, 5, 6)), atol=1e-14)
+    slope = jax.grad(lambda span: jnp.sum(Sphere(span).origin(6) * jnp.arange(6)))(SPAN)
+    assert np.isfinite(slope).all()
+
+
+def test_the_origin_of_products_and_scaled_spheres():
+    product = ProductManifold((Sphere(), 3), (PoincareBall(0.7), 2), (Scaled(Sphere(jnp.asarray(SPAN)), 2.5), 6))
+    x = product.origin(2, 11)
+    np.testing.assert_array_equal(x[:, :5], [[0, 0, 1, 0, 0]] * 2)
+    np.testing.assert_array_equal(x[:, 5:], Sphere(jnp.asarray(SPAN)).origin(2, 6))
+    assert product.check_point_on_manifold(x)
+    theirs = geoopt.ProductManifold((geoopt.Sphere(), 3), (geoopt.PoincareBall(), 2)).origin(2, 5)
+    assert np.abs(theirs[:, :2]).max() > 0.1
+    assert (product.any_origin, Scaled(product, 2.0).any_origin, Scaled(PoincareBall(0.7)).any_origin) == (True, True, False)
 
 
 def test_random_and_batches():

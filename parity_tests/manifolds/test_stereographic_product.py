@@ -9,7 +9,7 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
-from port_jax.manifolds import Euclidean, PoincareBall, SphereProjection, Stereographic
+from port_jax.manifolds import Euclidean, PoincareBall, Scaled, SphereProjection, Stereographic
 from port_jax.manifolds.stereographic.product import StereographicProductManifold
 
 RNG = draws.stream(29)
@@ -100,6 +100,74 @@ def test_wrapped_normal():
             np.testing.assert_allclose(spread, std, rtol=0.06)  # five standard errors of the deviation of 4000 normal numbers
     still = theirs(torch.float64).wrapped_normal(4, 7, mean=torch.tensor(np.asarray(mean)))
     assert np.abs(np.asarray(still) - np.asarray(mean)).max() < 1e-12
+
+
+VECTORS = {
+    **dict.fromkeys(("dist0", "expmap0", "logmap0", "antipode"), 1),
+    **dict.fromkeys(("mobius_add", "mobius_sub", "mobius_coadd", "mobius_cosub", "transp0", "transp0back"), 2),
+    **dict.fromkeys(("dist2plane", "gyration"), 3),
+}
+
+
+def test_vectors_of_another_length_are_refused():
+    """In each argument, and under jit: shapes are known there."""
+    x = 0.2 * RNG.standard_normal((4, 7))
+    t, m = np.full((4, 1), 0.3), RNG.standard_normal((7, 7))
+    calls = {(name, i): (getattr(MINE, name), [x] * n, i) for name, n in VECTORS.items() for i in range(n)}
+    calls |= {(name, i): (getattr(MINE, name), [t, x, x], i) for name in ("geodesic", "geodesic_unit") for i in (1, 2)}
+    calls |= {("mobius_scalar_mul", 1): (MINE.mobius_scalar_mul, [t, x], 1), ("mobius_matvec", 1): (MINE.mobius_matvec, [m, x], 1)}
+    calls["mobius_pointwise_mul", 1] = MINE.mobius_pointwise_mul, [x, x], 1
+    calls["mobius_fn_apply", 0] = lambda x: MINE.mobius_fn_apply(jnp.sin, x), [x], 0
+    calls["mobius_fn_apply_chain", 0] = lambda x: MINE.mobius_fn_apply_chain(x, jnp.sin), [x], 0
+    calls["wrapped_normal", 0] = lambda mean: MINE.wrapped_normal(draws.key(0), 4, 7, mean=mean), [x], 0
+    added = {n for n in vars(StereographicProductManifold) if not n.startswith("_") and n != "take_submanifold_matrix"}
+    assert {name for name, _ in calls} == added
+    for (name, _), (function, arguments, i) in calls.items():
+        for length in (8, 6, 1):
+            wrong = [np.resize(x, (4, length)) if j == i else a for j, a in enumerate(arguments)]
+            for run in (function, jax.jit(function)):
+                with pytest.raises(ValueError, match=rf"has shape \(4, {length}\); its last axis has to have 7 entries"):
+                    run(*wrong)
+        assert np.isfinite(np.asarray(function(*arguments))).all(), name
+    for wrong in (np.ones((8, 8)), np.ones((7, 8)), np.ones((8, 7)), np.ones(7)):
+        with pytest.raises(ValueError, match="its last axis has to have 7 entries"):
+            MINE.mobius_matvec(wrong, x)
+        with pytest.raises(ValueError, match="its last axis has to have 7 entries"):
+            MINE.take_submanifold_matrix(wrong, 0)
+    with pytest.raises(ValueError, match=r"\(4, 8\)"):
+        MINE.mobius_pointwise_mul(np.ones((4, 8)), x)
+    np.testing.assert_allclose(MINE.mobius_pointwise_mul(0.3, x), MINE.mobius_scalar_mul(0.3, x), rtol=1e-12)
+
+
+def test_times_meet_the_points_of_a_stack():
+    """A factor with the shape of a stack of points: each time or number belongs to an entry of the batch, not of the stack."""
+    ball, stacks = PoincareBall(0.7), StereographicProductManifold((PoincareBall(0.7), (2, 3)), (Stereographic(0.6), 1))
+    other = geoopt.StereographicProductManifold((geoopt.PoincareBall(), (2, 3)), (geoopt.PoincareBall(), 1))
+    x, y = 0.2 * RNG.standard_normal((2, 2, 7))
+    t = RNG.uniform(0.2, 0.9, (2, 1))
+    for name, arguments in (("geodesic", (x, y)), ("geodesic_unit", (x, y)), ("mobius_scalar_mul", (x,))):
+        have = stacks.take_submanifold_value(getattr(stacks, name)(t, *arguments), 0)
+        for b in range(2):
+            alone = getattr(ball, name)(t[b], *(stacks.take_submanifold_value(a[b], 0) for a in arguments))
+            np.testing.assert_allclose(have[b], alone, rtol=1e-13)
+    # In geoopt the second time is that of the second point of each stack.
+    theirs = other.take_submanifold_value(other.mobius_scalar_mul(torch.tensor(t).float(), torch.tensor(x).float()), 0)
+    assert torch.allclose(
+        theirs[0, 1], geoopt.PoincareBall().mobius_scalar_mul(torch.tensor(t[1]).float(), torch.tensor(x[0, 3:6]).float())
+    )
+
+
+def test_scaled_factors():
+    """As in geoopt, which takes a scaled model for the model."""
+    factors = [(geoopt.Scaled(geoopt.PoincareBall(torch.tensor(0.7)), 2.5), 4), (geoopt.Stereographic(torch.tensor(0.6)), 3)]
+    other = geoopt.StereographicProductManifold(*factors)
+    mine = StereographicProductManifold((Scaled(PoincareBall(0.7), 2.5), 4), (Stereographic(0.6), 3))
+    x, y, u = (0.2 * RNG.standard_normal((3, 4, 7))).astype(np.float32)
+    calls = {"dist": (x, y), "dist0": (x,), "expmap0": (u,), "logmap0": (x,), "expmap": (x, u), "logmap": (x, y), "mobius_add": (x, y)}
+    calls |= {"dist2plane": (x, y, u), "geodesic_unit": (np.full((4, 1), 0.3, np.float32), x, u), "transp0": (y, u), "inner": (x, u)}
+    for name, arrays in calls.items():
+        want = getattr(other, name)(*map(torch.tensor, arrays)).detach().numpy()
+        np.testing.assert_allclose(getattr(mine, name)(*arrays), want, rtol=2e-4, atol=2e-6, err_msg=name)
 
 
 def test_bad_input():

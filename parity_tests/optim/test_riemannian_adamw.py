@@ -10,7 +10,7 @@ import torch
 from parity_tests import draws
 from parity_tests.optim.option_table import Row, cases
 from parity_tests.optim.trajectories import compare, part
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, ProductManifold, Scaled, Sphere
 from port_jax.manifolds.stiefel import CanonicalStiefel
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
@@ -114,6 +114,10 @@ def test_what_has_no_origin_has_to_say_it_does_not_decay():
     manifolds = {"frame": CanonicalStiefel(), "flat": Euclidean()}
     with pytest.raises(NotImplementedError, match=r"parameter frame cannot decay .* set decays to False"):
         riemannian_adamw(manifolds=manifolds).init(params)
+    # A sphere's origin is a choice: decay would pull points to one axis of the coordinates.
+    for round_one in (Sphere(), Scaled(Sphere(), 2.0), ProductManifold((Sphere(), 2), (Euclidean(), ()))):
+        with pytest.raises(NotImplementedError, match=r"one of many equal points; set decays to False"):
+            riemannian_adamw(manifolds=round_one).init(jnp.eye(3))
     tx = riemannian_adamw(0.1, weight_decay=0.5, manifolds=manifolds, decays={"frame": False, "flat": True})
     updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
     np.testing.assert_allclose(updates["flat"], -0.05)

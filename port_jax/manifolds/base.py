@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 __all__ = ["Coordinates", "Manifold", "Move", "Point", "Tangent", "Verdict", "concrete", "pytree", "require_positive"]
@@ -85,6 +85,8 @@ class Manifold:
     """Whether points are plain arrays, which optimizers and layers without geometry can handle."""
     ambient: ClassVar[int] = 0
     """How many coordinates a point has beyond those of `coordinates0`: 1 on the hyperboloid, for time."""
+    any_origin: ClassVar[bool] = False
+    """Whether `origin` is a choice among equal points, so that nothing should decay towards it."""
     unit: ClassVar[float] = 1.0
     """The Riemannian length of a tangent vector of Euclidean length 1 at the origin: 2 on the ball."""
 
@@ -134,8 +136,14 @@ class Manifold:
         self._lacks("dist")
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
-        """Random points of shape `size`."""
+        """Random points of shape `size`. As in the following ones, ValueError for a size that points cannot have."""
         self._lacks("random")
+
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Point:
+        """Random points of shape `size`, made from normal numbers with this mean and deviation."""
+        self._lacks("random_normal")
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The manifold's canonical point, repeated to shape `size`."""
@@ -321,14 +329,7 @@ class Manifold:
         return _answer(self._point_verdict(x, atol, rtol), explain)
 
     def check_vector_on_tangent(
-        self,
-        x: Point,
-        u: Tangent,
-        *,
-        ok_point: bool = False,
-        explain: bool = False,
-        atol: float = 1e-5,
-        rtol: float = 1e-5,
+        self, x: Point, u: Tangent, *, ok_point: bool = False, explain: bool = False, atol: float = 1e-5, rtol: float = 1e-5
     ) -> bool | Verdict:
         """Whether u is tangent at x; with `ok_point`, x is not checked."""
         return _answer(self._vector_verdict(x, u, ok_point, atol, rtol), explain)
@@ -354,8 +355,11 @@ class Manifold:
     # For the manifolds to fill in.
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
-        if np.ndim(x) < self.ndim:
-            return False, f"{name} has shape {np.shape(x)}; a point of {self.name} needs {self.ndim} axes or more"
+        shape = np.shape(x)
+        if len(shape) < self.ndim:
+            return False, f"{name} has shape {shape}; a point of {self.name} needs {self.ndim} axes or more"
+        if 0 in shape[len(shape) - self.ndim :] and not self.flat:
+            return False, f"{name} has shape {shape}; a point of {self.name} needs 1 entry or more"
         return True, None
 
     def _check_point_on_manifold(self, x: Point, *, atol: float, rtol: float) -> Verdict:
@@ -370,8 +374,7 @@ class Manifold:
 
     def _vector_verdict(self, x: Point, u: Tangent, ok_point: bool, atol: float, rtol: float) -> Verdict:
         ok, reason = (True, None) if ok_point else self._point_verdict(x, atol, rtol)
-        if ok and not ok_point:
-            ok, reason = self._check_shape(u, "u")
+        ok, reason = self._check_shape(u, "u") if ok else (ok, reason)
         return self._check_vector_on_tangent(x, u, atol=atol, rtol=rtol) if ok else (ok, reason)
 
     def _raise_unless(self, verdict: Verdict) -> None:

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
 
@@ -77,17 +78,18 @@ class BirkhoffPolytope(Manifold):
         return self.proju(y, v)
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Matrix:
-        """Sinkhorn's iteration applied to absolute values of normal numbers; not uniform."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """Sinkhorn's iteration applied to absolute values of normal numbers; not uniform. ValueError if it is not square."""
+        require_size(self, "random_naive", size)
         return self.projx(jnp.abs(jax.random.normal(key, size, dtype or float)))
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
         """`random_naive`."""
+        require_size(self, "random", size)
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
-        """The identity, as in geoopt: a vertex of the polytope, where the metric is infinite."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """The identity, as in geoopt: a vertex of the polytope, where the metric is infinite. ValueError if it is not square."""
+        require_size(self, "origin", size)
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
@@ -117,7 +119,7 @@ def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, to
     def step(state: tuple, _: None) -> tuple[tuple, None]:
         c, r, done = state
         sums = transpose(r) @ x
-        done = done | (jnp.max(jnp.abs(sums * c - 1)) <= tol)
+        done = done | (jnp.max(jnp.abs(sums * c - 1), initial=0) <= tol)
 
         def advance() -> tuple:
             following = 1 / (sums + eps)

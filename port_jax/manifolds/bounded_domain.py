@@ -13,6 +13,7 @@ from port_jax.linalg import sym, sym_funcm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
+from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.upper_half import UpperHalf
 
 __all__ = ["BoundedDomain"]
@@ -62,11 +63,13 @@ class BoundedDomain(SiegelManifold):
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
-        """The image of a random point of the upper half space."""
+        """The image of a random point of the upper half space; ValueError if it is not square, or not of the size `rank`."""
+        require_size(self, "random", size)
         return siegel.inverse_cayley_transform(UpperHalf().random(key, *size, dtype=dtype))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
-        """0."""
+        """0; ValueError as in `random`."""
+        require_size(self, "origin", size)
         return jnp.zeros(size, siegel.complex_dtype(dtype))
 
     def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:

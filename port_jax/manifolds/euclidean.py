@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["Euclidean"]
 
@@ -120,14 +121,17 @@ class Euclidean(Manifold):
     def random_normal(
         self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
     ) -> Float[Array, "..."]:
-        """Normal numbers of shape `size`."""
+        """Normal numbers of shape `size`; ValueError for fewer axes than a point has."""
+        require_size(self, "random_normal", size, mean=mean, std=std)
         sample = jax.random.normal(key, size, dtype or jnp.result_type(float))
         return sample * jnp.asarray(std, sample.dtype) + jnp.asarray(mean, sample.dtype)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
         """`random_normal`."""
+        require_size(self, "random", size)
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
-        """Zeros of shape `size`."""
+        """Zeros of shape `size`; ValueError for fewer axes than a point has."""
+        require_size(self, "origin", size)
         return jnp.zeros(size, dtype or jnp.result_type(float))

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["ProductManifold", "Shape", "Vector"]
 
@@ -59,6 +60,11 @@ class ProductManifold(Manifold):
         return all(manifold.reversible for manifold in self.manifolds)
 
     @property
+    def any_origin(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a factor's origin is a choice among equal points."""
+        return any(manifold.any_origin for manifold in self.manifolds)
+
+    @property
     def n_elements(self) -> int:
         """The length of a point."""
         return sum(math.prod(shape) for shape in self.shapes)
@@ -83,7 +89,11 @@ class ProductManifold(Manifold):
         return cls(*((manifold, np.shape(array)[batch_dims:]) for manifold, array in parts))
 
     def take_submanifold_value(self, x: Vector, i: int, reshape: bool = True) -> Array:
-        """The part of x that belongs to factor i, in the factor's shape unless `reshape` is False."""
+        """The part of x that belongs to factor i, in the factor's shape unless `reshape` is False.
+
+        ValueError, here and in every other method, for a vector that has not `n_elements` entries.
+        """
+        self._require_length(x)
         part = x[..., self.slices[i]]
         return part.reshape(*part.shape[:-1], *self.shapes[i]) if reshape else part
 
@@ -110,9 +120,8 @@ class ProductManifold(Manifold):
 
     def component_inner(self, x: Vector, u: Vector, v: Vector | None = None) -> Vector:
         """The factors' component-wise products, each repeated over its part."""
-        arrays = jnp.broadcast_arrays(x, u, u if v is None else v)
-        products = [m.component_inner(*parts) for m, parts in self._parts(arrays)]
-        return self.pack_point(*(jnp.broadcast_to(p, arrays[0].shape[:-1] + s) for p, s in zip(products, self.shapes)))
+        parts = self._parts(x, u, u if v is None else v)
+        return self.pack_point(*(jnp.broadcast_to(m.component_inner(*a), a[0].shape) for m, a in parts))
 
     def projx(self, x: Vector) -> Vector:
         """Each part by its factor's `projx`."""
@@ -152,12 +161,12 @@ class ProductManifold(Manifold):
 
     def retr_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
         """Each part by its factor's `retr_transp`."""
-        points, vectors = zip(*(m.retr_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
+        points, vectors = zip(*(m.retr_transp(*parts) for m, parts in self._parts(x, u, v)))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def expmap_transp(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
         """Each part by its factor's `expmap_transp`."""
-        points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
+        points, vectors = zip(*(m.expmap_transp(*parts) for m, parts in self._parts(x, u, v)))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def gradient(self, x: Vector, grad: Vector) -> Vector:
@@ -177,35 +186,46 @@ class ProductManifold(Manifold):
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
     def random_combined(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
-        """Each factor's `random`, with a key of its own."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """Each factor's `random`, with a key of its own; ValueError if the last axis has not `n_elements` entries."""
+        require_size(self, "random_combined", size)
         keys = jax.random.split(key, self.n_manifolds)
         draws = (m.random(k, *size[:-1], *s, dtype=dtype) for m, k, s in zip(self.manifolds, keys, self.shapes))
         return self.pack_point(*draws)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_combined`."""
+        require_size(self, "random", size)
         return self.random_combined(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
-        """The factors' origins."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """The factors' origins; ValueError if the last axis has not `n_elements` entries."""
+        require_size(self, "origin", size)
         return self.pack_point(*(m.origin(*size[:-1], *s, dtype=dtype) for m, s in zip(self.manifolds, self.shapes)))
 
-    def _parts(self, arrays: Sequence[Vector]) -> list[tuple[Any, tuple[Array, ...]]]:
-        taken = [tuple(self.take_submanifold_value(a, i) for a in arrays) for i in range(self.n_manifolds)]
+    def _require_length(self, *arrays: Any) -> None:
+        for x in arrays:
+            if np.shape(x)[-1:] != (self.n_elements,):
+                raise ValueError(
+                    f"{self.name}: an array has shape {np.shape(x)}; its last axis has to have {self.n_elements} entries, "
+                    f"as many as the factors' points together: {', '.join(map(str, self.shapes))}"
+                )
+
+    def _parts(self, *arrays: Vector) -> list[tuple[Any, tuple[Array, ...]]]:
+        """(factor, parts of the arrays that belong to it) for each factor; batches of different depth broadcast as vectors do."""
+        self._require_length(*arrays)  # before an axis of 1 is broadcast
+        broadcast = jnp.broadcast_arrays(*arrays)
+        taken = [tuple(self.take_submanifold_value(a, i) for a in broadcast) for i in range(self.n_manifolds)]
         return list(zip(self.manifolds, taken))
 
     def _each(self, operation: Callable[..., Array], *arrays: Vector) -> Vector:
-        """`operation(factor, *parts)` for each factor, packed; batches of different depth broadcast as vectors do."""
-        return self.pack_point(*(operation(m, *parts) for m, parts in self._parts(jnp.broadcast_arrays(*arrays))))
+        """`operation(factor, *parts)` for each factor, packed."""
+        return self.pack_point(*(operation(m, *parts) for m, parts in self._parts(*arrays)))
 
     def _sum(self, operation: Callable[..., Array], arrays: Sequence[Vector], keepdim: bool) -> Number:
         """Numbers per point of each factor, with the point's axes kept, summed over everything but the batch."""
-        arrays = jnp.broadcast_arrays(*arrays)
-        batch = arrays[0].shape[:-1]
+        batch = jnp.broadcast_shapes(*(a.shape[:-1] for a in arrays))
         total = jnp.zeros(batch, arrays[0].real.dtype)
-        for manifold, parts in self._parts(arrays):
+        for manifold, parts in self._parts(*arrays):
             total = total + jnp.sum(operation(manifold, *parts).reshape(*batch, -1), -1)
         return total[..., None] if keepdim else total
 
@@ -222,8 +242,8 @@ class ProductManifold(Manifold):
         return self._first_failure(lambda m, x, u: m.check_vector_on_tangent(x, u, ok_point=True, explain=True, atol=atol, rtol=rtol), x, u)
 
     def _first_failure(self, check: Callable[..., Verdict], *arrays: Vector) -> Verdict:
-        for i, (manifold, parts) in enumerate(self._parts(arrays)):
-            ok, reason = check(manifold, *parts)
+        for i, manifold in enumerate(self.manifolds):
+            ok, reason = check(manifold, *(self.take_submanifold_value(a, i) for a in arrays))
             if not ok:
                 return False, f"factor {i}, {manifold.name}: {reason}"
         return True, None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdict, pytree, require_positive
@@ -21,7 +22,6 @@ SCALING: dict[str, tuple[int, dict[str, int]]] = {
     "dist2plane": (1, {}),
     "dist2planes": (1, {}),
     "geodesic_unit": (0, {"t": -1}),
-    "random_normal": (0, {"std": -1}),
     "wrapped_normal": (0, {"std": -1}),
 }
 UNSCALED = frozenset(("mobius_fn_apply", "mobius_fn_apply_chain"))
@@ -64,6 +64,11 @@ class Scaled(Manifold):
         return self.base.ambient
 
     @property
+    def any_origin(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the base's origin is a choice among equal points."""
+        return self.base.any_origin
+
+    @property
     def unit(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The base's, as `inner` is."""
         return self.base.unit
@@ -97,13 +102,13 @@ class Scaled(Manifold):
         """The base's transport, which is linear in v."""
         return self.base.transp(x, y, v)
 
-    def retr(self, x: Point, u: Tangent) -> Point:
+    def retr(self, x: Point, u: Tangent, **options: Any) -> Point:
         """base.retr_x(u/s)."""
-        return self.base.retr(x, self._times(u, -1))
+        return self.base.retr(x, self._times(u, -1), **options)
 
-    def expmap(self, x: Point, u: Tangent) -> Point:
+    def expmap(self, x: Point, u: Tangent, **options: Any) -> Point:
         """base.exp_x(u/s)."""
-        return self.base.expmap(x, self._times(u, -1))
+        return self.base.expmap(x, self._times(u, -1), **options)
 
     def logmap(self, x: Point, y: Point) -> Tangent:
         """s base.log_x(y)."""
@@ -183,25 +188,36 @@ class Scaled(Manifold):
         """s² base.dist2(x, y)."""
         return self._times(self.base.dist2(x, y, keepdim=keepdim), 2)
 
-    def expmap_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+    def expmap_transp(self, x: Point, u: Tangent, v: Tangent, **options: Any) -> tuple[Point, Tangent]:
         """base.expmap_transp(x, u/s, v)."""
-        return self.base.expmap_transp(x, self._times(u, -1), v)
+        return self.base.expmap_transp(x, self._times(u, -1), v, **options)
 
-    def retr_transp(self, x: Point, u: Tangent, v: Tangent) -> tuple[Point, Tangent]:
+    def retr_transp(self, x: Point, u: Tangent, v: Tangent, **options: Any) -> tuple[Point, Tangent]:
         """base.retr_transp(x, u/s, v)."""
-        return self.base.retr_transp(x, self._times(u, -1), v)
+        return self.base.retr_transp(x, self._times(u, -1), v, **options)
 
-    def transp_follow_retr(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+    def retr_transp_ambient(self, x: Point, u: Tangent, v: Point) -> tuple[Point, Point]:
+        """base.retr_transp_ambient(x, u/s, v)."""
+        return self.base.retr_transp_ambient(x, self._times(u, -1), v)
+
+    def transp_follow_retr(self, x: Point, u: Tangent, v: Tangent, **options: Any) -> Tangent:
         """base.transp_follow_retr(x, u/s, v)."""
-        return self.base.transp_follow_retr(x, self._times(u, -1), v)
+        return self.base.transp_follow_retr(x, self._times(u, -1), v, **options)
 
-    def transp_follow_expmap(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
+    def transp_follow_expmap(self, x: Point, u: Tangent, v: Tangent, **options: Any) -> Tangent:
         """base.transp_follow_expmap(x, u/s, v)."""
-        return self.base.transp_follow_expmap(x, self._times(u, -1), v)
+        return self.base.transp_follow_expmap(x, self._times(u, -1), v, **options)
+
+    def random_normal(
+        self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
+    ) -> Point:
+        """The base's points of deviation std/s, which is std in scaled lengths."""
+        return self.base.random_normal(key, *size, mean=mean, std=self._times(std, -1), dtype=dtype)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Point:
-        """The base's points, whose deviation is then `scale` times the base's."""
-        return self.base.random(key, *size, dtype=dtype, **kwargs)
+        """`random_normal` where the base has it, else the base's points."""
+        draw = self.random_normal if self.has("random_normal") else self.base.random
+        return draw(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The base's origin."""
@@ -228,6 +244,8 @@ class Scaled(Manifold):
             return found
         result_power, argument_powers = SCALING[name]
 
+        # with the signature of what it calls, for a manifold that scales this one
+        @functools.wraps(found)
         def scaled(*args: Any, **kwargs: Any) -> Any:
             bound = inspect.signature(found).bind(*args, **kwargs)
             bound.apply_defaults()

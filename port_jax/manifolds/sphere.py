@@ -10,9 +10,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import transpose
+from port_jax.linalg import extract_diag, transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["Sphere", "SphereExact"]
 
@@ -33,6 +34,7 @@ class Sphere(Manifold):
     """
 
     ndim: ClassVar[int] = 1
+    any_origin: ClassVar[bool] = True
 
     projector: Float[Array, "*batch d d"] | None
 
@@ -117,13 +119,39 @@ class Sphere(Manifold):
         return jnp.where(near, 4 * half * trig.arsin_ratio(half) ** 2, self.dist(x, y, keepdim=keepdim) ** 2)
 
     def random_uniform(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
-        """Uniform on the sphere in the subspace; the projector's dtype where there is one."""
+        """Uniform on the sphere in the subspace; the projector's dtype where there is one.
+
+        ValueError for vectors of one entry, not in the subspace's dimension, or of a batch to which the projector's cannot be broadcast.
+        """
+        require_size(self, "random_uniform", size, **self._batch())
         dtype = dtype if self.projector is None or dtype is not None else self.projector.dtype
         return self.projx(jax.random.normal(key, size, dtype or float))
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_uniform`."""
+        require_size(self, "random", size)
         return self.random_uniform(key, *size, dtype=dtype, **kwargs)
+
+    def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
+        """The last unit vector e_d; in a subspace Pe/‖Pe‖ of the last unit vector e that is not nearly orthogonal to it.
+
+        On the sphere every point is as good as another. This is the pole that `SphereProjection(1.0).sproj` maps to its origin 0.
+        geoopt, whose sphere has no origin of its own, draws a point for each entry of the batch from torch's generator, seeded with 42.
+        "Not nearly orthogonal" means that ‖Pe‖² is at least half of its mean over the unit vectors, K/d. ValueError as in
+        `random_uniform`.
+        """
+        require_size(self, "origin", size, **self._batch())
+        dtype = dtype if self.projector is None or dtype is not None else self.projector.dtype
+        projector = jnp.eye(size[-1], dtype=dtype) if self.projector is None else jnp.asarray(self.projector, dtype)
+        squares = extract_diag(projector)  # ‖Pe‖² = ⟨e, Pe⟩
+        ahead = squares >= 0.5 * jnp.mean(squares, -1, keepdims=True)
+        last = size[-1] - 1 - jnp.argmax(jnp.flip(ahead, -1), -1)
+        pole = jnp.take_along_axis(projector, last[..., None, None], -1)[..., 0]
+        return jnp.broadcast_to(pole / jnp.linalg.norm(pole, axis=-1, keepdims=True), size)
+
+    def _batch(self) -> dict[str, Any]:
+        """What has to be broadcast to a size."""
+        return {} if self.projector is None else {"the batch of projectors": self.projector[..., 0]}
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)

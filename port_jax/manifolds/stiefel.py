@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact", "Stiefel"]
 
@@ -37,16 +38,21 @@ class _Stiefel(Manifold):
         return polar(x)
 
     def random_naive(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Frame:
-        """The orthogonal factor of a Gaussian matrix; not uniform, because its signs are those of the decomposition."""
+        """The orthogonal factor of a Gaussian matrix; not uniform, because its signs are those of the decomposition.
+
+        ValueError for more columns than rows.
+        """
+        require_size(self, "random_naive", size)
         return jnp.linalg.qr(jax.random.normal(key, size, dtype or float))[0]
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Frame:
         """`random_naive`."""
+        require_size(self, "random", size)
         return self.random_naive(key, *size, dtype=dtype, **kwargs)
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Frame:
-        """The first p columns of the identity."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """The first p columns of the identity; ValueError for more columns than rows."""
+        require_size(self, "origin", size)
         return jnp.broadcast_to(jnp.eye(*size[-2:], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:

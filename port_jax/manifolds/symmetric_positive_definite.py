@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["SPDMetric", "SymmetricPositiveDefinite"]
 
@@ -114,11 +115,13 @@ class SymmetricPositiveDefinite(Manifold):
         return jnp.sum(difference**2, (-2, -1), keepdims=keepdim)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
-        """exp of the symmetric part of a Gaussian matrix with deviation 1/2."""
+        """exp of the symmetric part of a Gaussian matrix with deviation 1/2; ValueError if it is not square."""
+        require_size(self, "random", size)
         return sym_expm(sym(0.5 * jax.random.normal(key, size, dtype or float)))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
-        """The identity."""
+        """The identity; ValueError if it is not square."""
+        require_size(self, "origin", size)
         return jnp.broadcast_to(jnp.eye(size[-1], dtype=dtype), size)
 
     def _check_shape(self, x: Any, name: str) -> Verdict:

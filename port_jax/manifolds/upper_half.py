@@ -14,6 +14,7 @@ from port_jax.linalg import sym, sym_expm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
+from port_jax.manifolds.sizes import require_size
 
 __all__ = ["UpperHalf"]
 
@@ -53,12 +54,17 @@ class UpperHalf(SiegelManifold):
         return self._distance(_half_sinh(x, y), keepdim, squared=True)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Matrix:
-        """sym(A) + i exp(sym(B)) with complex normal A + iB of deviation 1/2."""
+        """sym(A) + i exp(sym(B)) with complex normal A + iB of deviation 1/2.
+
+        ValueError if it is not square, or not of the size `rank` where that is given.
+        """
+        require_size(self, "random", size)
         a = sym(0.5 * jax.random.normal(key, size, siegel.complex_dtype(dtype)))
         return jax.lax.complex(jnp.real(a), sym_expm(jnp.imag(a)))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Matrix:
-        """iI."""
+        """iI; ValueError as in `random`."""
+        require_size(self, "origin", size)
         return jnp.broadcast_to(1j * jnp.eye(size[-1], dtype=siegel.complex_dtype(dtype)), size)
 
     def _check_point_on_manifold(self, x: Matrix, *, atol: float, rtol: float) -> Verdict:

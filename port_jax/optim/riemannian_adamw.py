@@ -47,7 +47,8 @@ def riemannian_adamw(
     of them decay; or a callable from the parameters to such a tree.
 
     The state is a `RiemannianAdamState`. Gradients may be None: such a parameter does not decay. Errors: those of
-    `riemannian_adam`; NotImplementedError if a decaying manifold has no origin, logarithm or exponential.
+    `riemannian_adam`; NotImplementedError if a decaying manifold has no origin, logarithm or exponential, or an origin that
+    is not unlike its other points, as a sphere's.
     """
     scalars.check_range("weight_decay", weight_decay, 0)
     inner = riemannian_adam(learning_rate, b1, b2, eps, 0.0, amsgrad, stabilize, manifolds=manifolds, order=order)
@@ -61,6 +62,8 @@ def riemannian_adamw(
         for path, point, manifold, flag in zip(*trees.flatten(params)[:2], found, decaying(params), strict=True):
             if flag:
                 try:
+                    if manifold.any_origin:
+                        raise NotImplementedError(f"that of {manifold.name} is one of many equal points")
                     jax.eval_shape(lambda p, manifold=manifold: contracted(manifold, p, 0.0), point)
                 except NotImplementedError as error:
                     raise NotImplementedError(

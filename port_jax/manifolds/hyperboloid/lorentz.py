@@ -18,6 +18,7 @@ from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, met
 from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
 from port_jax.manifolds.row_products import dot, shortening
+from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.stereographic import PoincareBall
 
 __all__ = ["Lorentz"]
@@ -283,12 +284,19 @@ class Lorentz(Manifold):
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
+        require_size(self, "random", size)
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
     def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
-        """expmap at `mean` of vectors with deviation std in an orthonormal frame there. Nagano et al. (2019), section 3."""
+        """expmap at `mean` of vectors with deviation std in an orthonormal frame there. Nagano et al. (2019), section 3.
+
+        std is a number, or has d entries on its last axis. ValueError for a last axis shorter than 2, or a size to which mean or k cannot
+        be broadcast.
+        """
+        require_size(self, "wrapped_normal", size, mean=mean, k=self.k)
         dtype = dtype or mean.dtype
-        v = jax.random.normal(key, (*size[:-1], size[-1] - 1), dtype) * jnp.asarray(std, dtype)
+        shape = (*size[:-1], size[-1] - 1)
+        v = jax.random.normal(key, shape, dtype) * jnp.broadcast_to(jnp.asarray(std, dtype), shape)
         return self.expmap(mean, self.transp0(mean, self.from_coordinates0(v)))
 
     def random_normal(
@@ -296,17 +304,19 @@ class Lorentz(Manifold):
     ) -> Vector:
         """expmap0 of normal vectors (last axis d + 1, deviation std, around `mean`) scaled to Euclidean length 1, as geoopt samples.
 
-        With mean 0 the points have at most distance 1 from the origin whatever std is.
+        With mean 0 the points have at most distance 1 from the origin whatever std is. ValueError for a last axis shorter than 2, or a
+        size to which mean, std or k cannot be broadcast.
         """
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        require_size(self, "random_normal", size, mean=mean, std=std, k=self.k)
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) + jnp.asarray(mean, u.dtype)
         return self.expmap0(u / jnp.sqrt(dot(u, u)))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
-        """(sqrt(k), 0, ..., 0)."""
+        """(sqrt(k), 0, ..., 0); ValueError for a last axis shorter than 2, or a size to which k cannot be broadcast."""
+        require_size(self, "origin", size, k=self.k)
         zeros = jnp.zeros(size, dtype or jnp.result_type(float))
-        return zeros.at[..., 0].set(jnp.sqrt(self._k(zeros)))
+        return zeros.at[..., :1].set(jnp.sqrt(self._k(zeros)))
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         ok, reason = super()._check_shape(x, name)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
 from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Curvature
+from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.stereographic import geodesics, gyrogroup, hyperplanes, metric
 from port_jax.manifolds.stereographic.midpoint import weighted_midpoint
 from port_jax.manifolds.stereographic.projection import inv_sproj, sproj
@@ -252,23 +253,32 @@ class StereographicModel(Manifold):
     def random_normal(
         self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
     ) -> Vector:
-        """expmap0 of normal vectors with deviation std/sqrt(d) in each coordinate, around `mean` in the tangent space of the origin."""
-        self._raise_unless(self._check_shape(jax.ShapeDtypeStruct(size, float), "size"))
+        """expmap0 of normal vectors with deviation std/sqrt(d) in each coordinate, around `mean` in the tangent space of the origin.
+
+        ValueError for a size without a last axis of 1 or more, or to which mean, std or k cannot be broadcast.
+        """
+        require_size(self, "random_normal", size, mean=mean, std=std, k=self.k)
         u = jax.random.normal(key, size, dtype or jnp.result_type(float))
         u = u * jnp.asarray(std, u.dtype) / size[-1] ** 0.5 + jnp.asarray(mean, u.dtype)
         return self.expmap0(u)
 
     def random(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None, **kwargs: Any) -> Vector:
         """`random_normal`."""
+        require_size(self, "random", size)
         return self.random_normal(key, *size, dtype=dtype, **kwargs)
 
     def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
-        """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2."""
+        """expmap at `mean` of vectors with deviation std in the metric there. Mathieu et al. (2019), section 3.2.
+
+        ValueError as in `random_normal`.
+        """
+        require_size(self, "wrapped_normal", size, mean=mean, std=std, k=self.k)
         v = jax.random.normal(key, size, dtype or mean.dtype) * jnp.asarray(std, dtype or mean.dtype)
         return self.expmap(mean, v / metric.lambda_x(mean, self._k(mean)))
 
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Vector:
-        """Zeros."""
+        """Zeros; ValueError for a size without a last axis of 1 or more, or to which k cannot be broadcast."""
+        require_size(self, "origin", size, k=self.k)
         return jnp.zeros(size, dtype or jnp.result_type(float))
 
     def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, pytree
 from port_jax.manifolds.product import ProductManifold, Shape, Vector
+from port_jax.manifolds.scaled import Scaled
+from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.stereographic.model import StereographicModel
 
 __all__ = ["StereographicProductManifold"]
@@ -27,16 +29,19 @@ class StereographicProductManifold(ProductManifold):
 
     def __init__(self, *manifolds_with_shape: tuple[Manifold, Shape]) -> None:
         for i, (manifold, _) in enumerate(manifolds_with_shape):
-            if not isinstance(manifold, StereographicModel):
+            model = manifold
+            while isinstance(model, Scaled):
+                model = model.base
+            if not isinstance(model, StereographicModel):
                 raise TypeError(
                     f"{self.name}: factor {i} is {manifold.name}; every factor has to be Stereographic, PoincareBall or "
-                    "SphereProjection (ProductManifold takes any manifold)"
+                    "SphereProjection, or one of these scaled (ProductManifold takes any manifold)"
                 )
         super().__init__(*manifolds_with_shape)
 
     def dist2plane(self, x: Vector, p: Vector, a: Vector, *, keepdim: bool = False, signed: bool = False, scaled: bool = False) -> Number:
         """√Σ dᵢ² of the distances to the parts' hyperplanes; `signed` has no effect, as the result is a root of squares."""
-        planes = self._parts(jnp.broadcast_arrays(x, p, a))
+        planes = self._parts(x, p, a)
         parts = [m.dist2plane(*part, signed=signed, scaled=scaled) for m, part in planes]
         total = trig.sqrt_or_zero(jnp.sum(jnp.stack(parts) ** 2, 0))
         return total[..., None] if keepdim else total
@@ -63,11 +68,13 @@ class StereographicProductManifold(ProductManifold):
 
     def geodesic(self, t: Number, x: Vector, y: Vector) -> Vector:
         """The point at time t from x (0) to y (1); t broadcasts against points with length 1 on the last axis."""
-        return self._each(lambda m, x, y: m.geodesic(t, x, y), x, y)
+        parts = zip(self._parts(x, y), self.shapes)
+        return self.pack_point(*(m.geodesic(_spread(t, shape), *part) for (m, part), shape in parts))
 
     def geodesic_unit(self, t: Number, x: Vector, u: Vector, *, project: bool = True) -> Vector:
         """Each part at arc length t from its own start, in the direction of its own u."""
-        return self._each(lambda m, x, u: m.geodesic_unit(t, x, u, project=project), x, u)
+        parts = zip(self._parts(x, u), self.shapes)
+        return self.pack_point(*(m.geodesic_unit(_spread(t, shape), *part, project=project) for (m, part), shape in parts))
 
     def mobius_add(self, x: Vector, y: Vector, *, project: bool = True) -> Vector:
         """Moebius addition."""
@@ -87,20 +94,27 @@ class StereographicProductManifold(ProductManifold):
 
     def mobius_scalar_mul(self, r: Number, x: Vector, *, project: bool = True) -> Vector:
         """r times each part along its ray; r broadcasts against points with length 1 on the last axis."""
-        return self._each(lambda m, x: m.mobius_scalar_mul(r, x, project=project), x)
+        parts = zip(self._parts(x), self.shapes)
+        return self.pack_point(*(m.mobius_scalar_mul(_spread(r, shape), *part, project=project) for (m, part), shape in parts))
 
     def mobius_pointwise_mul(self, w: Vector, x: Vector, *, project: bool = True) -> Vector:
-        """Coordinates multiplied by w in the tangent space of the origin."""
+        """Coordinates multiplied by w in the tangent space of the origin; w is a number, or one for each coordinate."""
+        self._require_length(x)
+        w = jnp.broadcast_to(w, jnp.broadcast_shapes(np.shape(w), np.shape(x)))
         return self._each(lambda m, w, x: m.mobius_pointwise_mul(w, x, project=project), w, x)
 
     def take_submanifold_matrix(self, x: Float[Array, "*batch d d"], i: int, reshape: bool = True) -> Array:
-        """The diagonal block of a matrix that belongs to factor i, as `[*batch, *shape, *shape]` unless `reshape` is False."""
+        """The diagonal block of a matrix that belongs to factor i, as `[*batch, *shape, *shape]` unless `reshape` is False.
+
+        ValueError for a matrix that has not `n_elements` rows and columns.
+        """
+        self._require_length(x, x[..., 0])
         where = self.slices[i]
         part = x[..., where, where]
         return part.reshape(*part.shape[:-2], *self.shapes[i], *self.shapes[i]) if reshape else part
 
     def mobius_matvec(self, m: Float[Array, "*batch d d"], x: Vector, *, project: bool = True) -> Vector:
-        """The diagonal blocks of m applied to the parts in the tangent space of the origin."""
+        """The diagonal blocks of m applied to the parts, which are vectors, in the tangent space of the origin."""
         values = [
             manifold.mobius_matvec(self.take_submanifold_matrix(m, i), self.take_submanifold_value(x, i), project=project)
             for i, manifold in enumerate(self._stereographic())
@@ -124,14 +138,24 @@ class StereographicProductManifold(ProductManifold):
         return self._each(lambda m, x: m.antipode(x), x)
 
     def wrapped_normal(self, key: PRNGKeyArray, *size: int, mean: Vector, std: ArrayLike = 1.0, dtype: DTypeLike | None = None) -> Vector:
-        """Each part's wrapped normal around its part of `mean`; `std` is a number, or one for each coordinate."""
-        self._raise_unless(self._check_shape(np.broadcast_to(0.0, size), "size"))
+        """Each part's wrapped normal around its part of `mean`; `std` is a number, or one for each coordinate.
+
+        ValueError if the last axis of the size or of `mean` has not `n_elements` entries, or `mean` cannot be broadcast to the size.
+        """
+        self._require_length(mean)
+        require_size(self, "wrapped_normal", size, mean=mean)
         std = jnp.broadcast_to(jnp.asarray(std, mean.dtype), mean.shape)
         draws = [
             m.wrapped_normal(k, *size[:-1], *shape, mean=mean_, std=std_, dtype=dtype)
-            for (m, (mean_, std_)), k, shape in zip(self._parts([mean, std]), jax.random.split(key, self.n_manifolds), self.shapes)
+            for (m, (mean_, std_)), k, shape in zip(self._parts(mean, std), jax.random.split(key, self.n_manifolds), self.shapes)
         ]
         return self.pack_point(*draws)
 
     def _stereographic(self) -> tuple[Any, ...]:
         return self.manifolds
+
+
+def _spread(t: Number, shape: tuple[int, ...]) -> Number:
+    """A number, or numbers `[*batch, 1]`, as `[*batch, 1, …]` with as many axes as a part of this shape has."""
+    t = jnp.asarray(t)
+    return t.reshape(*t.shape[:-1], *(1 for _ in shape)) if t.ndim else t
