@@ -191,6 +191,10 @@ class Scaled(Manifold):
         """base.retr_transp(x, u/s, v)."""
         return self.base.retr_transp(x, self._times(u, -1), v)
 
+    def retr_transp_ambient(self, x: Point, u: Tangent, v: Point) -> tuple[Point, Point]:
+        """base.retr_transp_ambient(x, u/s, v)."""
+        return self.base.retr_transp_ambient(x, self._times(u, -1), v)
+
     def transp_follow_retr(self, x: Point, u: Tangent, v: Tangent) -> Tangent:
         """base.transp_follow_retr(x, u/s, v)."""
         return self.base.transp_follow_retr(x, self._times(u, -1), v)
