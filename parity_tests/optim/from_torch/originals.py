@@ -178,9 +178,10 @@ def over(kind: Any, **settings: Any) -> Any:
 
 
 def in_groups(points: dict[str, Any]) -> Any:
-    names = list(points)
-    parts = [[points[n] for n in names[i::2]] for i in range(2)]
-    return SGD([{"params": parts[0], "stabilize": 3}, {"params": parts[1], "lr": 5e-4, "stabilize": 2}], lr=1e-3, momentum=0.9)
+    """Compound manifolds, and the hyperboloid, are not stabilised: a first momentum keeps its normal part there."""
+    plainly = [name for name in points if "Product" in name or "(" in name]
+    first = {"params": [p for name, p in points.items() if name not in plainly], "stabilize": 3}
+    return SGD([first, {"params": [points[name] for name in plainly], "lr": 5e-4}], lr=1e-3, momentum=0.9)
 
 
 DENSE = {

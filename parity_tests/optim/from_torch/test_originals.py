@@ -206,6 +206,48 @@ def test_a_wolfe_search_that_has_found_nothing_stays_where_it_is():
     np.testing.assert_array_equal(params["Sphere"], begun["Sphere"])
 
 
+def test_what_geoopt_refuses_goes_on():
+    """No run of geoopt's gets there; a configuration does, and is moved as by port_jax's own optimizer."""
+    batch = Space(lambda _: geoopt.UpperHalf(), lambda _: port.UpperHalf(), np.stack([ORIGINALS["UpperHalf"].start] * 3))
+    for space, settings in ((ORIGINALS["UpperHalf"], {"amsgrad": True}), (ORIGINALS["BoundedDomain"], {"amsgrad": True}), (batch, {})):
+        run = Run({"x": space}, over(ADAM, lr=1e-2, **settings), np.float64, {"x": space.start})
+        with pytest.raises(RuntimeError, match=r"maximum not implemented for complex|must match the size"):
+            run.run(2)
+    point = Run({"x": ORIGINALS["UpperHalf"]}, over(SGD, lr=1.0), np.float64, {"x": ORIGINALS["UpperHalf"].start}).points["x"]
+    search = geoopt.optim.RiemannianLineSearch([point])
+
+    def closure() -> float:
+        search.zero_grad()
+        loss = (point * point.conj()).real.sum()
+        loss.backward()
+        return loss.item()
+
+    with pytest.raises(TypeError, match="not supported between instances of 'complex'"):
+        search.step(closure)
+    params, grad = {"x": jnp.asarray(batch.start)}, {"x": jnp.asarray(draws.rng(1).standard_normal(batch.start.shape) + 0j)}
+    manifolds = {"x": port.UpperHalf()}
+    translated, _ = from_torch({"name": "RiemannianAdam", "lr": 1e-2, "amsgrad": True}, params=params, manifolds=manifolds)
+    new = riemannian_adam(1e-2, amsgrad=True, manifolds=manifolds)
+    (found, _), (want, _) = (tx.update(grad, tx.init(params), params) for tx in (translated, new))
+    np.testing.assert_array_equal(found["x"], want["x"])
+
+
+def test_a_search_with_stabilize_which_geoopt_refuses_keeps_its_direction():
+    names, settings = ("CanonicalStiefel",), {"cg_method": "fr", "line_search_method": "wolfe"}
+    with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+        Search(names, **settings, stabilize=1).step()
+    ends = []
+    for stabilize in (None, 1):
+        run = Search(names, **settings)
+        run.step()
+        run.optimizer.param_groups[0]["stabilize"] = stabilize
+        move, params, state = run.resumed()
+        ends.append(move(params, state))
+    (plainly, before), (projected, after) = ends
+    np.testing.assert_allclose(projected["CanonicalStiefel"], plainly["CanonicalStiefel"], rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(after.transported_direction["CanonicalStiefel"], before.transported_direction["CanonicalStiefel"])
+
+
 def test_only_what_geoopt_has_wrong_is_replaced():
     """By a class of the same name; the rest is the manifold that was given, so that its fused steps stay."""
     for name, space in ORIGINALS.items():
