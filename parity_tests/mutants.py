@@ -42,6 +42,12 @@ class Mutation:
 
 MUTATIONS = (
     Mutation(
+        "resumed runs without geoopt's defects",
+        "port_jax/optim/from_torch/groups.py",
+        (("        if not self.kind.defects:", "        if True:"),),
+        ("parity_tests/optim/from_torch/test_originals.py::test_the_double_dialect_stabilizes_as_geoopt_does",),
+    ),
+    Mutation(
         "tangents passed on beyond the farthest point",
         "port_jax/manifolds/base.py",
         (("return v * self.reach(v) if", "return v if"),),

@@ -9,7 +9,7 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
-from port_jax.manifolds import Euclidean, PoincareBall, Stereographic
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, ProductManifold, Stereographic
 from port_jax.manifolds.scaled import Scaled
 from port_jax.manifolds.sphere import Sphere
 
@@ -154,3 +154,26 @@ def test_bad_input():
     with pytest.raises(AttributeError, match="lambda_x"):
         Scaled(Euclidean(1), 2.0).lambda_x  # noqa: B018
     assert Scaled(Sphere(), 2.0).check_point_on_manifold(np.array([0.6, 0.8]))
+
+
+def ambient() -> tuple[np.ndarray, ...]:
+    """A point of Lorentz(0.3), a tangent vector there, and a vector with a part normal to the hyperboloid."""
+    rng = draws.rng(17)
+    space, u, v = rng.standard_normal((3, 5, 3))
+    x = np.concatenate([np.sqrt(0.3 + (space**2).sum(-1, keepdims=True)), space], -1)
+    tangent = np.concatenate([(space * u).sum(-1, keepdims=True) / x[:, :1], u], -1)
+    return x, 0.3 * tangent, np.concatenate([rng.standard_normal((5, 1)), v], -1)
+
+
+def test_a_momentum_that_begins_as_a_gradient_is_geoopts():
+    """RiemannianSGD's momentum begins with a Euclidean gradient, whose normal part geoopt's transport leaves; so do the scaled manifold and
+    the product."""
+    x, u, v = ambient()
+    lorentz = geoopt.Lorentz(torch.tensor(0.3, dtype=torch.float64))
+    want = geoopt.Scaled(lorentz, 1.75).double().retr_transp(*map(torch.tensor, (x, u, v)))
+    found = Scaled(Lorentz(0.3), 1.75).retr_transp_ambient(x, u, v)
+    pair = ProductManifold((Lorentz(0.3), 4), (Euclidean(1), 4)).retr_transp_ambient(*(np.tile(a, 2) for a in (x, u, v)))
+    both = lorentz.retr_transp(*map(torch.tensor, (x, u, v)))
+    for have, theirs in zip((*found, *(a[:, :4] for a in pair)), (*want, *both)):
+        # Roundings of squares of coordinates, below 30, over the lengths of u in geoopt's logarithm, above 0.01.
+        np.testing.assert_allclose(have, theirs, rtol=0, atol=1e-11 * np.abs(theirs.numpy()).max())

@@ -1,7 +1,10 @@
 """The manifolds of the optimizers' table: geoopt's, the port's, and points in general position on them.
 
-Where geoopt's manifold is wrong and the port is not (MIGRATION.md lists each case with its test), geoopt's operation is mended
-here, so that a trajectory shows the optimizer and not the manifold.
+`SPACES` are for optimizers that a person makes. Where geoopt's manifold is wrong and the port is not (MIGRATION.md lists each case with
+its test), geoopt's operation is repaired here, so that a trajectory shows the optimizer and not the manifold. A comparison on these proves
+that the port's optimizer is geoopt's on a right manifold; it proves nothing about a run of geoopt's own classes.
+
+`ORIGINALS` are for runs that geoopt has begun: its classes as they are. A translated optimizer has to take their steps.
 """
 
 from __future__ import annotations
@@ -218,6 +221,40 @@ SPACES = {
         lambda: port.Scaled(port.Sphere(), 0.625),
         unit(POINTS, 4),
         decays=False,
+    ),
+}
+
+MENDED = ("CanonicalStiefel", "BirkhoffPolytope", "UpperHalf", "BoundedDomain", "ProductManifold")
+
+
+def with_defects(module: Any) -> Any:
+    """A product of factors that geoopt has wrong, one of them scaled."""
+    parts: Any = module.Scaled(module.CanonicalStiefel(), 1.75), module.Lorentz(0.25), module.BirkhoffPolytope(), module.Sphere()
+    parts = [part.double() for part in parts] if module is geoopt else parts
+    return module.ProductManifold(*zip(parts, ((4, 2), 4, (3, 3), 3)))
+
+
+def points_with_defects() -> np.ndarray:
+    space = 0.3 * RNG.standard_normal((3, 3))
+    lorentz = np.concatenate([np.sqrt(0.25 + (space**2).sum(-1, keepdims=True)), space], -1)
+    return np.concatenate([frames(3, 4, 2).reshape(3, 8), lorentz, doubly_stochastic(3).reshape(3, 9), unit(3, 3)], -1)
+
+
+ORIGINALS = {
+    **{name: space for name, space in SPACES.items() if name not in MENDED},
+    "CanonicalStiefel": made(geoopt.CanonicalStiefel, port.CanonicalStiefel, frames(3, 5, 2), **MATRICES),
+    "BirkhoffPolytope": made(geoopt.BirkhoffPolytope, port.BirkhoffPolytope, doubly_stochastic(4), **MATRICES),
+    "UpperHalf": made(geoopt.UpperHalf, port.UpperHalf, symmetric(2)[0] + 0.5j * definite(2)[0], **COMPLEX),
+    # As many matrices as they have rows: geoopt's RiemannianAdam raises on any other batch of more than one.
+    "UpperHalf of n": made(geoopt.UpperHalf, port.UpperHalf, symmetric(3) + 0.5j * definite(3), **COMPLEX),
+    "BoundedDomain": made(geoopt.BoundedDomain, port.BoundedDomain, bounded(2)[0], **COMPLEX),
+    "BoundedDomain of n": made(geoopt.BoundedDomain, port.BoundedDomain, bounded(3), **COMPLEX),
+    "ProductManifold": made(lambda: with_defects(geoopt), lambda: with_defects(port), points_with_defects(), decays=False),
+    "Scaled(Lorentz)": Space(
+        lambda k: geoopt.Scaled(geoopt.Lorentz(k), 1.75),
+        lambda k: port.Scaled(port.Lorentz(k), 1.75),
+        hyperboloid(0.3).start,
+        np.array(0.3),
     ),
 }
 

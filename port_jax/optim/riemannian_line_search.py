@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 SEARCHES = {"armijo": armijo, "wolfe": strong_wolfe}
+_OTHERWISE_ROUNDED = 64
+"""Units of rounding by which two programs may compute one value differently."""
 NAMES = {"constant": "steepest", "fletcher-reeves": "fr", "polak-ribiere": "pr"}
 
 
@@ -88,6 +90,7 @@ def riemannian_line_search(
     stabilize: int | None = None,
     *,
     manifolds: Manifolds,
+    as_geoopt: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """A step along the retraction of a descent direction, with the length that a search finds; one length for all parameters.
 
@@ -111,10 +114,13 @@ def riemannian_line_search(
             is not finite counts as 0.
         stabilize: after every `stabilize`-th search, points are projected and transported directions made tangent.
         manifolds: as in `riemannian_adam`.
+        as_geoopt: for runs that geoopt has begun. After a search that moved nothing, wolfe begins at 0 and never finds anything again; it
+            takes phi'(0) from the point and direction after a step of length 0, which `retr_transp`, `projx` and `proju` may have changed.
+            `stabilize`, with which geoopt raises, leaves the transported directions as they are.
 
     A search from a value or slope that is not finite finds nothing and is not forced; trials that are not finite count as
     too long. After a search that moved nothing the next one begins at 1, where geoopt's wolfe begins at 0 and never finds
-    anything again. Gradients may be None: those parameters do not move.
+    anything again (unless `as_geoopt`). Gradients may be None: those parameters do not move.
 
     Errors: ValueError for an unknown method or parameter, numbers out of range, calls without params or value_fn, and
     those of a tree of manifolds in `riemannian_adam`.
@@ -216,7 +222,13 @@ def riemannian_line_search(
 
         start = objective(ps) if value is None else jnp.asarray(value).astype(number)
         slope = inner(g, d)
-        result = search(Line(value_at, both_at, start, slope, state.old_value, state.moved))
+        old, known = state.old_value, state.moved
+        if as_geoopt:
+            # Where nothing has moved, the value is the old one, which another program may have rounded otherwise.
+            same = ~known & (jnp.abs(start - old) <= _OTHERWISE_ROUNDED * jnp.finfo(number).eps * jnp.abs(start))
+            old, known = jnp.where(same, start, old), known | (state.trials > 0)
+        first = both_at(jnp.zeros_like(slope))[1] if as_geoopt and projects else slope
+        result = search(Line(value_at, both_at, start, first, old, known))
         taken = jnp.where(result.found, result.step_size, fallback_stepsize).astype(number)
         moves = (result.found | (jnp.asarray(force_step) & jnp.isfinite(start) & jnp.isfinite(slope))) & ~jnp.asarray(no_step)
 
@@ -242,8 +254,9 @@ def riemannian_line_search(
             directions_grad = carry(state.transported_grad, g) if keeps_grad else None
         if stabilize is not None:
             flat = trees.nothing(leaves) if directions is None else jax.tree.leaves(directions)
-            ends, tangents = trees.stabilized(count % stabilize == 0, ms, ends, [flat[i] for i in live], [True for _ in live])
-            if directions is not None:
+            tangents = [None for _ in live] if as_geoopt else [flat[i] for i in live]
+            ends, tangents = trees.stabilized(count % stabilize == 0, ms, ends, tangents, [True for _ in live])
+            if directions is not None and not as_geoopt:
                 for i, t in zip(live, tangents, strict=True):
                     flat[i] = t
                 directions = structure.unflatten(flat)

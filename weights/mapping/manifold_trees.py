@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from weights.errors import Unmatched, Usage
 from weights.files.pickles.standins import Record
@@ -103,11 +106,8 @@ def to_json(tree: ManifoldTree) -> Document:
     from port_jax.manifolds.base import Manifold
 
     if isinstance(tree, Manifold):
-        values = {f.name: getattr(tree, f.name) for f in fields(tree)}  # pyright: ignore[reportArgumentType]
-        return {
-            "manifold": type(tree).__name__,
-            "fields": {n: v if isinstance(v, (int, str, bool)) or v is None else float(v) for n, v in values.items()},
-        }
+        values = {f.name: _to_plain(getattr(tree, f.name)) for f in fields(tree)}  # pyright: ignore[reportArgumentType]
+        return {"manifold": type(tree).__name__, "fields": values}
     return {"tree": {name: to_json(child) for name, child in tree.items()}}
 
 
@@ -117,7 +117,31 @@ def from_json(data: Document) -> ManifoldTree:
 
     if "tree" in data:
         return {name: from_json(child) for name, child in data["tree"].items()}
-    return getattr(manifolds, data["manifold"])(**data["fields"])
+    kind, values = getattr(manifolds, data["manifold"]), {name: _from_plain(value) for name, value in data["fields"].items()}
+    return kind(*zip(values["manifolds"], values["shapes"])) if "shapes" in values else kind(**values)
+
+
+def _to_plain(value: Any) -> Any:
+    """A field: a number, a string, an enum's value, a manifold, a tuple of fields, or an array with its type."""
+    from port_jax.manifolds.base import Manifold
+
+    if isinstance(value, Manifold):
+        return to_json(value)
+    if isinstance(value, tuple):
+        return [_to_plain(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    if np.ndim(value):
+        return {"array": np.asarray(value).tolist(), "dtype": str(np.asarray(value).dtype)}
+    return value if isinstance(value, (int, str, bool)) or value is None else float(value)
+
+
+def _from_plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_from_plain(item) for item in value)
+    if isinstance(value, dict):
+        return np.array(value["array"], value["dtype"]) if "array" in value else from_json(value)
+    return value
 
 
 __all__ = ["CURVED", "PLAIN", "beside", "curvature", "from_json", "to_json"]

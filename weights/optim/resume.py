@@ -70,6 +70,8 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     report = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
     if plan.timing is not None:
         report["scheduler"] = plan.timing
+    if defects := plan.translation.defects(found.variables["params"], beside(found.manifolds)):
+        report["defects"] = defects
     return Resumed(transformation=transformation, state=state, plan=plan, unheld=unheld, report=report)
 
 

@@ -105,8 +105,8 @@ def _buffer(name: str, old: object, array: np.ndarray, entry: Entry, kept: Mappi
     first = kept.get(id(old)) if array.shape != shape else None
     if first is not None and first.dtype == back.dtype and _same_once(first, entry, array):
         back = first  # untouched since it was read
-    if not isinstance(old, Tensor):
-        return from_array(back)
+    if not isinstance(old, Tensor):  # a real second moment of complex points is complex in torch
+        return from_array(back.astype(np.result_type(back, np.complex64)) if entry.dtype.startswith("complex") else back)
     if old.dtype != str(back.dtype):
         raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; in the file it is {old.dtype}", "Export a state of the same types")
     return replace(from_array(back), requires_grad=old.requires_grad)

@@ -102,6 +102,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         )
         if entry["without_state"]:
             console.print(f"  no state, so no updates: {', '.join(entry['without_state'])}", highlight=False)
+        for sentence in entry.get("defects", ()):
+            console.print(f"  as in geoopt: {sentence}", highlight=False, markup=False)
     if "note" in report:
         console.print(f"  {report['note']}", highlight=False)
 

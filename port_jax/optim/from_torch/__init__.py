@@ -6,6 +6,7 @@ The pipeline, and the file of each of its steps:
     recognise    which kind wrote it: by the settings, and where these leave a choice, by the numbers       `recognition`
     count        which dialect it is in, and the counts that it contains                                     `dialects`
     translate    settings, counts and scheduler become groups of one transformation                         `translation`
+                 that moves points as geoopt does, its defects included                                     `defects`
     resume       the transformation and its state, with torch's numbers                                     `translation`, `numbers`
     write back   the same section after more updates                                                        `back`
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Int
 from optax.transforms import MaskedNode
 
 from port_jax.optim import trees
-from port_jax.optim.from_torch import numbers
+from port_jax.optim.from_torch import numbers, repositories
+from port_jax.optim.from_torch.defects import as_in_geoopt
 from port_jax.optim.from_torch.dialects import Dialect
 from port_jax.optim.from_torch.group_rates import GroupSchedule
 from port_jax.optim.from_torch.kinds import Kind
@@ -61,7 +62,13 @@ class Group(NamedTuple):
         settings = {**self.settings, "stabilize": None} if self.extra else dict(self.settings)
         if momentum is not None:
             settings |= {"betas": (momentum, settings["betas"][1])} if "betas" in settings else {"momentum": momentum}
-        return self.kind.make(settings, rate, manifolds, list(self.members) if ordered else None)
+        return self.kind.make(settings, rate, self.moving(manifolds), list(self.members) if ordered else None)
+
+    def moving(self, manifolds: Manifolds) -> Manifolds:
+        """The manifolds by which the group's original moves its points: with geoopt's defects, if its kind has them."""
+        if not self.kind.defects:
+            return manifolds
+        return repositories.swapped(manifolds, lambda path, manifold: as_in_geoopt(manifold, self.kind.search))
 
 
 def _single(groups: Sequence[Group], params: Params) -> bool:
@@ -144,7 +151,7 @@ def _counted_on(group: Group, change: Any, inner: Any, points: Any, manifolds: M
     inner = inner._replace(count=jax.tree.map(lambda n: n + group.extra, counts))
     if group.rest is not None:
         old, structure = jax.tree.flatten(points)
-        found = trees.match_manifolds(manifolds, points)
+        found = trees.match_manifolds(group.moving(manifolds), points)
         new = [p + u for p, u in zip(old, jax.tree.leaves(change), strict=True)]
         due = inner.step % group.rest == 0
         new, mu = trees.stabilized(due, found, new, jax.tree.leaves(inner.mu), [True] * len(new))

@@ -43,6 +43,8 @@ class Kind:
     """Whether `telling` has all of its settings; these are so few that they count only in files of its own code."""
     riemannian: bool = False
     """Whether it moves points on manifolds."""
+    defects: bool = False
+    """Whether it moves points by geoopt's manifolds, so that a resumed run has their defects (`defects`)."""
     sgd: bool = False
     """Whether it descends along the gradient; a momentum, if it has one, then begins with a parameter's first gradient."""
     sparse: bool = False
@@ -114,7 +116,7 @@ _TRIALS = frozenset({
 
 _TABLE = (
     Kind(
-        "RiemannianAdam", making.adam, {**_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True,
+        "RiemannianAdam", making.adam, {**_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True, defects=True,
         telling=(_OF_ADAM | _DECAY | _STABILIZE, _OF_ADAM | _DECAY | _COUNT),  # the second is geoopt 0.1's
         dialects=(Dialect.PARAMETER, Dialect.GROUP, Dialect.DOUBLE), aliases=("radam", "riemannian_adam"),
     ),
@@ -128,7 +130,7 @@ _TABLE = (
         telling=(_OF_ADAM | _DECAY | _STABILIZE,), dialects=(Dialect.GROUP,), zero_beside=True,
     ),
     Kind(
-        "RiemannianSGD", making.sgd, {**_ROW_SGD, "weight_decay": 0.0}, buffers=_MOMENTUM, riemannian=True, sgd=True,
+        "RiemannianSGD", making.sgd, {**_ROW_SGD, "weight_decay": 0.0}, buffers=_MOMENTUM, riemannian=True, defects=True, sgd=True,
         telling=(_OF_SGD | _STABILIZE | _DECAY,), required=_OF_SGD | _STABILIZE, dialects=(Dialect.GROUP,),
         aliases=("rsgd", "riemannian_sgd"),
     ),
@@ -141,16 +143,16 @@ _TABLE = (
         telling=(frozenset({"rgrad", "expm"}),), required=_RATE, dialects=(Dialect.NONE,), ours={"sparse": False},
     ),
     Kind(
-        "SparseRiemannianAdam", making.sparse_adam, {**_ROW_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True, sparse=True,
-        telling=(_OF_ADAM | _STABILIZE,), lacking=_DECAY, dialects=(Dialect.PARAMETER,),
+        "SparseRiemannianAdam", making.sparse_adam, {**_ROW_ADAM, "stabilize": None}, buffers=MOMENTS, riemannian=True, defects=True,
+        sparse=True, telling=(_OF_ADAM | _STABILIZE,), lacking=_DECAY, dialects=(Dialect.PARAMETER,),
     ),
     Kind(
-        "SparseRiemannianSGD", making.sparse_sgd, _ROW_SGD, buffers=_MOMENTUM, riemannian=True, sgd=True, sparse=True,
+        "SparseRiemannianSGD", making.sparse_sgd, _ROW_SGD, buffers=_MOMENTUM, riemannian=True, defects=True, sgd=True, sparse=True,
         telling=(_OF_SGD | _STABILIZE,), lacking=_DECAY, dialects=(Dialect.GROUP,),
     ),
     Kind(
-        "RiemannianLineSearch", making.line_search, _SEARCH, buffers=_CARRIED, ignored=_TRIALS, riemannian=True, search=True,
-        telling=(frozenset({"line_search_method", "cg_method"}),), dialects=(Dialect.GROUP,),
+        "RiemannianLineSearch", making.line_search, _SEARCH, buffers=_CARRIED, ignored=_TRIALS, riemannian=True, defects=True,
+        search=True, telling=(frozenset({"line_search_method", "cg_method"}),), dialects=(Dialect.GROUP,),
     ),
     Kind(
         "Adam", making.flat_adam, {**_ADAM, "maximize": False}, buffers=MOMENTS,

@@ -109,11 +109,11 @@ def to_torch(
         per_step=updates_per_step, last_axes=last_axes,
     )  # fmt: skip
     new, scheduler = back.written(section, translated, state, scheduler_state)
-    shapes = {path: np.shape(leaf) for path, leaf in by_path(params).items()}
+    leaves = by_path(params)
     kept = dict(optimizer_state.get("state", {}))
     for group, members, entries in zip(*new, strict=True):
         for i, path in zip(group["params"], members, strict=True):
-            entry = {key: _whole(value, shapes[path]) if key in kind.buffers else value for key, value in entries[path].items()}
+            entry = {key: _whole(value, leaves[path]) if key in kind.buffers else value for key, value in entries[path].items()}
             at = str(i) if str(i) in kept else i
             if entry or at in kept:
                 kept[at] = {**kept.get(at, {}), **entry}
@@ -158,6 +158,7 @@ def _searching(state: Any, saved: Mapping[str, Any]) -> Any:
         old_value=jnp.asarray(np.asarray(saved["old_phi0"]), state.old_value.dtype),
         moved=jnp.asarray(length is not None),
         found=jnp.asarray(length is not None),
+        trials=jnp.ones_like(state.trials),  # how many there were is not stored
         step_size=jnp.asarray(length or 0.0, state.step_size.dtype),
     )
 
@@ -169,9 +170,10 @@ def _searched(translated: Translation, state: Any) -> dict[str, Any]:
     return {"old_phi0": float(state.old_value), "last_step_size": float(state.step_size) if bool(state.found) else None}
 
 
-def _whole(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A buffer in the parameter's shape, as in torch, even if the numbers of a point are stored as one."""
-    return np.array(np.broadcast_to(np.asarray(value), shape))
+def _whole(value: Any, like: Any) -> np.ndarray:
+    """A buffer as torch has it: in the parameter's shape even if the numbers of a point are stored as one, and complex if it is complex."""
+    value = np.broadcast_to(np.asarray(value), np.shape(like))
+    return value.astype(np.result_type(value, np.complex64) if np.iscomplexobj(like) else value.dtype)
 
 
 def _named(indices: Sequence[int], names: Names, known: Sequence[str]) -> list[str]:

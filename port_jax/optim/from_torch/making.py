@@ -90,7 +90,7 @@ def embedding_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> A
 def line_search(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's RiemannianLineSearch, which has no rate."""
     chosen = (s["line_search_method"], s["line_search_params"], s["cg_method"], s["fallback_stepsize"], s["stabilize"])
-    return riemannian_line_search(*chosen, manifolds=manifolds)
+    return riemannian_line_search(*chosen, manifolds=manifolds, as_geoopt=True)
 
 
 def sparse_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from port_jax.optim import trees
-from port_jax.optim.from_torch import dialects, groups, numbers, schedulers
+from port_jax.optim.from_torch import defects, dialects, groups, numbers, schedulers
 from port_jax.optim.from_torch.dialects import Dialect, Tally
 from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.groups import Group, GroupsState
@@ -44,6 +44,14 @@ class Translation(NamedTuple):
         if self.kind.riemannian and manifolds is None:
             raise ValueError(f"{self.kind.name} moves points: give manifolds=, a tree of manifolds over the parameters")
         return groups.transformation(self.groups, params, manifolds if self.kind.riemannian else None, self.per_step, self.ahead)
+
+    def defects(self, params: Params, manifolds: Manifolds | None) -> list[str]:
+        """What it does as geoopt, and port_jax's own optimizers would not do, where its parameters are: whole sentences."""
+        if manifolds is None:
+            return []
+        members = {path for group in self.groups for path in group.members}
+        each = zip(trees.flatten(params)[0], trees.match_manifolds(manifolds, params), strict=True)
+        return defects.sentences(self.kind, self.groups[0].settings, [found for path, found in each if trees.show(path) in members])
 
 
 def counted(kind: Kind, section: Section) -> tuple[Tally, ...]:
