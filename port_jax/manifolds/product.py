@@ -171,7 +171,7 @@ class ProductManifold(Manifold):
 
     def retr_transp_ambient(self, x: Vector, u: Vector, v: Vector) -> tuple[Vector, Vector]:
         """Each part by its factor's `retr_transp_ambient`."""
-        points, vectors = zip(*(m.retr_transp_ambient(*parts) for m, parts in self._parts(jnp.broadcast_arrays(x, u, v))))
+        points, vectors = zip(*(m.retr_transp_ambient(*parts) for m, parts in self._parts(x, u, v)))
         return self.pack_point(*points), self.pack_point(*vectors)
 
     def gradient(self, x: Vector, grad: Vector) -> Vector:
