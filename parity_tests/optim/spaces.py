@@ -30,9 +30,9 @@ class Space:
     """`theirs` and `ours` make the manifold from its curvatures in the dtype of a run; `start` are points in float64.
 
     curvatures: one for each entry of the first axis of `start`, or None. rows: whether the points are vectors, as the sparse
-    optimizers take them. decays: whether the manifold has what decoupled decay needs: origin, logarithm, exponential and
-    transport between two points. stacks: whether geoopt treats the points of a batch one by one. refused: options that geoopt
-    cannot run here.
+    optimizers take them. decays: whether the manifold has what decoupled decay needs: an origin unlike other points, logarithm,
+    exponential and transport between two points. stacks: whether geoopt treats the points of a batch one by one. refused: options that
+    geoopt cannot run here.
     """
 
     theirs: Callable[[Any], Any]
