@@ -161,8 +161,9 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow  # test_verify.py goes on from the state of an HGAT's optimizer
 @pytest.mark.parametrize("config", PRESETS)
-@pytest.mark.parametrize("optimizer", slow.all_but({"adam"}, OPTIMIZERS))
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_goes_on_from_the_state_of_the_optimizer(config: dict, optimizer: str, tmp_path: Path):
     case = Case(config, seed=4)
     trained = OPTIMIZERS[optimizer](case.module.parameters())
@@ -170,6 +171,7 @@ def test_training_goes_on_from_the_state_of_the_optimizer(config: dict, optimize
     check_steps(case.module, trained, stated, tmp_path, case.theirs, case.ours)
 
 
+@pytest.mark.slow  # the test below has second derivatives of a model, where they are hardest
 @pytest.mark.parametrize("config", PRESETS)
 def test_second_derivatives(config: dict, tmp_path: Path):
     """A Hessian-vector product of one scalar over all parameters, in one random direction."""
