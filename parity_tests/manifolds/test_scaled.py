@@ -23,7 +23,7 @@ def reference(base: str, dtype: torch.dtype) -> geoopt.Scaled:
     return scaled.to(dtype)
 
 
-@pytest.mark.parametrize("base", slow.all_but({"sphere", "ball, twice"}, ["sphere", "ball", "ball, twice"]))
+@pytest.mark.parametrize("base", slow.all_but({"sphere"}, ["sphere", "ball", "ball, twice"]))
 def test_parity(base):
     theirs = {dtype: reference(base, dtype) for dtype in (torch.float64, torch.float32)}
     inner = Sphere() if base == "sphere" else Stereographic(-0.7)

@@ -158,7 +158,7 @@ def test_bounded_domain_metric_is_invariant_and_that_of_the_distance():
 
 
 @pytest.mark.parametrize("metric", SiegelMetricType)
-@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("kind", slow.all_but({"upper_half"}, PAIRS))
 def test_a_point_is_at_distance_0_from_itself(kind, metric):
     """geoopt: 2e-16 to 2e-14 (float32: 2e-7 to 8e-6), all of it rounding, with a gradient of size 1, in place of 0 and 0."""
     rank = N if metric.value in ("fmin", "wsum") else None

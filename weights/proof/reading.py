@@ -80,6 +80,10 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
     elif conversion.plan is not None and said.groups is None and conversion.plan.source == "option groups":
         arguments["groups"], taken["groups"] = _listed(conversion), "taken from the conversion: give --group"
     fresh = _loaded(path, conversion, arguments, taken)
+    if _undetermined(fresh) and not _undetermined(conversion) and conversion.plan is not None and said.updates_per_step is None:
+        arguments["updates_per_step"] = conversion.plan.per_step
+        taken["updates per step of the scheduler"] = "taken from the conversion: give --updates-per-step"
+        fresh = _loaded(path, conversion, arguments, taken)
     found = {name: _reason(entry) for name, entry in fresh.report["settings"].items() if not entry.get("in_file")}
     return Reading(fresh, {**{name: reason for name, reason in found.items() if reason}, **taken})
 
@@ -103,6 +107,11 @@ def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken
         return fresh
     assert first is not None
     raise first
+
+
+def _undetermined(checkpoint: Checkpoint) -> bool:
+    """Whether the file's counters do not say how its scheduler goes on."""
+    return checkpoint.plan is not None and bool((checkpoint.plan.timing or {}).get("problem"))
 
 
 def _reason(entry: Document) -> str:

@@ -118,11 +118,9 @@ class Witness:
     def save(self):
         """Writes the file; it is whole at any moment."""
         self.meta["drift"] = self.drift
-        arrays = dict(self.arrays)
-        arrays["meta"] = np.array(json.dumps(self.meta))
-        part = self.path + ".part"
+        arrays, part = {**self.arrays, "meta": np.array(json.dumps(self.meta))}, f"{self.path}.{os.getpid()}.part"
         with open(part, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         os.replace(part, self.path)
         return self
 
@@ -159,11 +157,7 @@ class Witness:
     def _record_double(self, calls, cotangents, kept):
         """Outputs and gradients in float64, where the model and its inputs can be converted."""
         try:
-            if hasattr(self.model, "double"):
-                self.model.double()
-            else:
-                for _, p in self._parameters():
-                    p.data = p.data.double()
+            kept.double()
             _, tensors = self._run(calls, _walked(self.inputs, "", _doubled))
             gradients = self._pull(tensors, {name: c.double() for name, c in cotangents.items()})
             for prefix, found in (("double/outputs/", tensors), ("double/gradients/", gradients)):
@@ -172,8 +166,6 @@ class Witness:
         except Exception as error:  # the program may fix its types: then there is no float64 to compare with
             self.meta["notes"].append(f"no float64: {type(error).__name__}: {error}")
         finally:
-            if hasattr(self.model, "float") and not any(p.dtype == torch.float64 for p in kept.types):
-                self.model.float()  # modules may keep tensors of their own that follow
             kept.restore()
 
     def _run(self, calls, inputs):
@@ -278,13 +270,13 @@ class Witness:
 
 
 class _Kept:
-    """The numbers of parameters and buffers, to be put back."""
+    """The numbers of parameters, buffers and tensors among the attributes of modules, to be put back."""
 
     def __init__(self, model, parameters):
         self.parameters = [(p, p.data, p.data.clone()) for _, p in parameters]
-        self.types = [numbers for _, _, numbers in self.parameters]
         owners = list(model.modules()) if hasattr(model, "modules") else []
         self.buffers = [(m, name, b, b.clone()) for m in owners for name, b in m._buffers.items() if b is not None]
+        self.plain = [(m, name, v) for m in owners for name, v in vars(m).items() if torch.is_tensor(v) or type(v) in (list, tuple)]
 
     def restore(self):
         for p, data, numbers in self.parameters:
@@ -293,6 +285,17 @@ class _Kept:
         for module, name, buffer, numbers in self.buffers:
             buffer.copy_(numbers)
             module._buffers[name] = buffer
+        for module, name, value in self.plain:
+            vars(module)[name] = value
+
+    def double(self):
+        """All of them in float64."""
+        for p, data, _ in self.parameters:
+            p.data = _doubled(data)
+        for module, name, buffer, _ in self.buffers:
+            module._buffers[name] = _doubled(buffer)
+        for module, name, value in self.plain:
+            vars(module)[name] = _walked(value, "", _doubled)
 
     def nudge(self, seed):
         """Every number by one unit in the last place, up or down at random."""
@@ -337,7 +340,7 @@ def _walked(value, place, change):
     return change(value, place)
 
 
-def _doubled(value, place):
+def _doubled(value, place=""):
     return value.double() if torch.is_tensor(value) and value.dtype.is_floating_point else value
 
 
@@ -390,11 +393,8 @@ def _is_witness(path):
 
 def _versions():
     versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-    for name in ("geoopt", "hypll", "torch_geometric"):
-        module = sys.modules.get(name)
-        if module is not None:
-            versions[name] = str(getattr(module, "__version__", "?"))
-    return versions
+    beside = [name for name in ("geoopt", "hypll", "torch_geometric") if name in sys.modules]
+    return {**versions, **{name: str(getattr(sys.modules[name], "__version__", "?")) for name in beside}}
 
 
 __all__ = ["Witness"]

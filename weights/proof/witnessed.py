@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,8 @@ from weights.proof.witness import SEED, Witness
 from weights.types import OptState, Params, Variables
 
 LEVEL = "witness"
+CURVATURES = ("c", "curvature")
+"""The settings that programs keep as tensors; others are numbers of Python."""
 UNITS = 4
 """Units in the last place that a number may differ by beyond ten times the program's own drift."""
 MODULE = 1000
@@ -85,6 +88,10 @@ def modules(checkpoint: Checkpoint, original: Original, witness: Witness) -> lis
             if at and not at.startswith("/"):  # of a submodule below
                 continue
             found = ours.get(f"{name}{at}")
+            if found is None and name in ours:  # the original's layers may hand on their graph beside their output
+                if at != "/0":
+                    continue
+                found = ours[name]
             if found is None or found.shape != array.shape:
                 rows.append(Row(LEVEL, dtype, f"{name}{at} (the reference has no such output)", 0.0, 0.0, True, False))
                 continue
@@ -145,32 +152,56 @@ def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) 
 
 
 def _outputs(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
-    """Outputs, and their vector-Jacobian product with the recorded cotangents, in the program's precision and in float64."""
+    """Outputs, and their vector-Jacobian product with the recorded cotangents, in the program's precision and in float64.
+
+    A program in float32 may hold its curvatures in float32, also where it computes in float64: then 1.3 is 1.2999999523.
+    """
+    yield from _pulled(checkpoint, witness, witness.dtype, "")
+    rows = list(_pulled(checkpoint, witness, "float64", "double/"))
+    if witness.dtype == "float32" and not all(row.ok for row in rows):
+        rounded = list(_pulled(_in_float32(checkpoint), witness, "float64", "double/"))
+        if all(row.ok for row in rounded):
+            rows = [row._replace(what=f"{row.what} (with curvatures in float32)") for row in rounded]
+    yield from rows
+
+
+def _in_float32(checkpoint: Checkpoint) -> Checkpoint:
+    """The model with its curvatures rounded to float32."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rounded(item) for item in value]
+        return float(np.float32(value)) if isinstance(value, float) else value
+
+    settings = {name: rounded(value) if name in CURVATURES else value for name, value in checkpoint.settings.items()}
+    return replace(checkpoint, settings=settings, model=ARCHITECTURES[checkpoint.arch].build(settings))
+
+
+def _pulled(checkpoint: Checkpoint, witness: Witness, dtype: str, prefix: str) -> Iterator[Row]:
+    """The rows of one precision, whose arrays have this prefix; none where it was not recorded."""
     cotangents = {name.replace("/", "."): array for name, array in witness.under("cotangents/").items()}
-    for dtype, prefix in ((witness.dtype, ""), ("float64", "double/")):
-        recorded = {name.replace("/", "."): name for name in witness.under(f"{prefix}outputs/")}
-        if not recorded:
-            continue
-        sides = _sides(checkpoint, witness.inputs, dtype)
-        shapes = sides.shapes
-        if unknown := sorted({name.partition("@")[0] for name in recorded} - set(shapes)):
-            raise Unmatched(
-                f"the witness has an output {unknown[0]!r}; {checkpoint.arch} has {', '.join(shapes)}", "Give it one of these names"
-            )
-        weights = {name: np.asarray(cotangents.get(name, np.zeros(shape)), dtype).reshape(shape) for name, shape in shapes.items()}
-        zeros = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
-        ours, slopes, _ = sides.pull(sides.variables, weights, zeros, 0.0)
-        for name, at in recorded.items():
-            yield _compared(witness, f"{prefix}outputs/{at}", ours[name.partition("@")[0]], name, dtype, "forward")
-        theirs = {key.removeprefix(checkpoint.source.prefix): key for key in witness.under(f"{prefix}gradients/")}
-        whole = {key: witness.arrays[f"{prefix}gradients/{at}"] for key, at in theirs.items() if key in slopes}
-        tangent, tangent_theirs = sides.tangential(slopes), sides.tangential({**slopes, **whole})
-        for key, at in theirs.items():
-            name = key.partition("@")[0]
-            if key in whole:
-                yield _gated(witness, f"{prefix}gradients/{at}", tangent[key], tangent_theirs[key], f"gradient of {key}", dtype, "grad")
-            elif name in slopes:
-                yield _compared(witness, f"{prefix}gradients/{at}", slopes[name], f"gradient of {key}", dtype, "grad")
+    recorded = {name.replace("/", "."): name for name in witness.under(f"{prefix}outputs/")}
+    if not recorded:
+        return
+    sides = _sides(checkpoint, witness.inputs, dtype)
+    shapes = sides.shapes
+    if unknown := sorted({name.partition("@")[0] for name in recorded} - set(shapes)):
+        known = ", ".join(shapes)
+        raise Unmatched(f"the witness has an output {unknown[0]!r}; {checkpoint.arch} has {known}", "Give it one of these names")
+    weights = {name: np.asarray(cotangents.get(name, np.zeros(shape)), dtype).reshape(shape) for name, shape in shapes.items()}
+    zeros = {name: np.zeros(shape, dtype) for name, shape in shapes.items()}
+    ours, slopes, _ = sides.pull(sides.variables, weights, zeros, 0.0)
+    for name, at in recorded.items():
+        yield _compared(witness, f"{prefix}outputs/{at}", ours[name.partition("@")[0]], name, dtype, "forward")
+    theirs = {key.removeprefix(checkpoint.source.prefix): key for key in witness.under(f"{prefix}gradients/")}
+    whole = {key: witness.arrays[f"{prefix}gradients/{at}"] for key, at in theirs.items() if key in slopes}
+    tangent, tangent_theirs = sides.tangential(slopes), sides.tangential({**slopes, **whole})
+    for key, at in theirs.items():
+        name = key.partition("@")[0]
+        if key in whole:
+            yield _gated(witness, f"{prefix}gradients/{at}", tangent[key], tangent_theirs[key], f"gradient of {key}", dtype, "grad")
+        elif name in slopes:
+            yield _compared(witness, f"{prefix}gradients/{at}", slopes[name], f"gradient of {key}", dtype, "grad")
 
 
 def _of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
@@ -237,6 +268,8 @@ def projected(array: np.ndarray, at: str) -> np.ndarray:
 
 def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name: str, dtype: str, kind: str) -> Row:
     """float64 has the fixed gates of `verify`; the program's own precision ten times its drift, and some units in the last place."""
+    if ours.shape != theirs.shape and np.squeeze(ours).shape == np.squeeze(theirs).shape:  # [P, 1] for [P]
+        theirs = theirs.reshape(ours.shape)
     if ours.shape != theirs.shape:
         raise Unmatched(
             f"{name} has shape {theirs.shape} in the witness; the converted model gives {ours.shape}", "Record this checkpoint's model"

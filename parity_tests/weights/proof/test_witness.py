@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import weights
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.models.graph_models import CLASSES, FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.weights.helpers import Net, run
@@ -123,7 +123,10 @@ def test_a_right_conversion_agrees_and_is_confirmed(recorded: SimpleNamespace):
     assert left == "dropout (only the configuration says so; outputs in evaluation mode do not depend on it)"
 
 
-@pytest.mark.parametrize(("name", "value"), [("act", "relu"), ("c", 1.5 * (1 + 1e-7)), ("r", 1.7001), ("t", 0.8001)])
+WRONG = [("act", "relu"), ("c", 1.5 * (1 + 1e-7)), ("r", 1.7001), ("t", 0.8001)]
+
+
+@pytest.mark.parametrize(("name", "value"), slow.all_but(WRONG[:2], WRONG))
 def test_a_wrong_setting_that_both_readings_share_is_caught(name: str, value: Any, recorded: SimpleNamespace):
     """The person's configuration is wrong as well: only the program knows. A relative 1e-7 is seen in float64."""
     program = recorded.program
@@ -283,6 +286,7 @@ def test_the_command_prints_the_script_and_verify_reads_its_witness(recorded: Si
     assert {row["level"] for row in json.loads(out)} == {"bits", "settings", "witness"}
 
 
+@pytest.mark.slow  # test_node_model.py and test_hybonet.py compare with the same numbers
 @pytest.mark.parametrize("file", ["airport_nc_poincare/model.pth", "hybonet_disease_lp_att/full.pth"])
 def test_what_the_authors_code_computed_is_a_witness(file: str):
     path = FIXTURES / file
@@ -309,3 +313,32 @@ def test_authors_arrays_of_an_unknown_model_are_refused(tmp_path: Path):
     with pytest.raises(Usage, match="a tree of parameters has no outputs"):
         witnessed(ckpt, Witness.read(tmp_path / "t.npz", ckpt))
     assert jnp.asarray(ckpt.variables["params"]["emb"]).shape == (3, 2)
+
+
+def test_curvatures_in_float32_columns_and_layers_that_hand_on_their_graph(tmp_path: Path):
+    """As in HGCN's own code: c is a float32 tensor, also in float64; scores are [P, 1]; a layer gives its output and the adjacency."""
+    program = Program(tmp_path, c=1.3)
+    model = program.model
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if torch.is_tensor(value):
+                vars(module)[name] = value.float()
+    layer = model.encoder.layers[0]
+    layer.register_forward_hook(lambda _, given, result: (result, torch.eye(ROWS)))
+    model.encoder.layers[1].register_forward_pre_hook(lambda _, given: (given[0][0], *given[1:]))
+    witness = recorder(tmp_path).Witness(
+        tmp_path / "w.npz", model, program.path, x=program.x, graph=torch.eye(ROWS), pairs=program.pairs, modules=["encoder.layers.0"]
+    )
+    witness.outputs(
+        embeddings=lambda i: model.encode(i.x, None),
+        scores=lambda i: model.score(model.encode(i.x, None), i.pairs)[:, None],
+        logits=lambda i: model(i.x, None),
+    )
+    rows = rows_of(program, load(program.path, config=program.config), tmp_path / "w.npz")
+    assert not failed(rows), [row for row in rows if not row.ok]
+    what = [row.what for row in rows]
+    assert "scores (with curvatures in float32)" in what
+    assert "module encoder.layers.0/0" in what
+    assert len(unverified(rows)) == 1
+    wrong = load(program.path, config={**program.config, "c": 1.3000005})
+    assert failed(witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)))
