@@ -283,11 +283,15 @@ class Sides:
     def _optimizer(self) -> tuple[Transformation, OptState]:
         """The transformation and its state."""
         from port_jax.optim import riemannian_adam
+        from port_jax.optim.from_torch.defects import as_in_geoopt
+        from port_jax.optim.from_torch.repositories import swapped
 
         if self.original.optimizer is not None:
             return self.checkpoint.optimizer, self.checkpoint.opt_state
         order = [str(entry.path).removeprefix("params/") for entry in self._trained.values()]
         moved = self.checkpoint.manifolds
+        if moved is not None:  # the other side is geoopt's own optimizer
+            moved = swapped(moved, lambda path, manifold: as_in_geoopt(manifold, search=False))
         fresh = optax.with_extra_args_support(riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None))
         return fresh, fresh.init(self.checkpoint.variables["params"])
 

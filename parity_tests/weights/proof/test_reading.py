@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import draws
 from parity_tests.models import cases_murp
 from parity_tests.models.conversion import converted
 from parity_tests.models.graph_models import CLASSES, FEATURES
 from parity_tests.weights.helpers import Net, run
-from port_jax.manifolds import PoincareBall
+from port_jax.manifolds import BirkhoffPolytope, PoincareBall
 from reference_torch.models.hnn import HNN
 from reference_torch.models.murp import MuRP
 from weights import models
@@ -243,3 +244,14 @@ def test_two_relations_that_the_table_exchanges_are_seen(tmp_path: Path, monkeyp
     monkeypatch.setitem(models.ARCHITECTURES, "murp", replace(table, rules=exchanging))
     rows = verify(load(tmp_path / "model.pth"), tmp_path / "model.pth", level="forward", types=("float64",))
     assert {row.what for row in rows if not row.ok} == {"scores"}
+
+
+def test_a_fresh_optimizer_has_geoopts_defects_on_both_sides(tmp_path: Path):
+    """geoopt multiplies a momentum on the polytope by its point; a tree without an optimizer is verified with a fresh one."""
+    point = geoopt.BirkhoffPolytope().projx(torch.tensor(draws.rng(6).uniform(0.2, 0.5, (2, 3, 3))))
+    torch.save({"p": point}, tmp_path / "x.pth")
+    manifolds = {"p": BirkhoffPolytope()}
+    ckpt = load(tmp_path / "x.pth", arch="tree", manifolds=manifolds)
+    rows = verify(ckpt, tmp_path / "x.pth", said=Said(arch="tree", manifolds=manifolds), types=("float64",))
+    assert not failed(rows), [row for row in rows if not row.ok]
+    assert any(row.level == "step" for row in rows)
