@@ -172,3 +172,25 @@ def test_embeddings_and_links_against_the_paper_at_50_digits():
         want = [np.array(a, float) for a in (h, e, scores[::-1])]
     for a, b in zip(have, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_class_logits_against_the_paper_at_50_digits():
+    """(w_h s f(h) + w_e e) / (w_h + w_e): h and e are passed on once more, by one head, and f has the distances to the hyperplanes.
+
+    The signed distance of x to the plane through p with normal a at curvature -c is that of arXiv 1805.09112, equation 24; s = exp(scale).
+    As in the authors' code w_h and w_e are the gates of the last node.
+    """
+    model, params, x, graph, edges = random_gil(42, num_classes=3)
+    have = jax.jit(partial(model.apply, graph=graph))({"params": params}, x)
+    p, rows = exactly(params), exactly(x)
+    with mpmath.workdps(50):
+        c, d = mpmath.mpf(0.6), p["decoder"]
+        h, e = paper_layer(p["layers_0"], [ball.expmap0(row, -c) for row in rows], [list(row) for row in rows], c, edges)
+        h, e = paper_attention(d["cls_h"], h, edges, 1, elu, True), paper_attention(d["cls_e"], e, edges, 1, lambda a: a, False)
+        curved = sigmoid(ball.dot(ball.logmap0(h[-1], -c), d["w_h"]["kernel"][:, 0]))
+        flat = sigmoid(ball.dot(e[-1], d["w_e"]["kernel"][:, 0]))
+        far = [
+            [mpmath.exp(s) * ball.dist2plane(a, q, n, -c) for q, n, s in zip(d["point"], d["tangent"], d["scale"], strict=True)] for a in h
+        ]
+        want = [ball.times(1 / (curved + flat), ball.plus(ball.times(curved, a), ball.times(flat, b))) for a, b in zip(far, e, strict=True)]
+        np.testing.assert_allclose(have, np.array(want, float), rtol=0, atol=1e-12)
