@@ -133,7 +133,7 @@ def random_gil(seed: int, **options: Any) -> tuple[GIL, dict, np.ndarray, Graph,
     graph = Graph.from_edges(*np.array(sorted(edges)).T, num_nodes=5)
     x = 0.3 * rng.normal(size=(5, 3))
     model = GIL(3, [4], 2, curvature=0.6, activation="elu", r=1.5, t=0.7, **options)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, graph))["params"]
+    shapes = jax.eval_shape(lambda: model.init(draws.key(0), x, graph))["params"]
     return model, jax.tree.map(lambda a: 0.4 * rng.normal(size=a.shape), shapes), x, graph, edges
 
 

@@ -95,7 +95,7 @@ def test_scores_against_the_paper_at_50_digits(kind: str, bias: str, multi_c: bo
     """-d_c(q(h, r), e_t)^2 + b_h + b_t, with gamma in place of the biases where they are constant."""
     rng, model = draws.rng(32), KGEmb(kind, ENTITIES, RELATIONS, RANK, bias=bias, multi_c=multi_c, gamma=2.5)
     triples = np.stack([rng.integers(0, n, 6) for n in (ENTITIES, RELATIONS, ENTITIES)], 1)
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), triples))["params"]
+    shapes = jax.eval_shape(lambda: model.init(draws.key(0), triples))["params"]
     sizes = {"entity": 0.5, "rel": 0.4, "bt": 2.0, "context_vec": 3.0}
     p = {name: sizes.get(name, 1.0) * rng.normal(size=shape.shape) for name, shape in shapes.items()}
 
