@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
     ("options", "levels"),
     [
         pytest.param(("--hidden", "--level", "bits"), {"bits"}, id="one layer, bits", marks=pytest.mark.slow),
-        pytest.param((), {"bits", "forward", "grad", "step"}, id="two layers, all levels", marks=pytest.mark.slow),
+        pytest.param((), {"bits", "settings", "forward", "grad", "step"}, id="two layers, all levels", marks=pytest.mark.slow),
     ],
 )
 def test_migrate_hgat_moves_a_network_end_to_end(
