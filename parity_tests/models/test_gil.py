@@ -177,8 +177,8 @@ def test_embeddings_and_links_against_the_paper_at_50_digits():
 def test_class_logits_against_the_paper_at_50_digits():
     """(w_h s f(h) + w_e e) / (w_h + w_e): h and e are passed on once more, by one head, and f has the distances to the hyperplanes.
 
-    The signed distance of x to the plane through p with normal a at curvature -c is that of Ganea et al. (2018), section 3.1; s = exp(scale).
-    As in the authors' code w_h and w_e are the gates of the last node.
+    The signed distance of x to the plane through p with normal a at curvature -c is that of Ganea et al. (2018), section 3.1;
+    s = exp(scale). As in the authors' code w_h and w_e are the gates of the last node.
     """
     model, params, x, graph, edges = random_gil(42, num_classes=3)
     have = jax.jit(partial(model.apply, graph=graph))({"params": params}, x)
