@@ -61,9 +61,9 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
 
     Raises a ConversionError where what is said does not fit the file.
     """
-    taken: dict[str, str] = {}
+    taken, file = {}, opened(path, None)
     arguments: dict[str, Any] = {**vars(said), OPTIMIZER: said.optimizer or True}
-    if said.config is None and _text(conversion.config) != _text(opened(path, None).config or {}):
+    if said.config is None and _text(conversion.config) != _text(file.config or {}):
         arguments["config"], taken["configuration"] = conversion.config, "taken from the conversion: give --config"
     if said.curvature is None and _source(conversion, "curvature") == "option":
         arguments["curvature"], taken["curvature"] = conversion.settings["curvature"], "taken from the conversion: give --curvature"
@@ -75,7 +75,7 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
         taken.update({f"manifold of {key}": "taken from the conversion: give --manifold" for key in named})
     if conversion.plan is None and said.optimizer is None:
         arguments[OPTIMIZER] = False
-        if opened(path, None).parts.optimizer is not None:
+        if file.parts.optimizer is not None:
             taken[OPTIMIZER] = "left out of the conversion"
     elif conversion.plan is not None and said.groups is None and conversion.plan.source == "option groups":
         arguments["groups"], taken["groups"] = _listed(conversion), "taken from the conversion: give --group"

@@ -1,13 +1,13 @@
 """Records what a PyTorch program computes, as a witness for the conversion of its checkpoint to JAX.
 
-This file needs nothing but torch and numpy, and runs on Python 3.6 and torch 1.0 or newer. Put it beside the program and add three lines:
+It needs nothing but torch and numpy, and is written for Python 3.6 and torch 1.0 or newer. Beside the program, add three lines:
 
     from record_witness import Witness
     witness = Witness("witness.npz", model, "model.pth", x=features, graph=adjacency)
     witness.outputs(embeddings=lambda i: model.encode(i.x, i.graph), logits=lambda i: model(i.x, i.graph))
 
-where "model.pth" is the checkpoint that was loaded into `model`. The inputs have the names that the converted model gives them
-(`hyperport inspect model.pth` lists them), and each output is a function of the inputs. Then compare:
+where "model.pth" is the checkpoint that was loaded into `model`. Inputs and outputs have the names that the converted model gives them
+(for others, the next command lists these), and each output is a function of the inputs. Then compare:
 
     hyperport verify model.pth --config config.json --witness witness.npz
 
@@ -56,8 +56,7 @@ class Witness:
         if checkpoint is not None:
             self.meta["checkpoint"] = {"name": os.path.basename(str(checkpoint)), "sha256": _hash_of(checkpoint)}
         self.meta["inputs"] = {name: self._put("inputs/" + name, value) for name, value in inputs.items()}
-        starts = {key: {"shape": list(p.shape), "dtype": str(p.dtype), "sha256": _hash(p)} for key, p in self._parameters()}
-        self.meta["parameters"] = starts
+        self.meta["parameters"] = {k: {"shape": list(p.shape), "dtype": str(p.dtype), "sha256": _hash(p)} for k, p in self._parameters()}
         unknown = [name for name in self.modules if name not in dict(self._modules())]
         if unknown:
             raise ValueError("the model has no submodule {!r}; it has {}".format(unknown[0], ", ".join(n for n, _ in self._modules() if n)))
@@ -85,7 +84,8 @@ class Witness:
         groups = [[keys.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
         if any(key is None for group in groups for key in group):
             raise ValueError("the optimizer moves a parameter that the model does not have")
-        self.meta["groups"] = groups
+        self.meta["groups"], self.meta["watched"] = groups, steps
+        self.save()
         kept, start = _Kept(self.model, self._parameters()), _State(optimizer)
         whole = steps * sum(p.numel() * p.element_size() for _, p in self._parameters()) <= FULL
         original, made = optimizer.step, {"steps": 0, "gradients": [], "rates": []}

@@ -76,8 +76,8 @@ def verify(
         _wide()
     told = [] if witness is None else witnessed(checkpoint, witness)
     if witness is not None and witness.meta["modules"]:
-        needed()
-        told += modules(checkpoint, Original.of(reading.checkpoint), witness)
+        original = None if missing() else Original.of(reading.checkpoint)
+        told += modules(checkpoint, original, witness)
     if witness is not None:
         reading = replace(reading, unconfirmed=_left(reading, told, checkpoint, witness))
     found, comparable = _settings(checkpoint, reading)
@@ -111,13 +111,15 @@ def _left(reading: Reading, told: Sequence[Row], checkpoint: Checkpoint, witness
     return {name: f"{reason}; {why}" for name, reason in reading.unconfirmed.items() if name not in sure}
 
 
+def missing() -> str | None:
+    """The first of torch and geoopt that is not installed."""
+    return next((name for name in ("torch", "geoopt") if find_spec(name) is None), None)
+
+
 def needed() -> None:
     """Raises Usage, with what to install, if torch or geoopt is not there."""
-    for name in ("torch", "geoopt"):
-        if find_spec(name) is None:
-            raise Usage(
-                f"{name} is not installed, and the torch side needs it", 'Run pip install "hyperport[reference]", or --level settings'
-            )
+    if name := missing():
+        raise Usage(f"{name} is not installed, and the torch side needs it", 'Run pip install "hyperport[reference]", or --level settings')
 
 
 def versions() -> dict[str, str]:
@@ -286,4 +288,4 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
     return rows
 
 
-__all__ = ["TYPES", "Row", "failed", "needed", "show", "summary", "unverified", "verify", "versions"]
+__all__ = ["TYPES", "Row", "failed", "missing", "needed", "show", "summary", "unverified", "verify", "versions"]

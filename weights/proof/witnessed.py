@@ -38,7 +38,7 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
 
     An error is the difference divided by the largest recorded value (for steps, by the distance travelled); its gate is ten times the
     program's own drift and 4 units in the last place. What was recorded in float64 as well is compared in float64. Where no drift was
-    recorded, float64 is compared with what was recorded, and the drift is that of the conversion between float64 and float32.
+    recorded, float32 is compared, under the drift of the conversion's own numbers.
     Raises Unmatched for inputs and outputs that the model does not have.
     """
     if not witness.drifts:
@@ -48,6 +48,9 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
         return rows
     if witness.meta["outputs"]:
         rows += _outputs(checkpoint, witness)
+    if witness.meta.get("watched") and not witness.meta["steps"]:
+        what = f"the optimizer's steps (the program ended before the {witness.meta['watched']} that were to be recorded)"
+        rows.append(Row(LEVEL, "", what, 0.0, 0.0, True, False))
     if witness.meta["steps"]:
         rows += _groups(checkpoint, witness)
         rows += _steps(checkpoint, witness)
@@ -68,16 +71,18 @@ def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, nam
     return [name for name in names if "dropout" not in name], "outputs in evaluation mode do not depend on it"
 
 
-def modules(checkpoint: Checkpoint, original: Original, witness: Witness) -> list[Row]:
+def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness) -> list[Row]:
     """The outputs of submodules beside those of the architecture's torch module with the settings of the conversion and the file's tensors.
 
     Its submodules have the names of the original's, so that the first that differs shows where the reading of the file went wrong.
+    original: the file; None where torch is not installed, and then nothing is compared.
     """
     names = list(witness.meta["modules"])
     probe, dtype = _probe(checkpoint), witness.dtype
     reference = ARCHITECTURES[checkpoint.arch].reference
-    if not names or reference is None:
-        return [Row(LEVEL, dtype, f"{name} (there is no torch reference)", 0.0, 0.0, True, False) for name in names]
+    if original is None or reference is None:
+        why = "there is no torch reference" if reference is None else "it needs torch and geoopt"
+        return [Row(LEVEL, dtype, f"module {name} ({why})", 0.0, 0.0, True, False) for name in names]
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, witness.inputs)
     sides = Sides(checkpoint=checkpoint, reading=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs,
                   model=checkpoint.model, dtype=dtype)  # fmt: skip
@@ -225,12 +230,9 @@ def _of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     for at, array in witness.arrays.items():
         kind, _, name = at.partition("/")
         theirs = tangent[name] if kind == "gradients" else array
-        mine, others = (
-            part[: len(theirs)] if np.ndim(theirs) else part
-            for part in (ours[at], np.stack([m[at] for m in moved], min(1, np.ndim(ours[at]))))
-        )
+        mine, *others = (side[at][: len(theirs)] if np.ndim(theirs) else side[at] for side in (ours, *moved))
         top = largest(theirs) or 1.0
-        drift = largest(others - np.asarray(mine)[:, None]) if np.ndim(theirs) else largest(others - mine)
+        drift = max(largest(other - mine) for other in others)
         limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
         yield _row(f"gradient of {name}" if kind == "gradients" else name, "float32", largest(mine - theirs) / top, limit / top)
 
@@ -342,7 +344,7 @@ def _steps(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
 
 def _worse(old: Row | None, new: Row) -> Row:
     """The first that failed, else the nearer to its gate."""
-    if old is None or (old.ok and (not new.ok or new.error / new.gate > old.error / old.gate)):
+    if old is None or (old.ok and (not new.ok or new.error * old.gate > old.error * new.gate)):
         return new
     return old
 

@@ -28,6 +28,7 @@ from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched, Unreadable, Usage
 from weights.optim.plan import build
 from weights.optim.resume import beside
+from weights.proof import verify as proof
 from weights.proof.reading import Said
 from weights.proof.rows import Row
 from weights.proof.verify import failed, unverified, verify
@@ -342,3 +343,17 @@ def test_curvatures_in_float32_columns_and_layers_that_hand_on_their_graph(tmp_p
     assert len(unverified(rows)) == 1
     wrong = load(program.path, config={**program.config, "c": 1.3000005})
     assert failed(witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)))
+
+
+def test_what_was_not_recorded_or_cannot_be_compared_is_said(recorded: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A program that ends before its steps, and submodules without torch, which verify --witness does not need."""
+    program = Program(tmp_path)
+    recorder(tmp_path).Witness(tmp_path / "w.npz", program.model, program.path).watch(program.optimizer, 9)
+    program.step()
+    ckpt = load(program.path, config=program.config)
+    (said,) = [row.what for row in witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt)) if not row.verified]
+    assert said == "the optimizer's steps (the program ended before the 9 that were to be recorded)"
+    monkeypatch.setattr(proof, "find_spec", lambda name: None)
+    rows = rows_of(recorded.program, recorded.ckpt, recorded.out)
+    assert not failed(rows)
+    assert [row.what for row in rows if "needs torch" in row.what] == [f"module {n} (it needs torch and geoopt)" for n in recorded.names]
