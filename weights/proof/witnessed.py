@@ -269,7 +269,11 @@ def projected(array: np.ndarray, at: str) -> np.ndarray:
 
 
 def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name: str, dtype: str, kind: str) -> Row:
-    """float64 has the fixed gates of `verify`; the program's own precision ten times its drift, and some units in the last place."""
+    """float64 has the fixed gates of `verify`; the program's own precision ten times its drift, and some units in the last place.
+
+    A gradient may be exactly zero but for rounding, as that of HGCN's last curvature on the ball: then a gate relative to it is none, and
+    the drift of the program's own precision says how large its rounding is in float64.
+    """
     if ours.shape != theirs.shape and np.squeeze(ours).shape == np.squeeze(theirs).shape:  # [P, 1] for [P]
         theirs = theirs.reshape(ours.shape)
     if ours.shape != theirs.shape:
@@ -279,7 +283,8 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
     top = largest(theirs) or 1.0
     limit = 10 * witness.drift(at) + UNITS * float(np.finfo(dtype).eps) * top
     if dtype == "float64":
-        limit = max(limit, FLOAT64[kind] * top)
+        finer = float(np.finfo(np.float64).eps) / float(np.finfo(witness.dtype).eps)
+        limit = max(limit, FLOAT64[kind] * top, 10 * finer * witness.drift(at.removeprefix("double/")))
     return _row(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)
 
 

@@ -42,7 +42,7 @@ ROWS = {name: space.table() for name, space in REAL.items() if space.rows}
 DTYPES = (np.float64, np.float32)
 
 
-KEPT = {("sgd stabilized", np.float64), ("groups", np.float64)}
+KEPT = {("groups", np.float64)}
 
 
 @pytest.mark.parametrize(("name", "dtype"), slow.all_but(KEPT, [(name, dtype) for name in DENSE for dtype in DTYPES]))
