@@ -61,8 +61,6 @@ class Witness:
         if unknown:
             raise ValueError("the model has no submodule {!r}; it has {}".format(unknown[0], ", ".join(n for n, _ in self._modules() if n)))
 
-    # What is recorded.
-
     def outputs(self, loss=None, **calls):
         """Records each call's output in evaluation mode, with its gradients. Each is given the inputs, `loss` the outputs, by name."""
         training = getattr(self.model, "training", None)
@@ -81,7 +79,7 @@ class Witness:
     def watch(self, optimizer, steps=10):
         """Records the next steps of the optimizer as the program's own loop makes them, and writes the file after the last one."""
         keys = {id(p): key for key, p in self._parameters()}
-        groups = [[keys.get(id(p)) for p in group["params"]] for group in optimizer.param_groups]
+        groups = [[keys.get(id(_raw(p))) for p in group["params"]] for group in optimizer.param_groups]
         if any(key is None for group in groups for key in group):
             raise ValueError("the optimizer moves a parameter that the model does not have")
         self.meta["groups"], self.meta["watched"] = groups, steps
@@ -124,8 +122,6 @@ class Witness:
         os.replace(part, self.path)
         return self
 
-    # How.
-
     def _record_outputs(self, loss, calls, kept):
         caught = {}
         handles = [module.register_forward_hook(_catcher(name, caught)) for name, module in self._modules() if name in self.modules]
@@ -134,10 +130,8 @@ class Witness:
         finally:
             for handle in handles:
                 handle.remove()
-        for name, value in caught.items():
-            self.meta["modules"][name] = self._put("modules/" + name, value)
-        for name, value in outputs.items():
-            self.meta["outputs"][name] = self._put("outputs/" + name, value)
+        self.meta["modules"].update({name: self._put("modules/" + name, value) for name, value in caught.items()})
+        self.meta["outputs"].update({name: self._put("outputs/" + name, value) for name, value in outputs.items()})
         cotangents, value = self._cotangents(loss, outputs, tensors)
         if value is not None:
             self.arrays["loss"] = np.array(float(value))
@@ -235,12 +229,11 @@ class Witness:
             moved = _parts(_numpy(after[name]), place)
             for part, array in moved.items():
                 gap = np.abs(array.astype(np.float64) - self.arrays[part].astype(np.float64))
-                self.drift[part] = max(self.drift.get(part, 0.0), float(np.max(gap)) if gap.size else 0.0)
+                self.drift[part] = max(self.drift.get(part, 0.0), float(np.max(gap, initial=0)))
 
     def _parameters(self):
-        if isinstance(self.model, dict):
-            return list(self.model.items())
-        return list(self.model.named_parameters())
+        pairs = self.model.items() if isinstance(self.model, dict) else self.model.named_parameters()
+        return [(key, _raw(p)) for key, p in pairs]
 
     def _modules(self):
         return list(self.model.named_modules()) if hasattr(self.model, "named_modules") else []
@@ -333,11 +326,18 @@ def _catcher(name, caught):
 
 def _walked(value, place, change):
     """The nest with `change(leaf, place)` in the place of each leaf."""
+    value = _raw(value)
     if isinstance(value, dict):
         return {k: _walked(v, f"{place}/{k}", change) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return tuple(_walked(v, f"{place}/{n}", change) for n, v in enumerate(value))
     return change(value, place)
+
+
+def _raw(value):
+    """The tensor inside of what HypLL uses in the place of parameters and outputs."""
+    inner = getattr(value, "__dict__", {}).get("tensor")
+    return inner if torch.is_tensor(inner) else value
 
 
 def _doubled(value, place=""):

@@ -46,7 +46,9 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
     rows = list(_start(checkpoint, witness))
     if any(not row.ok for row in rows):
         return rows
-    if witness.meta["outputs"]:
+    if witness.meta["outputs"] and (why := _speechless(checkpoint)):
+        rows.append(Row(LEVEL, "", f"{', '.join(witness.meta['outputs'])} ({why})", 0.0, 0.0, True, False))
+    elif witness.meta["outputs"]:
         rows += _outputs(checkpoint, witness)
     if witness.meta.get("watched") and not witness.meta["steps"]:
         what = f"the optimizer's steps (the program ended before the {witness.meta['watched']} that were to be recorded)"
@@ -62,8 +64,9 @@ def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, nam
 
     None where a comparison failed or an output was not recorded, on which they may act; never a rate of dropout, which acts in training.
     """
-    if not witness.meta["outputs"] or any(not row.ok for row in rows):
-        return [], "the witness has no outputs" if not witness.meta["outputs"] else "the witness says something else"
+    why = "" if witness.meta["outputs"] else "the witness has no outputs"
+    if why := _speechless(checkpoint) or why or ("" if all(row.ok for row in rows) else "the witness says something else"):
+        return [], why
     outputs = {name.partition(".")[0] for name in _sides(checkpoint, None, witness.dtype).shapes}
     missing = sorted(outputs - {name.partition("/")[0] for name in witness.under("outputs/")})
     if missing:
@@ -77,12 +80,12 @@ def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness)
     Its submodules have the names of the original's, so that the first that differs shows where the reading of the file went wrong.
     original: the file; None where torch is not installed, and then nothing is compared.
     """
-    names = list(witness.meta["modules"])
-    probe, dtype = _probe(checkpoint), witness.dtype
-    reference = ARCHITECTURES[checkpoint.arch].reference
+    names, why, dtype = list(witness.meta["modules"]), _speechless(checkpoint), witness.dtype
+    reference = None if why else ARCHITECTURES[checkpoint.arch].reference
     if original is None or reference is None:
-        why = "there is no torch reference" if reference is None else "it needs torch and geoopt"
+        why = why or ("there is no torch reference" if reference is None else "it needs torch and geoopt")
         return [Row(LEVEL, dtype, f"module {name} ({why})", 0.0, 0.0, True, False) for name in names]
+    probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, witness.inputs)
     sides = Sides(checkpoint=checkpoint, reading=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs,
                   model=checkpoint.model, dtype=dtype)  # fmt: skip
@@ -140,12 +143,18 @@ def _by_key(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     return {**found, **{e.key: found[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in found}}
 
 
-def _probe(checkpoint: Checkpoint) -> Probe:
+def _speechless(checkpoint: Checkpoint) -> str:
+    """Why the converted model has no outputs that could be compared; empty where it has."""
     table = ARCHITECTURES.get(checkpoint.arch)
-    if table is None or table.probe is None:
-        what = "a tree of parameters has no outputs" if checkpoint.arch == TREE else f"{checkpoint.arch} does not say what its outputs are"
-        raise Usage(f"{what}, and the witness has some", "Record the steps of the optimizer alone")
-    return table.probe
+    if checkpoint.arch == TREE:
+        return "a tree of parameters has no outputs"
+    return f"{checkpoint.arch} does not say what its outputs are" if table is None or table.probe is None else ""
+
+
+def _probe(checkpoint: Checkpoint) -> Probe:
+    probe = ARCHITECTURES[checkpoint.arch].probe
+    assert probe is not None, _speechless(checkpoint)
+    return probe
 
 
 def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) -> Sides:
