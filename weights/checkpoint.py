@@ -28,16 +28,17 @@ class Checkpoint(Contents):
     To export a checkpoint after further training: `dataclasses.replace(ckpt, variables=..., opt_state=...)`.
     """
 
-    def save(self, path: str | Path) -> None:
-        """Writes the checkpoint for `weights.restore`, atomically: a file if `path` ends in .safetensors or .npz, else a folder.
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Writes the checkpoint for `weights.restore`, whole or not at all: a file if `path` ends in .safetensors or .npz, else a folder.
 
-        Raises NotWritten if `path` exists and is not a converted checkpoint, or cannot be written.
+        overwrite: replaces a file that is there, and writes into a folder that has no converted checkpoint yet; the folder's other files
+        stay. Raises NotWritten where that would be needed and is not said, and if `path` cannot be written.
         """
-        store.save(self, path)
+        store.save(self, path, overwrite)
 
-    def export(self, path: str | Path) -> None:
+    def export(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the torch file again, with the present variables and optimizer state. See `weights.export`."""
-        export(self, path)
+        export(self, path, overwrite)
 
 
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
@@ -95,16 +96,16 @@ def restore(path: str | Path) -> Checkpoint:
     return Checkpoint(**vars(store.read(path)))
 
 
-def export(checkpoint: Checkpoint | str | Path, path: str | Path) -> None:
+def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False) -> None:
     """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 
     Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
-    shape or type, NotWritten if `path` cannot be written.
+    shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = restore(checkpoint)
     try:
-        write(path, torch_tree(checkpoint))
+        write(path, torch_tree(checkpoint), overwrite)
     except ConversionError as error:
         raise error.at(path) from None
 

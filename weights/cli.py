@@ -47,6 +47,7 @@ UpdatesPerStep = Annotated[
     int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists, or write into a folder with other files.")]
 
 
 Checkpoint = Annotated[
@@ -126,12 +127,15 @@ def convert(
     optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
     optimizer_class: OptimizerClass = None,
     updates_per_step: UpdatesPerStep = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
+    from weights.store import require_free
     from weights.views.inspect import show_converted
 
+    require_free(out, force, (file, config))
     with _progress("converting") as advance:
         checkpoint = load(
             file,
@@ -140,7 +144,7 @@ def convert(
             progress=advance,
             **_options(config, arch, curvature, manifold, group),
         )
-        checkpoint.save(out)
+        checkpoint.save(out, force)
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
 
 
@@ -148,11 +152,14 @@ def convert(
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder or file that convert wrote.")],
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
+    force: Force = False,
 ) -> None:
     """Write a converted checkpoint as the torch file that it came from, with its present numbers; unchanged tensors bit for bit."""
     from weights.checkpoint import export as write
+    from weights.files.outputs import require_file
 
-    write(folder, file)
+    require_file(file, force, (folder,))
+    write(folder, file, force)
     typer.echo(f"{file}: {file.stat().st_size} bytes")
 
 
@@ -177,6 +184,7 @@ def verify(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare torch and JAX on this checkpoint: bits, settings, forward pass, gradients, and the next 10 optimizer steps.
@@ -185,11 +193,14 @@ def verify(
     conversion. Needs torch from the level forward on.
     """
     from weights.checkpoint import load, restore
+    from weights.files.outputs import new_file, require_file
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
+    if report:
+        require_file(report, force, (file, config, converted, graph, witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**_options(config, arch, curvature, manifold, group), "updates_per_step": updates_per_step}
     checkpoint = restore(converted) if converted else load(file, **said, optimizer=optimizer_class or True)
@@ -202,7 +213,8 @@ def verify(
         show(rows)
     if report:
         document = {"versions": versions(), "rows": [row._asdict() for row in rows], "summary": summary(rows)}
-        report.write_text(json.dumps(document, indent=1))
+        with new_file(report, force) as temporary:
+            temporary.write_text(json.dumps(document, indent=1))
     if failed(rows):
         raise typer.Exit(1)
 
@@ -247,15 +259,17 @@ def embed(
     arch: Arch = None,
     curvature: Curvature = None,
     manifold: Manifolds = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
     from weights.views.embed import described, embeddings
-    from weights.views.embed_formats import write
+    from weights.views.embed_formats import require_free, write
 
+    require_free(form.value, out, force, (file, graph, names, config))
     checkpoint = _checkpoint(file, config, arch, curvature, manifold)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
-    facts = {"files": [str(path) for path in write(found, form.value, out)], **described(found)}
+    facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
 
@@ -263,17 +277,19 @@ def embed(
 def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
          graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None, curvature: Curvature = None,
          manifold: Manifolds = None, count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
-         as_json: Json = False) -> None:  # fmt: skip
+         force: Force = False, as_json: Json = False) -> None:  # fmt: skip
     """Draw node embeddings on the Poincare disk; edges and label colours with --graph.
 
     More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
     """
+    from weights.files.outputs import require_file
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
+    require_file(out, force, (file, graph, names, config))
     checkpoint = _checkpoint(file, config, arch, curvature, manifold)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
-    facts = {"files": [str(out)], "drawn": draw(found, out, names=count).how, **described(found)}
+    facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
 

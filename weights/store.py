@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -14,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weights.contents import Contents
-from weights.errors import ConversionError, NotWritten, Unreadable
+from weights.errors import ConversionError, Unreadable
 from weights.files import folder, npz, object_json, safetensors
 from weights.files import source as sources
 from weights.files.dtypes import NUMPY
+from weights.files.outputs import require_file, require_folder, settled
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import Entry, flatten, place
 from weights.mapping.leaves import leaf_of
@@ -30,42 +32,50 @@ from weights.types import Document, ManifoldTree, Variables
 
 FORMAT = 2
 MARK = "hyperport"
+FILES = (".safetensors", ".npz")
 _DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
-def save(contents: Contents, path: str | Path) -> None:
-    """Writes a checkpoint atomically: a .safetensors or .npz file if `path` ends so, else a folder.
+def require_free(path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises NotWritten where `save` would not write, and where it would write over one of the inputs."""
+    path = Path(path)
+    if path.suffix in FILES:
+        require_file(path, overwrite, inputs)
+    else:
+        require_folder(path, folder.is_ours, overwrite, ("arrays", *(f"{name}.json" for name in folder.DOCUMENTS)), inputs)
+
+
+def save(contents: Contents, path: str | Path, overwrite: bool = False) -> None:
+    """Writes a checkpoint, whole or not at all: a .safetensors or .npz file if `path` ends so, else a folder.
 
     A folder has `arrays` (Orbax), config.json, report.json and torch.json (what export needs). In a file the arrays have
     names such as params/layers_0/linear/kernel, constants/<key of torch>, opt_state/mu/...; the three documents are metadata of
-    safetensors and strings in .npz. NotWritten for a path where something else is, and for a type that safetensors does not have.
+    safetensors and strings in .npz. A folder with a converted checkpoint gets the new one, and keeps its other files; where anything
+    else is, `overwrite` has to be said. NotWritten otherwise, if it cannot be written, and for a type that safetensors does not have.
     """
     path = Path(path)
+    require_free(path, overwrite)
     arrays = _arrays(contents)
     documents = {"config": contents.config, "report": contents.report, "torch": _description(contents, arrays)}
     if path.suffix != ".npz":  # a zip file has checksums of its own, which are verified; Orbax's arrays have none
         documents["torch"]["crc32"] = {name: _crc(value) for name, value in arrays.items()}
-    if path.suffix not in (".safetensors", ".npz"):
-        folder.write(path, arrays, documents)
+    if path.suffix not in FILES:
+        folder.write(path, arrays, documents, overwrite)
         return
-    if path.exists() and form_of(path) != path.suffix[1:]:
-        raise NotWritten("exists and is not a converted checkpoint", "Give another path (--out)", path=path)
     named = {name: value for (name, *_), value in zip(documents["torch"]["arrays"].values(), arrays.values())}
     texts = {name: json.dumps(value) for name, value in documents.items()}
     if path.suffix == ".npz":
-        npz.write(path, named, {f"{name}.json": text.encode() for name, text in texts.items()})
+        npz.write(path, named, {f"{name}.json": text.encode() for name, text in texts.items()}, overwrite)
     else:
-        safetensors.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)})
+        safetensors.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)}, overwrite)
 
 
 def read(path: str | Path) -> Contents:
     """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged."""
     path = Path(path)
-    aside = path.parent / f".{path.name}.old"
-    if not path.exists() and aside.exists():  # killed between the two renames of a system without exchange
-        path = aside
     try:
-        return _restored(path)
+        with settled(path) if path.is_dir() else contextlib.nullcontext():
+            return _restored(path)
     except ConversionError as error:
         raise error.at(path) from None
     except _DAMAGE as error:
@@ -234,4 +244,4 @@ def _entries(rows: list[list], rules: Sequence[Rule] | None) -> list[Entry]:
     return entries
 
 
-__all__ = ["form_of", "read", "save"]
+__all__ = ["form_of", "read", "require_free", "save"]

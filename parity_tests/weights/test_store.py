@@ -24,7 +24,7 @@ from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, trained
 from port_jax.manifolds import PoincareBall
 from weights import NotWritten, Refused, Unreadable, Usage
-from weights.files import atomic
+from weights.files import outputs
 
 
 def tree_file(path, **kwargs):
@@ -77,7 +77,7 @@ def test_restore_and_export(tmp_path, dtype):
         restored = weights.restore(out)
         assert_same(ckpt, restored)
         assert restored.manifolds["emb"] == ckpt.manifolds["emb"]
-        weights.export(out, tmp_path / "y.pth")
+        weights.export(out, tmp_path / "y.pth", overwrite=True)
         assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth", weights_only=True))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "arrays",
@@ -157,7 +157,7 @@ def test_files_of_others_are_left_alone(tmp_path):
     np.savez(tmp_path / "mine.npz", a=np.ones(2))
     for name in ("mine.safetensors", "mine.npz"):
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(NotWritten, match="not a converted checkpoint"):
+        with pytest.raises(NotWritten, match="exists"):
             ckpt.save(tmp_path / name)
         with pytest.raises(Unreadable, match="not a converted checkpoint"):
             weights.restore(tmp_path / name)
@@ -214,7 +214,7 @@ def test_saving_again_replaces_whole(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.pth"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(NotWritten, match="not a converted checkpoint"):
+    with pytest.raises(NotWritten, match="was not written by this command"):
         ckpt.save(tmp_path / "mine")
     with pytest.raises(NotWritten, match="does not exist"):
         ckpt.save(tmp_path / "absent" / "out")
@@ -224,7 +224,7 @@ def test_saving_again_replaces_whole(tmp_path):
 def test_a_damaged_folder_is_named(tmp_path):
     ckpt = tree_file(tmp_path / "x.pth")
     for damage in ("torch.json", "report.json"):
-        ckpt.save(tmp_path / "out")
+        ckpt.save(tmp_path / "out", overwrite=True)
         (tmp_path / "out" / damage).write_text("{")
         with pytest.raises(Unreadable, match="damaged"):
             weights.restore(tmp_path / "out")
@@ -237,7 +237,7 @@ def test_what_is_there_stays_until_the_new_is_on_disk(monkeypatch, tmp_path, for
     """Stopped when all is written and not yet flushed to disk, the old output stands bit by bit."""
 
     def written(ckpt):
-        (ckpt.export if form == "back.pth" else ckpt.save)(tmp_path / form)
+        (ckpt.export if form == "back.pth" else ckpt.save)(tmp_path / form, overwrite=True)
         return {p: p.read_bytes() for p in sorted([tmp_path / form, *(tmp_path / form).rglob("*")]) if p.is_file()}
 
     def stop(path):
@@ -246,7 +246,7 @@ def test_what_is_there_stays_until_the_new_is_on_disk(monkeypatch, tmp_path, for
     old = written(tree_file(tmp_path / "x.pth"))
     newer = tree_file(tmp_path / "x.pth", steps=5)
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "_flush", stop)
+        patch.setattr(outputs, "_flush", stop)
         with pytest.raises(KeyboardInterrupt):
             written(newer)
     assert {p: p.read_bytes() for p in old} == old
@@ -262,8 +262,8 @@ ckpt = weights.load(sys.argv[1], arch="tree", manifolds={"emb": PoincareBall(0.7
 print("ready", flush=True)
 while True:
     for path in sys.argv[3:]:
-        ckpt.save(path)
-    ckpt.export(sys.argv[2])
+        ckpt.save(path, overwrite=True)
+    ckpt.export(sys.argv[2], overwrite=True)
     print("saved", flush=True)
 """
 
@@ -291,5 +291,5 @@ def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
     for form in FORMS:
         weights.restore(tmp_path / form)
     for form in FORMS:
-        tree_file(tmp_path / "x.pth").save(tmp_path / form)
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
+        tree_file(tmp_path / "x.pth").save(tmp_path / form, overwrite=True)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weights.errors import Unreadable
-from weights.files.atomic import new_directory
 from weights.files.dtypes import NUMPY
+from weights.files.outputs import entry, new_directory
 from weights.files.tensors import buffer
 from weights.types import Document
 
@@ -21,21 +21,30 @@ PIECE = 32 << 20
 DOCUMENTS = ("config", "report", "torch")
 
 
-def write(directory: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, Document]) -> None:
-    """Writes config.json, report.json, torch.json and `arrays` (Orbax), atomically.
+def write(directory: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, Document], overwrite: bool = False) -> None:
+    """Writes config.json, report.json, torch.json and `arrays` (Orbax), all or none; other files of the folder stay.
 
     The arrays are numbered in their order, which torch.json lists; those above 32 MiB are flat pieces `<number>_<piece>`.
     """
-    with new_directory(directory) as folder:
+    with new_directory(directory, is_ours, overwrite) as folder:
         _write_arrays(folder / "arrays", arrays)
         for name in DOCUMENTS:
             (folder / f"{name}.json").write_text(json.dumps(documents[name], indent=None if name == "torch" else 1))
 
 
+def is_ours(directory: Path) -> bool:
+    """Whether a folder has the description of a converted checkpoint."""
+    try:
+        found = json.loads(entry(directory, "torch.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"format", "keys", "arrays"} <= found.keys()
+
+
 def read_documents(directory: Path) -> dict[str, Document]:
     """The JSON files of a folder; Unreadable for a folder that is not a converted checkpoint, or is damaged."""
     try:
-        return {name: json.loads((directory / f"{name}.json").read_bytes()) for name in DOCUMENTS}
+        return {name: json.loads(entry(directory, f"{name}.json").read_bytes()) for name in DOCUMENTS}
     except OSError:
         raise Unreadable("not a converted checkpoint: no torch.json, config.json and report.json",
                          "Give a folder that hyperport convert wrote") from None  # fmt: skip
@@ -51,16 +60,14 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
     """
     import tensorstore as ts
 
-    if not (directory / "arrays").is_dir():
+    if not (home := entry(directory, "arrays")).is_dir():
         raise Unreadable("the folder of arrays is missing", "Convert again")
-    base = f"file://{(directory / 'arrays').absolute()}/"
     context, arrays = ts.Context(), {}
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
         flat = buffer(math.prod(shape) * _type(dtype).itemsize).view(_type(dtype))
         for key, part in _pieces(str(n), flat).items():
-            spec = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": base, "path": f"{key}/"}}
             try:
-                stored = ts.open(spec, context=context, open=True, read=True).result()
+                stored = ts.open(_spec(home, key), context=context, open=True, read=True).result()
                 if stored.dtype.numpy_dtype != flat.dtype or math.prod(stored.shape) != part.size:
                     raise ValueError(f"{key} is {stored.dtype.name} {stored.shape}, not {dtype} of {part.size}")
                 ts.array(part.reshape(stored.shape)).write(stored).result()
@@ -82,8 +89,26 @@ def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
     # Without Orbax's copies, as nothing changes the arrays meanwhile, and uncompressed: trained weights shrink by less
     # than a tenth, and compressed blocks wait in memory until they are written.
     keeping = handlers.create_type_handler_registry((np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=keeping)) as writer:
-        writer.save(folder.absolute(), tree or {"none": np.zeros(1)})
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=keeping)) as writer:
+            writer.save(folder.absolute(), tree or {"none": np.zeros(1)})
+        for key, part in tree.items():
+            _require_written(folder, key, part)
+    except (ValueError, RuntimeError, TypeError) as error:  # how tensorstore says that a disk is full
+        raise OSError(f"the arrays: {str(error).splitlines()[0][:200]}") from None
+
+
+def _spec(folder: Path, key: str) -> Document:
+    return {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": f"file://{folder.absolute()}/", "path": f"{key}/"}}
+
+
+def _require_written(folder: Path, key: str, part: np.ndarray) -> None:
+    """Reads a piece back: Orbax writes in the background, and what it says of a disk that is full depends on its version."""
+    import tensorstore as ts
+
+    back = ts.open(_spec(folder, key), open=True, read=True).result().read().result()
+    if back.tobytes() != np.ascontiguousarray(part).tobytes():
+        raise OSError(f"the arrays: {key} reads back differently")
 
 
 def _pieces(key: str, array: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,4 +123,4 @@ def _type(name: str) -> np.dtype:
     return NUMPY.get(name) or np.dtype(name)
 
 
-__all__ = ["DOCUMENTS", "read_arrays", "read_documents", "write"]
+__all__ = ["DOCUMENTS", "is_ours", "read_arrays", "read_documents", "write"]

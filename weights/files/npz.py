@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike
 
 from weights.errors import Unreadable
 from weights.files.archive import Archive
-from weights.files.atomic import new_file
+from weights.files.outputs import new_file
 from weights.files.writer import entry
 
 
-def write(path: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, bytes]) -> None:
-    """Writes arrays under their names, and documents as strings of bytes, atomically. `numpy.load` reads them.
+def write(path: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[str, bytes], overwrite: bool = False) -> None:
+    """Writes arrays under their names, and documents as strings of bytes, whole or not at all. `numpy.load` reads them.
 
     Types that numpy itself lacks (bfloat16, float8) are raw bytes of their size, as `numpy.savez` writes them:
     `numpy.load(path)[name].view(ml_dtypes.bfloat16)`.
     """
-    with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+    with new_file(path, overwrite) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, value in [*arrays.items(), *((n, np.array(text)) for n, text in documents.items())]:
             array = np.asarray(value)
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from weights.errors import NotWritten, Unreadable
 from weights.files.archive import CHUNK, read_into
-from weights.files.atomic import new_file
 from weights.files.dtypes import NUMPY, SAFETENSORS, torch_name
+from weights.files.outputs import new_file
 from weights.files.tensors import Storage, Tensor, buffer, checked, contiguous_stride
 from weights.types import Document
 
@@ -62,8 +62,8 @@ def read(path: Path) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
     return tensors, metadata if isinstance(metadata, dict) else {}
 
 
-def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str]) -> None:
-    """Writes arrays under their names, atomically, one after another: none is in memory a second time."""
+def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str], overwrite: bool = False) -> None:
+    """Writes arrays under their names, whole or not at all, one after another: none is in memory a second time."""
     header: Document = {"__metadata__": dict(metadata)}
     widest_first = sorted(arrays.items(), key=lambda item: -np.asarray(item[1]).dtype.itemsize)
     end = 0
@@ -78,7 +78,7 @@ def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, st
     text += b" " * (-(8 + len(text)) % 64)
     if len(text) > MAX_HEADER:
         raise NotWritten(f"its header would have {len(text)} bytes", "Give a folder or .npz", path=path)
-    with new_file(path) as temporary, open(temporary, "wb", buffering=0) as file:
+    with new_file(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, value in widest_first:
             flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weights.errors import NotWritten
-from weights.files.atomic import new_file
+from weights.files.outputs import new_file
 from weights.files.pickles.pickler import Pickler
 
 ALIGNMENT = 64
@@ -17,8 +17,10 @@ CHUNK = 16 << 20
 _LARGE = 1 << 30
 
 
-def write(path: str | Path, root: object) -> None:
-    """Writes plain data with `Tensor`s to `path`, atomically. Tensors on one storage stay tied.
+def write(path: str | Path, root: object, overwrite: bool = False) -> None:
+    """Writes plain data with `Tensor`s to `path`, whole or not at all. Tensors on one storage stay tied.
+
+    overwrite: replaces a file that is there; without it, NotWritten.
 
     The layout is torch's (1.6 and later): data.pkl, byteorder, data/<key>, version, under one folder named as the file.
     """
@@ -29,7 +31,7 @@ def write(path: str | Path, root: object) -> None:
     except TypeError as error:
         raise NotWritten(str(error), "Keep plain data and tensors", path=path) from None
     top = path.stem or "archive"
-    with new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+    with new_file(path, overwrite) as temporary, zipfile.ZipFile(temporary, "w") as file:
         entry(file, f"{top}/data.pkl", pickle)
         entry(file, f"{top}/.format_version", b"1")
         entry(file, f"{top}/.storage_alignment", b"64")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import PoincareBall
 from port_jax.manifolds.isometries import hyperboloid_to_ball
 from weights.errors import Usage
-from weights.files.atomic import new_file
+from weights.files.outputs import new_file
 from weights.views.embed import Embeddings
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def _inside(points: np.ndarray, c: float) -> np.ndarray:
     return points * np.where(norm > 1 - 1e-9, (1 - 1e-9) / np.where(norm > 0, norm, 1), 1)
 
 
-def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
-    """Draws the disk to a .png, .svg or .pdf file, atomically: edges as geodesics, labels as colours, `names` names, a caption.
+def plot(found: Embeddings, out: str | Path, *, names: int = 12, overwrite: bool = False) -> Disk:
+    """Draws the disk to a .png, .svg or .pdf file: edges as geodesics, labels as colours, `names` names, a caption.
 
     Names go to points far from each other, the most central first; none are drawn if nodes have only numbers.
 
@@ -95,7 +95,7 @@ def plot(found: Embeddings, out: str | Path, *, names: int = 12) -> Disk:
         legend(axes, found.labels, found.label_names)
     figure.text(0.5, 0.015, drawn.how + (f"\n{found.note}" if found.note else ""), ha="center", va="bottom", fontsize=7, wrap=True)
     dates = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # so that the same points give the same file
-    with new_file(out) as temporary, rc_context({"svg.hashsalt": "hyperport", "svg.fonttype": "none"}):
+    with new_file(out, overwrite) as temporary, rc_context({"svg.hashsalt": "hyperport", "svg.fonttype": "none"}):
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=DPI, metadata=dates[out.suffix.lower()])
     return drawn
 

@@ -10,21 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from weights.errors import Unmatched
-from weights.files.atomic import new_directory, new_file
+from weights.files.outputs import new_directory, new_file, new_files, require_file, require_folder
 from weights.views.embed import Embeddings
 
 PROJECTOR = "projector_config.pbtxt"
+_OURS = "# Written by hyperport.\n"
 
 
-def write(found: Embeddings, form: str, out: str | Path) -> list[Path]:
-    """Writes one of `FORMATS` atomically and returns the files.
+def require_free(form: str, out: str | Path, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises NotWritten where `write` would not write, and where it would write over one of the inputs."""
+    inputs = list(inputs)
+    if form == "tensorboard":
+        require_folder(out, _is_ours, overwrite, ("vectors.tsv", "metadata.tsv", PROJECTOR), inputs)
+        return
+    for path in _paths(form, Path(out)):
+        require_file(path, overwrite, inputs)
+
+
+def write(found: Embeddings, form: str, out: str | Path, overwrite: bool = False) -> list[Path]:
+    """Writes one of `FORMATS`, whole or not at all, and returns the files.
 
     csv: a header name,x0,x1,...; then one row per node. npy: the array [N, d], and beside it `<out>.names.txt`, one name per line.
     word2vec: "N d", then one line per node with its name and numbers; blanks in names become underscores. tensorboard: a folder of
     vectors.tsv, metadata.tsv (with labels where a graph gave some) and projector_config.pbtxt. Numbers in text are the
     shortest that read back as the same ones in their type. Raises Unmatched if two names become one.
     """
-    return FORMATS[form](found, Path(out))
+    return FORMATS[form](found, Path(out), overwrite)
 
 
 def numbers(points: np.ndarray) -> Iterable[list[str]]:
@@ -34,34 +45,37 @@ def numbers(points: np.ndarray) -> Iterable[list[str]]:
         yield [str(value) for value in row]
 
 
-def _csv(found: Embeddings, out: Path) -> list[Path]:
-    with new_file(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+def _paths(form: str, out: Path) -> list[Path]:
+    return [out, out.with_name(f"{out.name}.names.txt")] if form == "npy" else [out]
+
+
+def _csv(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
+    with new_file(out, overwrite) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["name", *(f"x{i}" for i in range(found.points.shape[1]))])
         rows.writerows([name, *row] for name, row in zip(found.names, numbers(found.points)))
     return [out]
 
 
-def _npy(found: Embeddings, out: Path) -> list[Path]:
-    names = out.with_name(f"{out.name}.names.txt")
-    listed = _one_line(found.names)
-    with new_file(names) as temporary:
-        temporary.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
-    with new_file(out) as temporary, open(temporary, "wb") as file:
+def _npy(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
+    paths, listed = _paths("npy", out), _one_line(found.names)
+    with new_files(*paths, overwrite=overwrite) as (points, names):
+        names.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
         native = found.points.dtype.isbuiltin == 1
-        np.save(file, found.points if native else found.points.astype(np.float32), allow_pickle=False)
-    return [out, names]
+        with open(points, "wb") as file:
+            np.save(file, found.points if native else found.points.astype(np.float32), allow_pickle=False)
+    return paths
 
 
-def _word2vec(found: Embeddings, out: Path) -> list[Path]:
+def _word2vec(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
     names = _unique(found.names, ["_".join(name.split()) or "_" for name in found.names])
-    with new_file(out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with new_file(out, overwrite) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write("{} {}\n".format(*found.points.shape))
         file.writelines(f"{name} {' '.join(row)}\n" for name, row in zip(names, numbers(found.points)))
     return [out]
 
 
-def _tensorboard(found: Embeddings, out: Path) -> list[Path]:
+def _tensorboard(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
     metadata = io.StringIO(newline="")
     names = _one_line(found.names)
     if found.labels is None:
@@ -71,13 +85,20 @@ def _tensorboard(found: Embeddings, out: Path) -> list[Path]:
         shown = [str(label) if texts is None else texts[label] for label in found.labels.tolist()]
         metadata.write("name\tlabel\n")
         metadata.writelines(f"{name}\t{label}\n" for name, label in zip(names, _one_line(shown)))
-    with new_directory(out, mark=PROJECTOR) as folder:
+    with new_directory(out, _is_ours, overwrite) as folder:
         with open(folder / "vectors.tsv", "w", newline="", encoding="utf-8") as file:
             file.writelines("\t".join(row) + "\n" for row in numbers(found.points))
         (folder / "metadata.tsv").write_text(metadata.getvalue(), encoding="utf-8", newline="")
-        (folder / PROJECTOR).write_text('embeddings {\n  tensor_name: "embeddings"\n  tensor_path: "vectors.tsv"\n'
+        (folder / PROJECTOR).write_text(_OURS + 'embeddings {\n  tensor_name: "embeddings"\n  tensor_path: "vectors.tsv"\n'
                                         '  metadata_path: "metadata.tsv"\n}\n')  # fmt: skip
     return [out / name for name in ("vectors.tsv", "metadata.tsv", PROJECTOR)]
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        return (folder / PROJECTOR).read_text(errors="replace").startswith(_OURS)
+    except OSError:
+        return False
 
 
 def _one_line(names: Sequence[str]) -> list[str]:
@@ -93,7 +114,7 @@ def _unique(names: Sequence[str], written: list[str]) -> list[str]:
     return written
 
 
-FORMATS: dict[str, Callable[[Embeddings, Path], list[Path]]] = {
+FORMATS: dict[str, Callable[[Embeddings, Path, bool], list[Path]]] = {
     "csv": _csv,
     "npy": _npy,
     "word2vec": _word2vec,
@@ -101,4 +122,4 @@ FORMATS: dict[str, Callable[[Embeddings, Path], list[Path]]] = {
 }
 
 
-__all__ = ["FORMATS", "numbers", "write"]
+__all__ = ["FORMATS", "numbers", "require_free", "write"]

@@ -1,0 +1,294 @@
+"""Outputs that appear whole or not at all, and never over what somebody else wrote.
+
+They are written beside their place, flushed to disk, then renamed. A symbolic link stays, and what it points to is replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from weights.errors import NotWritten
+
+try:
+    import fcntl
+except ImportError:  # not on this system: then two processes must not write one folder at once
+    fcntl = None
+
+FORCE = "Give another path, or replace it with --force (in Python: overwrite=True)"
+PATIENCE = 3.0
+_STAGED = ".hyperport.new"
+_TEMPORARY = re.compile(r"\.hyperport\.([0-9a-f]{8})\.(\d+)\.(\d+)\.[0-9a-f]{8}\.part")
+
+
+def require_file(path: str | Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+    """Raises NotWritten where a file cannot be put: over an input of the same command, over what exists unless `overwrite`."""
+    place = _place(Path(path))
+    for read in inputs:
+        if read is not None and place.exists() and os.path.exists(read) and os.path.samefile(read, place):
+            raise NotWritten("is a file that this command reads", "Give another path", path=path)
+    if place.is_dir():
+        raise NotWritten("is a folder", "Give the path of a file", path=path)
+    if place.exists() and not place.is_file():
+        raise NotWritten("is not a regular file", "Give the path of a file", path=path)
+    if place.exists() and not overwrite:
+        raise NotWritten("exists already", FORCE, path=path)
+    if not place.parent.is_dir():
+        raise NotWritten("its folder does not exist", f"Create {place.parent} first", path=path)
+
+
+def require_folder(path: str | Path, ours: Callable[[Path], bool], overwrite: bool, entries: Iterable[str] = (),
+                   inputs: Iterable[str | Path | None] = ()) -> None:  # fmt: skip
+    """Raises NotWritten where a folder cannot be put: over a file, and into a folder that is neither empty nor `ours` unless `overwrite`.
+
+    entries: the names that will be replaced in the folder; none of them may be one of the inputs.
+    """
+    place, inputs = _place(Path(path)), [read for read in inputs if read is not None and os.path.exists(read)]
+    for name in entries:
+        if (place / name).exists() and any(os.path.samefile(read, place / name) for read in inputs):
+            raise NotWritten(f"its {name} is a file that this command reads", "Give another path", path=path)
+    if place.exists() and not place.is_dir():
+        raise NotWritten("exists and is not a folder", "Give another path", path=path)
+    if place.is_dir() and any(place.iterdir()) and not overwrite and not ours(place):
+        remedy = "Give another path, or write into it with --force (in Python: overwrite=True); its other files stay"
+        raise NotWritten("exists, and was not written by this command", remedy, path=path)
+    if not place.parent.is_dir():
+        raise NotWritten("its folder does not exist", f"Create {place.parent} first", path=path)
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary sibling of `path` that takes its place when the block ends without an error. NotWritten if that fails."""
+    with new_files(path, overwrite=overwrite) as (temporary,):
+        yield temporary
+
+
+@contextlib.contextmanager
+def new_files(*paths: str | Path, overwrite: bool = False) -> Iterator[list[Path]]:
+    """Temporary siblings of files that take their places together when the block ends without an error.
+
+    NotWritten if that fails, and if one of them exists, unless `overwrite`; all that was there before is then still there.
+    """
+    for path in paths:
+        require_file(path, overwrite)
+    places = [_place(Path(path)) for path in paths]
+    temporaries = [_temporary(place) for place in places]
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            _flush(temporary)
+        _put(temporaries, places, overwrite)
+        for folder in {place.parent for place in places}:
+            _flush(folder)
+    except OSError as error:
+        raise _failed(error, paths[0]) from None
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_directory(path: str | Path, ours: Callable[[Path], bool], overwrite: bool = False) -> Iterator[Path]:
+    """A temporary sibling folder whose entries come into `path` together when the block ends without an error.
+
+    In a folder that exists, entries of the same names are replaced, and all others stay. If the process dies while it replaces them,
+    `entry` finds the new ones, and the next output to the folder ends the replacement. NotWritten as `require_folder` says, and if the
+    output cannot be written.
+    """
+    require_folder(path, ours, overwrite)
+    place = _place(Path(path))
+    temporary = _temporary(place)
+    try:
+        temporary.mkdir()
+        yield temporary
+        for folder, _, files in os.walk(temporary):
+            for name in files:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+        _merge(temporary, place)
+        _flush(place.parent)
+    except OSError as error:
+        raise _failed(error, path) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def entry(folder: Path, name: str) -> Path:
+    """Where an entry of a folder is that `new_directory` wrote: also where the process died while it replaced the entries."""
+    staged = folder / _STAGED / name
+    return staged if staged.exists() else folder / name
+
+
+@contextlib.contextmanager
+def settled(folder: Path) -> Iterator[None]:
+    """A block in which no other process replaces the entries of the folder; one that was stopped while it does so is not waited for.
+
+    At any moment `entry` finds the old entries or the new ones; only who reads while they move could miss one.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(TimeoutError):
+            held.enter_context(_locked(folder, PATIENCE, shared=True))
+        yield
+
+
+def _place(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _failed(error: OSError, path: str | Path) -> NotWritten:
+    return NotWritten(f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path)
+
+
+def _temporary(place: Path) -> Path:
+    """A new name beside the output. Those that a process left which certainly ended are removed."""
+    here = _machine()
+    for left in place.parent.glob(".hyperport.*.part"):
+        found = _TEMPORARY.fullmatch(left.name)
+        if found and found[1] == here and _ended(int(found[2]), found[3]):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+    return place.parent / f".hyperport.{here}.{os.getpid()}.{_begun(os.getpid())}.{secrets.token_hex(4)}.part"
+
+
+def _machine() -> str:
+    """A word for where a number names one process: the boot of a machine, and the container on it."""
+    words = [platform.node()]
+    with contextlib.suppress(OSError):
+        words += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return f"{zlib.crc32(chr(0).join(words).encode()):08x}"
+
+
+def _begun(pid: int) -> str:
+    """When a process began, as its system counts; 0 where this cannot be known."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return "0"
+
+
+def _ended(pid: int, begun: str) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return _begun(pid) not in (begun, "0")
+
+
+def _put(temporaries: Sequence[Path], places: Sequence[Path], overwrite: bool) -> None:
+    """Renames all or none: after an error, what was there is there again."""
+    asides: list[tuple[Path, Path | None]] = []
+    try:
+        for temporary, place in zip(temporaries, places):
+            if not overwrite:
+                _rename_to_new(temporary, place)
+                asides.append((place, None))
+                continue
+            kept = None
+            if len(places) > 1 and place.exists():
+                kept = _temporary(place)
+                _keep(place, kept)
+            asides.append((place, kept))
+            os.replace(temporary, place)
+    except OSError:
+        for place, kept in asides:
+            if kept is not None:
+                os.replace(kept, place)
+            elif not overwrite:
+                place.unlink(missing_ok=True)
+        raise
+    finally:
+        for _, kept in asides:
+            if kept is not None:
+                kept.unlink(missing_ok=True)
+
+
+def _rename_to_new(temporary: Path, place: Path) -> None:
+    """Never over a file that has appeared since it was looked for."""
+    try:
+        os.link(temporary, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if place.exists():
+            raise FileExistsError(f"{place} exists") from None
+        os.replace(temporary, place)
+
+
+def _keep(place: Path, kept: Path) -> None:
+    try:
+        os.link(place, kept)
+    except OSError:
+        shutil.copy2(place, kept)
+
+
+def _merge(new: Path, place: Path) -> None:
+    """Puts the entries of `new` into `place`, those of an output that was not ended first."""
+    with contextlib.suppress(OSError):  # there is none, or it is empty
+        os.rename(new, place)
+        return
+    with _locked(place, 10 * PATIENCE):
+        staged = place / _STAGED
+        if staged.exists():
+            _end(staged, place)
+        os.rename(new, staged)
+        _flush(place)
+        _end(staged, place)
+        _flush(place)
+
+
+def _end(staged: Path, place: Path) -> None:
+    """Moves the staged entries to their places. After each step, `entry` finds every entry."""
+    for new in sorted(staged.iterdir()):
+        old = place / new.name
+        if new.name.startswith(_STAGED):  # an old entry that was moved aside
+            continue
+        if old.is_dir() and not old.is_symlink():
+            os.rename(old, staged / f"{_STAGED}.{new.name}")
+        os.replace(new, old)
+    shutil.rmtree(staged)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, seconds: float, shared: bool = False) -> Iterator[None]:
+    """TimeoutError if another process has the folder for longer."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        until = time.monotonic() + seconds
+        while not _taken(handle, shared):
+            if time.monotonic() > until:
+                raise TimeoutError("another process is writing to it")
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int, shared: bool) -> bool:
+    """Whether the lock is ours now. On a file system without locks it always is."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+__all__ = ["entry", "new_directory", "new_file", "new_files", "require_file", "require_folder", "settled"]
