@@ -234,7 +234,7 @@ def main() -> None:
 
     shell("convert", file, "--out", args.out / "converted")
     shell("verify", file, "--converted", args.out / "converted", "--graph", args.out / "graph.npz", "--level", args.level,
-          "--report", args.out / "verify.json")  # fmt: skip
+          "--report", args.out / "verify.json", "--force")  # fmt: skip
 
     print()
     checkpoint = weights.restore(args.out / "converted")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from weights import store
 from weights.contents import Contents
-from weights.errors import ConversionError
+from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
+from weights.files import places
 from weights.files.opening import opened
+from weights.files.sections import Choice
 from weights.files.writer import write
 from weights.mapping.architecture import TREE
 from weights.mapping.conversion import converted
@@ -43,7 +45,8 @@ class Checkpoint(Contents):
 
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
-         updates_per_step: int | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
+         updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
+         progress: Progress | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
     config: the training run's configuration: the path of a JSON file, or a mapping.
@@ -53,16 +56,24 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     groups: the keys (or patterns) of each of the optimizer's groups, if it has several and does not name their parameters.
     optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it.
     updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
+    section, prefix, optimizer_at: where in the file the model is ("ema"), what its keys begin with ("model."), and where its optimizer is
+    ("optimizer_states.0"), if the file has several.
     progress: is called for each tensor with its key, how many are done, and how many there are.
 
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
     path = Path(path)
     try:
-        file = opened(path, config)
+        file = opened(path, config, Choice(section, prefix, optimizer_at))
         trained = Trained(moved=moved_keys, on_manifolds=moves_points if optimizer else lambda parts: False)
         found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress)
         resumption = None
+        if optimizer and found.parts.optimizer is None and found.parts.optimizers:
+            there = ", ".join(map(places.written, found.parts.optimizers))
+            raise Usage(
+                f"the file has {len(found.parts.optimizers)} optimizers: {there}",
+                "Choose one with --optimizer-at (optimizer_at=...), or none with --no-optimizer (optimizer=False)",
+            )
         if optimizer and found.parts.optimizer is not None:
             asked = Asked(groups=groups, name=optimizer if isinstance(optimizer, str) else None, updates_per_step=updates_per_step)
             resumption = resumed(found, file.config or {}, asked)

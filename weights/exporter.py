@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from weights.contents import Contents
+from weights.files import places
 from weights.files import source as sources
-from weights.files.sections import Sections, split
+from weights.files.sections import Sections, split_again
 from weights.files.tensors import Tensor
 from weights.mapping import convert
 from weights.optim.engine import save
@@ -30,13 +31,12 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
 def torch_tree(contents: Contents) -> object:
     """The object that torch.save would be given."""
     source = contents.source
-    parts = split(source.root)
+    parts = split_again(source)
     by_tensor: dict[int, str] = {}
     by_place: dict[tuple, str] = {}
     for key, tensor in parts.tensors.items():
-        short = f"{parts.prefix}{key}".removeprefix(source.prefix)
-        by_tensor[id(tensor)] = short
-        by_place.setdefault(tensor.place, short)
+        by_tensor[id(tensor)] = key
+        by_place.setdefault(tensor.place, key)
     kept = {id(t): source.kept[n] for n, t in enumerate(sources.tensors_of(source.root)) if n in source.kept}
     variables = {name: tree for name, tree in contents.variables.items() if tree or name != "params"}
     value = convert.to_torch(contents.entries, variables, contents.constants)
@@ -48,7 +48,7 @@ def torch_tree(contents: Contents) -> object:
 
     replaced: list[tuple[object, object]] = []
     if contents.plan is not None and source.optimizer_at:
-        raw = sources.at(source.root, source.optimizer_at)
+        raw = places.at(source.root, source.optimizer_at)
         timing = parts.scheduler if contents.plan.scheduler is not None and isinstance(parts.scheduler, Mapping) else None
         section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept=kept, scheduler=timing)
         replaced = [(raw, section), *([(timing, timed)] if timed is not timing else [])]

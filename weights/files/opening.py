@@ -7,7 +7,7 @@ from pathlib import Path
 
 from weights.files.config import read_config
 from weights.files.reader import read
-from weights.files.sections import Sections, split
+from weights.files.sections import Choice, Sections, split
 from weights.types import Config, Document
 
 
@@ -26,10 +26,10 @@ class Opened:
     config: Document | None
 
 
-def opened(path: Path, config: str | Path | Config | None) -> Opened:
-    """Reads the file's structure and the configuration. Unreadable where there is no model, Usage for a bad configuration."""
+def opened(path: Path, config: str | Path | Config | None, choice: Choice | None = None) -> Opened:
+    """Reads the file's structure and the configuration. Unreadable where there is no model, Usage for a bad configuration or choice."""
     file = read(path)
-    parts = split(file.root)
+    parts = split(file.root, choice)
     return Opened(path=path, format=file.format, root=file.root, parts=parts, config=read_config(config, parts.config))
 
 

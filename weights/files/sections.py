@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from weights.errors import Unreadable, Usage
+from weights.errors import Unreadable
+from weights.files import optimizers, places, wrappers
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
+from weights.files.source import Source
 from weights.files.tensors import Tensor
 from weights.types import Document
 
 MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
-OPTIMIZERS = ("optimizer", "optimizer_state_dict", "optim", "optimizer_state", "optimizer_states")
 SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "lr_scheduler_state_dict", "sched")
 CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf")
 EPOCHS = ("epoch", "iteration", "global_step", "step")
-PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the caller chooses in a file, None where the file decides.
+
+    section: where the model is. prefix: what the model's keys begin with. optimizer: where the optimizer is. Places are names and
+    positions joined by dots, such as "ema" or "optimizer_states.0".
+    """
+
+    section: str | None = None
+    prefix: str | None = None
+    optimizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,29 +49,29 @@ class Sections:
     scheduler_at: tuple = ()
     updates: int | None = None
     """Steps of the optimizer, if the file counts them by itself."""
+    optimizers: tuple[tuple, ...] = ()
+    """The paths of all optimizers of the file; `optimizer` is None where there are several and none is chosen."""
 
 
-def split(root: object) -> Sections:
-    """Finds the parts. Raises Unreadable if no known wrapper contains a model, Usage for several optimizers."""
-    model_at, model = _model(root)
+def split(root: object, choice: Choice | None = None) -> Sections:
+    """Finds the parts. Raises Unreadable if no known wrapper contains a model, Usage for a choice that the file does not have."""
+    choice = choice or Choice()
+    model_at, model = _model(root, choice)
     tensors = dict(_tensors(model))
     if not tensors:
         raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
     top = root if isinstance(root, dict) else {}
-    prefix = ""
-    for known in PREFIXES * 2:
-        if all(key.startswith(prefix + known) for key in tensors):
-            prefix += known
-    optimizer_at, optimizer = _optimizer(top)
+    prefix, tensors = wrappers.removed(tensors, choice.prefix)
+    found = optimizers.found(root)
+    optimizer_at, optimizer = optimizers.chosen(found, choice.optimizer)
     config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
     epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
     scheduler_at, scheduler = _scheduler(top)
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
     used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
-    stripped = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return Sections(
-        tensors=stripped,
+        tensors=tensors,
         prefix=prefix,
         model_at=model_at,
         optimizer=optimizer,
@@ -69,7 +82,14 @@ def split(root: object) -> Sections:
         scheduler=scheduler,
         scheduler_at=scheduler_at,
         updates=updates,
+        optimizers=tuple(found),
     )
+
+
+def split_again(source: Source) -> Sections:
+    """The parts of a file that was converted, as they were chosen then; the keys are without what the conversion took from them."""
+    section, optimizer = places.written(source.model_at), places.written(source.optimizer_at)
+    return split(source.root, Choice(section=section or None, prefix=source.prefix or None, optimizer=optimizer or None))
 
 
 def without_first(sections: Sections) -> Sections | None:
@@ -82,7 +102,10 @@ def without_first(sections: Sections) -> Sections | None:
     return replace(sections, tensors=tensors, prefix=sections.prefix + first)
 
 
-def _model(root: object) -> tuple[tuple, object]:
+def _model(root: object, choice: Choice) -> tuple[tuple, object]:
+    if choice.section is not None:
+        path = places.path_of(root, choice.section, "--section (section=...)")
+        return path, places.at(root, path)
     if isinstance(root, Record) and root.is_module:
         return (), root
     if not isinstance(root, dict):
@@ -104,19 +127,6 @@ def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
                 yield f"{prefix}{name}", value
             elif isinstance(value, (Mapping, Record)) and isinstance(name, str):
                 yield from _tensors(value, f"{prefix}{name}.", depth + 1)
-
-
-def _optimizer(top: Mapping) -> tuple[tuple, dict | None]:
-    for name in OPTIMIZERS:
-        value = top.get(name)
-        at: tuple = (name,)
-        if isinstance(value, list) and value:
-            if len(value) > 1:
-                raise Usage(f"the file contains {len(value)} optimizers under {name!r}", "Save one of them beside the model")
-            value, at = value[0], (name, 0)
-        if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict):
-            return at, value
-    return (), None
 
 
 def _scheduler(top: Mapping) -> tuple[tuple, object]:
@@ -146,4 +156,4 @@ def _is_plain(value: object, depth: int = 0) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-__all__ = ["Sections", "split", "without_first"]
+__all__ = ["Choice", "Sections", "split", "split_again", "without_first"]

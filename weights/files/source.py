@@ -34,13 +34,6 @@ def tensors_of(root: object) -> list[Tensor]:
     return [node for node in _walk(root) if isinstance(node, Tensor)]
 
 
-def at(root: Any, path: tuple) -> Any:
-    """The object at a path of keys and positions."""
-    for step in path:
-        root = root[step]
-    return root
-
-
 def filled(source: Source, values: Values, replaced: Sequence[tuple[object, object]] = ()) -> object:
     """The tree with new elements in its tensors, ties kept, and with sections exchanged as the pairs `replaced` (old, new) say."""
     new = {id(old): section for old, section in replaced}
@@ -152,4 +145,4 @@ def _copied(node: Any, change: Callable[[object], object], memo: dict[int, Any])
     return new
 
 
-__all__ = ["Source", "at", "filled", "tensors_of"]
+__all__ = ["Source", "filled", "tensors_of"]

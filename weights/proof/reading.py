@@ -13,7 +13,7 @@ import numpy as np
 from weights.checkpoint import Checkpoint, load
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.files.opening import opened
-from weights.files.sections import split
+from weights.files.sections import split_again
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.types import Config, Curvature, Document, NamedManifolds
@@ -124,8 +124,8 @@ def _source(conversion: Checkpoint, setting: str) -> str | None:
 
 def _unpickled(conversion: Checkpoint) -> NamedManifolds:
     """The curved manifolds of a tree that the file itself does not say, by key."""
-    parts, flat = split(conversion.source.root), flatten(cast("Document", conversion.manifolds))
-    pickled = {f"{parts.prefix}{key}".removeprefix(conversion.source.prefix) for key, t in parts.tensors.items() if t.manifold is not None}
+    flat = flatten(cast("Document", conversion.manifolds))
+    pickled = {key for key, tensor in split_again(conversion.source).tensors.items() if tensor.manifold is not None}
     paths = {e.key: str(e.path).removeprefix("params/") for e in conversion.entries if e.role == "parameter"}
     return {key: flat[at] for key, at in paths.items() if key not in pickled and not flat[at].flat}
 

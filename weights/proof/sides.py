@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
-from weights.files import source as sources
-from weights.files.sections import split
+from weights.files import places
+from weights.files.sections import split_again
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, inverse
 from weights.mapping.probes import Argument, Inputs, Outputs, Probe
@@ -48,11 +48,9 @@ class Original:
     @classmethod
     def of(cls, reading: Checkpoint) -> Original:
         """From a reading of the file; its keys without the wrappers' prefix."""
-        root, prefix, plan = reading.source.root, reading.source.prefix, reading.plan
-        parts = split(root)
-        tensors = {f"{parts.prefix}{key}".removeprefix(prefix): tensor for key, tensor in parts.tensors.items()}
-        resumed = plan is not None and torch_steps.class_of(plan) is not None
-        return cls(tensors, sources.at(root, reading.source.optimizer_at) if resumed else None)
+        resumed = reading.plan is not None and torch_steps.class_of(reading.plan) is not None
+        section = places.at(reading.source.root, reading.source.optimizer_at) if resumed else None
+        return cls(split_again(reading.source).tensors, section)
 
 
 @dataclass(frozen=True)
