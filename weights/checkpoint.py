@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
 from weights.files import places
-from weights.files.opening import opened
+from weights.files.opening import hashes, opened
 from weights.files.sections import Choice
 from weights.files.writer import write
 from weights.mapping.architecture import TREE
 from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
+from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
 from weights.optim.resume import Asked, moved_keys, moves_points, resumed
 from weights.types import Config, Curvature, NamedManifolds, Progress
@@ -46,7 +47,7 @@ class Checkpoint(Contents):
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
          updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
-         progress: Progress | None = None) -> Checkpoint:  # fmt: skip
+         about: Mapping[str, str] | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
     config: the training run's configuration: the path of a JSON file, or a mapping.
@@ -58,6 +59,7 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
     section, prefix, optimizer_at: where in the file the model is ("ema"), what its keys begin with ("model."), and where its optimizer is
     ("optimizer_states.0"), if the file has several.
+    about: what the report shall say of the file beside its hash: its source and licence, for example.
     progress: is called for each tensor with its key, how many are done, and how many there are.
 
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
@@ -78,6 +80,9 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
             asked = Asked(groups=groups, name=optimizer if isinstance(optimizer, str) else None, updates_per_step=updates_per_step)
             resumption = resumed(found, file.config or {}, asked)
         source = origin(file.root, found.parts, resumption)
+        report = {**found.report, **({"optimizer": resumption.report} if resumption else {})}
+        report |= accounted(found.parts, report.get("optimizer"), "left out, as was asked")
+        report |= {"sha256": hashes(path, file.format), "about": dict(about or {})}
     except ConversionError as error:
         raise error.at(path) from None
     return Checkpoint(
@@ -90,7 +95,7 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
         manifolds=found.manifolds,
         config=file.config or {},
         epoch=found.parts.epoch,
-        report={**found.report, **({"optimizer": resumption.report} if resumption else {})},
+        report=report,
         settings=found.settings,
         entries=found.entries,
         plan=resumption and resumption.plan,

@@ -7,12 +7,13 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, grouped
+
 if TYPE_CHECKING:
-    from port_jax.manifolds.base import Manifold as AnyManifold
     from weights.checkpoint import Checkpoint as LoadedCheckpoint
     from weights.types import Document, Progress
 
@@ -22,45 +23,6 @@ CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff diffe
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, epilog=CODES,
                   help="Checkpoints of hyperbolic models between PyTorch and JAX.", pretty_exceptions_enable=False)  # fmt: skip
-
-File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
-Config = Annotated[Path | None, typer.Option(help="JSON file with the model's settings.")]
-Arch = Annotated[str | None, typer.Option(help='Name of the architecture, if the keys do not identify it; "tree" converts any module.')]
-Curvature = Annotated[
-    list[float] | None,
-    typer.Option(
-        help="Curvature, if neither the file nor the configuration contains it: one for all manifolds, or repeated, one for each."
-    ),
-]
-Manifolds = Annotated[
-    list[str] | None,
-    typer.Option("--manifold", help="With --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean. May be repeated."),
-]
-Groups = Annotated[
-    list[str] | None,
-    typer.Option("--group", help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
-]
-OptimizerClass = Annotated[
-    str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
-]
-UpdatesPerStep = Annotated[
-    int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists, or write into a folder with other files.")]
-
-
-Checkpoint = Annotated[
-    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
-]
-Graph = Annotated[
-    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
-]
-Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
-Names = Annotated[
-    Path | None,
-    typer.Option(help="A text file with one name per line; without it, the checkpoint's objects, the graph's names, or numbers."),
-]
 
 
 class Format(StrEnum):
@@ -105,45 +67,44 @@ def options(
 
 
 @app.command(epilog="Example: hyperport inspect model.pth")
-def inspect(file: File, config: Config = None, arch: Arch = None, curvature: Curvature = None, manifold: Manifolds = None,
-            group: Groups = None, as_json: Json = False) -> None:  # fmt: skip
+@grouped
+def inspect(file: File, reading: Reading, resuming: Resuming, as_json: Json = False) -> None:
     """Show keys, shapes, types and what each tensor would become; architecture, curvature and optimizer. Writes nothing."""
     from weights.views.inspect import inspect as look
     from weights.views.inspect import show
 
-    found = look(file, **_options(config, arch, curvature, manifold, group))
+    found = look(file, **reading.said, **resuming.said, optimizer=resuming.optimizer_class or True)
     _print_json(found) if as_json else show(found)
 
 
 @app.command(epilog="Example: hyperport convert model.pth --config config.json --out converted/")
+@grouped
 def convert(
     file: File,
+    reading: Reading,
+    resuming: Resuming,
     out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
-    config: Config = None,
-    arch: Arch = None,
-    curvature: Curvature = None,
-    manifold: Manifolds = None,
-    group: Groups = None,
     optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-    optimizer_class: OptimizerClass = None,
-    updates_per_step: UpdatesPerStep = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file of which something would not be converted.")] = False,
+    source: Annotated[str | None, typer.Option(help="Where the file comes from, for report.json: an address, for example.")] = None,
+    licence: Annotated[str | None, typer.Option(help="The file's licence, for report.json.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
+    from weights.errors import Unmatched
     from weights.store import require_free
     from weights.views.inspect import show_converted
 
-    require_free(out, force, (file, config))
+    require_free(out, force, (file, reading.config))
     with _progress("converting") as advance:
-        checkpoint = load(
-            file,
-            optimizer=(optimizer_class or True) if optimizer else False,
-            updates_per_step=updates_per_step,
-            progress=advance,
-            **_options(config, arch, curvature, manifold, group),
-        )
+        asked = (resuming.optimizer_class or True) if optimizer else False
+        about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
+        checkpoint = load(file, **reading.said, **resuming.said, optimizer=asked, about=about, progress=advance)
+        if strict and (left := checkpoint.report["not_converted"]):
+            words = ", ".join(f"{place} ({why})" for place, why in left.items())
+            raise Unmatched(f"not everything would be converted: {words}", "Convert without --strict", path=file)
         checkpoint.save(out, force)
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
 
@@ -164,15 +125,11 @@ def export(
 
 
 @app.command(epilog="Example: hyperport verify model.pth --config config.json --converted converted/ --graph graph.npz")
+@grouped
 def verify(
     file: File,
-    config: Config = None,
-    arch: Arch = None,
-    curvature: Curvature = None,
-    manifold: Manifolds = None,
-    group: Groups = None,
-    optimizer_class: OptimizerClass = None,
-    updates_per_step: UpdatesPerStep = None,
+    reading: Reading,
+    resuming: Resuming,
     converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
     graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
     witness: Annotated[
@@ -200,12 +157,12 @@ def verify(
     from weights.proof.witness import Witness
 
     if report:
-        require_file(report, force, (file, config, converted, graph, witness))
+        require_file(report, force, (file, reading.config, converted, graph, witness))
     depth = level or (Level.step if witness is None else Level.settings)
-    said = {**_options(config, arch, curvature, manifold, group), "updates_per_step": updates_per_step}
-    checkpoint = restore(converted) if converted else load(file, **said, optimizer=optimizer_class or True)
+    said = {**reading.said, **resuming.said}
+    checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.optimizer_class or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
-    asked = Said(**said, optimizer=optimizer_class)
+    asked = Said(**said, optimizer=resuming.optimizer_class)
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
         _print_json([row._asdict() for row in rows])
@@ -240,8 +197,10 @@ def diff(a: Annotated[Path, typer.Argument(help="A torch file, a .safetensors fi
 
 
 @app.command(epilog="Example: hyperport embed nouns.pth --config config.json --format tensorboard --out projector/")
+@grouped
 def embed(
     file: Checkpoint,
+    reading: Reading,
     out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
     form: Annotated[
         Format,
@@ -255,10 +214,6 @@ def embed(
     graph: Graph = None,
     names: Names = None,
     key: Key = None,
-    config: Config = None,
-    arch: Arch = None,
-    curvature: Curvature = None,
-    manifold: Manifolds = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -266,18 +221,26 @@ def embed(
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, (file, graph, names, config))
-    checkpoint = _checkpoint(file, config, arch, curvature, manifold)
+    require_free(form.value, out, force, (file, graph, names, reading.config))
+    checkpoint = _checkpoint(file, reading)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
 
 @app.command(epilog="Example: hyperport plot model.pth --config config.json --graph airport.npz --out disk.png")
-def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
-         graph: Graph = None, names: Names = None, key: Key = None, config: Config = None, arch: Arch = None, curvature: Curvature = None,
-         manifold: Manifolds = None, count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
-         force: Force = False, as_json: Json = False) -> None:  # fmt: skip
+@grouped
+def plot(
+    file: Checkpoint,
+    reading: Reading,
+    out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
+    graph: Graph = None,
+    names: Names = None,
+    key: Key = None,
+    count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
     """Draw node embeddings on the Poincare disk; edges and label colours with --graph.
 
     More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
@@ -286,58 +249,24 @@ def plot(file: Checkpoint, out: Annotated[Path, typer.Option(help="Picture to wr
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, (file, graph, names, config))
-    checkpoint = _checkpoint(file, config, arch, curvature, manifold)
+    require_file(out, force, (file, graph, names, reading.config))
+    checkpoint = _checkpoint(file, reading)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
 
-def _checkpoint(
-    file: Path, config: Path | None, arch: str | None, curvature: list[float] | None, manifold: list[str] | None
-) -> LoadedCheckpoint:
+def _checkpoint(file: Path, reading: Reading) -> LoadedCheckpoint:
     """A checkpoint without its optimizer, from a torch file or from what convert wrote."""
     from weights.checkpoint import load, restore
     from weights.errors import Usage
     from weights.store import form_of
 
     if form_of(file) is None:
-        return load(file, optimizer=False, **_options(config, arch, curvature, manifold, None))
-    if any(value for value in (config, arch, curvature, manifold)):
-        raise Usage("a converted checkpoint already contains its settings", "Omit --config, --arch, --curvature and --manifold", path=file)
+        return load(file, optimizer=False, **reading.said)
+    if reading.given:
+        raise Usage("a converted checkpoint already contains its settings", f"Omit {', '.join(reading.given)}", path=file)
     return restore(file)
-
-
-def _options(
-    config: Path | None,
-    arch: str | None,
-    curvature: list[float] | None,
-    manifold: list[str] | None,
-    group: list[str] | None,
-) -> dict[str, Any]:
-    return {
-        "config": config,
-        "arch": arch,
-        "curvature": None if not curvature else curvature[0] if len(curvature) == 1 else curvature,
-        "manifolds": None if not manifold else dict(_manifold(text) for text in manifold),
-        "groups": None if not group else [entry.split(",") for entry in group],
-    }
-
-
-def _manifold(text: str) -> tuple[str, AnyManifold]:
-    import port_jax.manifolds as manifolds
-    from port_jax.manifolds.base import Manifold
-    from weights.errors import Usage
-
-    key, _, kind = text.partition("=")
-    name, _, value = kind.partition(":")
-    cls = getattr(manifolds, name, None)
-    if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
-        raise Usage(f"--manifold {text!r} does not name a manifold", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean")
-    try:
-        return key, cls(*([float(value)] if value else []))
-    except (TypeError, ValueError) as error:
-        raise Usage(f"--manifold {text!r}: {error}", "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean") from None
 
 
 class _progress:

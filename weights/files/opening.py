@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,4 +35,14 @@ def opened(path: Path, config: str | Path | Config | None, choice: Choice | None
     return Opened(path=path, format=file.format, root=file.root, parts=parts, config=read_config(config, parts.config))
 
 
-__all__ = ["Opened", "opened"]
+def hashes(path: Path, format: str) -> dict[str, str]:
+    """The SHA-256 of the file, and of the shards if it is an index of some, by name."""
+    shards = sorted(set(json.loads(path.read_bytes())["weight_map"].values())) if format == "sharded" else []
+    found = {}
+    for name in (path.name, *shards):
+        with open(path.parent / name, "rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+__all__ = ["Opened", "hashes", "opened"]

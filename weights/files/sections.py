@@ -61,7 +61,8 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     if not tensors:
         raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
     top = root if isinstance(root, dict) else {}
-    prefix, tensors = wrappers.removed(tensors, choice.prefix)
+    every = tensors
+    prefix, tensors = wrappers.removed(every, choice.prefix)
     found = optimizers.found(root)
     optimizer_at, optimizer = optimizers.chosen(found, choice.optimizer)
     config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
@@ -70,6 +71,8 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
     used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
+    taken = {id(tensor) for tensor in tensors.values()}
+    extras += tuple(places.written((*model_at, key)) for key, tensor in every.items() if id(tensor) not in taken)
     return Sections(
         tensors=tensors,
         prefix=prefix,

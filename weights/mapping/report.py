@@ -6,12 +6,16 @@ from collections.abc import Sequence
 
 import jax
 
+from weights.files import places
 from weights.files.opening import Opened
 from weights.files.sections import Sections
 from weights.mapping.architecture import TREE, Architecture
 from weights.mapping.entries import Entry
 from weights.mapping.settings import Settings
 from weights.types import Document
+
+NAMES = "objects"
+"""The names of the rows, as poincare-embeddings saves them."""
 
 
 def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
@@ -36,4 +40,27 @@ def reported(file: Opened, table: Architecture | None, parts: Sections, settings
     return report
 
 
-__all__ = ["reported"]
+def accounted(parts: Sections, optimizer: Document | None, why: str) -> Document:
+    """What became of each section of the file: `converted` has places by names, `not_converted` has reasons by places.
+
+    optimizer: the report of the optimizer, None if it was not converted; `why` then says why not. What is not converted is written again
+    by export, as it is.
+    """
+    done, left = {"model": places.written(parts.model_at) or "the file itself"}, {}
+    if optimizer is not None:
+        done["optimizer"] = places.written(parts.optimizer_at)
+    left |= {places.written(path): why for path in parts.optimizers if optimizer is None or path != parts.optimizer_at}
+    if parts.scheduler is not None:
+        timing = (optimizer or {}).get("scheduler") or {}
+        if timing.get("rates_follow"):
+            done["scheduler"] = places.written(parts.scheduler_at)
+        else:
+            left[places.written(parts.scheduler_at)] = timing.get("problem") or "there is no optimizer for it"
+    named = {place.partition(".")[0] for place in left}
+    if NAMES in parts.extras:
+        done["names"] = NAMES
+    left |= dict.fromkeys((name for name in parts.extras if name not in named and name != NAMES), "JAX has no use for it")
+    return {"converted": done, "not_converted": left}
+
+
+__all__ = ["accounted", "reported"]

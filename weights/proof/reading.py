@@ -12,8 +12,9 @@ import numpy as np
 
 from weights.checkpoint import Checkpoint, load
 from weights.errors import ConversionError, Unmatched, Usage
-from weights.files.opening import opened
-from weights.files.sections import split_again
+from weights.files import places
+from weights.files.opening import Opened, opened
+from weights.files.sections import Choice, split_again, without_first
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.types import Config, Curvature, Document, NamedManifolds
@@ -33,6 +34,9 @@ class Said:
     groups: list[list[str]] | None = None
     optimizer: str | None = None
     updates_per_step: int | None = None
+    section: str | None = None
+    prefix: str | None = None
+    optimizer_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,9 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
 
     Raises a ConversionError where what is said does not fit the file.
     """
-    taken, file = {}, opened(path, None)
+    file = opened(path, None, Choice(said.section, said.prefix, said.optimizer_at))
     arguments: dict[str, Any] = {**vars(said), OPTIMIZER: said.optimizer or True}
+    taken = _places(conversion, file, said, arguments)
     if said.config is None and _text(conversion.config) != _text(file.config or {}):
         arguments["config"], taken["configuration"] = conversion.config, "taken from the conversion: give --config"
     if said.curvature is None and _source(conversion, "curvature") == "option":
@@ -86,6 +91,21 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
         fresh = _loaded(path, conversion, arguments, taken)
     found = {name: _reason(entry) for name, entry in fresh.report["settings"].items() if not entry.get("in_file")}
     return Reading(fresh, {**{name: reason for name, reason in found.items() if reason}, **taken})
+
+
+def _places(conversion: Checkpoint, file: Opened, said: Said, arguments: dict[str, Any]) -> dict[str, str]:
+    """Puts the conversion's places into the arguments where nobody says one, and the file alone would be read from others."""
+    source, parts, taken = conversion.source, file.parts, {}
+    deeper = without_first(parts)
+    found = {
+        "section": source.model_at != parts.model_at and places.written(source.model_at),
+        "prefix": source.prefix not in (parts.prefix, deeper and deeper.prefix) and source.prefix,
+        "optimizer_at": parts.optimizer is None and source.optimizer_at in parts.optimizers and places.written(source.optimizer_at),
+    }
+    for name, place in found.items():
+        if place and getattr(said, name) is None:
+            arguments[name], taken[name] = place, f"taken from the conversion: give --{name.replace('_', '-')}"
+    return taken
 
 
 def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken: dict[str, str]) -> Checkpoint:

@@ -94,6 +94,13 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     )
     for name, entry in report["settings"].items():
         console.print(f"  {name} = {entry['value']}  (from {entry['from']})", highlight=False, markup=False)
+    done = ", ".join(f"{what} ({place})" for what, place in report["converted"].items())
+    console.print(f"  converted: {done}", highlight=False, markup=False)
+    for place, why in report["not_converted"].items():
+        console.print(f"  not converted, and written again by export: {place} ({why})", highlight=False, markup=False)
+    if "optimizer" not in report:
+        where = "in JAX, as was asked" if any("as was asked" in why for why in report["not_converted"].values()) else "in this file"
+        console.print(f"  no optimizer state {where}", highlight=False)
     if "optimizer" in report:
         entry = report["optimizer"]
         console.print(

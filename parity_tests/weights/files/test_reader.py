@@ -160,7 +160,7 @@ def test_plain_data_around_the_tensors(tmp_path):
     }  # fmt: skip
     for protocol in (2, 4):
         torch.save(tree, tmp_path / "x.pth", pickle_protocol=protocol)
-        write(tmp_path / "y.pth", read(tmp_path / "x.pth").root)
+        write(tmp_path / "y.pth", read(tmp_path / "x.pth").root, overwrite=True)
         assert_deep_equal(tree, torch.load(tmp_path / "y.pth", weights_only=False))
     assert split(read(tmp_path / "x.pth").root).config == {"lr": 0.1, "name": "x"}
 

@@ -152,7 +152,7 @@ def test_lightning_and_data_parallel_prefixes(tmp_path):
         torch.save(tree, tmp_path / "x.pth")
         ckpt = weights.load(tmp_path / "x.pth", config=CONFIG)
         assert ckpt.arch == "toy"
-        weights.export(ckpt, tmp_path / "y.pth")
+        weights.export(ckpt, tmp_path / "y.pth", overwrite=True)
         assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
 
 

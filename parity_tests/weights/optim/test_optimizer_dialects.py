@@ -201,7 +201,7 @@ def test_a_search_and_rows_come_back(tmp_path):
     ckpt = weights.restore(tmp_path / "out")
     assert ckpt.plan.table == "SparseRiemannianAdam"
     assert {int(n) for n in jax.tree.leaves(ckpt.opt_state.count)} == {1}
-    weights.export(ckpt, tmp_path / "y.pth")
+    weights.export(ckpt, tmp_path / "y.pth", overwrite=True)
     assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
 
 

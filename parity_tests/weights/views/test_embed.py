@@ -43,7 +43,7 @@ def test_tables_with_their_names(monkeypatch, capsys, tmp_path, manifold):
         ckpt.save(file)
     written = set()
     for file in files:
-        code, out, err = run(monkeypatch, capsys, "embed", file, "--out", tmp_path / "e.csv", "--json")
+        code, out, err = run(monkeypatch, capsys, "embed", file, "--out", tmp_path / "e.csv", "--force", "--json")
         assert code == 0, err
         assert json.loads(out)["names"] == "the checkpoint's objects"
         assert (json.loads(out)["curvature"], json.loads(out)["nodes"]) == (-1, 6)
@@ -241,12 +241,12 @@ def test_numbers_are_the_shortest():
         (["nouns.pth", "--graph", "narrow.npz"], 5, "the graph has 2 nodes and params/embedding 6 rows"),
         (["nouns.pth", "--names", "two.txt"], 5, "2 names for 6 nodes"),
         (["nouns.pth", "--names", "absent.txt"], 3, "one name per line"),
-        (["nouns.pth", "--format", "tensorboard", "--out", "mine"], 6, "not a folder with projector_config.pbtxt"),
+        (["nouns.pth", "--format", "tensorboard", "--out", "mine"], 6, "was not written by this command"),
         (["nouns.pth", "--format", "word2vec", "--names", "same.txt"], 5, "both become 'a_b'"),
         (["nouns.pth", "--out", "absent/e.csv"], 6, "does not exist"),
         (["nouns.pth", "--format", "bin"], 2, "Invalid value"),
         (["nouns.pth", "--space", "klein"], 2, "Invalid value"),
-        (["out", "--curvature", "1"], 2, "Omit --config"),
+        (["out", "--curvature", "1"], 2, "Omit --curvature"),
     ],
 )
 def test_errors_say_what_to_give(monkeypatch, capsys, tmp_path, args, code, message):

@@ -1,0 +1,142 @@
+"""What several commands of the shell take: arguments, and groups of options that one declares once and names as one parameter."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from port_jax.manifolds.base import Manifold
+
+File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
+]
+Graph = Annotated[
+    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+]
+Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
+Names = Annotated[
+    Path | None,
+    typer.Option(help="A text file with one name per line; without it, the checkpoint's objects, the graph's names, or numbers."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists, or write into a folder with other files.")]
+
+WRITE = "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a command says of a torch file's model."""
+
+    config: Annotated[Path | None, typer.Option(help="JSON file with the model's settings.")] = None
+    arch: Annotated[
+        str | None, typer.Option(help='Name of the architecture, if the keys do not identify it; "tree" converts any module.')
+    ] = None
+    curvature: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Curvature, if neither the file nor the configuration contains it: one for all manifolds, or repeated, one for each."
+        ),
+    ] = None
+    manifold: Annotated[
+        list[str] | None, typer.Option(help="With --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean. May be repeated.")
+    ] = None
+    section: Annotated[str | None, typer.Option(help="Where in the file the model is, if the file has several: ema, for example.")] = None
+    prefix: Annotated[str | None, typer.Option(help="What the model's keys begin with, if others stand beside them: model., say.")] = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The arguments of `weights.load`."""
+        curvature = self.curvature or None
+        return {
+            "config": self.config,
+            "arch": self.arch,
+            "curvature": curvature[0] if curvature and len(curvature) == 1 else curvature,
+            "manifolds": dict(map(_manifold, self.manifold)) if self.manifold else None,
+            "section": self.section,
+            "prefix": self.prefix,
+        }
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were used, as they are written."""
+        return [f"--{field.name}" for field in fields(self) if getattr(self, field.name)]
+
+
+@dataclass(frozen=True)
+class Resuming:
+    """What a command says of a torch file's optimizer."""
+
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
+    ] = None
+    optimizer_at: Annotated[
+        str | None, typer.Option(help="Where in the file the optimizer is, if the file has several: optimizer_states.0, for example.")
+    ] = None
+    optimizer_class: Annotated[
+        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+    ] = None
+    updates_per_step: Annotated[
+        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+    ] = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The arguments of `weights.load`, but for the class."""
+        return {
+            "groups": [entry.split(",") for entry in self.group] if self.group else None,
+            "optimizer_at": self.optimizer_at,
+            "updates_per_step": self.updates_per_step,
+        }
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameters that are groups become the options of these groups, for the shell and for Python."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        types = get_type_hints(groups[name], include_extras=True)
+        for field in fields(groups[name]):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            parameters.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]))
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        made = {name: group(**{f.name: values.pop(f.name) for f in fields(group)}) for name, group in groups.items()}
+        command(**values, **made)
+
+    called.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
+def _manifold(text: str) -> tuple[str, Manifold]:
+    import port_jax.manifolds as manifolds
+    from port_jax.manifolds.base import Manifold
+    from weights.errors import Usage
+
+    key, _, kind = text.partition("=")
+    name, _, value = kind.partition(":")
+    cls = getattr(manifolds, name, None)
+    if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
+        raise Usage(f"--manifold {text!r} does not name a manifold", WRITE)
+    try:
+        return key, cls(*([float(value)] if value else []))
+    except (TypeError, ValueError) as error:
+        raise Usage(f"--manifold {text!r}: {error}", WRITE) from None
+
+
+__all__ = ["Checkpoint", "File", "Force", "Graph", "Json", "Key", "Names", "Reading", "Resuming", "grouped"]
