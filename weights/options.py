@@ -102,7 +102,7 @@ class Resuming:
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """A command whose parameters that are groups become the options of these groups, for the shell and for Python."""
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name not in groups:

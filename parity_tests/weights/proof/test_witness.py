@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import geoopt
@@ -18,12 +16,11 @@ import pytest
 import torch
 
 import weights
-from parity_tests import draws, slow
-from parity_tests.models.graph_models import CLASSES, FEATURES
+from parity_tests import slow
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.weights.helpers import Net, run
+from parity_tests.weights.proof.program import Program, recorder
 from port_jax.manifolds import PoincareBall
-from reference_torch.models.hnn import HNN
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched, Unreadable
 from weights.optim.plan import build
@@ -33,68 +30,9 @@ from weights.proof.reading import Said
 from weights.proof.rows import Row
 from weights.proof.verify import failed, unverified, verify
 from weights.proof.witness import Witness, script
-from weights.proof.witnessed import projected, witnessed
+from weights.proof.witnessed import witnessed
 
 FIXTURES = Path(__file__).parents[4] / "shared" / "fixtures"
-CONFIG = {"model": "HNN", "task": "nc", "n_classes": CLASSES, "manifold": "PoincareBall", "c": 1.5, "act": "tanh", "num_layers": 3,
-          "feat_dim": FEATURES, "dim": 4, "dropout": 0.3, "bias": 1, "r": 1.7, "t": 0.8}  # fmt: skip
-
-
-def recorder(folder: Path) -> ModuleType:
-    """The script as a person has it: a file of its own."""
-    (folder / "record_witness.py").write_text(script())
-    spec = importlib.util.spec_from_file_location("record_witness", folder / "record_witness.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Program:
-    """A classifier of nodes in training, with weight decay, dropout and a schedule; its checkpoint; and what it records."""
-
-    def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, **changes: Any):
-        draws.seed_torch(3)
-        self.config, self.folder, self.path = {**CONFIG, **changes}, folder, folder / "model.pth"
-        self.model = HNN(**{name: value for name, value in self.config.items() if name != "model"}).to(dtype)
-        self.x = torch.randn(ROWS, FEATURES, dtype=dtype)
-        self.labels = torch.arange(ROWS) % CLASSES
-        self.pairs = torch.tensor([[0, 1], [2, 3], [4, 0]])
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01, weight_decay=0.01)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
-        for _ in range(3):
-            self.step()
-        sections = {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}
-        torch.save({"model": self.model.state_dict(), **sections}, self.path)
-
-    def loss(self, logits: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.nll_loss(logits.log_softmax(-1), self.labels)
-
-    def step(self) -> None:
-        self.model.train()
-        self.optimizer.zero_grad()
-        self.loss(self.model(self.x, None)).backward()
-        self.optimizer.step()
-        self.scheduler.step()
-
-    def record(self, *, steps: int = 4, **options: Any) -> Path:
-        out = self.folder / "witness.npz"
-        witness = recorder(self.folder).Witness(
-            out, self.model, self.path, x=self.x, graph=torch.eye(ROWS).to_sparse(), pairs=self.pairs, **options
-        )
-        model = self.model
-        witness.outputs(
-            loss=lambda out: self.loss(out.logits),
-            embeddings=lambda i: model.encode(i.x, None),
-            scores=lambda i: model.score(model.encode(i.x, None), i.pairs),
-            logits=lambda i: model(i.x, None),
-        )
-        if steps:
-            witness.watch(self.optimizer, steps)
-            for _ in range(steps + 1):
-                self.step()
-        return out
 
 
 def rows_of(program: Program, ckpt: Checkpoint, out: Path, level: str = "settings") -> list[Row]:
@@ -169,29 +107,6 @@ def test_other_numbers_and_another_order_are_named(recorded: SimpleNamespace, tm
     assert "group 0 has" in next(row.what for row in witnessed(recorded.ckpt, turned) if not row.ok)
 
 
-def test_the_program_is_as_it_was(tmp_path: Path):
-    """Parameters, gradients, the optimizer's state and the mode: a recorded run and one that is not are the same, bit by bit."""
-    runs = []
-    for record in (True, False):
-        (tmp_path / str(record)).mkdir()
-        program = Program(tmp_path / str(record), dropout=0.0)
-        if record:
-            program.record(steps=3)
-        else:
-            for _ in range(4):
-                program.step()
-        program.step()
-        runs.append(program)
-    one, two = runs
-    assert one.model.training
-    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(a.grad, b.grad)
-    for a, b in zip(one.optimizer.state.values(), two.optimizer.state.values(), strict=True):
-        assert all(torch.equal(torch.as_tensor(a[name]), torch.as_tensor(b[name])) for name in a)
-    assert one.scheduler.state_dict() == two.scheduler.state_dict()
-
-
 def test_a_tree_has_steps_alone(tmp_path: Path):
     """Points of a ball with geoopt's optimizer: no outputs, from the parameters by key."""
     net = Net(c=0.7)
@@ -214,53 +129,6 @@ def test_a_tree_has_steps_alone(tmp_path: Path):
     assert not failed(witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt)))
     wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.7001)})
     assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
-
-
-class Boxed(torch.nn.Parameter):
-    """As HypLL's ManifoldParameter: an object whose numbers and gradient are those of the tensor that it has."""
-
-    def __new__(cls, inner: torch.Tensor):
-        made = super().__new__(cls, torch.zeros(()))
-        made.__dict__["tensor"] = torch.nn.Parameter(inner)
-        return made
-
-
-def test_parameters_and_outputs_around_a_tensor_are_their_tensor(tmp_path: Path):
-    box = Boxed(torch.tensor([[0.1, 0.2], [0.3, -0.1]]))
-    inner = vars(box)["tensor"]
-    optimizer = torch.optim.SGD([inner], lr=0.1)
-    optimizer.param_groups[0]["params"] = [box]
-    optimizer.step = lambda: inner.data.sub_(inner.grad, alpha=0.1)  # pyright: ignore[reportAttributeAccessIssue]
-    witness = recorder(tmp_path).Witness(tmp_path / "w.npz", {"z": box})
-    witness.outputs(points=lambda i: SimpleNamespace(tensor=inner * 2)).watch(optimizer, 1)
-    inner.grad = torch.ones(2, 2)
-    start = inner.detach().numpy().copy()
-    optimizer.step()
-    with np.load(tmp_path / "w.npz") as found:
-        np.testing.assert_array_equal(found["outputs/points"], 2 * start)
-        np.testing.assert_array_equal(found["steps/0/parameters/z"], start - np.float32(0.1))
-        assert json.loads(str(found["meta"]))["groups"] == [["z"]]
-
-
-def test_without_float64_the_notes_say_why(tmp_path: Path):
-    program = Program(tmp_path)
-    model, module = program.model, recorder(tmp_path)
-    turn = torch.eye(FEATURES)
-    module.Witness(tmp_path / "w.npz", model, program.path, x=program.x).outputs(embeddings=lambda i: model.encode(i.x @ turn, None))
-    meta = json.loads(str(np.load(tmp_path / "w.npz")["meta"]))
-    assert meta["notes"][0].startswith("no float64: ")
-    assert all(p.dtype == torch.float32 for p in model.parameters())
-
-
-def test_large_arrays_are_kept_as_products_that_see_a_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    module = recorder(tmp_path)
-    monkeypatch.setattr(module, "LARGE", 10)
-    array = draws.rng(4).standard_normal((7, 5)).astype(np.float32)
-    parts = module._parts(array, "steps/0/parameters/emb")
-    assert {at.partition("@")[2]: part.shape for at, part in parts.items()} == {"rows": (7,), "columns": (5,)}
-    for at, part in parts.items():
-        np.testing.assert_array_equal(projected(array, at), part)
-        assert not np.allclose(projected(array[::-1], at), part, rtol=1e-3)
 
 
 def test_names_that_the_model_does_not_have_are_refused(recorded: SimpleNamespace, tmp_path: Path):
@@ -289,16 +157,6 @@ def test_other_files_are_no_witness(make: Callable[[Path], Any], recorded: Simpl
     make(tmp_path / "w.npz")
     with pytest.raises(Unreadable, match=r"witness|recording"):
         Witness.read(tmp_path / "w.npz", recorded.ckpt)
-
-
-def test_the_script_stands_alone():
-    """The grammar of Python 3.6, imports of the standard library, numpy and torch, and no syntax or call that torch 1.0 lacks."""
-    tree = ast.parse(script(), feature_version=(3, 6))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    assert names == {"hashlib", "json", "numpy", "os", "platform", "sys", "torch"}
-    assert [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)] == ["types"]
-    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "torch"}
-    assert used <= {"__version__", "as_tensor", "autograd", "float32", "float64", "is_tensor", "zeros_like"}
 
 
 def test_the_command_prints_the_script_and_verify_reads_its_witness(recorded: SimpleNamespace, monkeypatch, capsys):
