@@ -11,7 +11,8 @@ from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Symmetr
 from port_jax.manifolds.isometries import ball_to_hyperboloid, hyperboloid_to_ball
 
 RNG = draws.stream(53)
-POINTS = jnp.asarray(0.35 * RNG.standard_normal((6, 3)))
+DRAWN = RNG.standard_normal((6, 3))
+POINTS = jnp.asarray(0.9 * DRAWN / np.sqrt(5 + (DRAWN**2).sum(1, keepdims=True)))  # within 0.9 of the unit ball's radius
 WEIGHTS = jnp.asarray(RNG.uniform(0.2, 2, 6))
 mean_of = jax.jit(frechet_mean)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 from collections.abc import Sequence
@@ -51,8 +52,9 @@ def truths(formula: Formula, cases: Sequence[dict[str, Any]], space: str, gradie
     if path.exists():
         return pickle.loads(path.read_bytes())
     found = [truth(formula, case, space, gradients) for case in cases]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(found))
+    with contextlib.suppress(OSError):  # the folder may be read-only
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(found))
     return found
 
 

@@ -107,7 +107,10 @@ def test_torch_takes_it_back_and_goes_on(name: str, before: int):
 
 
 class Search:
-    """A quartic at targets off the points, so that the search has to shorten steps; `names` are of ORIGINALS, with all their points."""
+    """A quartic at targets off the points, so that the search has to shorten steps; `names` are of ORIGINALS, with all their points.
+
+    The first step that is tried is as long as the gradient: of 4 at most, or on a hyperboloid the quartic at its end exceeds all numbers.
+    """
 
     def __init__(self, names: tuple[str, ...], **settings: Any):
         self.spaces = {name: ORIGINALS[name].table() for name in names}
@@ -115,10 +118,16 @@ class Search:
         rng = draws.rng(31)
         self.targets = {n: s.start + 0.4 * rng.standard_normal(s.start.shape) for n, s in self.spaces.items()}
         self.optimizer = geoopt.optim.RiemannianLineSearch(list(self.points.values()), **settings)
-        self.sign = 1.0
+        self.sign = self.scale = 1.0
+        self.closure()
+        with torch.no_grad():
+            spaces = {n: getattr(p, "manifold", geoopt.Euclidean()) for n, p in self.points.items()}
+            slopes = {n: space.egrad2rgrad(self.points[n], self.points[n].grad) for n, space in spaces.items()}
+            length = sum(float(space.inner(self.points[n], slopes[n]).sum()) for n, space in spaces.items()) ** 0.5
+        self.scale = min(1.0, 4 / length)
 
     def loss(self, points: Any, targets: Any) -> Any:
-        return sum(((points[n] - t) ** 4).sum() + 0.3 * ((points[n] - t) ** 2).sum() for n, t in targets.items())
+        return self.scale * sum(((points[n] - t) ** 4).sum() + 0.3 * ((points[n] - t) ** 2).sum() for n, t in targets.items())
 
     def closure(self) -> float:
         self.optimizer.zero_grad()
