@@ -42,7 +42,7 @@ def paper_attention(case: NodeCase, p: Any, h: list, act: Any, masks: Any) -> li
 
 def test_embeddings_classes_and_links_against_the_paper_at_50_digits():
     """A layer of two heads and a classifier of one, which ends with ELU; the slope is not the usual one. No edges, no sum: act(0)."""
-    case = NodeCase(GAT(3, 4, 2, n_classes=4, n_heads=2, alpha=0.3, act="tanh", dropout=0.2, r=1.3, t=0.7), 55, 1.0)
+    case = NodeCase(GAT(3, 4, 2, n_classes=4, n_heads=2, alpha=0.3, act="tanh", dropout=0.2, r=1.3, t=0.7), 55, 1.6)
     with mpmath.workdps(50):
         (p, x), (space,) = case.exact(), case.spaces()
         for found in case.passes():

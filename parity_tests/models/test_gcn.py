@@ -21,7 +21,7 @@ def test_embeddings_classes_and_links_against_the_paper_at_50_digits():
 
     As in HGCN's code masks multiply H W + b before the sum over neighbours.
     """
-    case = NodeCase(GCN(3, 3, 3, n_classes=2, act="elu", dropout=0.4, r=1.3, t=0.7), 53, 1.0)
+    case = NodeCase(GCN(3, 3, 3, n_classes=2, act="elu", dropout=0.4, r=1.3, t=0.7), 53, 1.6)
     with mpmath.workdps(50):
         (p, x), (space,) = case.exact(), case.spaces()
         for found in case.passes():

@@ -19,7 +19,7 @@ def test_forward_and_gradients(name: str, tmp_path: Path):
 
 def test_embeddings_classes_and_links_against_the_formula_at_50_digits():
     """act(dropout(x W + b)); the classes are W log_0 h + b and links have the ball's distance, where HGCN's code is given a ball."""
-    case = NodeCase(MLP(3, 3, 3, n_classes=2, act="tanh", dropout=0.4, r=1.3, t=0.7, manifold="PoincareBall", c=0.2), 54, 1.0)
+    case = NodeCase(MLP(3, 3, 3, n_classes=2, act="tanh", dropout=0.4, r=1.3, t=0.7, manifold="PoincareBall", c=0.2), 54, 1.6)
     with mpmath.workdps(50):
         (p, h), (space,) = case.exact(), case.spaces()
         for found in case.passes():
