@@ -11,6 +11,7 @@ CONFIGS = {
     "links on the ball": {**LP, "manifold": "PoincareBall", "c": 0.75, "use_feats": 0},
     "links with features beside the points": {**LP, "manifold": "PoincareBall", "c": 1.5, "use_feats": 1},
     "links on the hyperboloid": {**LP, "manifold": "Hyperboloid", "c": 0.8, "use_feats": 0},
+    "links on the hyperboloid, features beside the points": {**LP, "manifold": "Hyperboloid", "c": 0.8, "use_feats": 1},
     "classes, pretrained": {"task": "nc", "n_classes": CLASSES, "num_layers": 2, "manifold": "Euclidean", "c": 1.0, "use_feats": 1,
                             "pretrained_embeddings": "embeddings.npy"},
 }  # fmt: skip

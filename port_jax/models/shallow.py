@@ -13,7 +13,7 @@ from port_jax.graphs import Graph
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import exp0
 from port_jax.manifolds import Euclidean, Manifold, trig
-from port_jax.models.node_model import NodeModel
+from port_jax.models.node_model import FARTHEST, NodeModel
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["Shallow"]
@@ -60,14 +60,18 @@ class Shallow(NodeModel):
         return super().run(jnp.concatenate([h, x], 1) if self.use_feats else h, graph, deterministic)
 
     def square(self, manifold: Manifold, a: Float[Array, "p d"], b: Float[Array, "p d"]) -> Float[Array, " p"]:
-        """On the ball (4 / c) arsinh^2(sqrt(z)) with z = c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)).
+        """(4 / c) arsinh^2(sqrt(z)), where z is c |a - b|^2 / ((1 - c |a|^2)(1 - c |b|^2)) on the ball and (-c <a, b> - 1) / 2 else.
 
-        The formula is used for two points outside the ball, too, where tables joined with features lie. The distance of a point
-        inside and a point outside is infinite.
+        Tables joined with features lie outside the ball and off the hyperboloid, where HGCN's code uses the formulas of points all the
+        same. The distance of a point inside and a point outside the ball is infinite, and 0 on the hyperboloid where z is below 0.
         """
-        if not (self.manifold == "PoincareBall" and self.use_feats):
+        if not self.use_feats or manifold.flat:
             return super().square(manifold, a, b)
         c = -jnp.asarray(manifold.curvature, a.dtype)
+        if self.manifold == "Hyperboloid":
+            z = (c * (a[:, 0] * b[:, 0] - (a[:, 1:] * b[:, 1:]).sum(-1)) - 1) / 2
+            z = jnp.where(z > 0, z, 0)
+            return jnp.minimum(4 / c * z * trig.arsin_ratio(-z) ** 2, FARTHEST)
         far, left, right = (c * (v * v).sum(-1) for v in (a - b, a, b))
         between = (1 - left) * (1 - right)
         z = jnp.where(between > 0, far / jnp.where(between > 0, between, 1), 0)
