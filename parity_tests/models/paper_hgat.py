@@ -105,15 +105,16 @@ class Witness:
 
     def __init__(self, preset: str, manifold: str, **options: Any):
         rng = draws.rng(11)
-        self.side, edge = (rng.normal(size=(6, 2)), rng.normal(size=(len(EDGES), 1))) if preset == "markov_blanket" else (None, None)
+        sided = preset == "markov_blanket"
+        self.side, edge = (rng.uniform(-0.7, 0.7, shape) if sided else None for shape in ((6, 2), (len(EDGES), 1)))
         self.graph = Graph.from_edges(*np.array(EDGES).T, num_nodes=6, edge_features=edge)
         self.edges = sorted(EDGES, key=lambda edge: edge[1])
         self.edge = None if edge is None else edge[sorted(range(len(EDGES)), key=lambda e: EDGES[e][1])]
         self.model = HGAT(3, [2, 3], 2, preset, manifold, (0.6, 1.7, 0.9), activation="elu", final_activation="tanh", negative_slope=0.3,
                           num_classes=2, r=1.4, t=0.6, **{**PRESETS[preset], **options})  # fmt: skip
-        self.x, self.pairs = 0.4 * rng.normal(size=(6, 3)), np.array([[0, 1], [4, 2], [5, 3]])
+        self.x, self.pairs = rng.uniform(-0.5, 0.5, (6, 3)), np.array([[0, 1], [4, 2], [5, 3]])
         shapes = jax.eval_shape(lambda: self.model.init(draws.key(0), self.given, self.graph, self.side))["params"]
-        self.params = jax.tree.map(lambda a: 0.4 * rng.normal(size=a.shape), shapes)
+        self.params = jax.tree.map(lambda a: rng.uniform(-0.35, 0.35, a.shape), shapes)
         if "embedding" in self.params:
             radius = np.sqrt(0.6 + (self.x**2).sum(-1, keepdims=True))
             self.params["embedding"] = np.concatenate([radius, self.x], -1) if manifold == "Lorentz" else 0.7 * self.x

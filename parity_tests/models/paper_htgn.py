@@ -55,15 +55,15 @@ class Witness:
         rng, attention = draws.rng(21), aggregation == "att"
         self.graphs = [Graph.from_edges(*np.array(edges).T, num_nodes=NODES) for edges in EDGES]
         self.edges = [sorted(edges, key=lambda edge: edge[1]) for edges in EDGES]
-        self.model = HTGN(4, [2, OUT], 2, aggregation, (0.7, 1.6, 0.4), learnable_curvature=attention, use_hta=attention, attention_width=4,
+        self.model = HTGN(4, [2, OUT], 2, aggregation, (0.3, 0.6, 1.4), learnable_curvature=attention, use_hta=attention, attention_width=4,
                           num_nodes=NODES, trainable_feat=not attention, **options)  # fmt: skip
-        self.x = 0.6 * rng.normal(size=(NODES, 4))
-        self.start = 0.3 * rng.normal(size=(WINDOW, NODES, OUT))
+        self.x = rng.uniform(-0.6, 0.6, (NODES, 4))
+        self.start = rng.uniform(-0.3, 0.3, (WINDOW, NODES, OUT))
         self.pairs = np.array([[0, 1], [3, 2], [4, 0]])
         shapes = jax.eval_shape(lambda: self.model.init(draws.key(0), self.given, self.graphs[0], self.start))["params"]
-        self.params = jax.tree.map(lambda a: 0.5 * rng.normal(size=a.shape), shapes)
+        self.params = jax.tree.map(lambda a: rng.uniform(-0.5, 0.5, a.shape), shapes)
         if "c" in self.params:
-            self.params["c"] = np.array([[0.8], [1.3], [0.45]])
+            self.params["c"] = np.array([[0.35], [0.5], [1.3]])
 
     @property
     def given(self) -> np.ndarray | None:
