@@ -18,10 +18,12 @@ from port_jax.models.hybonet_kg import HyboNetKG as Ours
 from weights.errors import ConversionError
 
 
-def test_scores_and_gradients(tmp_path):
-    module = module_of()
+@pytest.mark.parametrize("time_bias", [True, False])
+def test_scores_and_gradients(time_bias: bool, tmp_path):
+    """Of files of both versions of the authors' code, which are told apart by the entry of the bias that only the first one trains."""
+    module = module_of(time_bias)
     ckpt = converted(module, CONFIG, tmp_path)
-    assert (ckpt.arch, ckpt.model.max_scale) == ("hybonet_kg", 2.5)
+    assert (ckpt.arch, ckpt.model.max_scale, ckpt.model.time_bias) == ("hybonet_kg", 2.5, time_bias)
     outs = check_parity(module, ckpt, theirs, ours, radius=0.9)
     check_round_trip(ckpt, tmp_path)
     triples = np.stack([HEADS, RELATED, TAILS[:, 1]], 1)
@@ -44,13 +46,14 @@ def test_the_margin_has_to_be_given(tmp_path):
         converted(module_of(), None, tmp_path)
 
 
-def test_scores_against_the_paper_at_50_digits():
+@pytest.mark.parametrize("time_bias", [True, False])
+def test_scores_against_the_paper_at_50_digits(time_bias: bool):
     """arXiv 2105.14686, section 4: -d^2(f_r(h), t) + b_h + b_t, where -d^2 is 2 + 2 <f_r(h), t>, with the margin in place of 2.
 
-    In the authors' code of February 2022 the time of f_r(h) is t = scale sigmoid((W_r h)_0) + 1.1, without the bias, and the space has the
-    direction of (W_r h + b_r)_1.. and the length sqrt(t^2 - 1).
+    The time of f_r(h) is t = scale sigmoid((W_r h + b_r)_0) + 1.1, in the authors' code since February 2022 scale sigmoid((W_r h)_0) + 1.1,
+    and the space has the direction of (W_r h + b_r)_1.. and the length sqrt(t^2 - 1).
     """
-    rng, model = draws.rng(61), Ours(6, 3, 4, margin=5.3, max_scale=2.5)
+    rng, model = draws.rng(61), Ours(6, 3, 4, margin=5.3, max_scale=2.5, time_bias=time_bias)
     shapes = {"relation_bias": (3, 4), "relation_transform": (3, 4, 4), "bias_head": 6, "bias_tail": 6}
     p = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     space = 0.9 * rng.normal(size=(6, 3))
@@ -68,7 +71,8 @@ def test_scores_against_the_paper_at_50_digits():
     with mpmath.workdps(50):
         for i, (head, r) in enumerate(zip(heads, relations, strict=True)):
             y = dense(exact["emb_entity"][head], exact["relation_transform"][r].T)
-            time, direction = mpmath.mpf(2.5) * sigmoid(y[0]) + mpmath.mpf("1.1"), plus(y[1:], exact["relation_bias"][r][1:])
+            shifted = plus(y, exact["relation_bias"][r])
+            time, direction = mpmath.mpf(2.5) * sigmoid((shifted if time_bias else y)[0]) + mpmath.mpf("1.1"), shifted[1:]
             moved = [time, *times(mpmath.sqrt((time**2 - 1) / dot(direction, direction)), direction)]
             for k, tail in enumerate(tails[i]):
                 product = lorentz.inner(moved, exact["emb_entity"][tail])
