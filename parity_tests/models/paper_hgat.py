@@ -90,7 +90,7 @@ def blanket_attention(p: Any, space: Space, x: list, edges: Edges, heads: int, a
     return out
 
 
-# Unsorted edges (j, i) with a repeated one, a self loop, a node that only receives and one that is alone. The graph sorts them by i.
+# Unsorted edges (j, i), from j to i: one twice, one loop, node 0 only sends, node 5 is alone. The graph sorts them by i.
 EDGES = [(0, 1), (1, 2), (4, 1), (2, 1), (3, 3), (1, 4), (4, 2), (0, 1)]
 PRESETS = {
     "hat": {"classifier": "hyperplanes"},
@@ -136,7 +136,7 @@ class Witness:
 
     def truth(self, masks: Sequence[Mapping[str, Any]] = ({}, {})) -> list[np.ndarray]:
         """The same by the formulas. `masks` are factors of mpf, for each layer."""
-        p, (x, side, edge) = exactly(self.params), (None if a is None else exactly(a) for a in (self.x, self.side, self.edge))
+        p, (side, edge) = exactly(self.params), (None if a is None else exactly(a) for a in (self.side, self.edge))
         model, lorentz = self.model, self.model.manifold == "Lorentz"
         with workdps(50):
             curvatures = [mpf(c) for c in model.curvature]
@@ -147,7 +147,7 @@ class Witness:
             if model.num_nodes:
                 h = [list(row[1:]) if lorentz else list(row) for row in p["embedding"]]
             else:
-                h = [spaces[0].exp0(list(row)) for row in x]
+                h = [spaces[0].exp0(list(row)) for row in exactly(self.x)]
             for i, act in enumerate((elu, tanh)):
                 layer, slope = p[f"layers_{i}"], mpf(0.3)
                 if model.preset == "markov_blanket":
