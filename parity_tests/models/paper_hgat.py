@@ -90,8 +90,8 @@ def blanket_attention(p: Any, space: Space, x: list, edges: Edges, heads: int, a
     return out
 
 
-# Unsorted edges (j, i), from j to i: one twice, one loop, node 0 only sends, node 5 is alone. The graph sorts them by i.
-EDGES = [(0, 1), (1, 2), (4, 1), (2, 1), (3, 3), (1, 4), (4, 2), (0, 1)]
+# Unsorted edges (j, i), from j to i: one twice, a loop beside others, nodes 0 and 3 only send, node 5 is alone. The graph sorts them by i.
+EDGES = [(0, 1), (1, 2), (4, 1), (2, 1), (2, 2), (1, 4), (3, 2), (0, 1)]
 PRESETS = {
     "hat": {"classifier": "hyperplanes"},
     "htgn": {"learnable_curvature": True},

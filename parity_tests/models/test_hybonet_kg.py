@@ -8,7 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.models.cases_hybonet_kg import CONFIG, HEADS, RELATED, TAILS, module_of, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, converted
 from parity_tests.oracle import lorentz
@@ -18,7 +18,7 @@ from port_jax.models.hybonet_kg import HyboNetKG as Ours
 from weights.errors import ConversionError
 
 
-@pytest.mark.parametrize("time_bias", [True, False])
+@pytest.mark.parametrize("time_bias", slow.all_but({True}, [True, False]))
 def test_scores_and_gradients(time_bias: bool, tmp_path):
     """Of files of both versions of the authors' code, which are told apart by the entry of the bias that only the first one trains."""
     module = module_of(time_bias)
