@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,10 @@ from parity_tests.models.conversion import (
     encoded_and_called,
     randomised,
 )
+from parity_tests.models.known_masks import with_known_masks
+from parity_tests.models.paper_hgat import PRESETS as PAPERS
+from parity_tests.models.paper_hgat import Witness
+from parity_tests.oracle.networks import exactly
 from parity_tests.tolerances import DEVIATIONS
 from port_jax.graphs import Graph
 from port_jax.models import HGAT
@@ -139,6 +144,30 @@ def test_masks_of_dropout_multiply_the_same_things(config: dict, tmp_path: Path)
     check_parity(case.module, ckpt, theirs, ours, single=False)
     plain, masked = (draw(case.module, torch.float64)[0].detach().numpy() for draw in (case.theirs, theirs))
     assert not np.allclose(plain, masked)
+
+
+KEPT = {("hat", "PoincareBall"), ("htgn", "Lorentz"), ("gil", "Lorentz"), ("markov_blanket", "PoincareBall")}
+
+
+@pytest.mark.parametrize(("preset", "manifold"), slow.all_but(KEPT, [(p, m) for p in PAPERS for m in ("PoincareBall", "Lorentz")]))
+def test_outputs_against_the_papers_at_50_digits(preset: str, manifold: str):
+    witness = Witness(preset, manifold)
+    for have, want in zip(jax.jit(witness.outputs)(witness.params), witness.truth(), strict=True):
+        np.testing.assert_allclose(have, want, rtol=0, atol=1e-12)  # numbers of size 1, at radii below 0.9
+
+
+@pytest.mark.parametrize("preset", ["htgn", "markov_blanket"])
+def test_dropout_in_training_at_50_digits(preset: str):
+    """Masks over 1 - rate multiply the weights of the linear maps, and the attention of each edge and loop in each head."""
+    witness = Witness(preset, "PoincareBall", dropout=0.3, attention_dropout=0.4, learnable_curvature=False)
+    names = ("weight", "edge", "self") if preset == "htgn" else ("weight", "edge")
+    rates = {"weight": 0.3, "edge": 0.4, "self": 0.4}
+    run = lambda params: witness.outputs(params, deterministic=False, rngs={"dropout": draws.key(1)})  # noqa: E731
+    have, drawn = with_known_masks(run, witness.params, [rates[name] for name in names] * 2, 12)
+    scaled = [exactly(mask.astype(float)) / (1 - mpmath.mpf(rates[name])) for name, mask in zip(names * 2, drawn, strict=True)]
+    truth = witness.truth([dict(zip(names, scaled[i * len(names) :])) for i in range(2)])
+    for a, b in zip(have, truth, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
 def test_drawn_dropout_keeps_the_mean_and_the_rate():

@@ -5,11 +5,12 @@ from functools import partial
 
 import geoopt
 import jax
+import mpmath
 import numpy as np
 import pytest
 import torch
 
-from parity_tests import slow
+from parity_tests import draws, slow
 from parity_tests.models.cases_htgn import CONFIGS, GRAPH, OUT, RNG, TORCH_GRAPH, ours, reference, theirs
 from parity_tests.models.conversion import (
     NODES,
@@ -18,6 +19,9 @@ from parity_tests.models.conversion import (
     check_steps,
     converted,
 )
+from parity_tests.models.known_masks import with_known_masks
+from parity_tests.models.paper_htgn import Witness
+from parity_tests.oracle.networks import exactly
 from weights.checkpoint import load
 from weights.errors import ConversionError
 
@@ -60,3 +64,28 @@ def test_without_hidden_states_starts_at_the_origin():
     module = reference(CONFIGS["degree, trained features"])
     zero = torch.zeros(1, NODES, OUT, dtype=torch.float64)
     assert torch.equal(module.encode(None, TORCH_GRAPH), module.encode(None, TORCH_GRAPH, zero))
+
+
+@pytest.mark.parametrize("aggregation", ["att", "deg"])
+def test_three_steps_against_the_paper_at_50_digits(aggregation: str):
+    """With a graph of its own for each step, and the window of hidden states that the authors' code moves on."""
+    witness = Witness(aggregation)
+    step, window = jax.jit(witness.step), witness.start
+    for graph, truth in zip(witness.graphs, witness.truth(3), strict=True):
+        have = step(witness.params, graph, window)
+        for a, b in zip(have, truth, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)  # numbers of size 1, at radii below 0.9
+        window = np.concatenate([window[1:], have[0][None]])
+
+
+@pytest.mark.parametrize("aggregation", ["att", "deg"])
+def test_dropout_in_training_at_50_digits(aggregation: str):
+    """Masks over 1 - rate multiply the weights of the linear maps, and the attention of each edge and loop in each head."""
+    witness = Witness(aggregation, dropout=0.4)
+    run = lambda p: witness.step(p, witness.graphs[0], witness.start, deterministic=False, rngs={"dropout": draws.key(1)})  # noqa: E731
+    names = ("weight", "edge", "self") if aggregation == "att" else ("weight",)
+    have, drawn = with_known_masks(run, witness.params, [0.4] * 2 * len(names), 22)
+    scaled = [exactly(mask.astype(float)) / (1 - mpmath.mpf(0.4)) for mask in drawn]
+    masks = [dict(zip(names, scaled[i * len(names) :])) for i in range(2)]
+    for a, b in zip(have, witness.truth(1, masks)[0], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)

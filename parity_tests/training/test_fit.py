@@ -117,6 +117,17 @@ def test_stops_when_nothing_improves():
     assert done.best_step == 20
 
 
+def test_each_step_has_a_key_of_its_own():
+    """With the same key dropout would drop the same connections in every step."""
+
+    def drawing(params, batch, key):
+        return jnp.sum(params["x"]), {"drawn": jax.random.uniform(key)}
+
+    tx = optax.sgd(0.1)
+    done = fit(gradient_step(drawing, tx), train_state({"x": jnp.ones(3)}, tx, draws.key(0)), steps=9, batch=0, chunk=4)
+    assert len(set(done.history.steps["drawn"])) == 9
+
+
 def test_a_loss_that_is_not_finite_names_its_step(tmp_path):
     def broken(params, batch, key):
         return jnp.sum(params["x"]) / batch

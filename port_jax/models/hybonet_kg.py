@@ -18,7 +18,8 @@ class HyboNetKG(nn.Module):
     """Scores margin + 2 <f_r(h), t>_L + b_h + b_t for entities on the unit hyperboloid, with `dim` ambient coordinates.
 
     With y = W_r h, f_r(h) has the time s sigmoid(y_0) + 1.1 and the space y_1.. + b_1.. rescaled to the length sqrt(time^2 - 1).
-    `max_scale` is s, which is not trained.
+    `max_scale` is s, which is not trained. With `time_bias` the time is s sigmoid(y_0 + b_0) + 1.1, as in the paper and in the authors'
+    code before February 2022; since then b_0 is not used and stays 0.
     """
 
     entities: int
@@ -27,6 +28,7 @@ class HyboNetKG(nn.Module):
     margin: float
     max_scale: float = 2.0
     max_norm: float | None = None
+    time_bias: bool = False
 
     def setup(self) -> None:
         kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=2, out_axis=1, batch_axis=0)
@@ -68,8 +70,9 @@ class HyboNetKG(nn.Module):
 
     def _moved(self, x: Float[Array, "b dim"], relations: Int[Array, " b"]) -> Float[Array, "b dim"]:
         y = jnp.einsum("bi,boi->bo", x, self.relation_transform[relations])
-        time = self.max_scale * jax.nn.sigmoid(y[:, :1]) + 1.1
-        space = y[:, 1:] + self.relation_bias[relations][:, 1:]
+        shifted = y + self.relation_bias[relations]
+        time = self.max_scale * jax.nn.sigmoid((shifted if self.time_bias else y)[:, :1]) + 1.1
+        space = shifted[:, 1:]
         square = (space * space).sum(-1, keepdims=True)
         unit = space / jnp.sqrt(jnp.where(square > 0, square, 1))
         return jnp.concatenate([time, unit * jnp.sqrt(time * time - 1)], -1)

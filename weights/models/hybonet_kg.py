@@ -23,7 +23,10 @@ def recognise(found: Found) -> bool:
 
 
 def settle(found: Found, settings: Settings) -> None:
-    """Sizes and scale from the file, the margin and the bound on norms from the configuration."""
+    """Sizes and scale from the file, the margin and the bound on norms from the configuration.
+
+    The authors' code of before February 2022 adds the bias to the time as well. Later versions never move that entry from its start, 0.
+    """
     entities, dim = found.shapes["emb_entity"]
     settings.settle("entities", entities, "shape of emb_entity")
     settings.settle("dim", dim, "shape of emb_entity")
@@ -31,6 +34,10 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("max_scale", float(found.value("scale")), "scale")
     settings.settle("margin")
     settings.settle("max_norm", default=None)
+    if any(np.any(bias[..., 0]) for bias in found.raw("relation_bias").values()):
+        settings.settle("time_bias", True, "relation_bias, whose first column is not 0")
+    else:
+        settings.settle("time_bias", default=False)
     for key, k in found.raw(r"(.*\.)?manifold\.k").items():
         if float(k) != 1:
             raise Unmatched(f"{key!r} is {float(k)}; the score is that of the unit hyperboloid", "Convert as a tree: arch='tree'")
@@ -52,7 +59,7 @@ def build(settings: Hyperparameters) -> Model:
     from port_jax.models.hybonet_kg import HyboNetKG as Module
 
     return Module(settings["entities"], settings["relations"], settings["dim"], margin=float(settings["margin"]),
-                  max_scale=settings["max_scale"], max_norm=settings["max_norm"])  # fmt: skip
+                  max_scale=settings["max_scale"], max_norm=settings["max_norm"], time_bias=settings.get("time_bias", False))  # fmt: skip
 
 
 def inputs(settings: Hyperparameters) -> tuple:
@@ -71,6 +78,7 @@ def reference(settings: Hyperparameters) -> TorchModule:
         settings["dim"],
         max_scale=settings["max_scale"],
         margin=float(settings["margin"]),
+        time_bias=settings.get("time_bias", False),
     )
 
 
