@@ -125,3 +125,31 @@ def test_rowwise_second_moments_keep_their_axis():
     x, u = jnp.zeros((3, 4)), jnp.arange(12.0).reshape(3, 4)
     np.testing.assert_array_equal(repositories.RowwiseEuclidean(axis=0).component_inner(x, u), (u * u).sum(0, keepdims=True))
     assert repositories.RowwiseEuclidean().component_inner(jnp.zeros(()), jnp.asarray(3.0)) == 9
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_hypll_is_not_taken_for_adam(amsgrad: bool):
+    """Its second moments are squared norms of columns, or of rows. A gradient that is the same in all rows is Adam's all the same."""
+    rng = draws.rng(5)
+    group = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": amsgrad, "params": [0, 1]}
+
+    def state(first: np.ndarray, second: np.ndarray) -> dict:
+        more = {"max_exp_avg_sq": second} if amsgrad else {}
+        return {"step": 3, "exp_avg": first, "exp_avg_sq": second, **more}
+
+    params = {"w": jnp.ones((4, 3)), "b": jnp.ones(3)}
+    first, bias = rng.standard_normal((4, 3)), rng.standard_normal(3)
+
+    def resumed(second: np.ndarray, first: np.ndarray, **named: str) -> object:
+        states = {0: state(first, second), 1: state(bias, np.full(3, (bias**2).sum()))}
+        return from_torch({"state": states, "param_groups": [group]}, params=params, names=["w", "b"], **named)
+
+    for axis in (0, 1):
+        norms = np.broadcast_to((first**2).sum(axis, keepdims=True), first.shape).copy()
+        with pytest.raises(ValueError, match=r"HypLL's RiemannianAdam: exp_avg_sq of 'w' .* There is no translation of it"):
+            resumed(norms, first)
+        resumed(norms, first, optimizer="Adam")
+    resumed(first**2, first)
+    same = np.broadcast_to(first[:1], first.shape).copy()
+    resumed(same**2, same)
+    resumed(np.zeros_like(first), first)

@@ -43,7 +43,31 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
             f"the configuration's optimizer is {said}, the file's settings are those of {found.name}: correct the configuration, or pass "
             "optimizer="
         )
+    if not found.riemannian and (path := _summed(section)) is not None:
+        raise ValueError(
+            f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
+            f"so it is a squared norm. There is no translation of it; optimizer={found.name!r} would go on entry by entry"
+        )
     return found
+
+
+def _summed(section: Section) -> str | None:
+    """A parameter whose second moment is the same along an axis, while its first is not, if all that could tell agree."""
+    found = None
+    for path, entry in section.everything.items():
+        if entry.get("exp_avg_sq") is None or entry.get("exp_avg") is None:
+            continue
+        second, first = np.asarray(entry["exp_avg_sq"]), np.asarray(entry["exp_avg"])
+        if second.shape != first.shape or second.ndim < 2 or min(second.shape) < 2 or not second.any():
+            continue
+        if not any(_same(second, axis) and not _same(first, axis) for axis in range(second.ndim)):
+            return None
+        found = path
+    return found
+
+
+def _same(array: np.ndarray, axis: int) -> bool:
+    return bool((array == np.take(array, [0], axis)).all())
 
 
 def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
