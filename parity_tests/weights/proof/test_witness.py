@@ -127,7 +127,7 @@ def test_a_tree_has_steps_alone(tmp_path: Path):
     manifolds = {"emb": PoincareBall(0.7)}
     ckpt = load(path, arch="tree", manifolds=manifolds)
     assert not failed(witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt)))
-    wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.7001)})
+    wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.71)})  # 1e-3 of the way; in float32 a gate is about 1e-5
     assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
 
 
