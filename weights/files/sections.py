@@ -71,6 +71,8 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
     used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
+    if isinstance(model, dict):
+        extras += tuple(places.written((*model_at, key)) for key, value in model.items() if model_at and isinstance(value, Record))
     taken = {id(tensor) for tensor in tensors.values()}
     extras += tuple(places.written((*model_at, key)) for key, tensor in every.items() if id(tensor) not in taken)
     return Sections(

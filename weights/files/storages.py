@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from weights.errors import Unreadable
+from weights.errors import Refused, Unreadable
 from weights.files.dtypes import STORAGES
 from weights.files.pickles.standins import Known
 from weights.files.tensors import Storage
@@ -15,6 +15,8 @@ from weights.files.tensors import Storage
 def declared(kind: object, key: object, location: object, numel: object, fetch: Callable[[Storage], np.ndarray]) -> Storage:
     """The storage of a persistent id, whose elements `fetch` reads when they are asked for; Unreadable for an id that is malformed."""
     name = kind.name if isinstance(kind, Known) else ""
+    if str(kind).rpartition(".")[2].startswith(("QInt", "QUInt")):
+        raise Refused("a tensor is quantized, and its numbers are not those of the trained model", "Save the model before quantization")
     if (
         name not in STORAGES
         or type(numel) is not int

@@ -13,7 +13,7 @@ import weights
 from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, run
 from port_jax.manifolds import Euclidean
-from weights.errors import Usage
+from weights.errors import Refused, Usage
 
 FLAT = {"one.weight": Euclidean(), "two.weight": Euclidean()}
 
@@ -154,3 +154,28 @@ def test_verify_reads_what_was_chosen(tmp_path: Path, choice: dict[str, str], mo
     code, out, _ = run(monkeypatch, capsys, "verify", "x.pth", "--arch", "tree", "--converted", "c", "--level", "settings")
     assert code == 0, out
     assert said[0] in " ".join(out.split())
+
+
+def test_sparse_tensors_types_and_bytes_are_carried(tmp_path: Path):
+    """Beside the model, in it, and among hyper-parameters: torch.load reads them with weights_only=True."""
+    eye = torch.eye(4)
+    beside = {"adj": eye.to_sparse(), "csr": eye.to_sparse_csr(), "blob": bytearray(b"x"), "config": {"dtype": torch.float32, "lr": 0.1}}
+    torch.save({"model": {**Net().state_dict(), "sparse": 2 * eye.to_sparse()}, **beside}, tmp_path / "x.pth")
+    ckpt = weights.load(tmp_path / "x.pth", arch="tree")
+    ckpt.save(tmp_path / "c")
+    assert ckpt.config == {"lr": 0.1}
+    assert set(ckpt.report["not_converted"]) == {"adj", "csr", "blob", "model.sparse"}
+    for form in (ckpt, tmp_path / "c"):
+        weights.export(form, tmp_path / "back.pth", overwrite=True)
+        back = torch.load(tmp_path / "back.pth", weights_only=True)
+        assert torch.equal(back["adj"].to_dense(), eye)
+        assert torch.equal(back["csr"].to_dense(), eye)
+        assert torch.equal(back["model"]["sparse"].to_dense(), 2 * eye)
+        assert back["config"]["dtype"] is torch.float32
+        assert back["blob"] == bytearray(b"x")
+
+
+def test_quantized_tensors_are_named(tmp_path: Path):
+    torch.save({"w": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)}, tmp_path / "x.pth")
+    with pytest.raises(Refused, match=r"a tensor is quantized.*Save the model before quantization"):
+        weights.load(tmp_path / "x.pth", arch="tree")

@@ -168,7 +168,7 @@ def _bytes(*args: object) -> bytes:
         return b""
     if len(args) == 2:
         return _encode(*args)
-    if isinstance(args[0], (list, tuple)):
+    if isinstance(args[0], (bytes, bytearray, list, tuple)):
         return bytes(args[0])
     raise TypeError
 
@@ -241,6 +241,9 @@ def _table() -> dict[str, Known]:
     put("torch._tensor._rebuild_from_type_v2 torch.tensor._rebuild_from_type_v2", _rebuild_from_type)
     put("torch.nn.parameter.Parameter torch.nn.parameter.Buffer torch.nn.Parameter", _rebuild_parameter)
     put("torch.Tensor torch._tensor.Tensor geoopt.tensor.ManifoldParameter geoopt.tensor.ManifoldTensor")
+    # Data around tensors, carried as it is: a sparse tensor is a layout, and tensors of indices and values.
+    put("torch._utils._rebuild_sparse_tensor", _call("torch._utils", "_rebuild_sparse_tensor"))
+    put("torch.serialization._get_layout", _call("torch.serialization", "_get_layout"))
     put("torch.Size", _size)
     put("torch.device", _call("torch", "device"))
     for dtype in (*NUMPY, *ALIASES):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from weights.errors import Refused
+from weights.files.dtypes import ALIASES, NUMPY
 from weights.files.pickles.standins import Buildable, Known, Name, Record, kind
 from weights.files.tensors import Tensor
 
+DTYPES = frozenset({*NUMPY, *ALIASES})
+"""The names of torch's types, which stand among hyper-parameters as they are."""
 MAX_DEPTH = 200
 MAX_EXPANDED = 20_000_000
 MAX_INTEGER = 1 << 61  # larger integers as keys could be chosen to collide in Python's hash
@@ -38,6 +41,8 @@ def checked_tree(root: object) -> None:
             if not node.is_module and not _data(node):
                 raise Refused(f"the file contains a {node.name}, which is not on the reader's list", "Save the state_dict alone")
             children: list[object] = list(node.items.values()) if not node.is_module else []
+        elif isinstance(node, Known) and node.module == "torch" and node.name in DTYPES:
+            continue
         elif isinstance(node, (Name, Known, Buildable)):
             raise Refused(
                 f"the file refers to {node if not isinstance(node, Buildable) else kind(node)}, which is not on the reader's list",
