@@ -10,6 +10,7 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.files.dtypes import NUMPY
 from weights.files.tensors import Tensor, blocks, same_bits
+from weights.mapping import foreign
 from weights.mapping.entries import Entry, flatten, inverse, place
 from weights.mapping.rules import Layout, Rule, fill, matching
 
@@ -57,7 +58,7 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
                 filled[path] = key
                 problems.extend(_misfit(entry, targets))
     missing = sorted(_key_of(path, rules) for path in (targets or {}) if path not in filled)
-    problems[:0] = [*_missing(missing, unexpected), *_unexpected(unexpected, missing)]
+    problems[:0] = [*_replaced(unexpected), *_missing(missing, unexpected), *_unexpected(unexpected, missing)]
     problems.extend(_ties(entries, tensors))
     if problems:
         cause, remedy = problems[0]
@@ -147,6 +148,14 @@ def _shape(layout: Layout, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _key_of(path: str, rules: Sequence[Rule]) -> str:
     return next((key for rule in rules if (key := rule.key_for(path))), path)
+
+
+def _replaced(unexpected: list[str]) -> list[tuple[str, str]]:
+    """Keys that stand in the place of one that is missing."""
+    if (written := foreign.remedy(unexpected)) is None:
+        return []
+    keys, call = written
+    return [(f"the keys {foreign.some(keys)} stand in the place of a tensor", f"Save the model after {call}")]
 
 
 def _missing(missing: list[str], unexpected: list[str]) -> list[tuple[str, str]]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from weights.errors import Unmatched, Usage
+from weights.errors import ConversionError, Unmatched, Usage
 from weights.files.sections import Sections, without_first
+from weights.files.tensors import Tensor
+from weights.mapping import foreign
 from weights.mapping.architecture import TREE, Architecture, Found
+from weights.mapping.rules import matching
+from weights.mapping.settings import Settings
 from weights.types import Config
 
 Recognised = tuple[Architecture | None, Sections]
@@ -26,10 +31,10 @@ def recognised(known: Mapping[str, Architecture], name: str | None, parts: Secti
             raise Usage(f"the keys fit several architectures: {', '.join(t.name for t in fitting)}", "Choose one with --arch (arch=...)")
         if fitting:
             return fitting[0], candidate
-    raise Unmatched(
-        f"the keys ({', '.join(list(parts.tensors)[:3])}, ...) match none of the architectures {', '.join(known)}",
+    raise _unmatched(
+        parts, list(known.values()), config, f"the keys match none of the architectures {', '.join(known)}",
         "Give --arch tree (arch='tree') to convert them as a tree of parameters",
-    )
+    )  # fmt: skip
 
 
 def _named(known: Mapping[str, Architecture], name: str, parts: Sections, config: Config) -> Recognised:
@@ -39,10 +44,35 @@ def _named(known: Mapping[str, Architecture], name: str, parts: Sections, config
     for candidate in _candidates(parts):
         if table.recognise(Found(candidate.tensors, config)):
             return table, candidate
-    raise Unmatched(
-        f"the keys ({', '.join(list(parts.tensors)[:3])}, ...) are not those of {table.name}",
+    raise _unmatched(
+        parts, [table], config, f"the keys are not those of {table.name}",
         "Check --arch (arch=...) and the file; --arch tree (arch='tree') accepts any keys",
-    )
+    )  # fmt: skip
+
+
+def _unmatched(parts: Sections, tables: Sequence[Architecture], config: Config, cause: str, remedy: str) -> Unmatched:
+    """The error for keys that fit nothing; it shows those that are foreign, if that can be told."""
+    if written := foreign.remedy(parts.tensors):
+        keys, call = written
+        return Unmatched(f"{cause}: {foreign.some(keys)} stand in the place of a tensor", f"Save the model after {call}")
+    if near := _nearest(tables, parts.tensors, config):
+        return Unmatched(f"{cause}: {near[0]} does not have {foreign.some(near[1])}", remedy)
+    return Unmatched(f"{cause}; they are {foreign.some(list(parts.tensors))}", remedy)
+
+
+def _nearest(known: Iterable[Architecture], tensors: Mapping[str, Tensor], config: Config) -> tuple[str, list[str]] | None:
+    """The architecture whose table has most of the keys, and the keys that it does not have; None if none has half of them."""
+    best: tuple[str, list[str]] | None = None
+    for table in known:
+        # A table asks for what its own files have; on others it may fail in any way.
+        with contextlib.suppress(ConversionError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
+            settings = Settings(config, {})
+            table.settle(Found(tensors, settings.config), settings)
+            rules = table.rules(settings.values)
+            left = [key for key in tensors if not matching(rules, key)]
+            if len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
+                best = table.name, left
+    return best
 
 
 def _candidates(parts: Sections) -> Iterator[Sections]:

@@ -188,3 +188,24 @@ def test_float64_is_not_rounded_without_x64(tmp_path):
         assert "float64" in ckpt.report["note"]
         weights.export(ckpt, tmp_path / "y.pth")
     assert_deep_equal(torch.load(path), torch.load(tmp_path / "y.pth"))
+
+
+FOREIGN = {
+    "parametrized": ("layers.0.weight", ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+                     r"layers\.0\.parametrizations\.weight\.original0, .*remove_parametrizations\(module, 'weight'\)"),
+    "weight norm": ("layers.0.weight", ("weight_g", "weight_v"), r"layers\.0\.weight_g, .*remove_weight_norm\(module, 'weight'\)"),
+    "spectral norm": ("layers.0.weight", ("weight_orig", "weight_u"), r"weight_orig stand in the place of a tensor.*remove_spectral_norm"),
+    "peft": ("layers.0.weight", ("weight", "lora_A.default.weight"), r"lora_A\.default\.weight .*merge_and_unload\(\) of peft"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", [None, "toy"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_stands_in_the_place_of_a_tensor_is_named(tmp_path, name, arch):
+    key, parts, message = FOREIGN[name]
+    tensors = state()
+    old = tensors.pop(key)
+    tensors |= {f"{key.rpartition('.')[0]}.{part}": old for part in parts}
+    with pytest.raises(Unmatched, match=message) as caught:
+        weights.load(saved(tmp_path / "x.pth", tensors), config=CONFIG, arch=arch)
+    assert "emb" not in str(caught.value)
