@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import time
 import zipfile
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from parity_tests.weights.helpers import Call, Net, assert_deep_equal, run, trained
+from weights import cli
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -165,3 +172,16 @@ def test_help_is_quick_and_documents_the_codes():
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not loaded & {"jax", "torch", "flax", "optax", "numpy", "orbax"}
     assert min(times) < 2, times  # 0.27 s on an idle machine; others run beside this test
+
+
+def test_every_option_that_a_message_names_exists():
+    """In all strings of the sources: a remedy that is not there is no remedy."""
+    commands = typer.main.get_command(cli.app).commands.values()  # pyright: ignore[reportAttributeAccessIssue]
+    known = {option for command in commands for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    named = {}
+    for path in [*(ROOT / "weights").rglob("*.py"), *(ROOT / "port_jax" / "optim" / "from_torch").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named.update(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", node.value), path.name))
+    assert len(named) > 12
+    assert {option: where for option, where in named.items() if option not in known | {"--version", "--help"}} == {}
