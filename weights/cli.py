@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
 3 unreadable: not a checkpoint, or damaged. 4 refused: the file asks for code to be run, or claims sizes that it does not have.
-5 unmatched: keys, shapes, curvature or optimizer do not fit the model. 6 not written. Nothing is written unless everything succeeded."""
+5 unmatched: keys, shapes, curvature or optimizer do not fit the model. 6 not written. 7 an error that was not foreseen: please report it.
+Nothing is written unless everything succeeded."""
+UNFORESEEN = 7
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, epilog=CODES,
                   help="Checkpoints of hyperbolic models between PyTorch and JAX.", pretty_exceptions_enable=False)  # fmt: skip
@@ -62,6 +64,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error that was not foreseen arose.")] = False,
 ) -> None:
     """The options that stand before a command."""
 
@@ -295,9 +298,11 @@ class _progress:
 
 
 def _print_facts(facts: Document) -> None:
+    from weights.errors import printable
+
     for name, value in facts.items():
         if value:
-            typer.echo(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+            typer.echo(printable(f"{name}: {', '.join(value) if isinstance(value, list) else value}"))
 
 
 def _print_json(value: object) -> None:
@@ -309,13 +314,22 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
     os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
-    from weights.errors import ConversionError
+    from weights.errors import ConversionError, printable
 
     try:
         app()
     except ConversionError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNFORESEEN)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        what = printable(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
+        typer.echo(f"error: this was not foreseen ({what}). Run the command with hyperport --debug and report what it shows", err=True)
+        sys.exit(UNFORESEEN)
     except KeyboardInterrupt:
         typer.echo("error: interrupted; nothing was written", err=True)
         sys.exit(130)

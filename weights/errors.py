@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def printable(text: object) -> str:
+    """The text with control characters, surrogates and what reverses the direction of writing as escapes: a file may contain any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in str(text))
+
+
 class ConversionError(Exception):
     """A conversion that did not take place. `cause` says what was found and where, `remedy` what to do about it."""
 
@@ -16,7 +21,7 @@ class ConversionError(Exception):
 
     def __str__(self) -> str:
         where = f"{self.path}: " if self.path is not None else ""
-        return f"{where}{self.cause}" + (f". {self.remedy}" if self.remedy else "")
+        return printable(f"{where}{self.cause}" + (f". {self.remedy}" if self.remedy else ""))
 
     def at(self, path: str | Path) -> ConversionError:
         """This error, with `path` as its file unless it names one already."""
@@ -55,4 +60,4 @@ class NotWritten(ConversionError):
     exit_code = 6
 
 
-__all__ = ["ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage"]
+__all__ = ["ConversionError", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "printable"]

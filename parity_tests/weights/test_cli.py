@@ -184,4 +184,4 @@ def test_every_option_that_a_message_names_exists():
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.update(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", node.value), path.name))
     assert len(named) > 12
-    assert {option: where for option, where in named.items() if option not in known | {"--version", "--help"}} == {}
+    assert {option: where for option, where in named.items() if option not in known | {"--version", "--help", "--debug"}} == {}

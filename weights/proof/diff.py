@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from weights.checkpoint import restore
 from weights.exporter import torch_tree
@@ -17,6 +15,7 @@ from weights.files.pickles.standins import Record
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
 from weights.store import form_of
+from weights.views.terminal import Screen
 
 SHOWN = 60
 """How much of a long value a table shows."""
@@ -109,17 +108,15 @@ def _leaves(node: object, place: str) -> Iterator[tuple[str, object]]:
 
 def show(rows: list[Row]) -> None:
     """Prints a table of the rows that differ, and how many are equal."""
-    table = Table()
-    for name in ("key", "A", "B", "max abs", "ULP", "at"):
-        table.add_column(name, overflow="fold")
+    cells = []
     for row in rows:
         if not row.equal:
             numbers = ["" if v is None else f"{v:.3g}" for v in (row.largest, row.ulp)]
-            table.add_row(row.key, row.a, row.b, *numbers, str(row.where or ""))
-    console = Console()
-    if table.row_count:
-        console.print(table)
-    console.print(f"{sum(r.equal for r in rows)} of {len(rows)} equal bit by bit", highlight=False)
+            cells.append((row.key, row.a, row.b, *numbers, row.where or ""))
+    screen = Screen()
+    if cells:
+        screen.table(("key", "A", "B", "max abs", "ULP", "at"), cells)
+    screen.line(f"{sum(r.equal for r in rows)} of {len(rows)} equal bit by bit")
 
 
 __all__ = ["Row", "compare", "show"]

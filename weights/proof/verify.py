@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, cast
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Usage
@@ -32,6 +30,7 @@ from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
 from weights.proof.witness import Witness
 from weights.proof.witnessed import confirmed, modules, witnessed
+from weights.views.terminal import Screen
 
 if TYPE_CHECKING:
     from weights.types import ManifoldTree
@@ -149,15 +148,13 @@ def summary(rows: Sequence[Row]) -> str:
 
 def show(rows: Sequence[Row]) -> None:
     """The table, and the summary."""
-    table = Table()
-    for name in ("level", "type", "what", "error", "gate", ""):
-        table.add_column(name, overflow="fold")
+    cells = []
     for row in rows:
         numbers = (f"{row.error:.2e}", f"{row.gate:.1e}") if row.verified else ("", "")
-        table.add_row(row.level, row.dtype, row.what, *numbers, ("ok" if row.ok else "FAILED") if row.verified else "not verified")
-    console = Console()
-    console.print(table)
-    console.print(summary(rows), highlight=False, markup=False)
+        cells.append((row.level, row.dtype, row.what, *numbers, ("ok" if row.ok else "FAILED") if row.verified else "not verified"))
+    screen = Screen()
+    screen.table(("level", "type", "what", "error", "gate", ""), cells)
+    screen.line(summary(rows))
 
 
 @dataclass

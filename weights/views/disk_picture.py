@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import PoincareBall
 from port_jax.manifolds.isometries import hyperboloid_to_ball
-from weights.errors import Usage
+from weights.errors import Usage, printable
 from weights.files.outputs import new_file
 from weights.views.embed import Embeddings
 
@@ -110,10 +110,11 @@ def legend(axes: Axes, labels: np.ndarray, names: Sequence[str] | None = None) -
     shared: dict[tuple[float, ...], list[str]] = {}
     for label in np.unique(labels).tolist():
         colour = tuple(float(part) for part in points.cmap(points.norm(label)))
-        shared.setdefault(colour, []).append(str(label if names is None else names[label]))
+        shared.setdefault(colour, []).append(printable(label if names is None else names[label]))
     for colour, classes in shared.items():
         axes.scatter([], [], color=[colour], label=_classes(classes))
-    axes.legend(loc="upper right", fontsize=8, frameon=False, title="class")
+    for text in axes.legend(loc="upper right", fontsize=8, frameon=False, title="class").get_texts():
+        text.set_parse_math(False)
 
 
 def spread(points: np.ndarray, count: int) -> list[int]:
@@ -147,7 +148,7 @@ def _name(axes: Axes, drawn: Disk, found: Embeddings, count: int) -> None:
     for i in spread(drawn.points, count):
         left = drawn.points[i, 0] * np.sqrt(drawn.c) > 0.5  # towards the middle, where there is room
         place = {"xytext": (-4 if left else 4, 4), "textcoords": "offset points", "ha": "right" if left else "left"}
-        text = axes.annotate(found.names[i], drawn.points[i], fontsize=8, zorder=4, **place)
+        text = axes.annotate(printable(found.names[i]), drawn.points[i], fontsize=8, zorder=4, parse_math=False, **place)
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched, Usage
 from weights.files import sections
 from weights.files.reader import read
 from weights.mapping import manifold_trees
 from weights.types import Document
+from weights.views.terminal import Screen
 
 
 def inspect(path: Path, **options: Any) -> Document:
@@ -53,66 +51,53 @@ def inspect(path: Path, **options: Any) -> Document:
 
 def show(report: Document) -> None:
     """Prints the report as tables."""
-    console = Console(width=None if Console().is_terminal else 160)
-    table = Table(
-        title=f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)",
-        title_justify="left",
-    )
-    for name in ("key", "shape", "type", "becomes", "layout"):
-        table.add_column(name, overflow="fold")
+    screen, rows = Screen(width=160), []
     for row in report["tensors"]:
         becomes = {"tied": "= {}", "constant": "(constant)"}.get(row["role"], "{}").format(row["becomes"])
         layout = row["layout"] if row["role"] == "parameter" and row["layout"] != "as it is" else ""
-        table.add_row(row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout))
-    console.print(table)
+        rows.append((row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout)))
+    title = f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)"
+    screen.table(("key", "shape", "type", "becomes", "layout"), rows, title)
     if report["settings"]:
-        settings = Table(title=f"architecture: {report['arch']}", title_justify="left")
-        for name in ("setting", "value", "from"):
-            settings.add_column(name, overflow="fold")
-        for name, entry in report["settings"].items():
-            settings.add_row(name, str(entry["value"]), entry["from"])
-        console.print(settings)
+        told = [(name, entry["value"], entry["from"]) for name, entry in report["settings"].items()]
+        screen.table(("setting", "value", "from"), told, f"architecture: {report['arch']}")
     else:
-        console.print(f"architecture: {report['arch'] or 'not known'}")
+        screen.line(f"architecture: {report['arch'] or 'not known'}")
     for name, value in (report.get("optimizer") or {}).items():
         if value:
-            console.print(f"optimizer {name.replace('_', ' ')}: {value}", highlight=False)
+            screen.line(f"optimizer {name.replace('_', ' ')}: {value}")
     for name in ("prefix", "carried", "note", "problem"):
         if report.get(name):
-            console.print(f"{name}: {report[name]}", highlight=False, markup=False)
+            screen.line(f"{name}: {report[name]}")
 
 
 def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     """Prints in a few lines what was converted."""
     report = checkpoint.report
     roles = [row["role"] for row in report["tensors"]]
-    console = Console()
-    console.print(
+    screen = Screen()
+    screen.line(
         f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, "
-        f"{roles.count('tied')} tied names",
-        highlight=False,
+        f"{roles.count('tied')} tied names"
     )
     for name, entry in report["settings"].items():
-        console.print(f"  {name} = {entry['value']}  (from {entry['from']})", highlight=False, markup=False)
+        screen.line(f"  {name} = {entry['value']}  (from {entry['from']})")
     done = ", ".join(f"{what} ({place})" for what, place in report["converted"].items())
-    console.print(f"  converted: {done}", highlight=False, markup=False)
+    screen.line(f"  converted: {done}")
     for place, why in report["not_converted"].items():
-        console.print(f"  not converted, and written again by export: {place} ({why})", highlight=False, markup=False)
+        screen.line(f"  not converted, and written again by export: {place} ({why})")
     if "optimizer" not in report:
         where = "in JAX, as was asked" if any("as was asked" in why for why in report["not_converted"].values()) else "in this file"
-        console.print(f"  no optimizer state {where}", highlight=False)
+        screen.line(f"  no optimizer state {where}")
     if "optimizer" in report:
         entry = report["optimizer"]
-        console.print(
-            f"  optimizer {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}",
-            highlight=False,
-        )
+        screen.line(f"  optimizer {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}")
         if entry["without_state"]:
-            console.print(f"  no state, so no updates: {', '.join(entry['without_state'])}", highlight=False)
+            screen.line(f"  no state, so no updates: {', '.join(entry['without_state'])}")
         for sentence in entry.get("defects", ()):
-            console.print(f"  as in geoopt: {sentence}", highlight=False, markup=False)
+            screen.line(f"  as in geoopt: {sentence}")
     if "note" in report:
-        console.print(f"  {report['note']}", highlight=False)
+        screen.line(f"  {report['note']}")
 
 
 __all__ = ["inspect", "show", "show_converted"]
