@@ -81,7 +81,7 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
 def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
     import orbax.checkpoint as ocp
 
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # it would log with a traceback what is raised here
     tree: dict[str, np.ndarray] = {}
     for n, value in enumerate(arrays.values()):
         tree.update(_pieces(str(n), np.asarray(value)))
@@ -95,7 +95,8 @@ def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
         for key, part in tree.items():
             _require_written(folder, key, part)
     except (ValueError, RuntimeError, TypeError) as error:  # how tensorstore says that a disk is full
-        raise OSError(f"the arrays: {str(error).splitlines()[0][:200]}") from None
+        why = str(error).splitlines()[0].rpartition('": ')[2]  # what stands before are the paths of temporary files
+        raise OSError(f"the arrays: {why[-160:]}") from None
 
 
 def _spec(folder: Path, key: str) -> Document:
