@@ -150,7 +150,7 @@ def proj_tangent(x: Matrix, u: Matrix) -> Matrix:
 
 def _sums(name: str, x: Matrix, wanted: float, atol: float) -> Verdict:
     for what, axis in (("row", -1), ("column", -2)):
-        sums = np.sum(x, axis)
+        sums = np.sum(np.asarray(x), axis)
         off = np.abs(sums - wanted)
         if not off.max(initial=0) <= atol:
             return False, f"a {what} of {name} sums to {sums.flat[off.argmax()]:.8g}, not {wanted}"
