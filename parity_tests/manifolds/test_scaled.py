@@ -177,3 +177,13 @@ def test_a_momentum_that_begins_as_a_gradient_is_geoopts():
     for have, theirs in zip((*found, *(a[:, :4] for a in pair)), (*want, *both)):
         # Roundings of squares of coordinates, below 30, over the lengths of u in geoopt's logarithm, above 0.01.
         np.testing.assert_allclose(have, theirs, rtol=0, atol=1e-11 * np.abs(theirs.numpy()).max())
+
+
+def test_logarithm_of_the_origin():
+    """geoopt's Scaled leaves the base's `logmap0back` as it is; a logarithm has the scale's units wherever it ends."""
+    lorentz = Lorentz(1.7)
+    mine, x = Scaled(lorentz, S), lorentz.projx(RNG.standard_normal((5, 4)))
+    wanted = mine.logmap(x, jnp.broadcast_to(lorentz.origin(4), x.shape))
+    np.testing.assert_allclose(mine.logmap0back(x), wanted, rtol=1e-12, atol=1e-12)
+    theirs = geoopt.Scaled(geoopt.Lorentz(torch.tensor(1.7, dtype=torch.float64)), S)
+    np.testing.assert_allclose(S * theirs.logmap0back(torch.tensor(np.asarray(x))), wanted, rtol=1e-12, atol=1e-12)
