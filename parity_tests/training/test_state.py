@@ -76,6 +76,11 @@ def test_a_state_from_elsewhere_keeps_its_number():
     np.testing.assert_allclose(done.state.params["x"], points[-1], rtol=1e-13)
     np.testing.assert_allclose(done.history.steps["loss"], losses[5:], rtol=1e-13)
     assert done.history.steps["mask"] == masks[5:]
+    means = [np.mean(losses[a:b]) for a, b in ((5, 8), (8, 12), (12, 13))]
+    np.testing.assert_allclose([row["train/loss"] for row in done.history.rows()], means)
+    drawn = done.history.plot().axes[0].lines[0]
+    np.testing.assert_array_equal(drawn.get_xdata(), range(6, STEPS + 1))
+    np.testing.assert_allclose(drawn.get_ydata(), losses[5:])
 
 
 def test_the_optimizer_is_told_the_loss():
