@@ -64,9 +64,22 @@ def _sibling(path: Path) -> Path:
         raise NotWritten("its folder does not exist", f"Create {path.parent} first", path=path)
     for name in path.parent.glob(f".{path.name}.*.part"):  # left by a run that was killed
         owner = name.name.split(".")[-2]
-        if not owner.isdigit() or not Path(f"/proc/{owner}").exists():
+        if not owner.isdigit() or not _runs(int(owner)):
             shutil.rmtree(name, ignore_errors=True) if name.is_dir() else name.unlink(missing_ok=True)
     return path.parent / f".{path.name}.{secrets.token_hex(4)}.{os.getpid()}.part"
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this number exists; yes where the system cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)  # sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # someone else's
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:
@@ -80,8 +93,12 @@ def _flush(path: Path) -> None:
 def _swap(new: Path, path: Path) -> None:
     """Puts `new` in the place of `path`; what was there is then at `new`."""
     if not path.exists():
-        os.rename(new, path)
-        return
+        try:
+            os.rename(new, path)
+            return
+        except OSError:
+            if not path.exists():  # otherwise another process has just been here
+                raise
     libc = ctypes.CDLL(None, use_errno=True)
     exchange = getattr(libc, "renameat2", None)
     if exchange is None or exchange(_HERE, os.fsencode(new), _HERE, os.fsencode(path), _EXCHANGE):
