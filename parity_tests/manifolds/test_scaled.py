@@ -130,6 +130,10 @@ def test_random_deviation_is_that_of_the_scaled_lengths():
             draws.seed_torch(0)
             drawn.append(draw().detach().numpy())
         np.testing.assert_allclose(*drawn, rtol=1e-6)
+        mean = mine.base.random_normal(draws.key(1), 3, std=0.3)
+        found = mine.wrapped_normal(key, 4000, 3, mean=mean, **options)
+        spread = mine.norm(mean, mine.logmap(mean, found))  # of three coordinates: five standard errors of a mean of 12,000 squares
+        np.testing.assert_allclose(np.mean(spread**2) / 3, std**2, rtol=5 * (2 / 12000) ** 0.5)
     np.testing.assert_array_equal(Scaled(Sphere(), S).random(key, 5, 3), Sphere().random(key, 5, 3))
     with pytest.raises(NotImplementedError, match="Sphere has no random_normal"):
         Scaled(Sphere(), S).random_normal(key, 5, 3)
