@@ -35,6 +35,8 @@ def test_both_directions_of_an_edge_stay_in_one_part():
     edges = np.array([[0, 1, 2, 3, 4, 1, 2, 5], [1, 2, 3, 4, 0, 0, 1, 5]])
     split = split_edges(edges, 6, val_prop=0.2, test_prop=0.4)
     assert [len(part) for part in split] == [2, 1, 1, 2, 2]
+    # HGCN cuts shares of edges off: of five edges, 1.75 are one and 1.9 are one.
+    assert [len(part) for part in split_edges(edges, 6, val_prop=0.35, test_prop=0.38)] == [3, 1, 1, 1, 1]
 
 
 def test_negatives_are_uniform_over_the_pairs_without_an_edge():
@@ -55,5 +57,9 @@ def test_nodes_are_shared_out_class_by_class():
     assert np.array_equal(np.sort(np.concatenate(split)), np.arange(160))
     assert [np.bincount(labels[part]).tolist() for part in split] == [[70, 28, 14], [15, 6, 3], [15, 6, 3]]
     assert all(np.array_equal(a, b) for a, b in zip(split, split_nodes(labels, seed=draws.seed(1))))
+    # HGCN rounds shares of nodes: 15.45 and 8.24 of 103, 5.55 and 2.96 of 37, 2.7 and 1.44 of 18.
+    labels = draws.rng(0).permutation(np.repeat([0, 1, 2], [103, 37, 18]))
+    parts = split_nodes(labels, val_prop=0.15, test_prop=0.08, seed=draws.seed(1))
+    assert [np.bincount(labels[part]).tolist() for part in parts] == [[80, 28, 14], [15, 6, 3], [8, 3, 1]]
     with pytest.raises(ValueError, match="below 1"):
         split_nodes(labels, val_prop=0.5, test_prop=0.5)

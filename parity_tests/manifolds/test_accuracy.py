@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,18 +68,55 @@ def test_sample(space, dtype):
     assert not wrong, "\n".join(wrong)
 
 
-LINES = [("ball", "lambda_x", np.float32), ("ball", "dist", np.float64), ("lorentz", "dist0", np.float32)]
+def drawn(n: int) -> list[tuple[str, str, str, str]]:
+    """n lines of values, others with each HYPERPORT_SEED; without the midpoints, which take ten seconds each."""
+    keys = [row.key for row in report.read(TABLE) if row.of == "value" and row.operation != "weighted_midpoint"]
+    return [keys[i] for i in draws.rng(17).permutation(len(keys))[:n]]
 
 
-@pytest.mark.parametrize(("space", "name", "dtype"), slow.all_but({LINES[2]}, LINES))
-def test_the_table_is_that_of_the_code(space, name, dtype):
-    """Lines computed anew over the whole grid: as close to the truth as the table says, to what another order of summation changes."""
-    rows = {row.key: row for row in report.read(TABLE)}
-    (found,) = measure(space, name, grid.draw(space, dtype, rng=draws.fixed), dtype, gradients=False)
-    listed = rows[found.row.key]
-    for at in ("p50", "p99", "max"):
-        mine, told = getattr(found.row, f"port_jax_{at}"), getattr(listed, f"port_jax_{at}")
-        assert mine <= 2 * told + 0.5, (found.row, listed)
+def stale(key: tuple[str, str, str, str], cases: Any = None) -> list[str]:
+    """In which columns a line of values is not what is measured now, over the whole grid.
+
+    Errors up to `LARGE` eps are the same everywhere to what another order of summation changes. Beyond, they are roundings of cases that
+    amplify them, and XLA's options decide which way these fall: their size is compared.
+    """
+    space, name, _, dtype = key
+    cases = cases or grid.draw(space, np.dtype(dtype).type, rng=draws.fixed)
+    (found,) = measure(space, name, cases, np.dtype(dtype).type, gradients=False)
+    told = {row.key: row for row in report.read(TABLE)}[key]
+    wrong = [] if found.row.cases == told.cases else ["cases"]
+    for column in (f"{side}_{at}" for side in ("geoopt", "port_jax") for at in ("p50", "p99", "max")):
+        mine, listed = getattr(found.row, column), getattr(told, column)
+        if column in ("port_jax_p99", "port_jax_max") and told.port_jax_max > LARGE:
+            continue  # of single cases; the last line below has them
+        factor = 2 if max(mine, listed) <= LARGE else 16
+        if not (mine == listed or listed / factor - 0.5 <= mine <= factor * listed + 0.5):
+            wrong.append(f"{column}: {mine:.3g}, listed {listed}")
+    if not found.row.port_jax_conditioned <= 2 * told.port_jax_conditioned + 4:  # a few roundings more
+        wrong.append(f"conditioned: {found.row.port_jax_conditioned:.3g}, listed {told.port_jax_conditioned}")
+    return [f"{' '.join(key)} {line}" for line in wrong]
+
+
+LARGE = 32
+LINES = [("ball", "lambda_x", "value", "float32"), ("ball", "dist", "value", "float64"), ("lorentz", "dist0", "value", "float32")]
+
+
+@pytest.mark.slow  # the drawn lines are measured in the same way
+@pytest.mark.parametrize("key", LINES)
+def test_the_table_is_that_of_the_code(key):
+    assert not stale(key)
+
+
+@pytest.mark.parametrize("count", slow.all_but({1}, [1, 5]))
+def test_drawn_lines_of_the_table_are_those_of_the_code(count):
+    """Every run with another seed measures other lines anew."""
+    wrong = [line for key in drawn(count) for line in stale(key)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_summary_is_that_of_the_table():
+    """In MIGRATION.md, between its markers."""
+    assert report.in_migration() == report.summary(report.read(TABLE))
 
 
 def test_float32_without_x64():

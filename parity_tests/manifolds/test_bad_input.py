@@ -115,9 +115,10 @@ def test_wrong_shapes(name: str):
 @pytest.mark.parametrize("name", OFF)
 def test_points_off_the_manifold(name: str):
     manifold, x, says = OFF[name]
-    ok, reason = manifold.check_point_on_manifold(x, explain=True)
-    assert not ok
-    assert says in reason
+    for array in (x, jnp.asarray(x)):
+        ok, reason = manifold.check_point_on_manifold(array, explain=True)
+        assert not ok
+        assert says in reason
     with pytest.raises(ValueError) as error:
         manifold.assert_check_point_on_manifold(x)
     assert says in str(error.value)
@@ -128,9 +129,10 @@ def test_points_off_the_manifold(name: str):
 def test_vectors_off_the_tangent_space(name: str):
     manifold, x, u, says = TANGENTS[name]
     assert manifold.check_point_on_manifold(x)
-    ok, reason = manifold.check_vector_on_tangent(x, u, explain=True)
-    assert not ok
-    assert says in reason
+    for arrays in ((x, u), (jnp.asarray(x), jnp.asarray(u))):
+        ok, reason = manifold.check_vector_on_tangent(*arrays, explain=True)
+        assert not ok
+        assert says in reason
     with pytest.raises(ValueError) as error:
         manifold.assert_check_vector_on_tangent(x, u)
     assert says in str(error.value)

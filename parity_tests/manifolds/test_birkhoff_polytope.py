@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.manifolds.parity import Operation, compare
 from port_jax.manifolds.birkhoff_polytope import BirkhoffPolytope
 
@@ -84,12 +84,29 @@ def test_laws():
     np.testing.assert_array_equal(MINE.origin(2, 3, 3)[0], np.eye(3))
 
 
-def test_long_steps_stay_finite():
-    """exp(u/x) overflows in geoopt; Sinkhorn's result does not depend on a common factor."""
-    x = jnp.asarray(points()["x"][:1], jnp.float32)
-    u = MINE.proju(x, jnp.asarray(RNG.standard_normal(x.shape), jnp.float32)) * 50
+def steps(longest: float, dtype: type) -> tuple[jax.Array, jax.Array]:
+    """Points and tangents with this largest exponent u / x, each matrix's in another row."""
+    x = jnp.asarray(points()["x"], dtype)
+    u = MINE.proju(x, jnp.asarray(RNG.standard_normal(x.shape), dtype))
+    return x, u * longest / jnp.max(u / x, (-2, -1), keepdims=True)
+
+
+@pytest.mark.parametrize(("longest", "dtype"), [(40, np.float32), (80, np.float32), (80, np.float64), (600, np.float64)])
+def test_long_steps_are_those_of_geoopt(longest: float, dtype: type):
+    """As long as exp(u/x) is a number of the type; geoopt's in float64 of the same matrices."""
+    x, u = steps(longest, dtype)
+    theirs = THEIRS.retr(*(torch.tensor(np.asarray(a, np.float64)) for a in (x, u)))
+    # An exponent's rounding, eps times 80 or 600, is a relative error of its entry, and Sinkhorn's iteration does not enlarge it.
+    np.testing.assert_allclose(MINE.retr(x, u), theirs, rtol=0, atol=20 * longest * float(jnp.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(("longest", "dtype"), slow.all_but({(300, np.float32)}, [(300, np.float32), (2000, np.float64)]))
+def test_longer_steps_stay_finite(longest: float, dtype: type):
+    """exp(u/x) overflows in geoopt. Far beyond, Sinkhorn's 1e-12 outweighs whole rows and columns, as it does in geoopt before."""
+    x, u = steps(longest, dtype)
     assert torch.isnan(THEIRS.retr(torch.tensor(np.asarray(x)), torch.tensor(np.asarray(u)))).any()
     assert np.isfinite(MINE.retr(x, u)).all()
+    assert np.isfinite(jax.grad(lambda u: MINE.retr(x, u)[0, 0, 1])(u)).all()
     assert np.isfinite(jax.grad(lambda u: MINE.retr(x, u)[0, 0, 1])(jnp.zeros_like(u))).all()
 
 

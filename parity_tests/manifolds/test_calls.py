@@ -1,11 +1,11 @@
-"""Each method that geoopt's manifolds can be called by can be called here, with results of the same shape: not only the names agree."""
+"""Each method that geoopt's manifolds can be called by gives the same numbers here: by position, by the names of parameters, by option."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import geoopt
 import jax.numpy as jnp
@@ -20,11 +20,11 @@ BATCH = 2
 
 
 def _ball(lib: Any, c: float = 0.7) -> Any:
-    return lib.PoincareBall(torch.tensor(c) if lib is geoopt else c)
+    return lib.PoincareBall(torch.tensor(c, dtype=torch.float64) if lib is geoopt else c)
 
 
 def _curved(name: str, k: float) -> Callable[[Any], Any]:
-    return lambda lib: getattr(lib, name)(torch.tensor(k) if lib is geoopt else k)
+    return lambda lib: getattr(lib, name)(torch.tensor(k, dtype=torch.float64) if lib is geoopt else k)
 
 
 def _plain(name: str) -> Callable[[Any], Any]:
@@ -58,51 +58,113 @@ MANIFOLDS: dict[str, tuple[Callable[[Any], Any], tuple[int, ...]]] = {
 }
 INNER = "geoopt's inner pairs each point with each: the line search's row of MIGRATION.md"
 SIEGEL = "geoopt's Siegel numbers keep one axis: the row `Siegel dist and inner` of MIGRATION.md"
+DOMAIN = "geoopt exchanges two factors: the row `BoundedDomain.inner, egrad2rgrad` of MIGRATION.md"
+PROJU = "geoopt's is its egrad2rgrad: the row `proju of CanonicalStiefel, ...` of MIGRATION.md"
+TRANSP = "geoopt's projects y * v: the row `BirkhoffPolytope.transp` of MIGRATION.md"
+CAYLEY = "geoopt's is the Cayley retraction: the row `CanonicalStiefel.expmap, expmap_transp` of MIGRATION.md"
+ORIGIN = "geoopt's is random: the rows `Sphere.origin` and `Scaled.origin` of MIGRATION.md"
+BACK = "geoopt leaves out the scale: the row `Scaled(Lorentz).logmap0back` of MIGRATION.md"
+_BALLS = ("Stereographic", "StereographicExact", "PoincareBall", "PoincareBallExact", "SphereProjection", "SphereProjectionExact")
+_BIRKHOFF = ("transp", "transp_follow_retr", "transp_follow_expmap", "retr_transp", "expmap_transp")
+_PRODUCTS = ("ProductManifold", "ProductManifold of Scaled", "StereographicProductManifold of Scaled")
 DIFFERENT = {
-    **{(name, "inner"): INNER for name in ("Stereographic", "StereographicExact", "PoincareBall", "PoincareBallExact")},
-    **{(name, "inner"): INNER for name in ("SphereProjection", "SphereProjectionExact", "Scaled", "Scaled Scaled")},
+    **{(name, "inner"): INNER for name in (*_BALLS, "Scaled", "Scaled Scaled")},
     **{(name, "component_inner"): SIEGEL for name in ("UpperHalf", "BoundedDomain")},
+    **{(name, f"{method} keepdim"): SIEGEL for name in ("UpperHalf", "BoundedDomain") for method in ("dist", "dist2", "inner", "norm")},
+    **{("BoundedDomain", method): DOMAIN for method in ("inner", "egrad2rgrad")},
+    **{(name, "proju"): PROJU for name in ("CanonicalStiefel", "BirkhoffPolytope", "UpperHalf", "BoundedDomain")},
+    **{("BirkhoffPolytope", method): TRANSP for method in _BIRKHOFF},
+    **{("CanonicalStiefel", method): CAYLEY for method in ("expmap", "expmap_transp", "transp_follow_expmap")},
+    **{(name, "origin"): ORIGIN for name in ("Sphere", "SphereExact", *_PRODUCTS, "Scaled", "Scaled Sphere", "Scaled Scaled")},
     ("UpperHalf", "origin"): "geoopt's has one axis too few: diag_embed of ones of shape size[:-2]",
     ("Lorentz", "norm"): "geoopt's takes no point: its row of MIGRATION.md",
-    ("Scaled Lorentz", "norm"): "as on Lorentz",
+    ("Lorentz", "norm keepdim"): "as without keepdim",
+    ("Scaled Lorentz", "logmap0back"): BACK,
 }
-"""(manifold, method): why the shapes differ."""
+"""(manifold, method), or (manifold, "method option"): why the results differ."""
+NAMES = {
+    "unpack_tensor": {"tensor": "x"},
+    **{(name, method): {"z": "x"} for name in ("UpperHalf", "BoundedDomain") for method in ("inner", "egrad2rgrad", "projx")},
+    **{(name, "dist"): {"z1": "x", "z2": "y"} for name in ("UpperHalf", "BoundedDomain")},
+    ("SymmetricPositiveDefinite", "logmap"): {"u": "y"},
+    **{(name, "transp0back"): {"x": "y"} for name in ("StereographicProductManifold", "Scaled Lorentz")},
+    ("StereographicProductManifold of Scaled", "transp0back"): {"x": "y"},
+    ("Scaled Lorentz", "logmap0"): {"y": "x"},
+}
+"""method, or (manifold, method): parameters that have another name here, where a point is called x on every manifold."""
+SPECIAL = {
+    **{(method, "u"): "u0" for method in ("expmap0", "transp0")},
+    ("logmap", "u"): "y",
+    ("take_submanifold_matrix", "x"): "m",
+}
+"""(method, parameter): the name in `arguments` of its value, where it is not the parameter's."""
+NO_OPTION = {"antipode project", "gyration project", "logmap0 project"}
+"""Options that geoopt gives to products although the factors ignore them."""
 
 
 def arguments(manifold: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Values for the parameters of all methods by their names, as numpy's arrays where they are arrays."""
+    """Values for the parameters of all methods by their names, no two of them equal, as numpy's arrays where they are arrays."""
     size, rng = (BATCH, *shape), draws.rng(3)
-    x, y, z = (np.asarray(manifold.random(draws.key(i), *size)) for i in range(3))
-    raw = 0.1 * rng.standard_normal((2, *size)) * (1 + 1j if np.iscomplexobj(x) else 1)
-    u, v = (np.asarray(manifold.proju(x, r)) for r in raw)
-    column = rng.uniform(0.2, 0.8, (BATCH, 1))
-    numbers: dict[str, Any] = {"t": column, "r": column, "w": raw[0], "m": rng.standard_normal((shape[-1], shape[-1])), "i": 0}
+    # On a sphere, midpoints of far points are near infinity, where geoopt's 1e-10 is seen.
+    near = {"std": 0.4} if manifold.has("random_normal") else {}
+    x, y, z = (np.asarray(manifold.random(draws.key(i), *size, **near)) for i in range(3))
+    raw = 0.1 * rng.standard_normal((3, *size)) * (1 + 1j if np.iscomplexobj(x) else 1)
+    u, v = (np.asarray(manifold.proju(x, r)) for r in raw[:2])
+    u0 = raw[2] * (np.arange(shape[-1]) > 0) if manifold.ambient else raw[2]
+    numbers: dict[str, Any] = {
+        "t": rng.uniform(0.2, 0.8, (BATCH, 1)),
+        "r": rng.uniform(0.2, 0.8, (BATCH, 1)),
+        "w": raw[0],
+        "m": rng.standard_normal((shape[-1], shape[-1])),
+        "i": 1,
+        "weights": rng.uniform(0.2, 0.9, BATCH),
+        "reshape": False,
+    }
     points = {"x": x, "y": y, "z": z, "z1": x, "z2": y, "p": y, "xs": x, "mean": x, "tensor": x}
-    return {**points, **numbers, "u": u, "v": v, "a": u}
+    return {**points, **numbers, "u": u, "v": v, "a": u, "u0": u0}
 
 
-def result(lib: Any, manifold: Any, method: str, required: list[inspect.Parameter], values: dict[str, Any], size: tuple[int, ...]) -> Any:
-    """What the method returns for geoopt's required parameters, or the error that it raises."""
+class Call(NamedTuple):
+    """One way to call a method: with these parameters, by position or by name, and with an option turned."""
+
+    parameters: tuple[str, ...]
+    named: bool = False
+    option: str = ""
+    value: bool = False
+
+
+def calls(function: Any, values: dict[str, Any]) -> list[Call]:
+    """The required parameters by position, all of them by position and by name, and each option that is yes or no turned."""
+    found = [p for p in inspect.signature(function).parameters.values() if p.name not in ("args", "fns", "kwargs")]
+    required = tuple(p.name for p in found if p.default is p.empty)
+    whole = tuple(p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD and (p.default is p.empty or p.name in values))
+    switches = [p for p in found if p.kind is p.KEYWORD_ONLY and isinstance(p.default, bool)]
+    ways = [Call(required), *(Call(required, option=p.name, value=not p.default) for p in switches)]
+    plain = not {"size", "tensors", "parts"} & {*required}
+    return [*ways, *([Call(whole)] if whole != required and plain else []), *([Call(whole, named=True)] if plain else [])]
+
+
+def result(lib: Any, manifold: Any, method: str, call: Call, values: dict[str, Any], size: tuple[int, ...], other: dict[str, str]) -> Any:
+    """What the method returns, or the error that it raises; `other` are the names of its parameters where they are not geoopt's."""
 
     def value(name: str) -> Any:
         if name == "fn":
             return torch.sin if lib is geoopt else jnp.sin
-        given = values[name]
+        given = values[SPECIAL.get((method, name), name)]
         if not isinstance(given, np.ndarray):
             return given
-        given = given.astype(np.complex64 if np.iscomplexobj(given) else np.float32)  # geoopt's scale has torch's default type
         return torch.tensor(given) if lib is geoopt else jnp.asarray(given)
 
-    drawn = lib is port and method != "origin" and any(p.name == "size" for p in required)
-    args, keywords = [draws.key(7)] if drawn else [], {}
-    for parameter in required:
-        if parameter.name in ("size", "tensors"):
-            parts = size if parameter.name == "size" else manifold.unpack_tensor(value("x"))
+    keywords: dict[str, Any] = {call.option: call.value} if call.option else {}
+    args = [draws.key(7)] if lib is port and method != "origin" and "size" in call.parameters else []
+    for name in call.parameters:
+        if name in ("size", "tensors"):
+            parts = size if name == "size" else manifold.unpack_tensor(value("x"))
             args += parts if isinstance(parts, tuple) else [parts]
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            keywords[parameter.name] = value(parameter.name)
+        elif call.named or name == "mean":
+            keywords[name if lib is geoopt else other.get(name, name)] = value(name)
         else:
-            args.append(value(parameter.name))
+            args.append(value(name))
     try:
         return getattr(manifold, method)(*args, **keywords)
     except Exception as error:  # whatever it is, geoopt's says that geoopt cannot do this, and ours is reported
@@ -113,15 +175,29 @@ def shapes(found: Any) -> Any:
     return tuple(map(shapes, found)) if type(found) in (tuple, list) else tuple(np.shape(found))
 
 
+def numbers(found: Any) -> list[np.ndarray]:
+    """The arrays and truths of a result; of the reasons of a check, whether there is one."""
+    if type(found) in (tuple, list):
+        return [a for part in found for a in numbers(part)]
+    if isinstance(found, torch.Tensor):
+        found = found.detach().resolve_conj().numpy()
+    return [np.asarray(found is not None and bool(found) if found is None or isinstance(found, str) else found)]
+
+
+def close(have: Any, want: Any) -> bool:
+    """geoopt adds 1e-10 to the denominator of midpoints; some hundred roundings are 1e-13 of points in a ball."""
+    pairs = [(a * 1.0, b * 1.0) for a, b in zip(numbers(have), numbers(want), strict=True)]
+    return all(np.abs(a - b).max(initial=0) <= 1e-9 * max(np.abs(b).max(initial=0), 1e-3) for a, b in pairs)
+
+
 def methods(theirs: Any) -> list[str]:
     names = {*dir(type(theirs)), *(theirs._base_attributes if isinstance(theirs, geoopt.Scaled) else ())}
     names = {n for n in names - {*dir(torch.nn.Module), "device", "dtype", "from_point"} if not n.startswith("_")}
     return sorted(n for n in names if callable(getattr(theirs, n, None)))
 
 
-@functools.cache
-def compared(name: str) -> dict[str, tuple[Any, Any]]:
-    """For each method that geoopt can be called by, what both return, or our error."""
+def compared(name: str) -> dict[tuple[str, Call], tuple[Any, Any]]:
+    """For each call that geoopt answers, what both return, or our error."""
     make, shape = MANIFOLDS[name]
     theirs, ours, found = make(geoopt), make(port), {}
     values = arguments(ours, shape)
@@ -129,31 +205,42 @@ def compared(name: str) -> dict[str, tuple[Any, Any]]:
         function = getattr(theirs, method)
         if getattr(function, "__func__", None) and getattr(function.__func__, "__wrapped__", None) is functools:
             continue  # geoopt's stub of a method that cannot be scaled
-        required = [
-            p
-            for p in inspect.signature(function).parameters.values()
-            if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in ("args", "fns")
-        ]
-        want, have = (result(lib, m, method, required, values, (BATCH, *shape)) for lib, m in ((geoopt, theirs), (port, ours)))
-        if not isinstance(want, Exception):
-            found[method] = want, have
+        other = NAMES.get((name, method)) or NAMES.get(method, {})
+        for call in calls(function, values):
+            want = result(geoopt, theirs, method, call, values, (BATCH, *shape), {})
+            if not isinstance(want, Exception) and f"{method} {call.option}" not in NO_OPTION:
+                found[method, call] = want, result(port, ours, method, call, values, (BATCH, *shape), other)
     return found
+
+
+@pytest.fixture
+def doubles():
+    """geoopt's scale and origin have torch's default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 KEPT = {"PoincareBall", "Lorentz", "Sphere", "CanonicalStiefel", "BirkhoffPolytope", "ProductManifold"}
 
 
+@pytest.mark.usefixtures("doubles")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", slow.all_but(KEPT, MANIFOLDS))
-def test_what_geoopt_can_do_is_possible_here(name: str):
+def test_what_geoopt_can_do_gives_the_same_here(name: str):
+    """By position and by name, with each option; of random points the shape."""
     found = compared(name)
-    assert {"projx", "retr", "check_point"} <= set(found)
-    wrong = []
-    for method, (want, have) in found.items():
-        here = repr(have) if isinstance(have, Exception) else shapes(have)
-        if (here == shapes(want)) is ((name, method) in DIFFERENT):
-            wrong.append(f"{method}: {shapes(want)} there, {here} here")
-    assert not wrong, wrong
+    assert {"projx", "retr", "check_point"} <= {method for method, _ in found}
+    wrong, differs = [], set()
+    for (method, call), (want, have) in found.items():
+        drawn = "size" in call.parameters and method != "origin"
+        key = f"{method} {call.option}".strip()
+        if isinstance(have, Exception) or shapes(have) != shapes(want) or not (drawn or close(have, want)):
+            differs.add(key)
+            wrong += [f"{method} {call}: {want} there, {have!r} here"] * ((name, key) not in DIFFERENT)
+    wrong += [f"{key}: no difference any more" for of, key in DIFFERENT if of == name and key not in differs]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_class_of_geoopt_is_called():

@@ -209,7 +209,7 @@ def test_methods(name):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_argument_order(name):
-    """The arguments that are passed by position have geoopt's order; `dim`, device and dtype are torch's; random takes `key` first."""
+    """As many arguments are passed by position, in the order that test_calls.py sees; `dim`, device and dtype are torch's."""
     theirs, ours = getattr(geoopt, name), getattr(manifolds, name)
     wrong = []
     for method in sorted(public(theirs)):

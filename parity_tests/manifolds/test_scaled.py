@@ -130,6 +130,10 @@ def test_random_deviation_is_that_of_the_scaled_lengths():
             draws.seed_torch(0)
             drawn.append(draw().detach().numpy())
         np.testing.assert_allclose(*drawn, rtol=1e-6)
+        mean = mine.base.random_normal(draws.key(1), 3, std=0.3)
+        found = mine.wrapped_normal(key, 4000, 3, mean=mean, **options)
+        spread = mine.norm(mean, mine.logmap(mean, found))  # of three coordinates: five standard errors of a mean of 12,000 squares
+        np.testing.assert_allclose(np.mean(spread**2) / 3, std**2, rtol=5 * (2 / 12000) ** 0.5)
     np.testing.assert_array_equal(Scaled(Sphere(), S).random(key, 5, 3), Sphere().random(key, 5, 3))
     with pytest.raises(NotImplementedError, match="Sphere has no random_normal"):
         Scaled(Sphere(), S).random_normal(key, 5, 3)
@@ -177,3 +181,13 @@ def test_a_momentum_that_begins_as_a_gradient_is_geoopts():
     for have, theirs in zip((*found, *(a[:, :4] for a in pair)), (*want, *both)):
         # Roundings of squares of coordinates, below 30, over the lengths of u in geoopt's logarithm, above 0.01.
         np.testing.assert_allclose(have, theirs, rtol=0, atol=1e-11 * np.abs(theirs.numpy()).max())
+
+
+def test_logarithm_of_the_origin():
+    """geoopt's Scaled leaves the base's `logmap0back` as it is; a logarithm has the scale's units wherever it ends."""
+    lorentz = Lorentz(1.7)
+    mine, x = Scaled(lorentz, S), lorentz.projx(RNG.standard_normal((5, 4)))
+    wanted = mine.logmap(x, jnp.broadcast_to(lorentz.origin(4), x.shape))
+    np.testing.assert_allclose(mine.logmap0back(x), wanted, rtol=1e-12, atol=1e-12)
+    theirs = geoopt.Scaled(geoopt.Lorentz(torch.tensor(1.7, dtype=torch.float64)), S)
+    np.testing.assert_allclose(S * theirs.logmap0back(torch.tensor(np.asarray(x))), wanted, rtol=1e-12, atol=1e-12)

@@ -40,6 +40,17 @@ def test_skip_leaves_parameters_and_state():
     assert move._cache_size() <= 1  # 0 where a long process has given it up
 
 
+@pytest.mark.parametrize("most", [2, 4])
+def test_skip_passes_them_on_after_as_many_as_it_is_told(most: int):
+    """In a row: good gradients begin the count anew."""
+    tx = guard(riemannian_adam(0.1, manifolds=MANIFOLDS), "skip", max_skipped=most)
+    move, state, passed = jax.jit(tx.update), tx.init(PARAMS), []
+    for gradients in [BAD] * most + [GOOD] + [BAD] * (most + 1):
+        updates, state = move(gradients, state, PARAMS)
+        passed.append(bool(np.isnan(updates["points"]).any()))
+    assert passed == [False] * (2 * most + 1) + [True]
+
+
 def test_raise_names_the_parameter():
     tx, state = made("raise")
     with pytest.raises(FloatingPointError, match=r"points \(2 entries\); look for the cause"):

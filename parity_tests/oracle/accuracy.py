@@ -131,7 +131,7 @@ def main() -> None:
         for space in dict.fromkeys(s for s, _, _ in work):
             report.plot(options.out / f"{space}.png", [e for e in found if e.row.space == space and e.row.of == "value"])
     if options.thin == 1:
-        report.into_migration(list(rows.values()))
+        report.into_migration(report.read(options.out / "table.csv"))  # of the digits that the table has
 
 
 if __name__ == "__main__":

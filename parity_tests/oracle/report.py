@@ -55,6 +55,11 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def in_migration() -> str:
+    """The summary that MIGRATION.md has between its markers."""
+    return MIGRATION.read_text().split(BEGIN)[1].split(END)[0].strip()
+
+
 def into_migration(rows: Sequence[Row]) -> None:
     """The summary between its markers in MIGRATION.md."""
     text = MIGRATION.read_text()

@@ -20,8 +20,8 @@ __all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
 Number = Float[Array, "..."]
 Matrix = Float[Array, "*batch n n"]
 
-# Larger exponents are reduced before Sinkhorn's iteration, on whose result a common factor has no effect.
-_LARGEST_EXPONENT = 50.0
+# Of the logarithm of a type's largest number: larger exponents are reduced before Sinkhorn's iteration.
+_PART = 0.95
 
 
 @pytree
@@ -65,7 +65,8 @@ class BirkhoffPolytope(Manifold):
     def retr(self, x: Matrix, u: Matrix) -> Matrix:
         """sinkhorn(x ∘ exp(u/x)), with entries of at least 1e-12."""
         exponent = u / x
-        excess = jnp.max(exponent, (-2, -1), keepdims=True) - _LARGEST_EXPONENT
+        # A factor of a row leaves the limit of the iteration as it is; one of the whole matrix would bring the other rows below eps.
+        excess = jnp.max(exponent, -1, keepdims=True) - _PART * np.log(jnp.finfo(exponent.dtype).max)
         y = self.projx(x * jnp.exp(exponent - jax.lax.stop_gradient(jnp.maximum(excess, 0))))
         return jnp.maximum(y, 1e-12)
 
@@ -150,7 +151,7 @@ def proj_tangent(x: Matrix, u: Matrix) -> Matrix:
 
 def _sums(name: str, x: Matrix, wanted: float, atol: float) -> Verdict:
     for what, axis in (("row", -1), ("column", -2)):
-        sums = np.sum(x, axis)
+        sums = np.sum(np.asarray(x), axis)
         off = np.abs(sums - wanted)
         if not off.max(initial=0) <= atol:
             return False, f"a {what} of {name} sums to {sums.flat[off.argmax()]:.8g}, not {wanted}"

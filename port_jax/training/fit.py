@@ -163,7 +163,7 @@ def _begin(state: TrainState, checkpoints: Checkpoints | None) -> tuple[TrainSta
     if found is not None:
         return found
     # The compiled function consumes its state; the caller keeps the one that was passed.
-    return jax.tree.map(jnp.copy, state), Progress(History())
+    return jax.tree.map(jnp.copy, state), Progress(History(first=int(state.step)))
 
 
 def _evaluated(evaluate: Evaluate | None, state: TrainState, done: Progress, monitor: str | None, mode: str) -> bool:

@@ -14,10 +14,12 @@ __all__ = ["History"]
 
 @dataclasses.dataclass
 class History:
-    """Columns of numbers. `steps[name][i]` belongs to step i + 1, `evaluations` holds {"step": ..., name: ...} in order."""
+    """Columns of numbers. `steps[name][i]` belongs to step first + i + 1, `evaluations` holds {"step": ..., name: ...} in order."""
 
     steps: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     evaluations: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    first: int = 0
+    """Steps that the state had made before the run: 0 unless it is the state of another run."""
 
     def record(self, columns: dict[str, np.ndarray]) -> None:
         """Append the numbers of some steps."""
@@ -28,9 +30,9 @@ class History:
         """One row per evaluation, with the means of the numbers recorded since the previous one, named `train/...`."""
         rows, before = [], 0
         for found in self.evaluations:
-            now = int(found["step"])
+            now = int(found["step"]) - self.first
             means = {f"train/{name}": float(np.mean(values[before:now])) for name, values in self.steps.items() if now > before}
-            rows.append({"step": now, **means, **{k: v for k, v in found.items() if k != "step"}})
+            rows.append({"step": int(found["step"]), **means, **{k: v for k, v in found.items() if k != "step"}})
             before = now
         return rows
 
@@ -62,7 +64,7 @@ class History:
         names = [n for n in dict.fromkeys(k for row in self.evaluations for k in row) if n != "step"]
         fig, axes = plt.subplots(1 + bool(names), squeeze=False, sharex=True, figsize=(7, 3 + 2.5 * bool(names)), layout="constrained")
         for name, values in self.steps.items():
-            axes[0, 0].plot(np.arange(1, len(values) + 1), values, label=name, lw=1)
+            axes[0, 0].plot(self.first + np.arange(1, len(values) + 1), values, label=name, lw=1)
         for name in names:
             points = [(row["step"], row[name]) for row in self.evaluations if name in row]
             axes[1, 0].plot(*zip(*points, strict=True), marker=".", label=name)

@@ -14,6 +14,7 @@ import geoopt
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from parity_tests import draws
@@ -187,6 +188,10 @@ def test_safetensors_and_shards(tmp_path):
     found = read(tmp_path / "x.safetensors").root
     assert all(bits(found[k].array()) == bits(v) and found[k].array().dtype == v.dtype for k, v in arrays.items())
     safetensors.numpy.save_file({"a": arrays["a"]}, tmp_path / "one.safetensors")
+    kinds = {n: torch.arange(1, 13).reshape(3, 4).to(getattr(torch, n)) for n in NUMPY if n != "complex128"}  # which safetensors lacks
+    safetensors.torch.save_file(kinds, tmp_path / "kinds.safetensors")
+    found = read(tmp_path / "kinds.safetensors").root
+    assert {n: (found[n].dtype, bits(found[n].array())) for n in kinds} == {n: (n, torch_bits(t)) for n, t in kinds.items()}
     torch.save({"b": torch.from_numpy(arrays["b"])}, tmp_path / "two.bin")
     index = tmp_path / "m.index.json"
     index.write_text(json.dumps({"weight_map": {"b": "two.bin", "a": "one.safetensors"}}))

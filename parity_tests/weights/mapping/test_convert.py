@@ -127,12 +127,21 @@ def test_a_gap_or_a_conflict_names_the_option(tmp_path):
     with pytest.raises(Unmatched, match=r"'ball.isp_c' in the file gives curvature 0\.7, the option gives 1"):
         weights.load(path, config=CONFIG, curvature=1.0)
     weights.load(path, config={**CONFIG, "curvature": 0.7})
+    # A hundred roundings of float32 are another number, and one or two are the file's.
+    for sign in (1, -1):
+        near, other = (0.7 * (1 + sign * n * 2.0**-24) for n in (2, 100))
+        weights.load(path, config={**CONFIG, "curvature": near})
+        for said in ({"config": {**CONFIG, "curvature": other}}, {"config": CONFIG, "curvature": other}):
+            with pytest.raises(Unmatched, match=r"in the file gives curvature 0\.7\d*, the (option|configuration)"):
+                weights.load(path, **said)
     without = OrderedDict((k, v) for k, v in state().items() if "isp_c" not in k)
     path = saved(tmp_path / "y.pth", without)
     with pytest.raises(Usage, match="--curvature"):
         weights.load(path, config=CONFIG)
     with pytest.raises(Unmatched, match="--curvature is"):
         weights.load(path, config={**CONFIG, "curvature": 2.0}, curvature=1.0)
+    with pytest.raises(Unmatched, match="--curvature is"):
+        weights.load(path, config={**CONFIG, "curvature": 1.0}, curvature=1.0 + 1e-7)
     assert weights.load(path, config=CONFIG, curvature=0.3).settings["curvature"] == [0.3]
     with pytest.raises(Usage, match="no architecture is called 'hgcnn'"):
         weights.load(path, arch="hgcnn")

@@ -1,0 +1,114 @@
+"""`gradient_step` and `fit` beside the same run in numpy: parameters, losses, keys, batches, evaluations, in one piece and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from parity_tests import draws
+from port_jax.training import Fit, TrainState, fit, gradient_step, train_state
+
+STEPS, RATE, MASK = 13, 0.3, 0.7
+
+
+def start() -> TrainState:
+    return train_state({"x": jnp.asarray([2.0, -1.0, 0.5])}, optax.sgd(RATE), draws.key(4))
+
+
+def batch(number: int) -> np.ndarray:
+    return np.cos(np.arange(3.0) + number)
+
+
+def loss(params: Any, target: Any, key: Any) -> Any:
+    """Half the square of what a mask of the key leaves of the way to the target; the mask is recorded as a number."""
+    mask = jax.random.bernoulli(key, MASK, (3,))
+    return 0.5 * jnp.sum(jnp.where(mask, params["x"] - target, 0) ** 2), {"mask": mask @ jnp.asarray([1.0, 2.0, 4.0])}
+
+
+def run(folder: Path | None, steps: int, chunk: int, state: TrainState | None = None) -> Fit:
+    settings: dict[str, Any] = {"batches": batch, "every": 4, "evaluate": lambda p: {"sum": p["x"].sum()}, "monitor": "sum"}
+    state = start() if state is None else state
+    return fit(gradient_step(loss, optax.sgd(RATE)), state, steps=steps, chunk=chunk, mode="min", folder=folder, **settings)
+
+
+def in_numpy() -> tuple[list[np.ndarray], list[float], list[float]]:
+    """Parameters before each step and after the last one; losses and masks. The key of a step is the run's, folded with its number."""
+    points, losses, masks = [np.array([2.0, -1.0, 0.5])], [], []
+    for number in range(STEPS):
+        mask = np.asarray(jax.random.bernoulli(jax.random.fold_in(draws.key(4), number), MASK, (3,)))
+        way = np.where(mask, points[-1] - batch(number), 0)
+        points.append(points[-1] - RATE * way)
+        losses.append(0.5 * float(way @ way))
+        masks.append(float(mask @ [1.0, 2.0, 4.0]))
+    return points, losses, masks
+
+
+@pytest.mark.parametrize("stops", [(STEPS,), (4, 7, STEPS)])
+def test_a_run_beside_numpy(stops: tuple[int, ...], tmp_path: Path):
+    """In one piece, and interrupted twice: after an evaluation, and at a step that ends a run."""
+    done = [run(tmp_path, steps, chunk=3) for steps in stops][-1]
+    points, losses, masks = in_numpy()
+    assert len(set(masks)) > 2  # a run that draws one mask for all steps is another one
+    np.testing.assert_allclose(done.state.params["x"], points[-1], rtol=1e-13)
+    np.testing.assert_allclose(done.history.steps["loss"], losses, rtol=1e-13)
+    assert done.history.steps["mask"] == masks
+    evaluated = sorted({*range(4, STEPS + 1, 4), *stops})
+    assert [row["step"] for row in done.history.evaluations] == evaluated
+    sums = [points[step].sum() for step in evaluated]
+    np.testing.assert_allclose([row["sum"] for row in done.history.evaluations], sums, rtol=1e-13)
+    assert done.best_step == evaluated[int(np.argmin(sums))]
+    np.testing.assert_allclose(done.best["x"], points[done.best_step], rtol=1e-13)
+    rows, before = done.history.rows(), [0, *evaluated]
+    np.testing.assert_allclose([row["train/loss"] for row in rows], [np.mean(losses[a:b]) for a, b in zip(before, evaluated)])
+
+
+def test_a_state_from_elsewhere_keeps_its_number():
+    """A state that has made steps, such as one that was saved by hand, goes on with the keys and batches of the next ones."""
+    points, losses, masks = in_numpy()
+    at = start()._replace(params={"x": jnp.asarray(points[5])}, step=jnp.asarray(5, jnp.int32))
+    done = run(None, STEPS, chunk=20, state=at)
+    np.testing.assert_allclose(done.state.params["x"], points[-1], rtol=1e-13)
+    np.testing.assert_allclose(done.history.steps["loss"], losses[5:], rtol=1e-13)
+    assert done.history.steps["mask"] == masks[5:]
+    means = [np.mean(losses[a:b]) for a, b in ((5, 8), (8, 12), (12, 13))]
+    np.testing.assert_allclose([row["train/loss"] for row in done.history.rows()], means)
+    drawn = done.history.plot().axes[0].lines[0]
+    np.testing.assert_array_equal(drawn.get_xdata(), range(6, STEPS + 1))
+    np.testing.assert_allclose(drawn.get_ydata(), losses[5:])
+
+
+def test_the_optimizer_is_told_the_loss():
+    """The one at the parameters whose gradient it gets, as transformations that follow a plateau or search a line need it."""
+
+    def update(updates: Any, state: Any, params: Any, *, value: Any) -> Any:
+        return jax.tree.map(lambda g: -RATE * g, updates), (state[0] + value, params["x"])
+
+    tx = optax.GradientTransformationExtraArgs(lambda params: (jnp.zeros(()), params["x"]), update)
+    state = train_state({"x": jnp.asarray([2.0, -1.0, 0.5])}, tx, draws.key(4))
+    step = jax.jit(gradient_step(loss, tx))
+    for number in range(STEPS):
+        state, _ = step(state, batch(number))
+    points, losses, _ = in_numpy()
+    np.testing.assert_allclose(state.opt_state[0], np.sum(losses), rtol=1e-13)
+    np.testing.assert_allclose(state.opt_state[1], points[-2], rtol=1e-13)
+
+
+@pytest.mark.parametrize("broken", [20, 30, 40])
+def test_patience_counts_across_a_break(broken: int, tmp_path: Path):
+    """Best at step 20: a run with patience 3 stops at step 50, wherever it was broken, and does not go on after it."""
+    values = {10: 0.5, 20: 0.7, 30: 0.6, 40: 0.7, 50: 0.1, 60: 0.9}
+    step = gradient_step(lambda params, target, key: jnp.sum(params["x"]), optax.sgd(-1.0))  # each step adds 1
+    begin = train_state({"x": jnp.zeros(())}, optax.sgd(-1.0), draws.key(0))
+    settings: dict[str, Any] = {"batch": 0.0, "every": 10, "monitor": "auc", "patience": 3, "folder": tmp_path}
+    settings["evaluate"] = lambda params: {"auc": values[round(float(params["x"]))]}
+    fit(step, begin, steps=broken, **settings)
+    for _ in range(2):
+        done = fit(step, begin, steps=60, **settings)
+        assert (done.stopped, int(done.state.step), done.best_step) == (True, 50, 20)
+        assert float(done.best["x"]) == 20
