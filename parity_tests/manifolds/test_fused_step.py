@@ -111,15 +111,20 @@ def _worst(found, true):
 @PAIRS
 @pytest.mark.parametrize("distance", [0.0, 0.01, 1.0, 3.0])
 def test_equals_the_general_form(rows, general, curvatures, distance):
-    """float64 within what one rounding of the arguments does; float32 no farther from float64 than the general form."""
+    """float64 within what one rounding of the arguments does; float32 no farther from float64 than the general form.
+
+    1 - c |x|² is known to a rounding of 1 alone, and is 2e-5 where a point was projected onto the ball.
+    """
     for i, curvature in enumerate(curvatures):
         manifold, plain = rows(curvature), general(curvature)
         scale = curvature**0.5 if rows is Lorentz else curvature**-0.5
         case = _case(manifold, distance * scale, i)
         true, moved, found = _step(plain, *case), _step(plain, *_nudged(manifold, *case)), _step(manifold, *case)
+        inside = float(1 - curvature * jnp.sum(case[0] ** 2, -1).max())
+        near = 4 * float(np.finfo(np.float64).eps) / inside if rows is PoincareBall else 0.0
         for name, a, b, c in zip(NAMES, found, true, moved, strict=False):
             mine, drift = _worst(a, b), _worst(c, b)
-            assert mine <= 8 * drift + 1e-14, (name, curvature, mine, drift)
+            assert mine <= 8 * drift + 1e-14 + near, (name, curvature, mine, drift)
         single = tuple(a.astype(jnp.float32) for a in case)
         ours, theirs = _step(manifold, *single), _step(plain, *single)
         truth = _step(plain, *_tangent(manifold, *(a.astype(jnp.float64) for a in single)))

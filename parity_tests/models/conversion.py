@@ -82,7 +82,8 @@ def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours
                  single: bool = True) -> tuple[jax.Array, ...]:  # fmt: skip
     """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's.
 
-    Returns the outputs.
+    In float32 both sides are compared with float64 at the same numbers. torch's own error is one draw of roundings, and may be small by
+    chance: what one unit in the last place of all parameters does is allowed beside it. Returns the outputs.
     """
     rng = draws.rng(7)
     want = theirs(module, torch.float64)
@@ -103,10 +104,29 @@ def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours
     low = [out.detach().numpy() for out in theirs(narrow, torch.float32)]
     module.double()
     small = jax.tree.map(lambda a: np.asarray(a, np.float32), ckpt.variables)
-    for have, out, truth in zip(jax.jit(lambda v: tuple(ours(ckpt.model, v, jnp.float32)))(small), low, want, strict=True):
+    exact = [out.detach().numpy() for out in theirs(module, torch.float64)]
+    high = jax.jit(lambda v: tuple(ours(ckpt.model, v, jnp.float32)))(small)
+    for have, out, truth, moved in zip(high, low, exact, _moved(module, theirs, exact), strict=True):
         assert have.dtype == jnp.float32
-        assert np.abs(np.asarray(have) - truth.detach().numpy()).max() <= no_worse_bound(out, truth.detach().numpy())
+        assert np.abs(np.asarray(have) - truth).max() <= no_worse_bound(out, truth) + 2 * moved
     return outs
+
+
+def _moved(module: torch.nn.Module, theirs: Theirs, exact: Sequence[np.ndarray]) -> list[float]:
+    """How far each output moves, at most in three draws, if all parameters move by a unit in the last place of float32."""
+    rng, found = draws.rng(8), [0.0] * len(exact)
+    kept = [p.detach().clone() for p in module.parameters()]
+    for _ in range(3):
+        with torch.no_grad():
+            for p, start in zip(module.parameters(), kept, strict=True):
+                ways = torch.as_tensor(rng.choice([-1.0, 1.0], tuple(p.shape)), dtype=p.dtype)
+                p.copy_(start * (1 + float(np.finfo(np.float32).eps) * ways))
+        outs = theirs(module, torch.float64)
+        found = [max(f, float(np.abs(o.detach().numpy() - e).max())) for f, o, e in zip(found, outs, exact, strict=True)]
+    with torch.no_grad():
+        for p, start in zip(module.parameters(), kept, strict=True):
+            p.copy_(start)
+    return found
 
 
 def torch_gradients(module: torch.nn.Module, ckpt: Checkpoint) -> dict[str, np.ndarray]:

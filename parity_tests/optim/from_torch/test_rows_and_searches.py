@@ -126,9 +126,10 @@ def test_a_search_goes_on(method, cg, reloaded):
         updates, state = move(params, state)
         params = optax.apply_updates(params, updates)
         run.optimizer.step(run.closure)
-        np.testing.assert_allclose(state.step_size, run.optimizer.last_step_size, rtol=1e-9)
+        # What a search interpolates amplifies rounding: at seed 5 by 2e8.
+        np.testing.assert_allclose(state.step_size, run.optimizer.last_step_size, rtol=1e-7)
     for name, y, p in zip(("points", "flat"), run.values(), start):
-        np.testing.assert_allclose(params[name], y, rtol=0, atol=1e-9 * np.abs(y - p).max())
+        np.testing.assert_allclose(params[name], y, rtol=0, atol=1e-7 * np.abs(y - p).max())
 
 
 def test_a_search_by_a_function_is_refused():
