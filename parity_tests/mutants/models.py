@@ -4,7 +4,6 @@ from parity_tests.mutants.mutation import Mutation, error
 
 LAYERS, MODELS = "port_jax/layers", "port_jax/models"
 HGAT = "models/test_hgat.py::test_outputs_gradients_float32_and_the_way_back"
-MASKS = "models/test_hgat.py::test_masks_of_dropout_multiply_the_same_things"
 
 MUTATIONS: tuple[Mutation, ...] = (
     error(
@@ -33,8 +32,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{LAYERS}/hgat.py",
         'alpha * masks["edge"], alpha_own * masks["self"]',
         'alpha * masks["edge"], alpha_own',
-        "models/test_hgat.py::test_masks_of_dropout_multiply_the_same_things",
-        "models/test_dropout.py",
+        "models/test_hgat.py",
     ),
     error(
         "a mask of dropout that is not scaled back",
@@ -48,21 +46,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{MODELS}/hgcn.py",
         'HgcnLayer(self.dim, self.act or "none", self.bias, self.dropout, True,',
         'HgcnLayer(self.dim, self.act or "none", self.bias, 0.0, True,',
-        "models/test_dropout.py",
+        "models/test_hgcn.py",
     ),
     error(
         "a rate of dropout ignored by HGAT's attention",
         f"{MODELS}/hgat.py",
         '"attention_dropout": self.attention_dropout}  # fmt: skip',
         '"attention_dropout": 0.0}  # fmt: skip',
-        "models/test_dropout.py",
+        "models/test_hgat.py",
     ),
     error(
         "dropout where nothing should be random",
         f"{LAYERS}/gcn.py",
         "h = nn.Dropout(self.dropout)(h, deterministic=deterministic)",
         "h = nn.Dropout(self.dropout)(h, deterministic=self.convolve)",
-        "models/test_dropout.py",
         "models/test_gcn.py",
     ),
     error(

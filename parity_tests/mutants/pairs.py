@@ -10,7 +10,7 @@ GIL_LINKS, GIL_CLASSES = (
     "models/test_gil.py::test_class_logits_against_the_paper_at_50_digits",
 )
 HGCN, HGCN_PAPER = "layers/test_hgcn.py::test_attention_by_edges_is_the_dense_formula", "models/test_hgcn.py"
-HYBONET = "layers/test_hybonet.py"
+HYBONET_ATTENTION, HYBONET = "layers/test_hybonet.py", "models/test_hybonet.py"
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
@@ -187,7 +187,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "layers/hybonet.py",
         "edge_dot(flip(query), key, graph)",
         "edge_dot(flip(key), query, graph)",
-        HYBONET,
+        HYBONET_ATTENTION,
         reference=("inner(query[graph.receivers], key[graph.senders])", "inner(key[graph.receivers], query[graph.senders])"),
     ),
     both(

@@ -1,4 +1,4 @@
-"""What `verify` and `diff` let pass: nothing a thousand times larger than rounding, in either precision, at any level."""
+"""What `verify`, a witness and `diff` let pass: nothing a thousand times larger than rounding, in either precision, at any level."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import optax
 import pytest
 import torch
 
+import weights
+from parity_tests.models import cases_mlp
+from parity_tests.models.graph_models import X
 from parity_tests.weights.helpers import trained
 from port_jax import manifolds
 from port_jax.manifolds.base import pytree
@@ -21,6 +24,8 @@ from weights.checkpoint import Checkpoint, load
 from weights.proof import diff
 from weights.proof.reading import Said
 from weights.proof.verify import verify
+from weights.proof.witness import Witness
+from weights.proof.witnessed import witnessed
 
 SAID = Said(arch="tree", manifolds={"emb": manifolds.PoincareBall(0.7)})
 SMALL = 1e-8
@@ -94,6 +99,37 @@ def test_what_is_not_a_number_is_wrong(tree: SimpleNamespace):
 def test_the_torch_side_is_on_the_manifold_that_the_reading_says(tree: SimpleNamespace):
     other = load(tree.path, arch="tree", manifolds={"emb": manifolds.PoincareBall(0.7001)})
     assert ("forward", "float64", "emb to targets") in wrong(tree, other, level="forward", types=("float64",))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """What a small program in float32 computed, and the conversion of its checkpoint."""
+    folder, config = tmp_path_factory.mktemp("witness"), cases_mlp.FRAME.config("classes")
+    module = cases_mlp.FRAME.module(config).float()
+    optimizer, x = torch.optim.Adam(module.parameters(), lr=0.01), torch.as_tensor(X).float()
+    torch.save({"model": module.state_dict(), "optimizer": optimizer.state_dict()}, folder / "model.pth")
+    witness = weights.witness(folder / "w.npz", module, folder / "model.pth", x=x, graph=torch.eye(len(x)))
+    witness.outputs(embeddings=lambda i: module.encode(i.x, None), logits=lambda i: module(i.x, None))
+    witness.watch(optimizer, 3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (module(x, None) ** 2).sum().backward()
+        optimizer.step()
+    ckpt = load(folder / "model.pth", config=config)
+    return SimpleNamespace(ckpt=ckpt, witness=Witness.read(folder / "w.npz", ckpt))
+
+
+@pytest.mark.parametrize(
+    "place", ["outputs/logits", "gradients/decoder.cls.linear.weight", "steps/2/parameters/encoder.layers.0.linear.weight"]
+)
+def test_a_ten_thousandth_of_what_a_program_computed_is_seen(place: str, recorded: SimpleNamespace):
+    """In its own precision; at the last step alone, too."""
+    seen, ckpt = recorded.witness, recorded.ckpt
+    assert not [row for row in witnessed(ckpt, seen) if not row.ok]
+    other = replace(seen, arrays={**seen.arrays, place: seen.arrays[place] * np.float32(1 + 1e-4)})
+    name = place.rpartition("/")[2]
+    (what,) = [row.what for row in witnessed(ckpt, other) if not row.ok]
+    assert what == {"outputs": name, "gradients": f"gradient of {name}", "steps": f"{name}, step 3"}[place.partition("/")[0]]
 
 
 def test_a_difference_of_one_unit_and_a_key_of_one_file_alone_are_shown(tmp_path: Path):
