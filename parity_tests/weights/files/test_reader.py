@@ -14,6 +14,7 @@ import geoopt
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from parity_tests import draws
@@ -186,6 +187,10 @@ def test_safetensors_and_shards(tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors")
     found = read(tmp_path / "x.safetensors").root
     assert all(bits(found[k].array()) == bits(v) and found[k].array().dtype == v.dtype for k, v in arrays.items())
+    narrow = {str(dtype): torch.arange(4.0).to(dtype) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)}
+    safetensors.torch.save_file(narrow, tmp_path / "narrow.safetensors")
+    found = read(tmp_path / "narrow.safetensors").root
+    assert {name: found[name].array().astype(np.float32).tolist() for name in narrow} == {name: [0, 1, 2, 3] for name in narrow}
     safetensors.numpy.save_file({"a": arrays["a"]}, tmp_path / "one.safetensors")
     torch.save({"b": torch.from_numpy(arrays["b"])}, tmp_path / "two.bin")
     index = tmp_path / "m.index.json"
