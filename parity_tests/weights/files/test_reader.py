@@ -169,10 +169,11 @@ def test_plain_data_around_the_tensors(tmp_path):
 @pytest.mark.parametrize("wrapper", ["model", "params", "state_dict", "model_state_dict"])
 def test_wrappers_and_prefixes(tmp_path, wrapper):
     plain = Net().state_dict()
-    torch.save({wrapper: {f"module.{k}": v for k, v in plain.items()}, "epoch": 7}, tmp_path / "x.pth")
-    parts = split(read(tmp_path / "x.pth").root)
-    assert list(parts.tensors) == list(plain)
-    assert (parts.prefix, parts.epoch) == ("module.", 7)
+    for prefix in ("module.", "_orig_mod.module.", "module._orig_mod."):
+        torch.save({wrapper: {f"{prefix}{k}": v for k, v in plain.items()}, "epoch": 7}, tmp_path / "x.pth")
+        parts = split(read(tmp_path / "x.pth").root)
+        assert list(parts.tensors) == list(plain)
+        assert (parts.prefix, parts.epoch) == (prefix, 7)
 
 
 def test_safetensors_and_shards(tmp_path):
