@@ -144,9 +144,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{MODELS}/node_model.py",
         'return jnp.minimum(square, FARTHEST) if self.manifold == "Hyperboloid" else square',
         "return square",
-        "models/test_node_model.py",
-        "models/test_hgcn.py",
-        "models/test_hnn.py",
+        "models/test_node_model.py::test_links_between_far_points_of_the_hyperboloid_have_a_least_probability",
     ),
     error(
         "a probability of links without its temperature",

@@ -257,12 +257,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         RIGHT,
     ),
     error(
-        "recorder: gradients after the step, not before it",
+        "recorder: other cotangents than those that were pulled back",
         f"{HOME}/recorder.py",
-        'made["rates"].append([float(group.get("lr", 0) or 0) for',
-        "gradients = {key: None if g is None else g * 1.01 for key, g in gradients.items()}\n"
-        '            made["rates"].append([float(group.get("lr", 0) or 0) for',
-        RIGHT,
+        'self.arrays["cotangents/" + name] = _numpy(cotangent)',
+        'self.arrays["cotangents/" + name] = 1.001 * _numpy(cotangent)',
+        f"{GATES_OF_WITNESS}[gradients/decoder.cls.linear.weight]",
     ),
     error(
         "recorder: outputs in training mode",
