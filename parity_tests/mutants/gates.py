@@ -97,8 +97,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{OPTIM}/riemannian_adamw.py",
         "part * manifold.logmap(point, origin)",
         f"{ONE} * part * manifold.logmap(point, origin)",
-        "optim/test_riemannian_adamw.py::test_flat_is_adamw_of_torch",
-        "optim/test_riemannian_adamw.py",
+        "optim/test_riemannian_adamw.py::test_trajectories_equal_the_definition_by_geoopts_operations",
     ),
     error(
         "1e-7: a schedule's power",
@@ -126,9 +125,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "port_jax/manifolds/sphere.py",
         "return u * jnp.where(near, trig.arsin_ratio(",
         f"return {low('u')} * u * jnp.where(near, trig.arsin_ratio(",
-        "manifolds/test_accuracy.py::test_sample",
-        "manifolds/test_sphere.py",
-        "manifolds/test_accuracy.py",
+        "manifolds/test_sphere.py::test_parity",
     ),
     error(
         "1e-4 in float32: weighted sums over edges",
@@ -177,13 +174,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "port_jax/manifolds/pairs.py",
         "    return 2 * trig.sqrt_or_zero(s) * trig.arsinh_ratio(k * s)\n",
         f"    return {low('s')} * 2 * trig.sqrt_or_zero(s) * trig.arsinh_ratio(k * s)\n",
-        "test_pairwise.py",
+        "test_pairwise.py::test_near_points_against_fifty_digits",
     ),
     error(
         "1e-4 in float32: a clipped norm",
         f"{OPTIM}/clip.py",
         "    return unit * jnp.sum((jnp.abs(x) / unit) ** p) ** (1 / p)\n",
         f"    return {low('x')} * unit * jnp.sum((jnp.abs(x) / unit) ** p) ** (1 / p)\n",
-        "optim/test_clip.py",
+        "optim/test_clip.py::test_norm_is_clipped_as_in_torch",
     ),
 )

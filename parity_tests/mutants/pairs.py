@@ -187,7 +187,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "layers/hybonet.py",
         "edge_dot(flip(query), key, graph)",
         "edge_dot(flip(key), query, graph)",
-        HYBONET_ATTENTION,
+        "layers/test_hybonet.py::test_attention_by_edges_is_the_dense_formula",
         reference=("inner(query[graph.receivers], key[graph.senders])", "inner(key[graph.receivers], query[graph.senders])"),
     ),
     both(
@@ -202,21 +202,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         "layers/decoders.py",
         "((r - square_distance) / t)",
         "((square_distance - r) / t)",
-        "layers/test_decoders.py",
+        "layers/test_decoders.py::test_fermi_dirac_and_where_the_exponential_overflows",
     ),
     both(
         "both: a temperature that multiplies",
         "layers/decoders.py",
         "near = -manifold.dist(anchors, positives) / temperature",
         "near = -manifold.dist(anchors, positives) * temperature",
-        "layers/test_decoders.py",
+        "layers/test_decoders.py::test_info_nce_is_minus_the_logarithm_of_a_share",
     ),
     both(
         "both: GAT's scores with the sign of its paper, not of its code",
         "layers/gcn.py",
         "segment_softmax(-leaky_relu(logits",
         "segment_softmax(leaky_relu(logits",
-        "layers/test_gcn.py",
+        "layers/test_gcn.py::test_attention_is_the_masked_dense_formula",
         reference=("segment_softmax(-score, i", "segment_softmax(score, i"),
     ),
     both(
@@ -224,7 +224,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "optim/riemannian_adamw.py",
         "scalars.cast(rate * weight_decay, dtype)",
         "scalars.cast(2 * rate * weight_decay, dtype)",
-        "optim/test_riemannian_adamw.py",
+        "optim/test_riemannian_adamw.py::test_flat_is_adamw_of_torch",
         reference=('group["lr"] * group["weight_decay"])', '2 * group["lr"] * group["weight_decay"])'),
     ),
 )
