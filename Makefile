@@ -41,7 +41,7 @@ help:
 	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared)"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
-	@echo "make mutants        plants known errors one at a time and shows which test detects each"
+	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"
 	@echo "make fuzz           reads 10,000 damaged checkpoints"
 	@echo "make clean          removes .venv, out/, build/ and *.egg-info"
 

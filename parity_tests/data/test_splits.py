@@ -63,3 +63,10 @@ def test_nodes_are_shared_out_class_by_class():
     assert [np.bincount(labels[part]).tolist() for part in parts] == [[80, 28, 14], [15, 6, 3], [8, 3, 1]]
     with pytest.raises(ValueError, match="below 1"):
         split_nodes(labels, val_prop=0.5, test_prop=0.5)
+
+
+def test_shares_of_a_class_are_rounded():
+    """0.15 of 11, 10 and 3 nodes are 1.65, 1.5 and 0.45, and halves go to the even number."""
+    labels = draws.rng(1).permutation(np.repeat([0, 1, 2], [11, 10, 3]))
+    split = split_nodes(labels, val_prop=0.15, test_prop=0.15, seed=draws.seed(1))
+    assert [np.bincount(labels[part], minlength=3).tolist() for part in split] == [[7, 6, 3], [2, 2, 0], [2, 2, 0]]

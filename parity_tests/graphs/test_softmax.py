@@ -59,14 +59,16 @@ def test_value_cotangent_and_hessian_equal_torch(form: str, layout: str):
 
 @pytest.mark.parametrize("dtype", slow.all_but({np.float32}, [np.float32, np.float64]))
 def test_weights_sum_to_one_however_large_the_logits(dtype):
-    g = graph("fine")
-    logits = jnp.asarray(draws.rng(1).standard_normal((g.num_edges, H)) * 1e4, dtype)
-    alpha = jax.jit(segment_softmax)(logits, g)
-    assert alpha.dtype == dtype
-    sums = np.zeros((g.num_nodes, H))
-    np.add.at(sums, np.asarray(g.receivers), np.asarray(alpha, np.float64))
+    """Those of the edges, and those of the nodes for themselves."""
+    g, rng = graph("fine"), draws.rng(1)
+    logits, own = (jnp.asarray(rng.standard_normal((n, H)) * 1e4, dtype) for n in (g.num_edges, g.num_nodes))
+    alpha, (beside, alone) = jax.jit(lambda a, b: (segment_softmax(a, g), segment_softmax(a, g, self_logits=b)))(logits, own)
+    assert alpha.dtype == beside.dtype == alone.dtype == dtype
     degree = np.bincount(g.receivers, minlength=g.num_nodes)
-    assert np.abs(sums - (degree > 0)[:, None]).max() < 40 * np.finfo(dtype).eps
+    for weights, rest, want in ((alpha, 0, (degree > 0)[:, None]), (beside, alone, 1)):
+        sums = np.zeros((g.num_nodes, H)) + np.asarray(rest)
+        np.add.at(sums, np.asarray(g.receivers), np.asarray(weights, np.float64))
+        assert np.abs(sums - want).max() < 40 * np.finfo(dtype).eps
 
 
 def test_no_neighbours_no_weights_and_finite_derivatives():

@@ -10,7 +10,7 @@ from geoopt.layers.stereographic import Distance2StereographicHyperplanes
 
 from parity_tests import draws
 from port_jax.layers.decoders import Hyperplanes, fermi_dirac, info_nce
-from port_jax.manifolds import Lorentz, PoincareBall
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
 from reference_torch.layers import decoders as theirs
 
 
@@ -54,6 +54,15 @@ def test_info_nce(ours, original):
     np.testing.assert_allclose(value, loss.detach(), rtol=1e-12)
     for a, b in zip(mine, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_info_nce_is_minus_the_logarithm_of_a_share():
+    """-log(exp(-d(a, p) / T) / sum of the same over p and the negatives), arXiv 1807.03748, equation 4, with distances of flat space."""
+    rng = draws.rng(2)
+    a, p, n = rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), rng.normal(size=(6, 5, 3))
+    near, far = (np.exp(-np.linalg.norm(x, axis=-1) / 0.4) for x in (a - p, a[:, None] - n))
+    have = jax.jit(lambda *points: info_nce(Euclidean(1), *points, temperature=0.4))(a, p, n)
+    np.testing.assert_allclose(have, -np.log(near / (near + far.sum(1))), rtol=1e-12)
 
 
 def test_hyperplanes_are_those_of_geoopt():

@@ -73,3 +73,9 @@ def test_samples():
     np.testing.assert_array_equal(Euclidean().origin(2, 3, dtype=jnp.float32), np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="ndim"):
         Euclidean(-1)
+
+
+def test_points_are_rows_of_square_arrays_too():
+    x, y = draws.rng(3).normal(size=(2, 4, 4))
+    np.testing.assert_allclose(Euclidean(1).dist(x, y), np.linalg.norm(x - y, axis=-1), rtol=1e-14)
+    np.testing.assert_allclose(Euclidean(1).inner(x, x, y), (x * y).sum(-1), rtol=1e-14)

@@ -104,6 +104,11 @@ def test_laws_and_randoms():
     assert jax.eval_shape(lambda x: mixed.dist(x, mixed.projx(x + 0.1)), origin).shape == (6,)
 
 
+def test_factors_are_drawn_apart():
+    two = ProductManifold((Sphere(), 3), (Sphere(), 3)).random(draws.key(0), 400, 6)
+    assert abs(np.corrcoef(two[:, 0], two[:, 3])[0, 1]) < 5 / 400**0.5
+
+
 def test_coincident_points():
     """geoopt: norm(0) has a NaN gradient, and dist(x, x) is 3e-8."""
     x = jnp.asarray(points()["x"])

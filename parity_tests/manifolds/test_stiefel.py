@@ -114,6 +114,17 @@ def test_laws(kind):
 
 
 @pytest.mark.parametrize("kind", ["canonical", "euclidean"])
+def test_square_frames_have_the_gradient_of_the_orthogonal_group(kind):
+    """Where a transpose has the same shape, its place is seen by <grad, v> alone."""
+    _, mine = PAIRS[kind]
+    a = points(mine, 3, 3)
+    x, v, w = a["x"], a["v"], a["w"]
+    grad = mine.egrad2rgrad(x, w)
+    assert mine.check_vector_on_tangent(x, grad)
+    np.testing.assert_allclose(mine.inner(x, grad, v), np.sum(w * v, (-2, -1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["canonical", "euclidean"])
 def test_expmap_has_constant_speed_and_starts_along_u(kind):
     """geoopt's canonical expmap is its Cayley retraction, whose derivative at 0 is u + x xᵀu."""
     _, mine = PAIRS[kind]

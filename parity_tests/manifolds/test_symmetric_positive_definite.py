@@ -82,6 +82,8 @@ def test_laws():
     np.testing.assert_allclose(MINE.dist(x, y), MINE.dist(y, x), rtol=1e-11)
     congruent = [w @ m @ np.swapaxes(w, -1, -2) for m in (x, y)]
     np.testing.assert_allclose(MINE.dist(*congruent), MINE.dist(x, y), rtol=1e-7)
+    step, half = (np.abs(MINE.retr(x, t * u) - MINE.expmap(x, t * u)).max() for t in (0.02, 0.01))
+    assert step / half == pytest.approx(8, rel=0.1)  # the retraction is the exponential to the second order
     assert MINE.check_point_on_manifold(end)
     assert MINE.check_point_on_manifold(MINE.random(draws.key(0), 6, 3, 3))
     np.testing.assert_array_equal(MINE.origin(2, 3, 3)[1], np.eye(3))

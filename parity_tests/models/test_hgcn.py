@@ -32,7 +32,9 @@ def test_a_trained_curvature_has_one_value_under_all_names(tmp_path: Path):
     torch.save(state, tmp_path / "untied.pth")
     with pytest.raises(ConversionError, match=r"encoder\.layers\.1\.agg\.c"):
         load(tmp_path / "untied.pth", config=config)
-    assert len(converted(module, config, tmp_path).variables["params"]) == 5  # two layers, three curvatures
+    params = converted(module, config, tmp_path).variables["params"]
+    assert len(params) == 5  # two layers, three curvatures
+    assert [params[f"manifolds_{l}"]["c"].item() for l in range(3)] == [0.6, 1.7, 0.9]
 
 
 def test_curvature_is_asked_for(tmp_path: Path):

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from parity_tests import draws
 from parity_tests.models.fixtures import check_folder
 from parity_tests.models.graph_models import GRAPH, NODES, X
 from port_jax.graphs import Graph
 from port_jax.models import GCN, HGCN, Shallow
+from reference_torch.models.hgcn import HGCN as Original
 
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "airport_nc_poincare"
 
@@ -38,3 +40,14 @@ def test_arguments_are_checked():
         model.apply(variables, X, Graph.from_edges([0], [1], num_nodes=NODES))
     with pytest.raises(ValueError, match="n_nodes"):
         Shallow(5, task="lp")
+
+
+def test_links_between_far_points_of_the_hyperboloid_have_a_least_probability():
+    """HGCN's code takes a squared distance for 50 at most: here it is 100, and the probability 1 / (exp((50 - r) / t) + 1)."""
+    points = np.array([[np.cosh(5), np.sinh(5)], [np.cosh(5), -np.sinh(5)], [1.0, 0.0]])
+    options = {"task": "lp", "num_layers": 0, "manifold": "Hyperboloid", "c": 1.0, "r": 2.0, "t": 30.0}
+    pairs = np.array([[0, 1], [0, 2]])
+    have = HGCN(2, **options).apply({}, points, pairs, method="score")
+    np.testing.assert_allclose(have, 1 / (np.exp((np.array([50.0, 25.0]) - 2) / 30) + 1), rtol=1e-12)
+    theirs = Original(2, **options).score(torch.as_tensor(points), torch.as_tensor(pairs))
+    np.testing.assert_allclose(theirs, have, rtol=1e-7)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from parity_tests import draws, slow
-from port_jax.manifolds import Euclidean, Lorentz, PoincareBall
+from port_jax.manifolds import CanonicalStiefel, Euclidean, Lorentz, PoincareBall
 from port_jax.optim import riemannian_adam, riemannian_sgd
 from reference_torch.optim.riemannian_adam import RiemannianAdam
 from reference_torch.optim.riemannian_sgd import RiemannianSGD
@@ -144,6 +144,24 @@ def test_a_learnable_curvature_and_the_order_of_updates(order: Any):
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params["x"], x.detach(), rtol=0, atol=1e-13)
     np.testing.assert_allclose(params["c"], ball.isp_c.detach(), rtol=0, atol=1e-13)
+
+
+def test_points_and_momenta_are_projected_when_their_own_count_says_so():
+    """`stabilize` 3: after the third gradient of the later parameter, which the optimizer's fourth step has; Cayley's retraction keeps a
+    frame as far off as it was."""
+    frames, rng = CanonicalStiefel(), draws.rng(5)
+    start = 1.01 * np.linalg.qr(rng.normal(size=(4, 2)))[0]
+    grads = 0.1 * rng.normal(size=(4, 4, 2))
+    tx = riemannian_adam(1e-2, stabilize=3, manifolds={"early": frames, "late": frames, "never": frames})
+    params = dict.fromkeys(("early", "late", "never"), jnp.asarray(start))
+    state, step, off = tx.init(params), jax.jit(tx.update), []
+    for n, grad in enumerate(grads):
+        updates, state = step({"early": None if n else grad, "late": grad if n else None, "never": None}, state, params)
+        params = optax.apply_updates(params, updates)
+        off.append({name: float(np.abs(x.T @ x - np.eye(2)).max()) > 1e-3 for name, x in params.items()})
+    assert off == [{"early": True, "late": True, "never": True}] * 3 + [{"early": False, "late": False, "never": True}]
+    for name in ("early", "late"):
+        assert frames.check_vector_on_tangent(params[name], state.mu[name], atol=1e-12), name
 
 
 def test_differentiable_through_the_step():

@@ -21,7 +21,8 @@ from port_jax.manifolds import (
     StereographicExact,
 )
 from port_jax.manifolds.stiefel import CanonicalStiefel
-from port_jax.samplers import rhmc, rsgld, sample, sgrhmc
+from port_jax.samplers import Sampler, rhmc, rsgld, sample, sgrhmc
+from port_jax.samplers.chain import Info
 
 SCALE = jnp.array([0.7, 1.6])  # standard deviations of the Gaussian target
 CHAINS, SIGMA = 300, 0.8
@@ -227,6 +228,13 @@ def test_keys_decide_everything():
     runs = [sample(sampler, draws.key(n), jnp.ones(2), 4).params for n in (3, 3, 4)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
+
+
+def test_burn_in_is_dropped_and_every_thin_th_step_kept():
+    """By a sampler whose parameter is the number of its steps."""
+    info = Info(jnp.zeros([]), jnp.ones([]), jnp.array(True))
+    chain = sample(Sampler(lambda key, n: (n + 1, info)), draws.key(0), jnp.array(0), 3, burn_in=4, thin=2)
+    assert chain.params.tolist() == [6, 8, 10]
 
 
 @pytest.mark.parametrize("make", MAKE.values())

@@ -41,6 +41,8 @@ def test_convert_export_diff(monkeypatch, capsys, tmp_path, file):
     code, out, _ = run(monkeypatch, capsys, "diff", file, tmp_path / "out", "--json")
     assert code == 0
     assert all(row["equal"] for row in json.loads(out))
+    code, out, _ = run(monkeypatch, capsys, "convert", file, "--out", tmp_path / "bare", "--no-optimizer", "--json", *OPTIONS)
+    assert (code, "optimizer" in json.loads(out)) == (0, False)
     net, _ = trained(steps=4)
     torch.save(net.state_dict(), tmp_path / "z.pth")
     code, out, _ = run(monkeypatch, capsys, "diff", file, tmp_path / "z.pth")

@@ -169,10 +169,11 @@ def test_plain_data_around_the_tensors(tmp_path):
 @pytest.mark.parametrize("wrapper", ["model", "params", "state_dict", "model_state_dict"])
 def test_wrappers_and_prefixes(tmp_path, wrapper):
     plain = Net().state_dict()
-    torch.save({wrapper: {f"module.{k}": v for k, v in plain.items()}, "epoch": 7}, tmp_path / "x.pth")
-    parts = split(read(tmp_path / "x.pth").root)
-    assert list(parts.tensors) == list(plain)
-    assert (parts.prefix, parts.epoch) == ("module.", 7)
+    for prefix in ("module.", "_orig_mod.module.", "module._orig_mod."):
+        torch.save({wrapper: {f"{prefix}{k}": v for k, v in plain.items()}, "epoch": 7}, tmp_path / "x.pth")
+        parts = split(read(tmp_path / "x.pth").root)
+        assert list(parts.tensors) == list(plain)
+        assert (parts.prefix, parts.epoch) == (prefix, 7)
 
 
 def test_safetensors_and_shards(tmp_path):
@@ -187,6 +188,10 @@ def test_safetensors_and_shards(tmp_path):
     safetensors.numpy.save_file(arrays, tmp_path / "x.safetensors")
     found = read(tmp_path / "x.safetensors").root
     assert all(bits(found[k].array()) == bits(v) and found[k].array().dtype == v.dtype for k, v in arrays.items())
+    narrow = {str(dtype): torch.arange(4.0).to(dtype) for dtype in (torch.float8_e4m3fn, torch.float8_e5m2)}
+    safetensors.torch.save_file(narrow, tmp_path / "narrow.safetensors")
+    found = read(tmp_path / "narrow.safetensors").root
+    assert {name: found[name].array().astype(np.float32).tolist() for name in narrow} == {name: [0, 1, 2, 3] for name in narrow}
     safetensors.numpy.save_file({"a": arrays["a"]}, tmp_path / "one.safetensors")
     kinds = {n: torch.arange(1, 13).reshape(3, 4).to(getattr(torch, n)) for n in NUMPY if n != "complex128"}  # which safetensors lacks
     safetensors.torch.save_file(kinds, tmp_path / "kinds.safetensors")

@@ -177,6 +177,9 @@ def test_trained_on_variables_are_exported(tmp_path):
     wrong = {**moved, "params": {**moved["params"], "emb": np.ones((3, 3), np.float32)}}
     with pytest.raises(ConversionError, match="params/emb has shape"):
         replace(ckpt, variables=wrong).export(tmp_path / "z.pth")
+    wide = jax.tree.map(lambda p: np.asarray(p, np.float64), ckpt.variables)
+    with pytest.raises(ConversionError, match=r"is float64; .* was float32 in the file"):
+        replace(ckpt, variables=wide).export(tmp_path / "z.pth")
     assert not (tmp_path / "z.pth").exists()
 
 

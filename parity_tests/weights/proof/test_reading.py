@@ -180,6 +180,21 @@ def test_a_wrong_configuration_is_seen_where_verify_has_the_right_one(name: str,
     assert "give --config" in told
 
 
+def test_the_torch_side_is_built_from_the_new_reading(tmp_path: Path):
+    """A wrong curvature gives other numbers, too: a torch side with the settings of the conversion would agree with it."""
+    path, config = hnn(tmp_path)
+    rows = verify(load(path, config={**config, "c": 1.65}), path, said=Said(config=config), level="forward", types=("float64",))
+    assert {row.what for row in rows if row.level == "forward" and not row.ok} == {"embeddings", "scores"}
+
+
+def test_torchs_optimizer_has_the_groups_of_the_new_reading(file: Path):
+    """States of two weights exchanged give other steps: an optimizer with the keys of the conversion would take the same."""
+    exchanged = [["emb"], ["lin.weight", "lin.bias", "right", "left"]]
+    ckpt = load(file, arch="tree", manifolds=SAID.manifolds, groups=exchanged)
+    rows = verify(ckpt, file, said=WHOLE, types=("float64",))
+    assert {row.what for row in rows if row.level == "step" and not row.ok} == {"left", "right"}
+
+
 def test_what_is_said_is_used(tmp_path: Path):
     path, config = hnn(tmp_path)
     ckpt = load(path, config=config)

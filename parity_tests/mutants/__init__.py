@@ -1,0 +1,1 @@
+"""Known errors, by the subject that they are planted in, and the tests that have to see them; `__main__` plants and runs them."""

@@ -1,0 +1,148 @@
+"""Errors in data, training, samplers, metrics, and what is computed of many points together."""
+
+from parity_tests.mutants.mutation import Mutation, error
+
+FIT = "training/test_fit.py"
+
+MUTATIONS: tuple[Mutation, ...] = (
+    error(
+        "shares of edges rounded, not cut",
+        "port_jax/data/splits.py",
+        "val, test = int(len(pairs) * val_prop), int(len(pairs) * test_prop)",
+        "val, test = round(len(pairs) * val_prop), round(len(pairs) * test_prop)",
+        "data/test_splits.py::test_edges_are_shared_out_and_false_pairs_are_no_edges",
+    ),
+    error(
+        "shares of nodes cut, not rounded",
+        "port_jax/data/splits.py",
+        "val, test = round(len(nodes) * val_prop), round(len(nodes) * test_prop)",
+        "val, test = int(len(nodes) * val_prop), int(len(nodes) * test_prop)",
+        "data/test_splits.py::test_shares_of_a_class_are_rounded",
+    ),
+    error(
+        "validation pairs that are in the training part, too",
+        "port_jax/data/splits.py",
+        "train=pairs[val + test :],",
+        "train=pairs[test:],",
+        "data/test_splits.py::test_edges_are_shared_out_and_false_pairs_are_no_edges",
+    ),
+    error(
+        "false pairs that are edges in the other direction",
+        "port_jax/data/splits.py",
+        "    pairs = np.sort(pairs.astype(np.int64), axis=1)\n",
+        "    pairs = pairs.astype(np.int64)\n",
+        "data/test_splits.py::test_both_directions_of_an_edge_stay_in_one_part",
+    ),
+    error(
+        "neighbours in the graph's order, not in a random one",
+        "port_jax/data/neighbors.py",
+        "np.lexsort((rng.random(len(owner)), owner))",
+        "np.lexsort((rank, owner))",
+        "data/test_neighbors.py::test_each_subset_of_neighbours_is_equally_likely",
+    ),
+    error(
+        "weights of a sample not scaled up",
+        "port_jax/data/neighbors.py",
+        "(self.weights[slots] * scale).astype(",
+        "self.weights[slots].astype(",
+        "data/test_neighbors.py::test_weighted_sums_have_the_mean_of_the_whole_graph",
+    ),
+    error(
+        "the last, smaller batch of an epoch dropped",
+        "port_jax/data/neighbors.py",
+        "return -(-len(self.seeds) // self.batch_size)",
+        "return len(self.seeds) // self.batch_size",
+        "data/test_neighbors.py::test_batches_have_one_shape_and_only_edges_of_the_graph",
+    ),
+    error(
+        "a closure that stops at grandparents",
+        "port_jax/data/closure.py",
+        "        new = np.setdiff1d(reached, known)\n",
+        "        new = np.setdiff1d(reached, known)[:0]\n",
+        "data/test_closure.py::test_closure_of_a_dag_equals_networkx",
+    ),
+    error(
+        "degrees of outgoing edges",
+        "port_jax/data/features.py",
+        "np.bincount(np.asarray(graph.receivers)",
+        "np.bincount(np.asarray(graph.senders)",
+        "data/test_dataset.py::test_degrees_count_incoming_edges",
+    ),
+    error(
+        "a saved state one step behind its number",
+        "port_jax/training/fit.py",
+        "                    if improved:\n                        best = jax.tree.map(jnp.copy, state.params)\n",
+        "                    if improved and best is None:\n                        best = jax.tree.map(jnp.copy, state.params)\n",
+        f"{FIT}::test_resumes_to_the_bit",
+    ),
+    error(
+        "the batch of the next step",
+        "port_jax/training/fit.py",
+        "found = [self.batches(number) for number in range(first, stop)]",
+        "found = [self.batches(number) for number in range(first + 1, stop + 1)]",
+        f"{FIT}::test_batches_come_ahead_and_by_number",
+    ),
+    error(
+        "means over one step too few",
+        "port_jax/training/history.py",
+        "np.mean(values[before:now])",
+        "np.mean(values[before : now - 1])",
+        f"{FIT}::test_history_as_table_file_and_picture",
+    ),
+    error(
+        "a proposal always accepted",
+        "port_jax/samplers/rhmc.py",
+        "accepted = jnp.log(jax.random.uniform(for_test, (), gain.dtype)) < gain",
+        "accepted = jnp.log(jax.random.uniform(for_test, (), gain.dtype)) < gain + 1e9",
+        "samplers/test_samplers.py::test_hamiltonian_on_a_gaussian_has_its_moments_at_a_coarse_step",
+    ),
+    error(
+        "noise of the variance's size, not of the deviation's",
+        "port_jax/samplers/rsgld.py",
+        "math.sqrt(epsilon) * n)",
+        "epsilon * n)",
+        "samplers/test_samplers.py::test_langevin_on_a_gaussian_has_the_variance_of_its_recursion",
+    ),
+    error(
+        "every sample kept, whatever thin is",
+        "port_jax/samplers/chain.py",
+        "jax.lax.scan(step, params, jax.random.split(key, thin))",
+        "jax.lax.scan(step, params, jax.random.split(key, 1))",
+        "samplers/test_samplers.py::test_burn_in_is_dropped_and_every_thin_th_step_kept",
+    ),
+    error(
+        "ties that count as wholly right",
+        "port_jax/metrics.py",
+        "np.repeat(first + (count + 1) / 2, count)",
+        "np.repeat(first + count, count)",
+        "test_metrics.py::test_roc_auc_and_average_precision",
+    ),
+    error(
+        "a node among those that it is ranked against",
+        "port_jax/metrics.py",
+        "row[~near & (np.arange(len(row)) != u)]",
+        "row[~near]",
+        "test_metrics.py::test_reconstruction_of_edges_by_distance",
+    ),
+    error(
+        "a mean whose weights do not count",
+        "port_jax/frechet.py",
+        "    weights = weights / jnp.sum(weights)\n",
+        "    weights = jnp.ones_like(weights) / len(weights)\n",
+        "test_frechet.py::test_the_mean_on_the_hyperboloid_is_stationary",
+    ),
+    error(
+        "a wrong index of Christoffel's symbols",
+        "port_jax/riemannian_geometry.py",
+        'jnp.einsum("jli->lij", dg) + jnp.einsum("ilj->lij", dg)',
+        'jnp.einsum("jli->lij", dg) + jnp.einsum("jli->lij", dg)',
+        "test_geometry.py::test_christoffel_of_polar_coordinates",
+    ),
+    error(
+        "one factor too many in a wrapped normal's density",
+        "port_jax/distributions.py",
+        "return normal - (self.dim - 1) * _log_sin_ratio(",
+        "return normal - self.dim * _log_sin_ratio(",
+        "test_distributions.py::test_integrates_to_one",
+    ),
+)

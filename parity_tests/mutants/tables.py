@@ -1,0 +1,18 @@
+"""All mutations, those that take the least time to say something wrong first."""
+
+from parity_tests.mutants import data, from_torch, gates, graphs, manifolds, models, optimizers, pairs, proof, weights
+from parity_tests.mutants.mutation import Mutation
+
+SUBJECTS = {
+    "manifolds": manifolds.MUTATIONS,
+    "optimizers": optimizers.MUTATIONS,
+    "from_torch": from_torch.MUTATIONS,
+    "graphs": graphs.MUTATIONS,
+    "models": models.MUTATIONS,
+    "both sides": pairs.MUTATIONS,
+    "small errors": gates.MUTATIONS,
+    "data and training": data.MUTATIONS,
+    "weights": weights.MUTATIONS,
+    "proof": proof.MUTATIONS,
+}
+MUTATIONS: tuple[Mutation, ...] = tuple(mutation for table in SUBJECTS.values() for mutation in table)
