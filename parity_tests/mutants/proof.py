@@ -108,7 +108,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: options of the shell ignored",
         "weights/cli.py",
-        "    asked = Said(**said, optimizer=optimizer_class)\n",
+        "    asked = Said(**said, optimizer=resuming.optimizer_class)\n",
         "    asked = Said()\n",
         f"{READING}::test_the_command_line_reads_for_itself",
     ),
@@ -150,7 +150,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: steps from a fresh optimizer, not from the file's state",
         f"{HOME}/sides.py",
-        "resumed = plan is not None and torch_steps.class_of(plan) is not None",
+        "resumed = reading.plan is not None and torch_steps.class_of(reading.plan) is not None",
         "resumed = False",
         f"{GATES}::test_a_right_conversion_passes_in_every_parameter_and_the_files_own_optimizer",
     ),

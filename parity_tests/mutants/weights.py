@@ -108,10 +108,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error(
         "one wrapper where two nest",
-        "weights/files/sections.py",
-        "    for known in PREFIXES * 2:\n",
-        "    for known in PREFIXES:\n",
-        f"{READER}::test_wrappers_and_prefixes",
+        "weights/files/wrappers.py",
+        '        shared += f"{first}."\n',
+        '        return f"{first}."\n',
+        "weights/files/test_sections.py::test_wrappers_anywhere_in_a_key",
     ),
     error(
         "a scheduler dropped from the file",
@@ -157,16 +157,16 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error(
         "an output written in its place",
-        "weights/files/atomic.py",
-        "    temporary = _sibling(path)\n    try:\n        yield temporary\n        _flush(temporary)\n",
-        "    temporary = _sibling(path)\n    try:\n        yield path\n        shutil.copy(path, temporary)\n        _flush(temporary)\n",
+        "weights/files/outputs.py",
+        "        yield temporaries\n",
+        "        yield places\n        for place, temporary in zip(places, temporaries):\n            shutil.copy(place, temporary)\n",
         f"{STORE}::test_what_is_there_stays_until_the_new_is_on_disk",
     ),
     error(
         "the old folder removed before the new one is on disk",
-        "weights/files/atomic.py",
+        "weights/files/outputs.py",
         "        temporary.mkdir()\n        yield temporary\n",
-        "        shutil.rmtree(path, ignore_errors=True)\n        temporary.mkdir()\n        yield temporary\n",
+        "        shutil.rmtree(place, ignore_errors=True)\n        temporary.mkdir()\n        yield temporary\n",
         f"{STORE}::test_what_is_there_stays_until_the_new_is_on_disk",
     ),
     error(
@@ -270,8 +270,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a picture whose colours have the wrong classes",
         "weights/views/disk_picture.py",
-        "append(str(label if names is None else names[label]))",
-        "append(str(label if names is None else names[-label]))",
+        "append(printable(label if names is None else names[label]))",
+        "append(printable(label if names is None else names[-label]))",
         "weights/views/test_disk_picture.py::test_the_legend_explains_every_colour",
     ),
     error(
@@ -284,8 +284,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "--no-optimizer ignored",
         "weights/cli.py",
-        "optimizer=(optimizer_class or True) if optimizer else False,",
-        "optimizer=optimizer_class or True,",
+        "asked = (resuming.optimizer_class or True) if optimizer else False",
+        "asked = resuming.optimizer_class or True",
         f"{CLI}::test_convert_export_diff",
     ),
     error(
