@@ -69,6 +69,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "data/test_dataset.py::test_degrees_count_incoming_edges",
     ),
     error(
+        "the same dropout in every step",
+        "port_jax/training/state.py",
+        "key = jax.random.fold_in(state.key, state.step)",
+        "key = state.key",
+        "training/test_state.py::test_a_run_beside_numpy",
+    ),
+    error(
+        "patience that starts anew when a run is resumed",
+        "port_jax/training/checkpoints.py",
+        'return state, Progress(**{**progress, "history"',
+        'return state, Progress(**{**progress, "waited": 0, "history"',
+        "training/test_state.py::test_patience_counts_across_a_break",
+    ),
+    error(
         "a saved state one step behind its number",
         "port_jax/training/fit.py",
         "                    if improved:\n                        best = jax.tree.map(jnp.copy, state.params)\n",

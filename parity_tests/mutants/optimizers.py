@@ -227,6 +227,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "optim/test_sparse.py::test_trajectories_equal_geoopt",
     ),
     error(
+        "any number of skipped steps in a row",
+        f"{HOME}/guard.py",
+        "return optax.apply_if_finite(inner, max_skipped)",
+        "return optax.apply_if_finite(inner, 10**9)",
+        "optim/test_guard.py::test_skip_passes_them_on_after_as_many_as_it_is_told",
+    ),
+    error(
         "Polak and Ribiere's beta with the gradient that was not transported",
         f"{HOME}/riemannian_line_search.py",
         "change = [g - t for g, t in zip(c.grad, c.transported_grad, strict=True)]",

@@ -79,6 +79,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{CONVERT}::test_float64_is_not_rounded_without_x64",
     ),
     error(
+        "a curvature in the configuration that is a thousandth off",
+        "weights/mapping/curvature_settings.py",
+        "if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):",
+        "if abs(value - other) > 1e-3 * (1 + abs(other)):",
+        f"{CONVERT}::test_a_gap_or_a_conflict_names_the_option",
+    ),
+    error(
         "a raw curvature taken for the curvature",
         "weights/mapping/curvature_settings.py",
         'return softplus(raw) if name in ("isp_c", "isp_k") else raw',

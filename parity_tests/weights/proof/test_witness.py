@@ -94,6 +94,22 @@ def test_a_wrong_optimizer_is_caught_from_the_gradients_alone(change: dict[str, 
     assert any(not row.ok for row in rows)
 
 
+@pytest.mark.parametrize(("drift", "verified"), [(0.005, True), (0.02, False)])
+def test_a_drift_as_large_as_the_way_proves_nothing(recorded: SimpleNamespace, drift: float, verified: bool):
+    """The recorder replays steps from the recorded gradients: were these not those that moved the program, all would be drift."""
+    seen = Witness.read(recorded.out, recorded.ckpt)
+    place = next(at for at in seen.arrays if at.startswith("steps/0/parameters/") and at.endswith("weight"))
+    key = place.rpartition("/")[2]
+    start = dict(zip((k for k, _ in recorded.program.model.named_parameters()), recorded.before))[key].numpy()
+    way = float(np.abs(seen.arrays[place] - start).max())
+    first = {at: array for at, array in seen.arrays.items() if not at.startswith(tuple(f"steps/{n}/" for n in range(1, 9)))}
+    moved = replace(seen, arrays=first, meta={**seen.meta, "drift": {**seen.meta["drift"], place: drift * way}})
+    (row,) = [row for row in witnessed(recorded.ckpt, moved) if row.what.startswith(f"{key}, step 1")]
+    assert row.ok
+    assert row.verified is verified
+    assert ("do its steps use other gradients?" in row.what) is not verified
+
+
 def test_other_numbers_and_another_order_are_named(recorded: SimpleNamespace, tmp_path: Path):
     witness = Witness.read(recorded.out, recorded.ckpt)
     other = Program(tmp_path)
