@@ -116,8 +116,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "one wrapper where two nest",
         "weights/files/wrappers.py",
-        '        shared += f"{first}."\n',
-        '        return f"{first}."\n',
+        '"_checkpoint_wrapped_module"})',
+        "})",
         "weights/files/test_sections.py::test_wrappers_anywhere_in_a_key",
     ),
     error(
