@@ -19,6 +19,7 @@ import numpy as np
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Usage
+from weights.files.tensors import Tensor
 from weights.mapping import probes
 from weights.mapping.architecture import TREE
 from weights.models import ARCHITECTURES
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "settings", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
+SPREAD = 4 * float(np.finfo(np.float32).eps)
+"""Entries of a row that are farther apart are not one number."""
 STRETCH = 5e-9
 """geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
 
@@ -240,7 +243,29 @@ def _step(sides: Sides, seed: int) -> _Results:
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
+    for key, spread in _spreads(sides).items():
+        slack[key] = slack.get(key, 0.0) + spread * way[key]
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
+
+
+def _spreads(sides: Sides) -> dict[str, float]:
+    """By key, how much the entries of a row of `exp_avg_sq` differ, relative to it, where a row has one number but for rounding.
+
+    geoopt adds a number to each entry of a row, and torch's vector instructions round the last entries of an array otherwise: in a
+    float32 file they may be an ulp apart, and the state in JAX has one of them.
+    """
+    found: dict[str, float] = {}
+    plan, raw = sides.reading.plan, sides.original.optimizer
+    if plan is None or raw is None:
+        return found
+    for index, key in plan.keys.items():
+        stored = raw["state"].get(index, {}).get("exp_avg_sq")
+        if key in sides.curved and isinstance(stored, Tensor) and len(stored.shape):
+            rows = np.asarray(stored.array(), np.float64)
+            relative = np.abs(rows - rows[..., :1]) / np.maximum(np.abs(rows), np.finfo(np.float64).tiny)
+            if 0 < relative.max() < SPREAD:
+                found[key] = float(relative.max())
+    return found
 
 
 def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:

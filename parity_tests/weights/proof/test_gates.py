@@ -141,3 +141,18 @@ def test_a_difference_of_one_unit_and_a_key_of_one_file_alone_are_shown(tmp_path
     assert set(rows) == {"w", "v"}
     assert not any(row.equal for row in rows.values())
     assert (rows["w"].ulp, rows["w"].where, rows["v"].a) == (1, [1, 0], "absent")
+
+
+@pytest.mark.parametrize(("apart", "right"), [(1.2e-7, True), (1e-4, False)])
+def test_second_moments_of_a_row_are_one_number_but_for_rounding(tmp_path: Path, apart: float, right: bool):
+    """torch rounds the last entries of a float32 array otherwise than those before: ten steps of 50 points were refused for it."""
+    net, opt = trained(steps=4)
+    saved = opt.state_dict()
+    (rows,) = [state["exp_avg_sq"] for state in saved["state"].values() if state["exp_avg_sq"].shape == net.emb.shape]
+    rows[:, 1:] *= 1 + apart
+    torch.save({"model": net.state_dict(), "optimizer": saved}, tmp_path / "x.pth")
+    ckpt = load(tmp_path / "x.pth", arch="tree", manifolds=SAID.manifolds)
+    found = {row.what: row for row in verify(ckpt, tmp_path / "x.pth", said=SAID) if (row.level, row.dtype) == ("step", "float64")}
+    assert found["emb"].ok is right
+    assert found["lin.weight"].ok
+    assert found["emb"].error > 1e-9
