@@ -323,7 +323,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(UNFORESEEN)
+        sys.exit(128 + 13)  # as a program that SIGPIPE ends
     except Exception as error:
         if "--debug" in sys.argv:
             raise

@@ -21,7 +21,8 @@ T = TypeVar("T")
 def removed(tensors: Mapping[str, T], prefix: str | None = None) -> tuple[str, dict[str, T]]:
     """The part with which all keys began, and the tensors by their keys without any wrapper's part.
 
-    prefix: keeps only the keys that begin so, and takes it from them. Raises Usage if there are none, or two keys become one.
+    prefix: keeps only the keys that begin so, and takes it from them. Raises Usage if there are none. Where two keys would become one,
+    parts in the middle stay.
     """
     if prefix is not None:
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}

@@ -63,6 +63,9 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))
     variables.setdefault("params", {})
     points.check(spaces, variables["params"], entries)
+    report = reported(file, table, parts, settings, entries)
+    if table is None:
+        report["on_no_manifold"] = parameter_tree.flat(spaces, entries)
     return Converted(
         table=table,
         parts=parts,
@@ -72,7 +75,7 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
         variables=variables,
         constants=constants,
         manifolds=spaces,
-        report=reported(file, table, parts, settings, entries),
+        report=report,
     )
 
 

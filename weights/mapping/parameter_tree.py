@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weights.errors import Usage
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
-from weights.mapping.entries import Entry, tie_repeats
+from weights.mapping.entries import Entry, flatten, tie_repeats
 from weights.mapping.manifold_trees import beside
 from weights.mapping.settings import Settings
 from weights.types import NamedManifolds
@@ -72,4 +72,11 @@ def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | N
     return beside(keys, given, parts.tensors, keys)
 
 
-__all__ = ["Trained", "manifolds", "matched"]
+def flat(spaces: Mapping, found: Sequence[Entry]) -> list[str]:
+    """The keys of the parameters on no manifold, if there are others: a point that nobody has named is among them."""
+    by_path = flatten(spaces)
+    kinds = {e.key: by_path[str(e.path).removeprefix("params/")] for e in found if e.role == "parameter"}
+    return [key for key, kind in kinds.items() if kind.flat] if any(not kind.flat for kind in kinds.values()) else []
+
+
+__all__ = ["Trained", "flat", "manifolds", "matched"]

@@ -17,7 +17,8 @@ from weights.views.terminal import Screen
 def inspect(path: Path, **options: Any) -> Document:
     """The report of a conversion that is not carried out. For a file that does not fit, it has the keys, and the reason as "problem"."""
     file = read(path)
-    parts = sections.split(file.root)
+    choice = sections.Choice(options.get("section"), options.get("prefix"), options.get("optimizer_at"))
+    parts = sections.split(file.root, choice)
     try:
         report = load(path, **options).report
     except (Unmatched, Usage) as error:
@@ -86,6 +87,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     screen.line(f"  converted: {done}")
     for place, why in report["not_converted"].items():
         screen.line(f"  not converted, and written again by export: {place} ({why})")
+    if report.get("on_no_manifold"):
+        screen.line(f"  on no manifold: {', '.join(report['on_no_manifold'])}")
     if "optimizer" not in report:
         where = "in JAX, as was asked" if any("as was asked" in why for why in report["not_converted"].values()) else "in this file"
         screen.line(f"  no optimizer state {where}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,24 @@ def test_verify_reads_what_was_chosen(tmp_path: Path, choice: dict[str, str], mo
     code, out, _ = run(monkeypatch, capsys, "verify", "x.pth", "--arch", "tree", "--converted", "c", "--level", "settings")
     assert code == 0, out
     assert said[0] in " ".join(out.split())
+
+
+def test_inspect_shows_the_chosen_section(tmp_path: Path, monkeypatch, capsys):
+    torch.save({"model": Net().state_dict(), "ema": {"w": torch.ones(5)}}, tmp_path / "x.pth")
+    code, out, err = run(monkeypatch, capsys, "inspect", tmp_path / "x.pth", "--arch", "tree", "--section", "ema", "--json")
+    assert code == 0, err
+    assert json.loads(out)["bytes"] == 20
+    assert [row["key"] for row in json.loads(out)["tensors"]] == ["w"]
+
+
+def test_parameters_on_no_manifold_are_listed(tmp_path: Path, monkeypatch, capsys):
+    """A point that was forgotten stands among them; without any manifold there is nothing to forget."""
+    torch.save({"a": torch.zeros(2, 2), "b": torch.zeros(2, 2)}, tmp_path / "x.pth")
+    monkeypatch.chdir(tmp_path)
+    _, out, _ = run(monkeypatch, capsys, "convert", "x.pth", "--arch", "tree", "--manifold", "a=PoincareBall:0.7", "--out", "c")
+    assert "on no manifold: b\n" in out
+    _, out, _ = run(monkeypatch, capsys, "convert", "x.pth", "--arch", "tree", "--out", "c")
+    assert "on no manifold" not in out
 
 
 def test_sparse_tensors_types_and_bytes_are_carried(tmp_path: Path):
