@@ -55,17 +55,18 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     if table is None:
         model, entries = None, parameter_tree.matched(parts, settings, trained)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
+        flat = parameter_tree.flat(spaces, entries)
     else:
         if given is not None:
             raise Usage(f"manifolds are given for arch='tree' only; {table.name} has its own", "Omit manifolds= (--manifold)")
         model, entries = _matched(table, parts, settings)
-        spaces = getattr(model, "manifolds", None)
+        spaces, flat = getattr(model, "manifolds", None), []
     variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))
     variables.setdefault("params", {})
     points.check(spaces, variables["params"], entries)
     report = reported(file, table, parts, settings, entries)
-    if table is None:
-        report["on_no_manifold"] = parameter_tree.flat(spaces, entries)
+    if flat:
+        report["on_no_manifold"] = flat
     return Converted(
         table=table,
         parts=parts,
