@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from weights.checkpoint import restore
+from weights.contents import Contents
 from weights.exporter import torch_tree
 from weights.files import sections
 from weights.files.pickles.standins import Record
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
+from weights.proof.reading import ABSENT, facts
 from weights.store import form_of
 from weights.views.terminal import Screen
 
@@ -35,18 +37,26 @@ class Row(NamedTuple):
 
 def compare(a: Path, b: Path) -> list[Row]:
     """A row for every key of either checkpoint: of the model, of the optimizer's state, and of what lies beside them, such as epoch, names,
-    configuration and scheduler, by its place in the file. Torch files are read one tensor at a time."""
-    left, right = _tensors(a), _tensors(b)
+    configuration and scheduler, by its place in the file. Torch files are read one tensor at a time.
+
+    Of two conversions, what a torch file does not say is compared as well: settings, manifolds, the optimizer's groups and counts.
+    """
+    held = [restore(path) if form_of(path) else None for path in (a, b)]
+    left, right = (_tensors(path, contents) for path, contents in zip((a, b), held))
     rows = []
     for key in [*left, *(k for k in right if k not in left)]:
         x, y = _read(left.get(key)), _read(right.get(key))
-        a_is, b_is = (_named(value) if key in side else "absent" for side, value in ((left, x), (right, y)))
+        a_is, b_is = (_named(value) if key in side else ABSENT for side, value in ((left, x), (right, y)))
         if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray) or x.dtype != y.dtype or x.shape != y.shape:
             rows.append(Row(key, a_is, b_is, key in left and key in right and _equal(x, y)))
         elif same_bits(x, y) or not x.size:
             rows.append(Row(key, a_is, b_is, True))
         else:
             rows.append(Row(key, a_is, b_is, False, *_distance(x, y)))
+    one, two = (contents and facts(contents) for contents in held)
+    if one is not None and two is not None:
+        every = {what: [_shown(side.get(what, ABSENT)) for side in (one, two)] for what in {**one, **two}}
+        rows += [Row(what, *shown, one.get(what) == two.get(what)) for what, shown in every.items()]
     return rows
 
 
@@ -57,8 +67,12 @@ def _read(value: object) -> object:
 def _named(value: object) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(value)} values)" if isinstance(value, Sized) else f"{text[:SHOWN]}..."
+    text = _shown(repr(value))
+    return f"{text} ({len(value)} values)" if text.endswith("...") and isinstance(value, Sized) else text
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _equal(x: object, y: object) -> bool:
@@ -76,8 +90,8 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
     return float(gap[at]), ulp, [int(i) for i in at]
 
 
-def _tensors(path: Path) -> dict[str, object]:
-    root = torch_tree(restore(path)) if form_of(path) else read(path).root
+def _tensors(path: Path, contents: Contents | None) -> dict[str, object]:
+    root = read(path).root if contents is None else torch_tree(contents)
     parts = sections.split(root)
     flat: dict[str, object] = dict(parts.tensors)
     if parts.optimizer is not None:

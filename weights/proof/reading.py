@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,13 +11,17 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint, load
+from weights.contents import Contents
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.files import places
 from weights.files.opening import Opened, opened
 from weights.files.sections import Choice, split_again, without_first
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
+from weights.mapping.manifold_trees import to_json
+from weights.proof.rows import MANIFOLD
 from weights.types import Config, Curvature, Document, NamedManifolds
 
 ABSENT = "absent"
@@ -75,9 +80,7 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
     if said.arch is None and conversion.arch == TREE:
         arguments["arch"] = TREE
     if conversion.arch == TREE and said.manifolds is None and said.arch in (None, TREE):
-        named = _unpickled(conversion)
-        arguments["manifolds"] = named or None
-        taken.update({f"manifold of {key}": "taken from the conversion: give --manifold" for key in named})
+        arguments["manifolds"] = _unpickled(conversion) or None
     if conversion.plan is None and said.optimizer is None:
         arguments[OPTIMIZER] = False
         if file.parts.optimizer is not None:
@@ -89,6 +92,11 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
         arguments["updates_per_step"] = conversion.plan.per_step
         taken["updates per step of the scheduler"] = "taken from the conversion: give --updates-per-step"
         fresh = _loaded(path, conversion, arguments, taken)
+    if fresh.arch == TREE:
+        why = "taken from the conversion: give --manifold" if said.manifolds is None else _reason({"from": "option"})
+        taken.update({MANIFOLD + key: why for key in _unpickled(fresh)})
+    if (theirs := conversion.report.get("sha256")) != fresh.report["sha256"]:
+        taken["the file's hash"] = f"the conversion was made of {_text(theirs):.20}..., this is {_text(fresh.report['sha256']):.20}..."
     found = {name: _reason(entry) for name, entry in fresh.report["settings"].items() if not entry.get("in_file")}
     return Reading(fresh, {**{name: reason for name, reason in found.items() if reason}, **taken})
 
@@ -157,7 +165,7 @@ def _listed(conversion: Checkpoint) -> list[list[str]]:
 
 def differences(conversion: Checkpoint, fresh: Checkpoint) -> list[Difference]:
     """Every fact of the conversion that a new reading says differently: settings, manifolds, keys, optimizer, epoch."""
-    mine, other = dict(_facts(conversion)), dict(_facts(fresh))
+    mine, other = facts(conversion), facts(fresh)
     return [
         Difference(what, mine.get(what, ABSENT), other.get(what, ABSENT))
         for what in [*mine, *(w for w in other if w not in mine)]
@@ -165,22 +173,34 @@ def differences(conversion: Checkpoint, fresh: Checkpoint) -> list[Difference]:
     ]
 
 
-def facts(conversion: Checkpoint) -> int:
-    """How many facts `differences` compares."""
-    return sum(1 for _ in _facts(conversion))
+def comparable(found: Sequence[Difference]) -> bool:
+    """Whether two readings with these differences have variables of one structure, so that their numbers can be compared."""
+    return not any(d.what == "architecture" or d.what.endswith(" becomes") for d in found)
 
 
-def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+def steps_comparable(found: Sequence[Difference]) -> bool:
+    """Whether their optimizers have states of one structure, so that their steps can be compared."""
+    return not any(d.what in ("the optimizer's class", "the optimizer's axes") for d in found)
+
+
+def facts(conversion: Contents) -> dict[str, str]:
+    """What `differences` compares, in words."""
+    return dict(_facts(conversion))
+
+
+def _facts(checkpoint: Contents) -> Iterator[tuple[str, str]]:
     yield "architecture", checkpoint.arch
     yield "epoch", str(checkpoint.epoch)
+    for name, value in checkpoint.config.items():
+        yield f"configuration, {name}", _text(value)
     for name, value in checkpoint.settings.items():
         yield name, _text(value)
     for entry in checkpoint.entries:
         yield f"{entry.key} becomes", f"{entry.path or entry.tied or 'a constant'}, {list(entry.shape)} {entry.dtype}, {entry.layout.name}"
     params = checkpoint.variables["params"]
     spaces = checkpoint.manifolds(params) if callable(checkpoint.manifolds) else checkpoint.manifolds
-    for at, leaf in jax.tree.leaves_with_path(spaces):
-        yield f"manifold {jax.tree_util.keystr(at, simple=True, separator='/')}", _text(leaf)
+    for at, space in jax.tree.leaves_with_path(spaces, is_leaf=lambda node: isinstance(node, Manifold)):
+        yield f"manifold {_place(at)}", _text(to_json(space))
     plan = checkpoint.plan
     if plan is None:
         return
@@ -189,10 +209,22 @@ def _facts(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
     for number, (settings, indices) in enumerate(zip(plan.groups, plan.listed, strict=True)):
         for name, value in settings.items():
             yield f"group {number}, {name}", _text(value)
-        yield f"group {number}, parameters", ", ".join(plan.keys[i] for i in indices)
-        yield f"group {number}, moved", ", ".join(plan.parts[number])
+        yield f"group {number}, parameters", ", ".join(plan.keys.get(i, "no key") for i in indices)
+    for number, paths in enumerate(plan.parts):
+        yield f"group {number}, moved", ", ".join(paths)
     for name in ("extras", "still", "axes", "scheduler", "per_step", "ahead"):
         yield f"the optimizer's {name}", _text(getattr(plan, name))
+    for at, leaf in jax.tree.leaves_with_path(checkpoint.opt_state):
+        yield f"the optimizer's state, {_place(at)}", _numbers(np.asarray(leaf))
+
+
+def _place(at: tuple) -> str:
+    return jax.tree_util.keystr(at, simple=True, separator="/")
+
+
+def _numbers(array: np.ndarray) -> str:
+    """A number as it is; an array by its type, shape and checksum."""
+    return f"{array.dtype} {list(array.shape)}, CRC-32 {zlib.crc32(array.tobytes()):08x}" if array.ndim else _text(array)
 
 
 def _text(value: object) -> str:
@@ -206,4 +238,4 @@ def _text(value: object) -> str:
     return repr(value)
 
 
-__all__ = ["Difference", "Reading", "Said", "differences", "facts", "read_anew"]
+__all__ = ["Difference", "Reading", "Said", "comparable", "differences", "facts", "read_anew", "steps_comparable"]

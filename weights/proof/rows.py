@@ -10,6 +10,9 @@ import numpy as np
 FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "step": 1e-10}
 """By level, what float64 may differ by, relative to the largest value."""
 
+MANIFOLD = "manifold of "
+"""What the manifold of a parameter is called, before its key, where nothing confirms it."""
+
 
 class Row(NamedTuple):
     """One comparison. `error` and `gate` are relative to the largest reference value; for steps, to the distance travelled.
@@ -31,4 +34,4 @@ def largest(gap: np.ndarray) -> float:
     return float(np.max(np.abs(gap), initial=0))
 
 
-__all__ = ["FLOAT64", "Row", "largest"]
+__all__ = ["FLOAT64", "MANIFOLD", "Row", "largest"]

@@ -19,7 +19,7 @@ from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten, inverse, place
 from weights.mapping.probes import Probe
 from weights.models import ARCHITECTURES
-from weights.proof.rows import FLOAT64, Row, largest
+from weights.proof.rows import FLOAT64, MANIFOLD, Row, largest
 from weights.proof.sides import QUICK, Arrays, Original, Sides
 from weights.proof.witness import SEED, Witness
 from weights.types import OptState, Params, Variables
@@ -65,7 +65,11 @@ def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, nam
     """Which of the settings `names` a witness confirms, and why not the others.
 
     None where a comparison failed or an output was not recorded, on which they may act; never a rate of dropout, which acts in training.
+    Of a tree, the manifolds on which the witness has moved a parameter.
     """
+    if checkpoint.arch == TREE and all(row.ok for row in rows):
+        moved = {row.what.rpartition(", step ")[0].partition("@")[0] for row in rows if row.verified}
+        return [name for name in names if name.removeprefix(MANIFOLD) in moved], "only steps of the optimizer show it"
     why = "" if witness.meta["outputs"] else "the witness has no outputs"
     if why := _speechless(checkpoint) or why or ("" if all(row.ok for row in rows) else "the witness says something else"):
         return [], why

@@ -156,3 +156,15 @@ def test_second_moments_of_a_row_are_one_number_but_for_rounding(tmp_path: Path,
     assert found["emb"].ok is right
     assert found["lin.weight"].ok
     assert found["emb"].error > 1e-9
+
+
+def test_two_conversions_on_other_manifolds_differ(tmp_path: Path):
+    """Their tensors are equal bit by bit: only the conversions say on which ball the points are."""
+    torch.save({"emb": 0.3 * torch.ones(3, 2), "b": torch.ones(2)}, tmp_path / "x.pth")
+    for name, space in (("a", manifolds.PoincareBall(0.7)), ("b", manifolds.PoincareBall(0.7)), ("c", manifolds.PoincareBall(1.4))):
+        load(tmp_path / "x.pth", arch="tree", manifolds={"emb": space}).save(tmp_path / name)
+    assert all(row.equal for row in diff.compare(tmp_path / "a", tmp_path / "b"))
+    (row,) = [row for row in diff.compare(tmp_path / "a", tmp_path / "c") if not row.equal]
+    assert row.key == "manifold emb"
+    assert "0.7" in row.a
+    assert "1.4" in row.b

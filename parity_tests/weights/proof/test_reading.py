@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import geoopt
+import jax
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ from reference_torch.models.hnn import HNN
 from reference_torch.models.murp import MuRP
 from weights import models
 from weights.checkpoint import load, restore
-from weights.errors import Unmatched, Usage
+from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.probes import ROWS, Draw
 from weights.mapping.rules import Layout
 from weights.proof import verify as proof
@@ -105,6 +106,10 @@ def curved(c: float) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def another_class(description: dict[str, Any]) -> None:
+    description["manifolds"]["tree"]["emb"]["manifold"] = "PoincareBallExact"
+
+
 def set_in(old: str, new: str, count: int = 1) -> Callable[[dict[str, Any]], None]:
     """Another value in the description of the file's objects, given as its JSON."""
 
@@ -127,6 +132,7 @@ PLANTS = {
     "the state of two weights": (exchanged, "group 1, parameters"),
     "a curvature": (curved(1.4), "manifold emb"),
     "a curvature's sixth digit": (curved(0.7000007), "manifold emb"),
+    "a manifold's class": (another_class, "manifold emb"),
     "the epoch": (epoch, "epoch"),
     "names": (set_in('"a", "b"', '"b", "a"'), "objects"),
     "the scheduler": (set_in('["step_size", 3]', '["step_size", 30]'), "scheduler.step_size"),
@@ -141,11 +147,59 @@ def test_a_tampered_conversion_is_seen(name: str, tmp_path: Path):
     assert any(what in text for text in wrong), wrong
 
 
-def test_a_right_conversion_has_no_differences_and_nothing_unsaid(file: Path):
+def test_a_right_conversion_has_no_differences_and_what_an_option_says_is_named(file: Path):
     rows = tampered(file, lambda description: None)
     assert not failed(rows)
-    assert unverified(rows) == []
-    assert summary(rows) == f"All {len(rows)} comparisons agree."
+    assert unverified(rows) == ["manifold of emb (only an option says so)"]
+    assert summary(rows).startswith(f"All {len(rows) - 1} comparisons agree. Not verified: manifold of emb")
+
+
+def broken(at: str) -> Callable[[dict[str, Any]], None]:
+    def change(description: dict[str, Any]) -> None:
+        plan = description["plan"]
+        if at == "keys":
+            del plan["keys"][next(iter(plan["keys"]))]
+        elif at == "parts":
+            plan["parts"][0], plan["parts"][1] = plan["parts"][1], plan["parts"][0]
+        elif at == "table":
+            plan["table"] = "torch.optim.Adam"
+        else:
+            description["optimizer_at"] = ["model"]
+
+    return change
+
+
+@pytest.mark.parametrize("at", ["keys", "parts", "table", "optimizer_at"])
+def test_a_conversion_that_gives_no_file_fails(at: str, file: Path):
+    """The description contradicts itself: it is refused when it is read, or fails in rows, never in another way."""
+    try:
+        rows = tampered(file, broken(at))
+    except ConversionError:
+        return
+    assert failed(rows)
+
+
+def test_a_count_that_no_file_has_is_seen(file: Path):
+    """A group's own step is not written by a file whose rates are constant."""
+    path = made(file.parent, scheduled=False)
+    ckpt = load(path, arch="tree", manifolds=SAID.manifolds, groups=GROUPS)
+    leaves, structure = jax.tree.flatten(ckpt.opt_state)
+    counts = [n for n, leaf in enumerate(leaves) if not np.ndim(leaf)]
+    assert counts
+    for n in counts:
+        moved = [leaf + 1 if i == n else leaf for i, leaf in enumerate(leaves)]
+        rows = verify(replace(ckpt, opt_state=jax.tree.unflatten(structure, moved)), path, said=WHOLE, level="settings")
+        assert any(row.what.startswith("the optimizer's state") for row in rows if not row.ok), n
+
+
+def test_another_configuration_and_another_file_are_named(tmp_path: Path):
+    path, config = hnn(tmp_path)
+    ckpt = load(path, config={**config, "patience": 100})
+    wrong = [row.what for row in verify(ckpt, path, said=Said(config=config), level="settings") if not row.ok]
+    assert wrong[1:] == ["configuration, patience: 100 in the conversion, absent in the new reading"]
+    ckpt.report["sha256"] = "0" * 64
+    told = unverified(verify(ckpt, path, said=Said(config=ckpt.config), level="settings"))
+    assert any(text.startswith("the file's hash (the conversion was made of '000") for text in told), told
 
 
 def test_what_nobody_says_is_taken_from_the_conversion_and_named(file: Path):

@@ -142,7 +142,14 @@ def test_a_tree_has_steps_alone(tmp_path: Path):
         step()
     manifolds = {"emb": PoincareBall(0.7)}
     ckpt = load(path, arch="tree", manifolds=manifolds)
-    assert not failed(witnessed(ckpt, Witness.read(tmp_path / "w.npz", ckpt)))
+    seen = Witness.read(tmp_path / "w.npz", ckpt)
+    assert not failed(witnessed(ckpt, seen))
+    said = Said(arch="tree", manifolds=manifolds)
+    assert unverified(verify(ckpt, path, said=said, level="settings")) == ["manifold of emb (only an option says so)"]
+    assert unverified(verify(ckpt, path, said=said, witness=seen, level="settings")) == []
+    still = replace(seen, meta={**seen.meta, "steps": 0})
+    told = unverified(verify(ckpt, path, said=said, witness=still, level="settings"))
+    assert "manifold of emb (only an option says so; only steps of the optimizer show it)" in told
     wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.71)})  # 1e-3 of the way; in float32 a gate is about 1e-5
     assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
 
