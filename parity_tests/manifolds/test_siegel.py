@@ -21,6 +21,7 @@ from port_jax.manifolds.upper_half import UpperHalf
 RNG = draws.stream(17)
 PAIRS = {"upper_half": (geoopt.UpperHalf, UpperHalf), "bounded_domain": (geoopt.BoundedDomain, BoundedDomain)}
 N = 3
+"""Their Takagi decomposition is that of a real matrix of size 2 N."""
 
 
 def symmetric(g: np.ndarray) -> np.ndarray:
@@ -51,6 +52,7 @@ def test_parity(kind):
             names,
             orders=orders,
             tangent=dict.fromkeys("xyuv", symmetric),
+            backward=2 * N,
         )
 
     operations = {
@@ -74,6 +76,7 @@ def test_parity(kind):
             other.dist,
             ("x", "y"),
             tangent=dict.fromkeys("xy", symmetric),
+            backward=2 * N,
         )
     compare(operations, points(kind), rtol=1e-9)
 
@@ -82,7 +85,7 @@ def test_pure_functions():
     a, b = points("upper_half"), points("bounded_domain")
     value = {"x": a["x"], "z": b["x"], "y": symmetric(RNG.standard_normal((4, N, N)))}
     both = {
-        name: Operation(getattr(csym_math, name), getattr(siegel, name), (argument,))
+        name: Operation(getattr(csym_math, name), getattr(siegel, name), (argument,), backward=2 * N)
         for name, argument in {
             "cayley_transform": "z",
             "inverse_cayley_transform": "x",
@@ -91,7 +94,7 @@ def test_pure_functions():
         }.items()
     }
     both["positive_conjugate_projection"] = Operation(
-        csym_math.positive_conjugate_projection, siegel.positive_conjugate_projection, ("y",), tangent={"y": symmetric}
+        csym_math.positive_conjugate_projection, siegel.positive_conjugate_projection, ("y",), tangent={"y": symmetric}, backward=N
     )
     compare(both, value, rtol=1e-10)
     d, s = siegel.takagi_eig(jnp.asarray(b["x"]))

@@ -55,6 +55,7 @@ def test_parity(kind, shape):
             lambda *a: getattr(theirs, theirs_as or name)(*a, **kwargs),
             lambda *a: getattr(mine, name)(*a, **kwargs),
             names,
+            backward=shape[1],
         )
 
     if kind == "exact":

@@ -16,10 +16,11 @@ from port_jax.linalg import sym, sym_expm
 from port_jax.manifolds.symmetric_positive_definite import SPDMetric, SymmetricPositiveDefinite
 
 RNG = draws.stream(11)
+N = 4
 MINE = SymmetricPositiveDefinite()
 
 
-def points(n: int = 4, batch: int = 5) -> dict[str, np.ndarray]:
+def points(n: int = N, batch: int = 5) -> dict[str, np.ndarray]:
     raw = RNG.standard_normal((5, batch, n, n))
     half = raw + np.swapaxes(raw, -1, -2)
     x, y = (np.linalg.matrix_power(h, 2) / 4 + 0.3 * np.eye(n) for h in half[:2])
@@ -44,6 +45,7 @@ def test_parity(metric):
             lambda *a: getattr(mine, name)(*a, **kwargs),
             names,
             tangent=dict.fromkeys("xyuv", symmetric),
+            backward=N,
         )
 
     operations = {"dist": op("dist", "x", "y"), "dist2": op("dist2", "x", "y", keepdim=True)}
