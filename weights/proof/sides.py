@@ -69,10 +69,16 @@ class _Run:
         return _named(self.probe.outputs(self.settings, call, inputs))
 
 
+@partial(jax.jit, static_argnames="run")
+def _outputs(run: _Run, variables: Variables, inputs: Inputs) -> Outputs:
+    """Traced once for shapes, outputs and gradients."""
+    return run(variables, inputs)
+
+
 @partial(jax.jit, static_argnames="run", compiler_options=QUICK)
 def _pull(run: _Run, variables: Variables, inputs: Inputs, weights: Arrays, targets: Arrays, strength: float) -> tuple[Outputs, Variables]:
     """Outputs, and the gradient of sum(weights * outputs) + strength * mean((outputs - targets)^2): one compilation for all levels."""
-    ours, back = jax.vjp(lambda v: run(v, inputs), variables)
+    ours, back = jax.vjp(lambda v: _outputs(run, v, inputs), variables)
     pulls = {k: weights[k] + 2 * strength / v.size * (v - targets[k]) for k, v in ours.items()}
     return ours, back({k: pull.astype(ours[k].dtype) for k, pull in pulls.items()})[0]
 
@@ -102,17 +108,20 @@ class Sides:
         """The checkpoint's, in the precision compared."""
         return jax.tree.map(self.cast, self.checkpoint.variables)
 
+    @cached_property
+    def _run(self) -> _Run:
+        settings = self.checkpoint.settings
+        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}")
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the outputs by name."""
-        run = _Run(self.probe, self.checkpoint.settings, self.model, "")
-        inputs = self._for_jax
-        return {name: value.shape for name, value in jax.eval_shape(lambda v: run(v, inputs), self.variables).items()}
+        found = jax.eval_shape(partial(_outputs, self._run), self.variables, self._for_jax)
+        return {name: value.shape for name, value in found.items()}
 
     def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
-        run = _Run(self.probe, self.checkpoint.settings, self.model, f"{self.model!r} {sorted(self.checkpoint.settings.items())!r}")
-        ours, slopes = _pull(run, variables, self._for_jax, weights, targets, strength)
+        ours, slopes = _pull(self._run, variables, self._for_jax, weights, targets, strength)
         return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
 
     def steps(self, targets: Arrays) -> Arrays:
