@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from parity_tests import draws
+from parity_tests.models import cases_gat, cases_gcn, cases_mlp
 from parity_tests.models.fixtures import check_folder
-from parity_tests.models.graph_models import GRAPH, NODES, X
+from parity_tests.models.graph_models import GRAPH, NODES, Frame, X
 from port_jax.graphs import Graph
 from port_jax.models import GCN, HGCN, Shallow
 from reference_torch.models.hgcn import HGCN as Original
+from weights.checkpoint import load
+from weights.errors import Unmatched
 
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "airport_nc_poincare"
 
@@ -51,3 +54,17 @@ def test_links_between_far_points_of_the_hyperboloid_have_a_least_probability():
     np.testing.assert_allclose(have, 1 / (np.exp((np.array([50.0, 25.0]) - 2) / 30) + 1), rtol=1e-12)
     theirs = Original(2, **options).score(torch.as_tensor(points), torch.as_tensor(pairs))
     np.testing.assert_allclose(theirs, have, rtol=1e-7)
+
+
+@pytest.mark.parametrize("frame", [cases_mlp.FRAME, cases_gcn.FRAME, cases_gat.FRAME], ids=["mlp", "gcn", "gat"])
+def test_flat_embeddings_are_not_taken_for_points(frame: Frame, tmp_path: Path):
+    """HGCN's code reads an MLP's output as points of the ball, where its clamps make the numbers: logits differed by 0.7."""
+    for name in frame.configs:
+        flat = {**frame.config(name), "c": 0.7}
+        torch.save(frame.module(flat).state_dict(), tmp_path / "x.pth")
+        config = {**flat, "manifold": "PoincareBall"}
+        if frame is not cases_mlp.FRAME and config["task"] == "nc":
+            load(tmp_path / "x.pth", config=config)
+        else:
+            with pytest.raises(Unmatched, match=r"manifold is 'PoincareBall'.* flat vectors.*HGCN"):
+                load(tmp_path / "x.pth", config=config)

@@ -16,11 +16,12 @@ def keys(found: Found) -> bool:
 
 
 def settle(found: Found, settings: Settings) -> None:
-    """Heads by the keys; the slope of LeakyReLU from the configuration."""
+    """Heads by the keys; the slope of LeakyReLU from the configuration. Links are those of flat space."""
     node_model.settle(found, settings, r"encoder\.layers\.(\d+)\.attention_0\.W", out_axis=1)
     heads = found.count(r"encoder\.layers\.0\.attention_(\d+)\.W")
     settings.settle("n_heads", *([heads, "keys of encoder.layers.0"] if heads else []), default=4)
     settings.settle("alpha", default=0.2)
+    node_model.only_flat(settings, ("lp",))
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:

@@ -17,8 +17,9 @@ def keys(found: Found) -> bool:
 
 
 def settle(found: Found, settings: Settings) -> None:
-    """As shared; biases are stored only if used."""
+    """As shared; biases are stored only if used. Classes come without the space, links do not."""
     node_model.settle(found, settings, bias=True)
+    node_model.only_flat(settings, ("lp",))
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:

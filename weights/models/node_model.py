@@ -48,6 +48,19 @@ def settle(found: Found, settings: Settings, weight: str = r"encoder\.layers\.(\
         settings.settle(name, default=value)
 
 
+def only_flat(settings: Settings, tasks: Sequence[str] = ("nc", "lp")) -> None:
+    """Refuses a curved space for models without a map into it, for the tasks that read their embeddings as points of it.
+
+    HGCN's code takes whatever such a model gives for points; its numbers then are those of its clamps.
+    """
+    manifold, task = settings.values["manifold"], settings.values["task"]
+    if manifold != "Euclidean" and task in tasks:
+        raise Unmatched(
+            f"manifold is {manifold!r}, and the embeddings of this model are flat vectors, which are no points of it",
+            "Convert a model that was trained with manifold 'Euclidean', or HNN or HGCN, which map into the space",
+        )
+
+
 def edges(found: Found, settings: Settings, weight: str, out_axis: int = 0) -> None:
     """feat_dim, dim and n_classes: the widths at which the layers begin and end."""
     first = [shape for key, shape in found.shapes.items() if found_in(weight, key)]
@@ -170,4 +183,4 @@ def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Fou
     )
 
 
-__all__ = ["LAYER", "architecture", "dense", "edges", "found_in", "settle", "settle_curvature", "trained_curvature"]
+__all__ = ["LAYER", "architecture", "dense", "edges", "found_in", "only_flat", "settle", "settle_curvature", "trained_curvature"]
