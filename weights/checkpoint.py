@@ -19,7 +19,7 @@ from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
-from weights.optim.resume import Asked, moved_keys, moves_points, resumed
+from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
 from weights.types import Config, Curvature, NamedManifolds, Progress
 
 
@@ -53,7 +53,8 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     config: the training run's configuration: the path of a JSON file, or a mapping.
     arch: the architecture's name, if the keys do not identify it; "tree" converts the parameters of any module.
     curvature: one for all manifolds or a list with one for each, if neither the file nor the configuration contains it.
-    manifolds: for "tree", manifolds by key or by the beginning of keys.
+    manifolds: for "tree", by key, the beginning of keys, or a pattern ("*.bias"): a manifold; its class, which takes the file's own
+    curvature; or a function from the parameters to a manifold.
     groups: the keys (or patterns) of each of the optimizer's groups, if it has several and does not name their parameters.
     optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it.
     updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
@@ -67,7 +68,11 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     path = Path(path)
     try:
         file = opened(path, config, Choice(section, prefix, optimizer_at))
-        trained = Trained(moved=moved_keys, on_manifolds=moves_points if optimizer else lambda parts: False)
+        trained = Trained(
+            moved=moved_keys,
+            points=points_moved if optimizer else lambda parts, entries: (),
+            on_manifolds=moves_points if optimizer else lambda parts: False,
+        )
         found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress)
         resumption = None
         if optimizer and found.parts.optimizer is None and found.parts.optimizers:

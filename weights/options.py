@@ -29,7 +29,7 @@ Names = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists, or write into a folder with other files.")]
 
-WRITE = "Write key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean"
+WRITE = "Write key=PoincareBall:0.7, key=Lorentz:1.0, key=Euclidean, or key=PoincareBall for the curvature in the file"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Reading:
         ),
     ] = None
     manifold: Annotated[
-        list[str] | None, typer.Option(help="With --arch tree: key=PoincareBall:0.7, key=Lorentz:1.0 or key=Euclidean. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="With --arch tree: key=PoincareBall:0.7, key=Lorentz (with the file's curvature), or '*.bias=Euclidean'. May be repeated."
+        ),
     ] = None
     section: Annotated[str | None, typer.Option(help="Where in the file the model is, if the file has several: ema, for example.")] = None
     prefix: Annotated[str | None, typer.Option(help="What the model's keys begin with, if others stand beside them: model., say.")] = None
@@ -60,7 +63,7 @@ class Reading:
             "config": self.config,
             "arch": self.arch,
             "curvature": curvature[0] if curvature and len(curvature) == 1 else curvature,
-            "manifolds": dict(map(_manifold, self.manifold)) if self.manifold else None,
+            "manifolds": _manifolds(self.manifold) if self.manifold else None,
             "section": self.section,
             "prefix": self.prefix,
         }
@@ -123,10 +126,21 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def _manifold(text: str) -> tuple[str, Manifold]:
+def _manifolds(texts: list[str]) -> dict[str, Manifold | type[Manifold]]:
+    from weights.errors import Usage
+
+    named = dict(map(_manifold, texts))
+    if len(named) < len(texts):
+        keys = [text.partition("=")[0] for text in texts]
+        raise Usage(f"--manifold names {next(key for key in keys if keys.count(key) > 1)!r} twice", WRITE)
+    return named
+
+
+def _manifold(text: str) -> tuple[str, Manifold | type[Manifold]]:
     import port_jax.manifolds as manifolds
     from port_jax.manifolds.base import Manifold
     from weights.errors import Usage
+    from weights.mapping.manifold_trees import CURVED
 
     key, _, kind = text.partition("=")
     name, _, value = kind.partition(":")
@@ -134,7 +148,9 @@ def _manifold(text: str) -> tuple[str, Manifold]:
     if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
         raise Usage(f"--manifold {text!r} does not name a manifold", WRITE)
     try:
-        return key, cls(*([float(value)] if value else []))
+        if not value:
+            return key, cls if cls.__name__ in CURVED else cls()
+        return key, cls(*[float(value)])
     except (TypeError, ValueError) as error:
         raise Usage(f"--manifold {text!r}: {error}", WRITE) from None
 

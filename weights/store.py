@@ -23,7 +23,7 @@ from weights.files.outputs import require_file, require_folder, settled
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import Entry, flatten, place
 from weights.mapping.leaves import leaf_of
-from weights.mapping.manifold_trees import from_json, to_json
+from weights.mapping.manifold_trees import from_json, spaces, to_json
 from weights.mapping.rules import Rule, matching
 from weights.models import ARCHITECTURES
 from weights.optim import engine as optimizers
@@ -209,7 +209,7 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
     settings, arch = description["settings"], description["arch"]
     table = ARCHITECTURES.get(arch)
     model = table.build(settings) if table else None
-    manifolds = getattr(model, "manifolds", None) if table else from_json(description["manifolds"])
+    manifolds = getattr(model, "manifolds", None) if table else spaces(cast("dict", from_json(description["manifolds"])))
     entries = _entries(description["keys"], table.rules(settings) if table else None)
     plan = transformation = state = None
     if description["plan"] is not None:

@@ -26,8 +26,9 @@ Variables: TypeAlias = dict[str, Any]
 """What `apply` of a flax module takes: collections by name, "params" among them, each nested as `Params`."""
 ManifoldTree: TypeAlias = "dict[str, Any] | Manifold"
 """Manifolds beside parameters: nested dicts whose leaves are manifolds, and whose paths are those of the parameters or begin them."""
-NamedManifolds: TypeAlias = "Mapping[str, Manifold | Mapping[str, Any]]"
-"""Manifolds that a caller names: by torch's keys or beginnings of them, or nested as the keys are."""
+NamedManifolds: TypeAlias = "Mapping[str, Manifold | type[Manifold] | Callable[[Params], Manifold] | Mapping[str, Any]]"
+"""Manifolds that a caller names: by torch's keys, beginnings of them or patterns, or nested as the keys are. A class takes the
+curvature that the file has; a function makes the manifold from the parameters."""
 Manifolds: TypeAlias = "ManifoldTree | Callable[[Params], ManifoldTree] | None"
 """A tree of manifolds, or a function from the parameters to it where a curvature is trained; None where nothing is known."""
 

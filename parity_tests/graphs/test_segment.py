@@ -148,12 +148,14 @@ def test_vmap_over_values_and_over_graphs():
         assert _error(together[i], apart[i]) < 1e-13
 
 
-def test_graph_as_an_argument_and_as_a_constant_give_the_same_bits():
+def test_graph_as_an_argument_and_as_a_constant_give_the_same_numbers():
+    """Two programs, which XLA may round in other places: within a few roundings of the sum of the sizes. One program gives the same bits."""
     g = graph("fine")
     a, v = _arguments([("E", H), ("N", H, C)], g)
     passed = jax.jit(aggregate)
     closed = jax.jit(lambda a, v: aggregate(a, v, g))
-    assert np.array_equal(passed(a, v, g), closed(a, v))
+    room = 4 * float(np.finfo(np.float64).eps) * passed(np.abs(a), np.abs(v), g)
+    assert np.all(np.abs(passed(a, v, g) - closed(a, v)) <= room)
     assert np.array_equal(passed(a, v, g), passed(a, v, g))
 
 

@@ -80,8 +80,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: the torch side of a tree from the conversion",
         f"{HOME}/verify.py",
-        'theirs = Points.of(reading.entries, cast("ManifoldTree", reading.manifolds))',
-        'theirs = Points.of(checkpoint.entries, cast("ManifoldTree", checkpoint.manifolds))',
+        "for ckpt in (checkpoint, reading))",
+        "for ckpt in (checkpoint, checkpoint))",
         f"{GATES}::test_the_torch_side_is_on_the_manifold_that_the_reading_says",
     ),
     error(

@@ -16,6 +16,7 @@ from weights.mapping.architecture import Architecture, Found
 from weights.mapping.convert import plan, to_flax
 from weights.mapping.entries import Entry, flatten
 from weights.mapping.leaves import counted
+from weights.mapping.manifold_trees import leaves
 from weights.mapping.recognition import recognised
 from weights.mapping.report import reported
 from weights.mapping.settings import Settings
@@ -55,7 +56,8 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     if table is None:
         model, entries = None, parameter_tree.matched(parts, settings, trained)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
-        flat = parameter_tree.flat(spaces, entries)
+        flat = parameter_tree.flat(leaves(spaces), entries)
+        flat = flat if len(flat) < len(leaves(spaces)) else []
     else:
         if given is not None:
             raise Usage(f"manifolds are given for arch='tree' only; {table.name} has its own", "Omit manifolds= (--manifold)")

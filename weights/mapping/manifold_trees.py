@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from weights.errors import Unmatched, Usage
 from weights.files.pickles.standins import Record
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
-from weights.mapping.entries import flatten, place
-from weights.types import Document, ManifoldTree, NamedManifolds
+from weights.mapping.entries import flatten
+from weights.types import Document, ManifoldTree, Params
 
 if TYPE_CHECKING:
     from port_jax.manifolds.base import Manifold
@@ -34,8 +35,57 @@ PLAIN = ("Euclidean", "Sphere", "SphereExact", "Stiefel", "CanonicalStiefel", "E
 REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
 
-def _recovered(record: object) -> Manifold:
-    """The port_jax manifold that a pickled manifold stands for; Unmatched for a kind that has no counterpart yet."""
+@dataclass(frozen=True)
+class Following:
+    """The manifold of a trained curvature: `kind` with the curvature that the raw parameter at the path `raw` stands for.
+
+    geoopt's `PoincareBall(learnable=True)`, which all layers that have it share.
+    """
+
+    kind: str
+    raw: str
+
+    def __call__(self, params: Params) -> Manifold:
+        import jax
+
+        import port_jax.manifolds as manifolds
+
+        cls, (name, _) = getattr(manifolds, self.kind), CURVED[self.kind][1]
+        value = jax.numpy.reshape(flatten(params)[self.raw], ())
+        return cls.from_raw(value) if name in ("isp_c", "isp_k") else cls(value)
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """A tree beside parameters in which functions from the parameters stand for manifolds; called, the tree at these parameters."""
+
+    tree: Mapping
+
+    def __call__(self, params: Params) -> ManifoldTree:
+        return _resolved(self.tree, params)
+
+
+def _resolved(node: Any, params: Params) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _resolved(child, params) for name, child in node.items()}
+    return node(params) if callable(node) else node
+
+
+def spaces(tree: Mapping) -> Any:
+    """The tree, or where a leaf of it depends on the parameters, the function from them to it."""
+    return Spaces(tree) if any(callable(leaf) for leaf in flatten(tree).values()) else tree
+
+
+def leaves(manifolds: Any) -> dict[str, Any]:
+    """What stands at each path of a tree of parameters: a manifold, or what it follows."""
+    return flatten(manifolds.tree if isinstance(manifolds, Spaces) else manifolds)
+
+
+def recovered(record: object) -> tuple[Manifold, Tensor | None]:
+    """The port_jax manifold that a pickled manifold stands for, and the tensor of its curvature, if it has one.
+
+    Unmatched for a kind that has no counterpart yet.
+    """
     import port_jax.manifolds as manifolds
 
     if not isinstance(record, Record):
@@ -43,12 +93,12 @@ def _recovered(record: object) -> Manifold:
     name = record.name.rpartition(".")[2]
     if name in CURVED and hasattr(manifolds, CURVED[name][0]):
         target, (raw, argument) = CURVED[name]
-        value = _number(record, raw)
-        if value is None:
+        tensor = _tensor(record, raw)
+        if tensor is None:
             raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
-        return getattr(manifolds, target)(**{argument: from_raw(raw, value)})
+        return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
     if name in PLAIN and hasattr(manifolds, name):
-        return getattr(manifolds, name)()
+        return getattr(manifolds, name)(), None
     raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart in port_jax.manifolds", REMEDY)
 
 
@@ -57,50 +107,28 @@ def curvature(record: object) -> float | None:
     if not isinstance(record, Record):
         return None
     _, (raw, _) = CURVED.get(record.name.rpartition(".")[2], ("", ("", "")))
-    value = _number(record, raw) if raw else None
-    return None if value is None else from_raw(raw, value)
+    tensor = _tensor(record, raw) if raw else None
+    return None if tensor is None else from_raw(raw, _number(tensor))
 
 
-def _number(record: Record, raw: str) -> float | None:
+def _tensor(record: Record, raw: str) -> Tensor | None:
     state = record.attributes
     for table in (state.get("_parameters"), state.get("_buffers"), state):
         tensor = table.get(raw) if isinstance(table, dict) else None
         if isinstance(tensor, Tensor) and tensor.numel == 1:
-            return float(tensor.array().reshape(-1)[0])
+            return tensor
     inner = (state.get("_modules") or {}).get("c") if isinstance(state.get("_modules"), dict) else None
     if raw == "isp_c" and isinstance(inner, Record):  # HypLL keeps it in a Curvature, softplus of `value`
-        return _number(inner, "value")
+        return _tensor(inner, "value")
     return None
 
 
-def beside(paths: Iterable[str], given: NamedManifolds | None, tensors: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict:
-    """A tree of manifolds over parameters: `given` by key or path (or beginnings of them), else the pickled ones, else Euclidean.
-
-    `keys` maps paths (without the collection) to the file's keys. Usage for a name that no parameter has.
-    """
-    from port_jax.manifolds import Euclidean
-
-    wanted = {name.replace(".", "/"): manifold for name, manifold in flatten(given or {}).items()}
-    used: set[str] = set()
-    tree: dict = {}
-    for path in paths:
-        name = next((name for name in wanted if path == name or path.startswith(f"{name}/")), None)
-        tensor = tensors[keys[path]]
-        if name is not None:
-            used.add(name)
-            place(tree, path, wanted[name])
-        else:
-            place(tree, path, _recovered(tensor.manifold) if tensor.manifold is not None else Euclidean())
-    if unknown := sorted(set(wanted) - used):
-        raise Usage(
-            f"manifolds names {unknown[0]!r}, but no parameter of the file is called so",
-            f"The parameters are {', '.join(list(paths)[:8])}",
-        )
-    return tree
+def _number(tensor: Tensor) -> float:
+    return float(tensor.array().reshape(-1)[0])
 
 
-def to_json(tree: ManifoldTree) -> Document:
-    """A tree of manifolds as JSON: class names with their fields."""
+def to_json(tree: ManifoldTree | Spaces | Following) -> Document:
+    """A tree of manifolds as JSON: class names with their fields. Usage for a function of the caller's, which JSON cannot hold."""
     from dataclasses import fields
 
     from port_jax.manifolds.base import Manifold
@@ -108,13 +136,20 @@ def to_json(tree: ManifoldTree) -> Document:
     if isinstance(tree, Manifold):
         values = {f.name: _to_plain(getattr(tree, f.name)) for f in fields(tree)}  # pyright: ignore[reportArgumentType]
         return {"manifold": type(tree).__name__, "fields": values}
-    return {"tree": {name: to_json(child) for name, child in tree.items()}}
+    if isinstance(tree, Following):
+        return {"follows": tree.raw, "manifold": tree.kind}
+    if callable(tree) and not isinstance(tree, Spaces):
+        raise Usage("a manifold is a function of the parameters, which cannot be written", "Name its class, or a manifold with a number")
+    below: Mapping = tree.tree if isinstance(tree, Spaces) else tree  # pyright: ignore[reportAssignmentType]
+    return {"tree": {name: to_json(child) for name, child in below.items()}}
 
 
 def from_json(data: Document) -> ManifoldTree:
-    """The tree that `to_json` wrote."""
+    """The tree that `to_json` wrote; see `spaces`."""
     import port_jax.manifolds as manifolds
 
+    if "follows" in data:
+        return Following(data["manifold"], data["follows"])  # pyright: ignore[reportReturnType]
     if "tree" in data:
         return {name: from_json(child) for name, child in data["tree"].items()}
     kind, values = getattr(manifolds, data["manifold"]), {name: _from_plain(value) for name, value in data["fields"].items()}
@@ -144,4 +179,4 @@ def _from_plain(value: Any) -> Any:
     return value
 
 
-__all__ = ["CURVED", "PLAIN", "beside", "curvature", "from_json", "to_json"]
+__all__ = ["CURVED", "PLAIN", "Following", "Spaces", "curvature", "from_json", "leaves", "recovered", "spaces", "to_json"]

@@ -5,28 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from weights.errors import Usage
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, tie_repeats
-from weights.mapping.manifold_trees import beside
+from weights.mapping.manifold_trees import spaces
+from weights.mapping.named_manifolds import RAW, beside, named
 from weights.mapping.settings import Settings
 from weights.types import NamedManifolds
 
-RAW = {"isp_c", "isp_k", "k", "_scale", "_log_scale"}
-"""Names under which geoopt's manifolds keep their curvature and scale, as single numbers."""
 BUFFERS = re.compile(r"(.*\.)?(running_mean|running_var|num_batches_tracked|projector|xp)")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What an optimizer's state tells of a tree. `weights.optim` has the two functions, which this room must not import.
+    """What an optimizer's state tells of a tree. `weights.optim` has the functions, which this room must not import.
 
-    moved: the keys that it has state for. on_manifolds: whether it moves points on manifolds.
+    moved: the keys that it has state for. points: those whose second moment is one number for a whole point, as on a manifold.
+    on_manifolds: whether it moves points on manifolds.
     """
 
     moved: Callable[[Sections, Sequence[Entry]], Collection[str]]
+    points: Callable[[Sections, Sequence[Entry]], Collection[str]]
     on_manifolds: Callable[[Sections], bool]
 
 
@@ -60,23 +62,30 @@ def matched(parts: Sections, settings: Settings, trained: Trained) -> list[Entry
     return tie_repeats(tensors, _entries(tensors, trained.moved(parts, every)))
 
 
-def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | None, trained: Trained) -> dict:
-    """The tree of manifolds beside the parameters: those that the caller gives or the file has pickled, else Euclidean.
+def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | None, trained: Trained) -> Any:
+    """The tree of manifolds beside the parameters (see `spaces`): those that the caller gives or the file has pickled, else Euclidean.
 
     Usage where an optimizer moves points and neither the caller nor the file says on which manifolds.
     """
     if given is None and trained.on_manifolds(parts) and not any(t.manifold is not None for t in parts.tensors.values()):
         raise Usage("the optimizer is Riemannian and the file does not say which parameters lie on which manifold",
-                    "Give manifolds={key: PoincareBall(...)} (--manifold key=PoincareBall:0.7), Euclidean() for flat ones")  # fmt: skip
-    keys = {str(e.path).removeprefix("params/"): e.key for e in found if e.role == "parameter"}
-    return beside(keys, given, parts.tensors, keys)
+                    "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7), Euclidean() if flat")  # fmt: skip
+    tree = beside(found, given, parts.tensors)
+    points, unsaid = trained.points(parts, found), flat(tree, found)
+    if forgotten := [key for key in unsaid if key in points and not named(key, given)]:
+        raise Usage(
+            f"the optimizer has moved {', '.join(map(repr, forgotten))} as points of a manifold, and nothing says of which",
+            f"Give --manifold {forgotten[0]}=PoincareBall:0.7, for example (manifolds={{{forgotten[0]!r}: PoincareBall(0.7)}}), or "
+            f"--manifold '*=Euclidean' for all that are not named",
+        )
+    return spaces(tree)
 
 
-def flat(spaces: Mapping, found: Sequence[Entry]) -> list[str]:
-    """The keys of the parameters on no manifold, if there are others: a point that nobody has named is among them."""
-    by_path = flatten(spaces)
+def flat(tree: Mapping, found: Sequence[Entry]) -> list[str]:
+    """The keys of the parameters on no manifold."""
+    by_path = flatten(tree)
     kinds = {e.key: by_path[str(e.path).removeprefix("params/")] for e in found if e.role == "parameter"}
-    return [key for key, kind in kinds.items() if kind.flat] if any(not kind.flat for kind in kinds.values()) else []
+    return [key for key, kind in kinds.items() if not callable(kind) and kind.flat]
 
 
 __all__ = ["Trained", "flat", "manifolds", "matched"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from weights.errors import ConversionError
 from weights.files.sections import Sections
@@ -77,15 +79,38 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
 
 def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
     """The keys that the optimizer has state for, as far as one group in the state_dict's order tells; all of them with names."""
+    return {key for key, state in _by_key(parts, entries).items() if engine.begun(state)}
+
+
+def points_moved(parts: Sections, entries: Sequence[Entry]) -> set[str]:
+    """The keys whose second moment is the same along the last axis while the first is not, as that of a point of a manifold in geoopt's
+    Riemannian Adam, as far as the file itself tells which parameter is which."""
+    if not moves_points(parts):
+        return set()
+    found = set()
+    for key, state in _by_key(parts, entries).items():
+        first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
+        if isinstance(first, Tensor) and isinstance(second, Tensor) and len(first.shape) and first.shape == second.shape:
+            one, two = first.array(), second.array()
+            if two.any() and _same_in_rows(two) and not _same_in_rows(one):
+                found.add(key)
+    return found
+
+
+def _same_in_rows(array: np.ndarray) -> bool:
+    return bool((array == array[..., :1]).all())
+
+
+def _by_key(parts: Sections, entries: Sequence[Entry]) -> Mapping[str, Mapping]:
     raw = parts.optimizer
     if raw is None:
-        return set()
+        return {}
     try:
         listed = names.indices(raw["param_groups"])
         keys, _ = names.keys_by_index(raw["param_groups"], listed, entries, Naming(parts.tensors, parts.prefix))
     except ConversionError:
-        return set()
-    return {key for index, key in keys.items() if engine.begun(raw["state"].get(index))}
+        return {}
+    return {key: raw["state"].get(index) or {} for index, key in keys.items()}
 
 
 def moves_points(parts: Sections) -> bool:
@@ -102,4 +127,4 @@ def beside(manifolds: Manifolds) -> Callable[[Params], ManifoldTree] | None:
     return manifolds if callable(manifolds) else lambda params: manifolds
 
 
-__all__ = ["Asked", "Resumed", "beside", "moved_keys", "moves_points", "resumed"]
+__all__ = ["Asked", "Resumed", "beside", "moved_keys", "moves_points", "points_moved", "resumed"]

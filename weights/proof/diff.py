@@ -55,8 +55,8 @@ def compare(a: Path, b: Path) -> list[Row]:
             rows.append(Row(key, a_is, b_is, False, *_distance(x, y)))
     one, two = (contents and facts(contents) for contents in held)
     if one is not None and two is not None:
-        every = {what: [_shown(side.get(what, ABSENT)) for side in (one, two)] for what in {**one, **two}}
-        rows += [Row(what, *shown, one.get(what) == two.get(what)) for what, shown in every.items()]
+        for what in {**one, **two}:
+            rows.append(Row(what, _shown(one.get(what, ABSENT)), _shown(two.get(what, ABSENT)), one.get(what) == two.get(what)))
     return rows
 
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,8 +19,7 @@ from weights.files import places
 from weights.files.opening import Opened, opened
 from weights.files.sections import Choice, split_again, without_first
 from weights.mapping.architecture import TREE
-from weights.mapping.entries import flatten
-from weights.mapping.manifold_trees import to_json
+from weights.mapping.manifold_trees import leaves, to_json
 from weights.proof.rows import MANIFOLD
 from weights.types import Config, Curvature, Document, NamedManifolds
 
@@ -152,10 +151,10 @@ def _source(conversion: Checkpoint, setting: str) -> str | None:
 
 def _unpickled(conversion: Checkpoint) -> NamedManifolds:
     """The curved manifolds of a tree that the file itself does not say, by key."""
-    flat = flatten(cast("Document", conversion.manifolds))
+    named = leaves(conversion.manifolds)
     pickled = {key for key, tensor in split_again(conversion.source).tensors.items() if tensor.manifold is not None}
     paths = {e.key: str(e.path).removeprefix("params/") for e in conversion.entries if e.role == "parameter"}
-    return {key: flat[at] for key, at in paths.items() if key not in pickled and not flat[at].flat}
+    return {key: named[at] for key, at in paths.items() if key not in pickled and (callable(named[at]) or not named[at].flat)}
 
 
 def _listed(conversion: Checkpoint) -> list[list[str]]:

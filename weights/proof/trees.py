@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -11,46 +12,64 @@ from jaxtyping import Array
 from port_jax.manifolds.base import Manifold
 from weights.errors import Usage
 from weights.mapping.entries import Entry, flatten
-from weights.mapping.manifold_trees import CURVED, PLAIN
+from weights.mapping.manifold_trees import CURVED, PLAIN, Following, leaves
 from weights.mapping.probes import Draw, Inputs, Outputs, Probe
-from weights.types import Hyperparameters, ManifoldTree, TorchModule, Variables
+from weights.types import Hyperparameters, Manifolds, Params, TorchModule, Variables
 
 
 @dataclass(frozen=True)
 class Points:
     """Stands in for the flax module of a tree: the parameters themselves, and the squared distances of points to targets.
 
-    keys: parameters by key, as paths. manifolds: of those that are points. shapes: of all floating tensors of the file.
+    keys: parameters by key, as paths. spaces: by key, the manifold of each parameter that is a point, or the function that makes it from
+    the parameters. manifolds: the same, at the file's parameters. shapes: of all floating tensors of the file. tied: further keys of a
+    tensor, and the first.
     """
 
     keys: Mapping[str, str]
+    spaces: Mapping[str, Any]
     manifolds: Mapping[str, Manifold]
     shapes: Mapping[str, tuple[int, ...]]
+    tied: Mapping[str, str]
 
     @classmethod
-    def of(cls, entries: Sequence[Entry], tree: ManifoldTree) -> Points:
+    def of(cls, entries: Sequence[Entry], manifolds: Manifolds, params: Params) -> Points:
         """From a converted tree; Usage for a manifold that torch has no counterpart of."""
         keys = {e.key: str(e.path) for e in entries if e.role == "parameter"}
-        flat = dict(flatten({"params": tree}))
-        manifolds = {key: flat[path] for key, path in keys.items() if not flat[path].flat}
-        for key, manifold in manifolds.items():
+        named = {f"params/{path}": space for path, space in leaves(manifolds).items()}
+        spaces = {key: named[path] for key, path in keys.items() if callable(named[path]) or not named[path].flat}
+        found = {key: _at(space, params) for key, space in spaces.items()}
+        for key, manifold in found.items():
             if type(manifold).__name__ not in (*CURVED, *PLAIN):
                 raise Usage(f"{key!r} lies on {type(manifold).__name__}, which the torch side does not have", "Use --level bits")
+            if callable(spaces[key]) and not isinstance(spaces[key], Following):
+                raise Usage(f"the manifold of {key!r} is a function, which the torch side does not have", "Use --level settings")
         floats = {e.key: e.shape for e in entries if e.role != "tied" and e.dtype.startswith(("float", "bfloat"))}
-        return cls(keys, manifolds, floats)
+        tied = {e.key: e.tied for e in entries if e.tied is not None}
+        return cls(keys=keys, spaces=spaces, manifolds=found, shapes=floats, tied=tied)
 
     def reference(self, settings: Hyperparameters) -> TorchModule:
         """The torch module."""
         from reference_torch.models.tree import Tree
 
-        named = {key: (type(m).__name__, _curvature_of(m)) for key, m in self.manifolds.items()}
-        return Tree(self.shapes, named, set(self.shapes) - set(self.keys))
+        by_path = {path: key for key, path in self.keys.items()}
+        named: dict[str, tuple[str, float | str | None]] = {}
+        for key, manifold in self.manifolds.items():
+            space = self.spaces[key]
+            raw = by_path[f"params/{space.raw}"] if isinstance(space, Following) else _curvature_of(manifold)
+            named[key] = type(manifold).__name__, raw
+        return Tree(self.shapes, named, set(self.shapes) - set(self.keys), self.tied)
 
     def apply(self, variables: Variables, targets: Mapping[str, Array], *, method: str) -> Outputs:
         """Every parameter, and the squared distances of points to the targets of their keys."""
         flat = flatten(variables)
         outputs = {key: flat[path] for key, path in self.keys.items()}
-        return {**outputs, **{f"{key} to targets": self.manifolds[key].dist2(flat[self.keys[key]], y) for key, y in targets.items()}}
+        spaces = {key: _at(self.spaces[key], variables["params"]) for key in targets}
+        return {**outputs, **{f"{key} to targets": spaces[key].dist2(flat[self.keys[key]], y) for key, y in targets.items()}}
+
+
+def _at(space: Any, params: Params) -> Any:
+    return space(params) if callable(space) else space
 
 
 def probe(points: Points) -> Probe:

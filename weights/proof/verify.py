@@ -12,7 +12,6 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import jax
 import numpy as np
@@ -32,9 +31,6 @@ from weights.proof.trees import probe as points_probe
 from weights.proof.witness import Witness
 from weights.proof.witnessed import confirmed, modules, witnessed
 from weights.views.terminal import Screen
-
-if TYPE_CHECKING:
-    from weights.types import ManifoldTree
 
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "settings", "forward", "grad", "step")
@@ -177,8 +173,7 @@ def _sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None
     """Both sides of a checkpoint, by the precision. The model of a tree is its points, on each side by its own manifolds."""
     model, original = checkpoint.model, Original.of(reading)
     if reading.arch == TREE:
-        model = Points.of(checkpoint.entries, cast("ManifoldTree", checkpoint.manifolds))
-        theirs = Points.of(reading.entries, cast("ManifoldTree", reading.manifolds))
+        model, theirs = (Points.of(ckpt.entries, ckpt.manifolds, ckpt.variables["params"]) for ckpt in (checkpoint, reading))
         reference, probe = theirs.reference, points_probe(theirs)
     else:
         table = ARCHITECTURES[reading.arch]

@@ -151,7 +151,7 @@ def test_verify_goes_on_with_the_files_scheduler(tmp_path):
     other = weights.load(tmp_path / "y.pth", arch="tree", manifolds=BALL)
     still = replace(ckpt, optimizer=other.optimizer, opt_state=other.opt_state)
     wrong = {row.level for row in verify(still, tmp_path / "x.pth") if not row.ok}
-    assert wrong == {"step"}
+    assert wrong == {"settings", "step"}
 
 
 @pytest.mark.parametrize("name", ["lr_schedulers", "scheduler"])

@@ -97,7 +97,7 @@ def test_what_is_not_a_number_is_wrong(tree: SimpleNamespace):
 
 
 def test_the_torch_side_is_on_the_manifold_that_the_reading_says(tree: SimpleNamespace):
-    other = load(tree.path, arch="tree", manifolds={"emb": manifolds.PoincareBall(0.7001)})
+    other = replace(tree.ckpt, manifolds={**tree.ckpt.manifolds, "emb": manifolds.PoincareBall(0.7001)})
     assert ("forward", "float64", "emb to targets") in wrong(tree, other, level="forward", types=("float64",))
 
 

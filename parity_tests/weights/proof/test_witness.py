@@ -150,7 +150,9 @@ def test_a_tree_has_steps_alone(tmp_path: Path):
     still = replace(seen, meta={**seen.meta, "steps": 0})
     told = unverified(verify(ckpt, path, said=said, witness=still, level="settings"))
     assert "manifold of emb (only an option says so; only steps of the optimizer show it)" in told
-    wrong = load(path, arch="tree", manifolds={"emb": PoincareBall(0.71)})  # 1e-3 of the way; in float32 a gate is about 1e-5
+    spaces = {**ckpt.manifolds, "emb": PoincareBall(0.71)}  # 1e-3 of the way; in float32 a gate is about 1e-5
+    assert ckpt.plan is not None
+    wrong = replace(ckpt, manifolds=spaces, optimizer=build(ckpt.plan, ckpt.variables["params"], beside(spaces))[0])
     assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
 
 
