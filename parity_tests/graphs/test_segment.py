@@ -149,7 +149,7 @@ def test_vmap_over_values_and_over_graphs():
 
 
 def test_graph_as_an_argument_and_as_a_constant_give_the_same_numbers():
-    """Two programs, which XLA may round in other places: within a few roundings of the sum of the sizes. One program gives the same bits."""
+    """Two programs, which XLA may round in other places: within a few roundings of the sum of sizes. One program repeats its bits."""
     g = graph("fine")
     a, v = _arguments([("E", H), ("N", H, C)], g)
     passed = jax.jit(aggregate)

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched, Usage
-from weights.mapping.settings import Settings
-
-_SAID = {"option": "the option", "config": "the configuration"}
+from weights.mapping.settings import WHERE, Settings
 
 
 def softplus(raw: float) -> float:
@@ -49,7 +47,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
             for key, value, other in zip(raw, values, others):
                 if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
                     raise Unmatched(
-                        f"{key!r} in the file gives curvature {value:.9g}, {_SAID[where]} gives {other:.9g}",
+                        f"{key!r} in the file gives curvature {value:.9g}, {WHERE[where]} gives {other:.9g}",
                         "Correct it to the file's value, or set learnable_curvature in the configuration if the curvature was trained",
                     )
         settings.values[name], settings.sources[name] = values, ", ".join(raw)
@@ -77,12 +75,12 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     try:
         numbers = [float(v) for v in values]
     except (TypeError, ValueError):
-        raise Usage(f"{_SAID[where]} gives the curvature {value!r}", "Give a number, or one for each manifold") from None
+        raise Usage(f"{WHERE[where]} gives the curvature {value!r}", "Give a number, or one for each manifold") from None
     if len(numbers) == 1:
         numbers *= count
     if len(numbers) != count or not all(math.isfinite(v) for v in numbers):
         raise Usage(
-            f"{_SAID[where]} gives the curvature {value!r}; the model has {count} manifolds",
+            f"{WHERE[where]} gives the curvature {value!r}; the model has {count} manifolds",
             "Give one finite number, or one for each",
         )
     return numbers

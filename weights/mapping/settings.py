@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from weights.errors import Unmatched, Usage
+from weights.mapping.domains import require
 from weights.types import Config, Document
 
 _MISSING: Any = object()
+WHERE = {"option": "the option", "config": "the configuration"}
+"""The sources that a person writes, in words."""
 
 
 class Settings:
@@ -27,9 +30,12 @@ class Settings:
                same: Callable[[Any, Any], bool] = operator.eq) -> Any:  # fmt: skip
         """The value of a setting: given, else from the configuration, else inferred, else (with a configuration) the default.
 
-        Raises Unmatched if two of the first three differ, Usage if there is no value.
+        Raises Unmatched if two of the first three differ or a value is out of the setting's domain, Usage if there is no value.
         """
         found = [(where, table[name]) for where, table in (("option", self.given), ("config", self.config)) if name in table]
+        like = True if same is same_flag else default if default is not _MISSING else None if inferred is _MISSING else inferred
+        for where, value in found:
+            require(name, value, like, WHERE.get(where, where))
         if inferred is not _MISSING:
             found.append((source, inferred))
             self.in_file.add(name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 
 import weights
 from parity_tests import draws
+from parity_tests.models import cases_mlp
 from parity_tests.weights.helpers import assert_deep_equal, ties
 from parity_tests.weights.toy import TOY
 from weights import ConversionError, Unmatched, Usage
@@ -221,3 +225,21 @@ def test_what_stands_in_the_place_of_a_tensor_is_named(tmp_path, name, arch):
     with pytest.raises(Unmatched, match=message) as caught:
         weights.load(saved(tmp_path / "x.pth", tensors), config=CONFIG, arch=arch)
     assert "emb" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("dropout", "x", "a number from 0 to 1"), ("dropout", 2.0, "a number from 0 to 1"), ("dropout", True, "a number from 0 to 1"),
+        ("t", 0, "a positive number"), ("t", float("inf"), "a positive number"), ("r", float("nan"), "a finite number"),
+        ("r", [2.0], "a finite number"), ("act", [], "a word"), ("bias", "yes", "true or false"), ("bias", 2, "true or false"),
+        ("num_layers", 2.5, "a whole number"), ("dim", "4", "a whole number"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_its_domain_is_named(name: str, value: Any, wanted: str, tmp_path: Path):
+    """What acts in training only, as a rate of dropout does, used to be taken as it was."""
+    config = cases_mlp.FRAME.config("classes")
+    torch.save(cases_mlp.FRAME.module(config).state_dict(), tmp_path / "x.pth")
+    assert weights.load(tmp_path / "x.pth", config={**config, "bias": 1, "dropout": np.float32(0.5)}).arch == "mlp"
+    with pytest.raises(Unmatched, match=re.escape(f"{name} is {value!r} according to the configuration; it has to be {wanted}")):
+        weights.load(tmp_path / "x.pth", config={**config, name: value})
