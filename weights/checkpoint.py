@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from weights import store
+from weights import from_jax, store
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
@@ -20,7 +21,7 @@ from weights.mapping.parameter_tree import Trained
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
 from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
-from weights.types import Config, Curvature, NamedManifolds, Progress
+from weights.types import Config, Curvature, NamedManifolds, OptState, Params, Progress
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,30 @@ class Checkpoint(Contents):
     Arrays are arrays of jax if jax has their type; without x64, float64 arrays stay arrays of numpy, so that nothing is rounded.
     To export a checkpoint after further training: `dataclasses.replace(ckpt, variables=..., opt_state=...)`.
     """
+
+    @classmethod
+    def of(cls, arch: str, params: Params, settings: Config, *, optimizer: Config | None = None, opt_state: OptState | None = None
+           ) -> Checkpoint:  # fmt: skip
+        """The checkpoint of a model that was made or trained in JAX, as if its torch reference had saved it: for `export` and `save`.
+
+        arch: the architecture's name. params: those of the flax module; the file has the type that holds them all. settings: what the
+        model is built from, as `ckpt.settings` has it or a configuration of the original code. optimizer: the "name" of a class of
+        geoopt or torch and its arguments; one group of all parameters. opt_state: the state of `ckpt.optimizer`, which is also that of
+        `port_jax.optim.riemannian_adam` and its like; without it the state of a run that has not begun.
+
+        The file has what the reference saves beside the parameters, such as fixed curvatures. Needs torch and geoopt, which make the
+        reference. Raises Usage for settings, parameters and a state that do not belong together.
+        """
+        if opt_state is not None and optimizer is None:
+            raise Usage("opt_state is given without its optimizer", "Give optimizer={'name': 'RiemannianAdam', 'lr': 0.01}, for example")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{arch}.pth")
+            from_jax.write_reference(path, arch, params, settings, optimizer)
+            made = load(path, dict(settings), arch, optimizer=str(optimizer[from_jax.NAME]) if optimizer is not None else True)
+        report = {**made.report, "file": None, "sha256": None, "about": {"source": "made in JAX"}}
+        made = replace(made, variables={**made.variables, "params": from_jax.beside(made.variables["params"], params, "params")})
+        state = made.opt_state if opt_state is None else from_jax.beside(made.opt_state, opt_state, "opt_state")
+        return replace(made, opt_state=state, report=report)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the checkpoint for `weights.restore`, whole or not at all: a file if `path` ends in .safetensors or .npz, else a folder.

@@ -26,16 +26,17 @@ def require(name: str, value: Any, like: Any, where: str) -> None:
 def _wanted(name: str, value: Any, like: Any) -> str | None:
     """What the value should be; None where it is that."""
     number = isinstance(value, Real) and not isinstance(value, bool)
+    size = float(value) if number else math.nan
     if isinstance(like, bool):
-        return None if isinstance(value, bool) or (number and value in (0, 1)) else "true or false"
+        return None if isinstance(value, bool) or size in (0, 1) else "true or false"
     if name in RATES:
-        return None if number and 0 <= value <= 1 else "a number from 0 to 1"
+        return None if 0 <= size <= 1 else "a number from 0 to 1"
     if name in POSITIVE:
-        return None if number and 0 < value < math.inf else "a positive number"
+        return None if 0 < size < math.inf else "a positive number"
     if isinstance(like, Integral):
-        return None if number and value >= 0 and value == int(value) else "a whole number"
+        return None if size >= 0 and size.is_integer() else "a whole number"
     if isinstance(like, Real):
-        return None if number and math.isfinite(value) else "a finite number"
+        return None if math.isfinite(size) else "a finite number"
     if isinstance(like, str):
         return None if value is None or isinstance(value, str) else "a word"
     return None

@@ -40,10 +40,10 @@ def settle(found: Found, settings: Settings) -> None:
     else:
         settings.settle("dim")
     settings.settle("num_classes", shapes["mlr.a_vals"][0] if softmax else None, "keys of mlr")
-    start = settings.config.get("c", settings.given.get("curvature"))
+    start = settings.config.get("c", settings.config.get("start_c", settings.given.get("curvature")))
     if trained:
         settings.given.pop("curvature", None)
-        curvature_settings.settle(settings, {f"{where}.c": found.value(f"{where}.c")}, 1)
+        curvature_settings.settle(settings, {f"{where}.c": found.value(f"{where}.c")}, 1, learned=True)
         if start is None:
             raise Usage(
                 "the c that training began with, which scales the gradient, is not in the file",

@@ -1,0 +1,81 @@
+"""A model that was made in JAX beside the file that its torch reference saves, which says all that the parameters do not."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from weights.errors import Usage
+from weights.models import ARCHITECTURES
+from weights.types import Config, Params, TorchModule
+
+NAME = "name"
+"""The setting of an optimizer that is not an argument: its class in geoopt or torch."""
+FLOATS = ("float64", "float32", "bfloat16", "float16")
+
+
+def write_reference(path: Path, arch: str, params: Params, settings: Config, optimizer: Config | None) -> None:
+    """Writes the file of the architecture's reference with these settings and a fresh optimizer, in the type that holds all parameters.
+
+    Raises Usage where torch or geoopt is not installed, and for an architecture, settings or an optimizer that there are not.
+    """
+    for library in ("torch", "geoopt"):
+        if find_spec(library) is None:
+            raise Usage(f"{library} is not installed, and the torch reference needs it", 'Run pip install "hyperport[reference]"')
+    from reference_torch import torch_file
+
+    dtype = str(np.result_type(*(np.asarray(leaf).dtype for leaf in jax.tree.leaves(params) or [np.zeros(0)])))
+    if dtype not in FLOATS or any(np.asarray(leaf).dtype.name not in FLOATS for leaf in jax.tree.leaves(params)):
+        raise Usage("a parameter is not of a floating-point type", f"Give parameters of {', '.join(FLOATS)}")
+    named = None
+    if optimizer is not None:
+        named = str(optimizer.get(NAME)), {key: value for key, value in optimizer.items() if key != NAME}
+    module = _reference(arch, settings)
+    try:
+        torch_file.write(path, module, dtype, named)
+    except (LookupError, TypeError, ValueError) as error:
+        raise Usage(
+            f"no optimizer can be made from its settings: {error}",
+            "Give a class of geoopt or torch and its arguments: {'name': ..., 'lr': ...}",
+        ) from None
+
+
+def _reference(arch: str, settings: Config) -> TorchModule:
+    table = ARCHITECTURES.get(arch)
+    if table is None or table.reference is None:
+        known = ", ".join(name for name, found in ARCHITECTURES.items() if found.reference is not None)
+        raise Usage(f"{arch!r} is no architecture with a torch reference", f"Known are {known}")
+    try:
+        return table.reference(settings)
+    except (KeyError, TypeError, ValueError) as error:
+        missing = f"there is no {error}" if isinstance(error, KeyError) else error
+        raise Usage(f"no {arch} of torch can be made from the settings: {missing}", "Give all of them: those of `ckpt.settings`") from None
+
+
+def beside(wanted: Any, given: Any, what: str) -> Any:
+    """The given tree in the wanted types. Raises Usage for other paths or shapes, and for numbers that a type does not hold."""
+    want, have = _leaves(wanted), _leaves(given)
+    for at in [*want, *(at for at in have if at not in want)]:
+        one, two = want.get(at), have.get(at)
+        if one is None or two is None or np.shape(one) != np.shape(two) or not np.can_cast(np.asarray(two).dtype, np.asarray(one).dtype):
+            raise Usage(
+                f"{what} at {at} is {_shown(two)}; with these settings it is {_shown(one)}", f"Give the settings that belong to {what}"
+            )
+    types = {at: np.asarray(leaf).dtype for at, leaf in want.items()}
+    cast = [jax.numpy.asarray(leaf, types[at]) for at, leaf in have.items()]
+    return jax.tree.unflatten(jax.tree.structure(wanted), cast)
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(at, simple=True, separator="/"): leaf for at, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _shown(leaf: Any) -> str:
+    return "absent" if leaf is None else f"{np.asarray(leaf).dtype} {list(np.shape(leaf))}"
+
+
+__all__ = ["NAME", "beside", "write_reference"]
