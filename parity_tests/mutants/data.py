@@ -3,6 +3,7 @@
 from parity_tests.mutants.mutation import Mutation, error
 
 FIT = "training/test_fit.py"
+CHECKPOINTS = "training/test_checkpoints.py"
 
 MUTATIONS: tuple[Mutation, ...] = (
     error(
@@ -78,23 +79,65 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "patience that starts anew when a run is resumed",
         "port_jax/training/checkpoints.py",
-        'return state, Progress(**{**progress, "history"',
-        'return state, Progress(**{**progress, "waited": 0, "history"',
+        'return Progress(**{**content, "history"',
+        'return Progress(**{**content, "waited": 0, "history"',
         "training/test_state.py::test_patience_counts_across_a_break",
     ),
     error(
         "a saved state one step behind its number",
         "port_jax/training/fit.py",
-        "                    if improved:\n                        best = jax.tree.map(jnp.copy, state.params)\n",
-        "                    if improved and best is None:\n                        best = jax.tree.map(jnp.copy, state.params)\n",
+        "self.best = _copy(self.state)",
+        "self.best = self.best or _copy(self.state)",
         f"{FIT}::test_resumes_to_the_bit",
     ),
     error(
         "the batch of the next step",
-        "port_jax/training/fit.py",
-        "found = [self.batches(number) for number in range(first, stop)]",
-        "found = [self.batches(number) for number in range(first + 1, stop + 1)]",
+        "port_jax/training/chunks.py",
+        "self.batches(number)))",
+        "self.batches(number + 1)))",
         f"{FIT}::test_batches_come_ahead_and_by_number",
+    ),
+    error(
+        "batches that are made again after an evaluation",
+        "port_jax/training/chunks.py",
+        "self.pool.submit(self._stack, now + made.count, after)",
+        "self.pool.submit(self._stack, now + made.count, now + made.count + self.chunk)",
+        f"{FIT}::test_batches_come_ahead_and_by_number",
+    ),
+    error(
+        "a best state that is deleted before its successor is on disk",
+        "port_jax/training/checkpoints.py",
+        "kept = newest.union(*(self.needs.get(step, ()) for step in newest))",
+        "kept = newest.union(self.needs.get(max(newest), ()))",
+        f"{CHECKPOINTS}::test_what_is_kept",
+    ),
+    error(
+        "a resumed run in other types",
+        "port_jax/training/checkpoints.py",
+        "if there != here:",
+        'if there.partition("[")[2] != here.partition("[")[2]:',
+        f"{CHECKPOINTS}::test_another_setting_of_x64_is_refused",
+    ),
+    error(
+        "a NaN in place of infinity",
+        "port_jax/training/finite.py",
+        "if nan > nan_before or inf > inf_before:",
+        "if nan + inf > nan_before + inf_before:",
+        "training/test_finite.py::test_what_begins_as_infinity_may_stay_so",
+    ),
+    error(
+        "an evaluation that took place only because a run ended",
+        "port_jax/training/fit.py",
+        "before=self.done.judged if off else None)",
+        "before=None)",
+        "training/test_state.py::test_patience_counts_across_a_break",
+    ),
+    error(
+        "an evaluation that is skipped after an interrupt",
+        "port_jax/training/fit.py",
+        "            run.evaluate_if_due()\n            while",
+        "            while",
+        "training/test_interruptions.py::test_an_evaluation_that_fails_is_made_again",
     ),
     error(
         "means over one step too few",

@@ -14,17 +14,8 @@ import optax
 import pytest
 
 from parity_tests import draws
-from parity_tests.training.problem import LONG, evaluate, optimizer, problem, start, step
+from parity_tests.training.problem import LONG, count, counting, evaluate, optimizer, problem, same, start, step
 from port_jax.training import History, TrainingError, fit, gradient_step, train_state
-
-
-def _same(a, b):
-    def compare(x, y):
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(x, y)
-
-    jax.tree.map(compare, a, b)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +44,7 @@ def test_compiles_once_and_leaves_the_given_state_alone():
     before = jax.tree.map(np.asarray, state.params)
     done = fit(step, state, steps=23, batch=problem(), chunk=5, every=7)
     assert done.compilations == 1
-    _same(state.params, before)
+    same(state.params, before)
 
 
 def test_resumes_to_the_bit(whole, tmp_path):
@@ -61,12 +52,12 @@ def test_resumes_to_the_bit(whole, tmp_path):
     settings = {"batch": problem(), "evaluate": evaluate, "every": 20, "monitor": "near", "mode": "min", "folder": tmp_path}
     fit(step, start(), steps=20, chunk=8, **settings)
     done = fit(step, start(), steps=50, chunk=8, **settings)
-    _same(done.state, whole.state)
-    _same(done.best, whole.best)
+    same(done.state, whole.state)
+    same(done.best, whole.best)
     assert done.history.steps == whole.history.steps
     assert done.history.evaluations == whole.history.evaluations
     again = fit(step, start(), steps=50, chunk=8, **settings)
-    _same(again.best, whole.best)
+    same(again.best, whole.best)
 
 
 @pytest.mark.slow  # weights/test_store.py kills a writer at any moment, and the test above resumes
@@ -83,13 +74,13 @@ def test_a_killed_run_goes_on(whole, tmp_path):
     settings = {"batch": problem(), "evaluate": evaluate, "every": 5, "monitor": "near", "mode": "min", "chunk": 5}
     done = fit(step, start(), steps=LONG, folder=tmp_path, **settings)
     plain = fit(step, start(), steps=LONG, **settings)
-    _same(done.state, plain.state)
-    _same(done.best, plain.best)
+    same(done.state, plain.state)
+    same(done.best, plain.best)
     assert done.history.steps == plain.history.steps
 
 
 def test_batches_come_ahead_and_by_number():
-    """Each step gets its own batch, drawn off the main thread but for the first chunk."""
+    """Each step gets its own batch, made once and off the main thread, also where evaluations cut chunks short."""
     import threading
 
     drawn = []
@@ -101,15 +92,15 @@ def test_batches_come_ahead_and_by_number():
     def counted(state, batch):
         return state._replace(step=state.step + 1), {"loss": jnp.zeros(()), "number": batch["number"]}
 
-    done = fit(counted, start(), steps=11, batches=batches, chunk=4)
+    done = fit(counted, start(), steps=11, batches=batches, chunk=4, every=6)
     assert done.history.steps["number"] == list(range(11))
     assert [n for n, _ in drawn] == list(range(11))
-    assert [main for _, main in drawn] == [True] * 4 + [False] * 7
+    assert not any(main for _, main in drawn)
     assert done.compilations == 1
 
 
 def test_stops_when_nothing_improves():
-    values = iter([0.5, 0.7, 0.6, 0.7, float("nan"), 0.9])
+    values = iter([0.9, 0.5, 0.7, 0.6, 0.7, float("nan"), 0.9])  # the first call only shows its names
     settings = {"every": 10, "evaluate": lambda params: {"auc": next(values)}, "monitor": "auc", "patience": 3}
     done = fit(step, start(), steps=100, batch=problem(), **settings)
     assert done.stopped
@@ -151,6 +142,10 @@ def test_another_runs_folder_is_refused(tmp_path):
     ("arguments", "says"),
     [
         ({"steps": -1, "batch": 0}, "steps is -1"),
+        ({"steps": True, "batch": 0}, "steps is True"),
+        ({"steps": 2.0, "batch": 0}, "steps is 2.0"),
+        ({"steps": 1, "batch": 0, "every": False}, "every is False"),
+        ({"steps": 1, "batch": 0, "evaluate": evaluate, "monitor": "near", "patience": True}, "patience is True"),
         ({"steps": 1}, "either batch"),
         ({"steps": 1, "batch": 0, "monitor": "auc"}, "no evaluate"),
         ({"steps": 1, "batch": 0, "mode": "up"}, "'max' or 'min'"),
@@ -163,9 +158,42 @@ def test_bad_arguments(arguments, says):
         fit(step, start(), **arguments)
 
 
-def test_a_monitor_that_is_not_returned():
-    with pytest.raises(ValueError, match="monitor is 'auc'; evaluate returned near"):
-        fit(step, start(), steps=1, batch=problem(), evaluate=evaluate, monitor="auc")
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ({"near": 1.0}, "monitor is 'auc'; evaluate returned near"),
+        ({"auc": 1.0, "step": 3}, "named 'step'"),
+        ({"auc": 1.0, "train/loss": 3.0}, "named 'train/loss'"),
+        ({"auc": 1.0, 7: 3.0}, "named 7"),
+        (0.5, "evaluate returned 0.5"),
+    ],
+)
+def test_evaluations_that_cannot_be_recorded_are_refused_before_the_first_step(returned, says, tmp_path):
+    def forbidden(state, batch):
+        raise AssertionError("a step was made")
+
+    with pytest.raises(ValueError, match=says):
+        fit(forbidden, counting(), steps=9, batch=0, evaluate=lambda params: returned, monitor="auc", folder=tmp_path)
+
+
+def test_a_name_that_appears_later_is_refused_as_well():
+    with pytest.raises(ValueError, match="named 'step'"):
+        fit(count, counting(), steps=4, batch=0, every=2, evaluate=lambda params: {"step" if params["w"][0] > 1 else "auc": 1.0})
+
+
+def test_fewer_steps_than_were_made_say_so(tmp_path):
+    """A run that has gone on beyond `steps` is not the run that was asked for."""
+    fit(count, counting(), steps=6, batch=0, folder=tmp_path)
+    with pytest.raises(TrainingError, match=r"steps is 5, but the run in .* has made 6; give at least 6, or another folder"):
+        fit(count, counting(), steps=5, batch=0, folder=tmp_path)
+    with pytest.raises(TrainingError, match=r"steps is 5, but the given state has made 8"):
+        fit(count, counting()._replace(step=jnp.asarray(8)), steps=5, batch=0)
+    assert int(fit(count, counting(), steps=6, batch=0, folder=tmp_path).state.params["w"][0]) == 6
+
+
+def test_a_step_without_a_loss_is_named():
+    with pytest.raises(ValueError, match=r"the step returns size; .* named loss"):
+        fit(lambda state, batch: (state, {"size": jnp.zeros(())}), counting(), steps=1, batch=0)
 
 
 def test_history_as_table_file_and_picture(whole, tmp_path):

@@ -12,7 +12,8 @@ import optax
 import pytest
 
 from parity_tests import draws
-from port_jax.training import Fit, TrainState, fit, gradient_step, train_state
+from parity_tests.slow import all_but
+from port_jax.training import Fit, TrainState, fit, gradient_step, restore, train_state
 
 STEPS, RATE, MASK = 13, 0.3, 0.7
 
@@ -58,7 +59,7 @@ def test_a_run_beside_numpy(stops: tuple[int, ...], tmp_path: Path):
     np.testing.assert_allclose(done.state.params["x"], points[-1], rtol=1e-13)
     np.testing.assert_allclose(done.history.steps["loss"], losses, rtol=1e-13)
     assert done.history.steps["mask"] == masks
-    evaluated = sorted({*range(4, STEPS + 1, 4), *stops})
+    evaluated = [4, 8, 12, STEPS]
     assert [row["step"] for row in done.history.evaluations] == evaluated
     sums = [points[step].sum() for step in evaluated]
     np.testing.assert_allclose([row["sum"] for row in done.history.evaluations], sums, rtol=1e-13)
@@ -99,16 +100,68 @@ def test_the_optimizer_is_told_the_loss():
     np.testing.assert_allclose(state.opt_state[1], points[-2], rtol=1e-13)
 
 
-@pytest.mark.parametrize("broken", [20, 30, 40])
+@pytest.mark.parametrize("broken", all_but({30, 45}, [20, 30, 35, 40, 45]))
 def test_patience_counts_across_a_break(broken: int, tmp_path: Path):
-    """Best at step 20: a run with patience 3 stops at step 50, wherever it was broken, and does not go on after it."""
-    values = {10: 0.5, 20: 0.7, 30: 0.6, 40: 0.7, 50: 0.1, 60: 0.9}
+    """Best at step 20: a run with patience 3 stops at step 50, wherever it was broken, and does not go on after it.
+
+    What is evaluated at a break that is no multiple of `every` neither counts nor is the best, as it would not be without a break.
+    """
+    values = {0: 0.9, 35: 1.0, 45: 0.0, 10: 0.5, 20: 0.7, 30: 0.6, 40: 0.7, 50: 0.1, 60: 0.9}
     step = gradient_step(lambda params, target, key: jnp.sum(params["x"]), optax.sgd(-1.0))  # each step adds 1
     begin = train_state({"x": jnp.zeros(())}, optax.sgd(-1.0), draws.key(0))
     settings: dict[str, Any] = {"batch": 0.0, "every": 10, "monitor": "auc", "patience": 3, "folder": tmp_path}
     settings["evaluate"] = lambda params: {"auc": values[round(float(params["x"]))]}
-    fit(step, begin, steps=broken, **settings)
+    first = fit(step, begin, steps=broken, **settings)
+    assert first.best_step == (35 if broken == 35 else 20) == restore(tmp_path, "best").state.step
     for _ in range(2):
         done = fit(step, begin, steps=60, **settings)
         assert (done.stopped, int(done.state.step), done.best_step) == (True, 50, 20)
-        assert float(done.best["x"]) == 20
+        assert float(done.best["x"]) == 20 == restore(tmp_path, "best").state.params["x"]
+        assert [row["step"] for row in done.history.evaluations] == [10, 20, 30, 40, 50]
+
+
+def test_collections_beside_numpy(tmp_path: Path):
+    """A running mean of batches, as batch statistics are: no gradient moves it, evaluations get it, and it is saved, resumed and best."""
+
+    def centred(params: Any, target: Any, key: Any, collections: Any) -> Any:
+        mean = 0.9 * collections["batch_stats"]["mean"] + 0.1 * target
+        return 0.5 * jnp.sum((params["x"] - target + mean) ** 2), {}, {"batch_stats": {"mean": mean}}
+
+    tx = optax.sgd(RATE)
+    begin = train_state(start().params, tx, draws.key(4), collections={"batch_stats": {"mean": jnp.zeros(3)}})
+
+    def evaluate(params: Any, collections: Any) -> dict[str, float]:
+        return {"first": collections["batch_stats"]["mean"][0]}
+
+    settings: dict[str, Any] = {"batches": batch, "every": 4, "evaluate": evaluate, "monitor": "first", "folder": tmp_path}
+    fit(gradient_step(centred, tx), begin, steps=8, chunk=3, **settings)
+    done = fit(gradient_step(centred, tx), begin, steps=STEPS, chunk=3, **settings)
+    x, mean, means, points = np.array([2.0, -1.0, 0.5]), np.zeros(3), [np.zeros(3)], []
+    for number in range(STEPS):
+        points.append(x)
+        mean = 0.9 * mean + 0.1 * batch(number)
+        x = x - RATE * (x - batch(number) + mean)
+        means.append(mean)
+    points.append(x)
+    np.testing.assert_allclose(done.state.params["x"], x, rtol=1e-13)
+    np.testing.assert_allclose(done.state.collections["batch_stats"]["mean"], mean, rtol=1e-13)
+    evaluated = [4, 8, 12, STEPS]
+    np.testing.assert_allclose([row["first"] for row in done.history.evaluations], [means[n][0] for n in evaluated], rtol=1e-13)
+    assert done.best_step == max(evaluated, key=lambda n: means[n][0])
+    for params, collections in ((done.best, done.best_collections), restore(tmp_path, "best").state[::4]):
+        np.testing.assert_allclose(params["x"], points[done.best_step], rtol=1e-13)
+        np.testing.assert_allclose(collections["batch_stats"]["mean"], means[done.best_step], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("collections", "returned", "says"),
+    [
+        ({"batch_stats": {"mean": np.zeros(3)}}, (0.0, {}), r"has collections \(batch_stats\): the loss has to return"),
+        ({}, (0.0, {}, {}), "returned 3 values, and the state has no collections"),
+        ({}, (0.0, {"loss": 1.0}), "records a number named loss"),
+    ],
+)
+def test_what_a_loss_may_return(collections: Any, returned: Any, says: str):
+    state = train_state(start().params, optax.sgd(RATE), draws.key(4), collections=collections)
+    with pytest.raises(ValueError, match=says):
+        gradient_step(lambda *given: returned, optax.sgd(RATE))(state, 0)

@@ -1,4 +1,4 @@
-"""A training loop for jitted steps: many steps per call, evaluation, early stopping, checkpoints, bit-exact resumption.
+"""A training loop for jitted steps: many steps per call, evaluation, early stopping, checkpoints, resumption.
 
 For example:
 
@@ -6,10 +6,12 @@ For example:
     state = train_state(params, optimizer, jax.random.key(0))
     result = fit(step, state, steps=500, batch=(x, graph), evaluate=evaluate, monitor="auc", folder="run/")
     result.best, result.history.plot("losses.png")
+    restore("run/", "best").state.params                   # also later, and without the program above
 """
 
+from port_jax.training.checkpoints import Saved, restore
 from port_jax.training.fit import Fit, fit
 from port_jax.training.history import History
 from port_jax.training.state import Step, TrainingError, TrainState, gradient_step, train_state
 
-__all__ = ["Fit", "History", "Step", "TrainState", "TrainingError", "fit", "gradient_step", "train_state"]
+__all__ = ["Fit", "History", "Saved", "Step", "TrainState", "TrainingError", "fit", "gradient_step", "restore", "train_state"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +18,14 @@ from tqdm import tqdm
 
 from port_jax.memory import keep_pages
 from port_jax.training.checkpoints import Checkpoints, Progress
+from port_jax.training.chunks import Chunks
+from port_jax.training.finite import lost, nonfinite
 from port_jax.training.history import History
-from port_jax.training.state import Metrics, Step, TrainingError, TrainState
+from port_jax.training.state import Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
 
-Evaluate = Callable[[Any], Mapping[str, float]]
+Evaluate = Callable[..., Mapping[str, float]]
 
 
 class Fit(NamedTuple):
@@ -36,6 +40,8 @@ class Fit(NamedTuple):
     """How often the step was traced and compiled: once, unless batches change their shapes."""
     stopped: bool
     """Whether the run ended early because of `patience`."""
+    best_collections: Mapping[str, PyTree[Array]] = {}
+    """The collections at the best evaluation."""
 
 
 def fit(
@@ -61,160 +67,217 @@ def fit(
     Arguments:
         batch: the batch of every step, for full-batch training.
         batches: a function from the number of a step (0 for the first) to its batch, a pytree of arrays with the same
-            shapes each time. It runs on the host, in a thread ahead of the device. As it depends on the number alone, an
-            interrupted run gets the batches that it would have had.
+            shapes each time. It runs on the host, in a thread ahead of the device, and makes each batch once, in order. As it
+            depends on the number alone, an interrupted run gets the batches that it would have had.
         chunk: steps per call of the compiled function. Recording, bars and signals wait for the end of a chunk.
-        evaluate: a function from the parameters to numbers, called every `every` steps and after the last one.
+        evaluate: a function from the parameters (and the collections, if the state has any) to numbers by name. It is called every
+            `every` steps and after the last one, and once before the first, where only its names are checked.
         monitor: the number that decides what is best; `mode` is "max" or "min".
         patience: stop after this many evaluations in a row without improvement.
-        folder: where the latest and the best state are saved after each evaluation. A run that was saved there continues
-            from its latest state, and ends with the same bits as one that was never interrupted.
+        folder: where the state is saved at the start, after each evaluation, and before an error of `batches` or `evaluate` or an
+            interrupt goes on. The two latest states and the best one are kept; `restore` reads them. A run that was saved there
+            continues from its latest state, and evaluates where one that was never interrupted would have: the evaluation at an end
+            that is no multiple of `every` is dropped when a later call goes further. It also ends with the same bits, on the same kind of
+            device and with the same number of threads, compiler flags and versions, if a step gives the same bits when it is repeated
+            (on a GPU, sums over edges may not).
         progress: whether to show a bar with loss and rate; by default on a terminal only.
 
-    Errors: ValueError for arguments that contradict each other; TrainingError for a loss that is not finite (with the number
-    of the step; the saved state is from before it), or a folder that contains another run.
+    What is kept is finite: at each evaluation, and so before each save and at the end, the parameters, the optimizer's state and the
+    collections are reduced on the device to one flag per array. An array may contain as many NaN or infinite elements as in the
+    given `state`, since a best value so far begins as infinity and a mask may contain it; one more is an error.
+
+    Errors: ValueError for arguments that contradict each other, or an evaluation whose name the history uses itself (`step`, and
+    `train/...`). TrainingError, with the last good state and its place, for a loss or a state that is not finite, with the number of
+    the step and the name of the array; also if `steps` are fewer than the state or the folder has made, if the folder contains another
+    run (a shape, a type, or what is monitored differs), or if it cannot be written.
     """
     _check(steps, chunk, every, batch, batches, evaluate, monitor, mode, patience)
     if jax.default_backend() == "cpu":
         keep_pages()
-    checkpoints = None if folder is None else Checkpoints(folder)
-    try:
-        runner = _Runner(step, chunk, batch, batches)
-        state, done = _begin(state, checkpoints)
-        best = None
-        if checkpoints is not None and done.best is not None and (found := checkpoints.restore(state, best=True)) is not None:
-            best = found[0].params
-        with _bar(progress, steps, int(state.step)) as bar:
-            while int(state.step) < steps and not _over(done, patience):
-                now = int(state.step)
-                stop = min(steps, now + chunk, (now // every + 1) * every)
-                state, columns = runner(state, stop, steps)
-                _require_finite(columns["loss"], now)
-                done.history.record(columns)
-                bar.update(stop - now)
-                bar.set_postfix(loss=f"{columns['loss'][-1]:.4g}", **_last(done))
-                if stop % every == 0 or stop == steps:
-                    improved = _evaluated(evaluate, state, done, monitor, mode)
-                    if improved:
-                        best = jax.tree.map(jnp.copy, state.params)
-                    if checkpoints is not None:
-                        if improved:
-                            checkpoints.save(state, done, best=True)
-                        checkpoints.save(state, done)
-                    bar.set_postfix(loss=f"{columns['loss'][-1]:.4g}", **_last(done))
-        last = int(state.step)
-        chosen = (state.params, last) if best is None else (best, done.best_step)
-        return Fit(state, *chosen, done.history, runner.compilations, last < steps)
-    finally:
-        if checkpoints is not None:
-            checkpoints.close()
+    with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
+        # The compiled function consumes its state; the caller keeps the one that was passed.
+        run = _Run(jax.tree.map(jnp.copy, state), checkpoints, steps, every, evaluate, monitor, mode, patience)
+        run.begin()
+        chunks = Chunks(step, chunk, batch, batches, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
+        with chunks, _bar(progress, steps, run.now) as bar, run.kept_on_errors():
+            run.evaluate_if_due()
+            while run.now < steps and not run.over:
+                run.advance(chunks)
+                bar.update(run.now - bar.n)
+                bar.set_postfix(run.shown())
+                run.evaluate_if_due()
+                bar.set_postfix(run.shown())
+        return run.result(chunks.compilations)
 
 
-class _Runner:
-    """Chunks of steps, compiled once. A chunk may be cut short: its length is an argument, not a shape."""
+@dataclasses.dataclass
+class _Run:
+    """The state of a run, and what is known about it on the host."""
 
-    def __init__(self, step: Step, chunk: int, batch: Any, batches: Callable[[int], Any] | None):
-        self.compilations, self.chunk, self.batch, self.batches = 0, chunk, batch, batches
-        self.ahead: tuple[int, Future] | None = None
-        self.pool = None if batches is None else ThreadPoolExecutor(1)
+    state: TrainState
+    checkpoints: Checkpoints | None
+    steps: int
+    every: int
+    evaluate: Evaluate | None
+    monitor: str | None
+    mode: str
+    patience: int | None
 
-        def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
-            self.compilations += 1  # runs when JAX traces, once per shape
+    def begin(self) -> None:
+        """Go to the latest saved state, or save this one. Everything that can be refused is, before the first step."""
+        self.allowed = nonfinite(self.state)
+        found = None if self.checkpoints is None else self.checkpoints.restore(self.state)
+        new = Progress(History(first=int(self.state.step)), monitor=self.monitor, mode=self.mode)
+        self.state, self.done = found or (self.state, new)
+        self.now = int(self.state.step)
+        self._require_what_was_saved()
+        if self.done.before is not None and self.now < self.steps and self.now % self.every:
+            self.done = _without_the_last(self.done)
+        if self.now < self.steps and not self.done.history.evaluations:
+            self._numbers()
+        if self.checkpoints is not None and found is None:
+            self.checkpoints.save(self.state, self.done)
+        self.best = self._best()
 
-            def at(i: Any) -> Any:
-                return batch if batches is None else jax.tree.map(lambda x: x[i], batch)
+    @property
+    def over(self) -> bool:
+        """Whether nothing has improved for too long."""
+        return self.patience is not None and self.done.waited >= self.patience
 
-            shapes = jax.eval_shape(step, state, at(0))[1]
-            empty = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), dict(shapes))
+    def advance(self, chunks: Chunks) -> None:
+        """Make the steps of a chunk, and record them."""
+        state, columns = chunks(self.state)
+        wrong = np.flatnonzero(~np.isfinite(columns["loss"]))
+        if len(wrong):
+            self._fail(f"the loss of step {self.now + int(wrong[0]) + 1} is {columns['loss'][wrong[0]]}")
+        self.state, self.now = state, int(state.step)
+        self.done.history.record(columns)
 
-            def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-                state, numbers = step(carry[0], at(i))
-                return state, jax.tree.map(lambda column, x: column.at[i].set(x), carry[1], dict(numbers))
+    def evaluate_if_due(self) -> None:
+        """Evaluate and save the state at a multiple of `every` and at the end, unless that is done."""
+        evaluations, off = self.done.history.evaluations, self.now % self.every != 0
+        if self.now == (evaluations[-1]["step"] if evaluations else self.done.history.first) or (off and self.now != self.steps):
+            return
+        if wrong := lost(self.state, self.allowed):
+            self._fail(f"after step {self.now}, {wrong}")
+        numbers = self._numbers()
+        history = dataclasses.replace(self.done.history, evaluations=[*evaluations, {"step": self.now, **numbers}])
+        done = dataclasses.replace(self.done, history=history, before=self.done.judged if off else None)
+        if self.monitor is not None:
+            value = numbers[self.monitor]
+            better = done.best is None or (value > done.best if self.mode == "max" else value < done.best)
+            done.waited += 1
+            if better and not math.isnan(value):
+                done.best, done.best_step, done.waited = value, self.now, 0
+                self.best = _copy(self.state)
+        self.done = done  # at once: an interrupt saves either what was before or what is after
+        if self.checkpoints is not None:
+            self.checkpoints.save(self.state, self.done)
 
-            return jax.lax.fori_loop(0, count, body, (state, empty))
+    @contextlib.contextmanager
+    def kept_on_errors(self) -> Iterator[None]:
+        """Save the finished steps before an error of somebody else's function, or an interrupt, goes on."""
+        try:
+            yield
+        except TrainingError:
+            raise
+        except BaseException as error:
+            if self.checkpoints is not None:
+                error.add_note(f"fit: {self._rescued(self.checkpoints)}")
+            raise
 
-        self.run = jax.jit(run, donate_argnums=0)
+    def result(self, compilations: int) -> Fit:
+        """What `fit` returns."""
+        params, collections = self.best or (self.state.params, self.state.collections)
+        at = self.now if self.best is None else self.done.best_step
+        return Fit(self.state, params, at, self.done.history, compilations, self.now < self.steps, collections)
 
-    def __call__(self, state: TrainState, stop: int, steps: int) -> tuple[TrainState, dict[str, np.ndarray]]:
-        now = int(state.step)
-        state, columns = self.run(state, self._batch(now, stop), stop - now)
-        if self.pool is not None and stop < steps:  # prepare the next batch while the device is busy
-            self.ahead = (stop, self.pool.submit(self._stack, stop, min(stop + self.chunk, steps)))
-        return state, {name: np.asarray(values)[: stop - now] for name, values in jax.device_get(columns).items()}
+    def shown(self) -> dict[str, str]:
+        """The latest numbers, for the bar."""
+        last = {"loss": self.done.history.steps["loss"][-1], **(self.done.history.evaluations or [{}])[-1]}
+        return {name: f"{x:.4g}" for name, x in last.items() if name != "step"}
 
-    def _batch(self, now: int, stop: int) -> Any:
-        if self.batches is None:
-            return self.batch
-        if self.ahead is not None and self.ahead[0] == now:
-            return self.ahead[1].result()
-        return self._stack(now, stop)
+    def _numbers(self) -> dict[str, float]:
+        """What `evaluate` says of the state."""
+        found = {} if self.evaluate is None else self.evaluate(self.state.params, *self.state.extra)
+        if not isinstance(found, Mapping):
+            raise ValueError(f"evaluate returned {found!r:.100}; it has to return numbers by name, such as {{'auc': 0.9}}")
+        for name in found:
+            if not isinstance(name, str) or name == "step" or name.startswith("train/"):
+                raise ValueError(f"evaluate returned a number named {name!r}, a name that the history uses itself: give it another name")
+        if self.monitor is not None and self.monitor not in found:
+            raise ValueError(f"monitor is {self.monitor!r}; evaluate returned {', '.join(found) or 'nothing'}")
+        return {name: float(x) for name, x in found.items()}
 
-    def _stack(self, first: int, stop: int) -> Any:
-        """The batches of the steps, stacked; the last one is repeated up to the length of a chunk, where it is not used."""
-        assert self.batches is not None
-        found = [self.batches(number) for number in range(first, stop)]
-        found += found[-1:] * (self.chunk - len(found))
-        return jax.tree.map(lambda *x: jnp.asarray(np.stack([np.asarray(a) for a in x])), *found)
+    def _best(self) -> tuple[Any, Any] | None:
+        """The best parameters and collections so far."""
+        if self.done.best is None or self.checkpoints is None:
+            return None
+        if self.done.best_step == self.now:
+            return _copy(self.state)
+        found = self.checkpoints.restore(self.state, self.done.best_step)
+        return None if found is None else (found[0].params, found[0].collections)
+
+    def _require_what_was_saved(self) -> None:
+        """Raise TrainingError if the state is beyond the end, or the best so far was chosen otherwise."""
+        where = "the given state" if self.checkpoints is None else f"the run in {self.checkpoints.folder}"
+        if self.now > self.steps:
+            raise TrainingError(
+                f"steps is {self.steps}, but {where} has made {self.now}; give at least {self.now}, or another "
+                f"{'state' if self.checkpoints is None else 'folder'}"
+            )
+        was = self.done.monitor, self.done.mode
+        if self.done.monitor is not None and was != (self.monitor, self.mode):
+            raise TrainingError(
+                f"{where} chose its best state by monitor={was[0]!r}, mode={was[1]!r}; here they are {self.monitor!r} and {self.mode!r}: "
+                "give the same, or another folder"
+            )
+        self.done.monitor, self.done.mode = self.monitor, self.mode
+
+    def _fail(self, what: str) -> NoReturn:
+        place = "nothing is saved without folder=" if self.checkpoints is None else self.checkpoints.place()
+        raise TrainingError(f"{what}; lower the learning rate, clip the gradients or skip such steps (port_jax.optim.guard); {place}")
+
+    def _rescued(self, checkpoints: Checkpoints) -> str:
+        """Save the state, if it is whole (an interrupt may have come in the middle of a chunk), and say what is on disk."""
+        made = self.now - self.done.history.first
+        whole = all(len(column) == made for column in self.done.history.steps.values())
+        whole = whole and not any(x.is_deleted() for x in jax.tree.leaves(self.state))
+        if whole and not lost(self.state, self.allowed):
+            try:
+                checkpoints.save(self.state, self.done)
+                checkpoints.wait()
+            except TrainingError as failure:
+                return str(failure)
+        return f"{checkpoints.place()}; the same call goes on from there"
 
 
-def _begin(state: TrainState, checkpoints: Checkpoints | None) -> tuple[TrainState, Progress]:
-    """The saved state of the run and its progress, or the beginning."""
-    found = None if checkpoints is None else checkpoints.restore(state)
-    if found is not None:
-        return found
-    # The compiled function consumes its state; the caller keeps the one that was passed.
-    return jax.tree.map(jnp.copy, state), Progress(History(first=int(state.step)))
+def _without_the_last(done: Progress) -> Progress:
+    """Before an evaluation that took place only because a run ended there: one that is longer does not make it."""
+    assert done.before is not None
+    best, best_step, waited = done.before
+    history = dataclasses.replace(done.history, evaluations=done.history.evaluations[:-1])
+    return dataclasses.replace(done, history=history, best=best, best_step=best_step, waited=waited, before=None)
 
 
-def _evaluated(evaluate: Evaluate | None, state: TrainState, done: Progress, monitor: str | None, mode: str) -> bool:
-    """Record an evaluation, and return whether it is the best so far."""
-    numbers = {} if evaluate is None else {name: float(x) for name, x in evaluate(state.params).items()}
-    done.history.evaluations.append({"step": int(state.step), **numbers})
-    if monitor is None:
-        return False
-    if monitor not in numbers:
-        raise ValueError(f"monitor is {monitor!r}; evaluate returned {', '.join(numbers) or 'nothing'}")
-    value = numbers[monitor]
-    better = not math.isnan(value) and (done.best is None or (value > done.best if mode == "max" else value < done.best))
-    done.waited = 0 if better else done.waited + 1
-    if better:
-        done.best, done.best_step = value, int(state.step)
-    return better
-
-
-def _require_finite(losses: np.ndarray, before: int) -> None:
-    wrong = np.flatnonzero(~np.isfinite(losses))
-    if len(wrong):
-        raise TrainingError(
-            f"the loss of step {before + int(wrong[0]) + 1} is {losses[wrong[0]]}; lower the learning rate, clip the gradients "
-            "(port_jax.optim), or skip such steps with optax.apply_if_finite"
-        )
-
-
-def _over(done: Progress, patience: int | None) -> bool:
-    return patience is not None and done.waited >= patience
-
-
-def _last(done: Progress) -> dict[str, str]:
-    """The latest evaluation, for the bar."""
-    if not done.history.evaluations:
-        return {}
-    return {name: f"{x:.4g}" for name, x in done.history.evaluations[-1].items() if name != "step"}
+def _copy(state: TrainState) -> tuple[Any, Any]:
+    """The parameters and the collections, in arrays that the next step does not consume."""
+    return jax.tree.map(jnp.copy, (state.params, state.collections))
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:
     return tqdm(total=steps, initial=first, unit="step", disable=None if progress is None else not progress)
 
 
-def _check(steps: int, chunk: int, every: int, batch: Any, batches: Any, evaluate: Any, monitor: str | None, mode: str, patience: Any):
-    for name, value in (("steps", steps), ("chunk", chunk), ("every", every)):
-        if not isinstance(value, int) or value < (0 if name == "steps" else 1):
-            raise ValueError(f"{name} is {value!r}; give a positive whole number")
+def _check(steps: Any, chunk: Any, every: Any, batch: Any, batches: Any, evaluate: Any, monitor: str | None, mode: str, patience: Any):
+    for name, value, least in (("steps", steps, 0), ("chunk", chunk, 1), ("every", every, 1), ("patience", patience, 1)):
+        if (name != "patience" or value is not None) and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
+            raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
     if (batch is None) == (batches is None):
         raise ValueError("give either batch (the same at every step) or batches (a function of the step's number)")
     if mode not in ("max", "min"):
         raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
     if monitor is not None and evaluate is None:
         raise ValueError(f"monitor is {monitor!r}, but there is no evaluate to return it")
-    if patience is not None and (monitor is None or patience < 1):
-        raise ValueError(f"patience is {patience}; it counts evaluations of what monitor names ({monitor}) and has to be at least 1")
+    if patience is not None and monitor is None:
+        raise ValueError(f"patience is {patience}; it counts evaluations of what monitor names, and monitor is None")

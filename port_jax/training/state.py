@@ -12,10 +12,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from port_jax.types import Params
 
-__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "train_state"]
+__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "is_key", "named", "train_state"]
 
 Metrics = Mapping[str, Float[Array, ""]]
-Loss = Callable[[Any, Any, PRNGKeyArray], Float[Array, ""] | tuple[Float[Array, ""], Metrics]]
+Loss = Callable[..., Any]
+"""(params, batch, key) -> a number, or (a number, more numbers); with collections see `gradient_step`."""
 
 
 class TrainingError(RuntimeError):
@@ -29,16 +30,29 @@ class TrainState(NamedTuple):
     opt_state: PyTree[Array]
     step: Int[Array, ""]
     key: PRNGKeyArray
+    collections: Mapping[str, PyTree[Array]] = {}
+    """Flax's mutable collections: variables that steps change and no gradient does, such as {"batch_stats": ...}."""
+
+    @property
+    def extra(self) -> tuple[Mapping[str, PyTree[Array]], ...]:
+        """The last arguments of losses and evaluations: the collections, if there are any."""
+        return (self.collections,) if self.collections else ()
 
 
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 """(state, batch) -> the next state and the numbers to record, "loss" among them. It increases `step` by one."""
 
 
-def train_state(params: Params, optimizer: Any, key: PRNGKeyArray, opt_state: Any = None) -> TrainState:
-    """The state before the first step; `opt_state` is an existing optimizer state, such as that of a converted checkpoint."""
+def train_state(
+    params: Params, optimizer: Any, key: PRNGKeyArray, opt_state: Any = None, collections: Mapping[str, Any] | None = None
+) -> TrainState:
+    """The state before the first step.
+
+    `opt_state` is an existing optimizer state, such as that of a converted checkpoint. `collections` are the mutable collections
+    of a flax model, for example {"batch_stats": variables["batch_stats"]}.
+    """
     state = optimizer.init(params) if opt_state is None else opt_state
-    return TrainState(params, state, jnp.zeros((), jnp.int32), key)
+    return TrainState(params, state, jnp.zeros((), jnp.int32), key, {} if collections is None else dict(collections))
 
 
 def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
@@ -47,19 +61,55 @@ def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
     The loss is a number, or (a number, more numbers to record). Its key is the state's, folded with the number of the step, so that a
     step draws the same dropout masks whether or not the run was interrupted before it. The loss is passed to the optimizer as
     `value`, for transformations that need it.
+
+    If the state has collections, the loss is `loss(params, batch, key, collections)` and returns (a number, more numbers, the new
+    collections):
+
+        def loss(params, batch, key, collections):
+            out, new = model.apply({"params": params, **collections}, batch.x, mutable=["batch_stats"])
+            return jnp.mean((out - batch.y) ** 2), {}, new
+
+    Errors: ValueError if the loss returns something else, or records a number under the name `loss`.
     """
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
 
-        def value(params: Params) -> tuple[Array, Metrics]:
-            out = loss(params, batch, key)
-            return out if isinstance(out, tuple) else (out, {})
+        def value(params: Params) -> tuple[Array, tuple[Metrics, Any]]:
+            found, more, collections = _parts(loss(params, batch, key, *state.extra), state.collections)
+            return found, (more, collections)
 
-        (found, more), grads = jax.value_and_grad(value, has_aux=True)(state.params)
+        (found, (more, collections)), grads = jax.value_and_grad(value, has_aux=True)(state.params)
         updates, opt_state = update(grads, state.opt_state, state.params, value=found)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1, state.key), {"loss": found, **more}
+        return TrainState(params, opt_state, state.step + 1, state.key, collections), {"loss": found, **more}
 
     return step
+
+
+def named(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by name, such as params/layers_0/kernel, in the tree's order."""
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
+def is_key(x: Array) -> bool:
+    """Whether an array is a typed random key, whose numbers are apart from its type."""
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _parts(out: Any, collections: Mapping[str, Any]) -> tuple[Any, Metrics, Any]:
+    """The loss, more numbers, and the new collections, of what a loss returned."""
+    parts = list(out) if isinstance(out, tuple) else [out]
+    if collections and len(parts) != 3:
+        names = ", ".join(collections)
+        raise ValueError(f"the state has collections ({names}): the loss has to return (a number, more numbers, the new collections)")
+    if not collections and len(parts) not in (1, 2):
+        raise ValueError(
+            f"the loss returned {len(parts)} values, and the state has no collections: return a number or (a number, more numbers), "
+            "or give the collections to train_state"
+        )
+    found, more = parts[0], parts[1] if len(parts) > 1 else {}
+    if "loss" in more:
+        raise ValueError("the loss records a number named loss, which is the name of its own value: give it another name")
+    return found, more, parts[2] if collections else collections

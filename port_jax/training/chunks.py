@@ -1,0 +1,110 @@
+"""Compiled chunks of steps, and the batches for them, made ahead in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from port_jax.training.state import Metrics, Step, TrainState, named
+
+__all__ = ["Chunks"]
+
+
+class _Made(NamedTuple):
+    """The batches of a chunk: stacked, how many, and the error in place of the next one."""
+
+    stacked: Any
+    count: int
+    error: BaseException | None
+
+
+class Chunks:
+    """Chunks of steps, compiled once, as a context in which batches are made. A chunk may be cut short: its length is an argument, not a
+    shape."""
+
+    def __init__(self, step: Step, chunk: int, batch: Any, batches: Callable[[int], Any] | None, end: Callable[[int], int]):
+        self.compilations, self.chunk, self.batch, self.batches, self.end = 0, chunk, batch, batches, end
+        self.pool, self.over = None if batches is None else ThreadPoolExecutor(1), False
+        self.ahead: Future[_Made] | None = None
+
+        def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
+            self.compilations += 1  # runs when JAX traces, once per shape
+
+            def at(i: Any) -> Any:
+                return batch if batches is None else jax.tree.map(lambda x: x[i], batch)
+
+            shapes = dict(jax.eval_shape(step, state, at(0))[1])
+            if "loss" not in shapes:
+                raise ValueError(f"the step returns {', '.join(shapes) or 'no numbers'}; one of its numbers has to be named loss")
+            empty = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), shapes)
+
+            def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+                state, numbers = step(carry[0], at(i))
+                return state, jax.tree.map(lambda column, x: column.at[i].set(x), carry[1], dict(numbers))
+
+            return jax.lax.fori_loop(0, count, body, (state, empty))
+
+        self.run = jax.jit(run, donate_argnums=0)
+
+    def __enter__(self) -> Chunks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over = True
+        if self.pool is not None:
+            self.pool.shutdown()  # nobody's function is called once `fit` is left
+
+    def __call__(self, state: TrainState) -> tuple[TrainState, dict[str, np.ndarray]]:
+        """The state after the next steps, up to `end` of its number, and their numbers. An error of `batches` is raised in place of the
+        first step that has no batch, when those before it are done."""
+        now = int(state.step)
+        made = self._made(now)
+        if made.error is not None and not made.count:
+            raise made.error
+        state, columns = self.run(state, made.stacked, made.count)
+        if made.error is not None:
+            self.ahead = Future()
+            self.ahead.set_result(_Made(None, 0, made.error))
+        elif self.pool is not None and (after := self.end(now + made.count)) > now + made.count:  # while the device is busy
+            self.ahead = self.pool.submit(self._stack, now + made.count, after)
+        return state, {name: np.asarray(values)[: made.count] for name, values in jax.device_get(columns).items()}
+
+    def _made(self, now: int) -> _Made:
+        if self.pool is None:
+            return _Made(self.batch, self.end(now) - now, None)
+        return (self.ahead or self.pool.submit(self._stack, now, self.end(now))).result()
+
+    def _stack(self, first: int, stop: int) -> _Made:
+        """The last batch is repeated up to the length of a chunk, where it is not used."""
+        assert self.batches is not None
+        found, error = [], None
+        for number in range(first, stop):
+            if self.over:
+                break
+            try:
+                found.append(jax.tree.map(np.asarray, self.batches(number)))
+                _require_alike(found[0], found[-1], first, number)
+            except Exception as raised:  # whatever it is, it is raised again after the steps before it
+                error, found = raised, found[: number - first]
+                break
+        if not found:
+            return _Made(None, 0, error)
+        padded = found + found[-1:] * (self.chunk - len(found))
+        return _Made(jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *padded), len(found), error)
+
+
+def _require_alike(one: Any, other: Any, first: int, number: int) -> None:
+    """Batches of one chunk are stacked: a ragged one would be an error without a name, and one of another type would change the others'."""
+    a, b = ({name: f"{x.dtype}{list(x.shape)}" for name, x in named(batch).items()} for batch in (one, other))
+    for name in [*a, *b]:
+        if a.get(name) != b.get(name):
+            raise ValueError(
+                f"batch {number} differs from batch {first}{f' at {name}' if name else ''}: {b.get(name, 'missing')}, not "
+                f"{a.get(name, 'missing')}; batches have one structure and one shape, so pad or leave out an incomplete one"
+            )
