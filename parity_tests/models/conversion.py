@@ -79,11 +79,12 @@ def _pull(run: _Run, variables: Any, cotangents: tuple[jax.Array, ...]) -> tuple
 
 
 def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99,
-                 single: bool = True) -> tuple[jax.Array, ...]:  # fmt: skip
+                 single: bool = True, amplified: float = 0.0) -> tuple[jax.Array, ...]:  # fmt: skip
     """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's.
 
     In float32 both sides are compared with float64 at the same numbers. torch's own error is one draw of roundings, and may be small by
-    chance: what one unit in the last place of all parameters does is allowed beside it. Returns the outputs.
+    chance: what one unit in the last place of all parameters does is allowed beside it, and `amplified` units of the outputs, where the
+    points between are so near to the boundary that 1/(1 - c|x|^2) is that. Returns the outputs.
     """
     rng = draws.rng(7)
     want = theirs(module, torch.float64)
@@ -107,9 +108,10 @@ def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours
     small = jax.tree.map(lambda a: np.asarray(a, np.float32), ckpt.variables)
     exact = [out.detach().numpy() for out in theirs(module, torch.float64)]
     high = jax.jit(lambda v: tuple(ours(ckpt.model, v, jnp.float32)))(small)
+    room = amplified * float(np.finfo(np.float32).eps)
     for have, out, truth, moved in zip(high, low, exact, _moved(module, theirs, exact), strict=True):
         assert have.dtype == jnp.float32
-        assert np.abs(np.asarray(have) - truth).max() <= no_worse_bound(out, truth) + 2 * moved
+        assert np.abs(np.asarray(have) - truth).max() <= no_worse_bound(out, truth) + 2 * moved + room * np.abs(truth).max()
     return outs
 
 

@@ -25,7 +25,8 @@ def test_forward_and_gradients(name: str, tmp_path):
     module = module_of(name)
     ckpt = converted(module, {"c": 0.6}, tmp_path, wrap=lambda state: {"params": dict(state)})
     assert ckpt.arch == "hyptorch"
-    check_parity(module, ckpt, theirs, ours, radius=0.999, single=name == "trained")
+    # A row lies at the margin, (1 - 1e-3) of the radius.
+    check_parity(module, ckpt, theirs, ours, radius=0.999, single=name == "trained", amplified=1 / (1 - 0.999**2))
     check_round_trip(ckpt, tmp_path)
 
 
