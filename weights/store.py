@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 
 from weights.contents import Contents
 from weights.errors import ConversionError, Unreadable
-from weights.files import folder, npz, object_json, safetensors
+from weights.files import folder, json_text, npz, object_json, safetensors
 from weights.files import source as sources
+from weights.files.archive import Archive
+from weights.files.budget import Budget
 from weights.files.dtypes import NUMPY
 from weights.files.outputs import require_file, require_folder, settled
 from weights.mapping.architecture import TREE
@@ -87,11 +89,12 @@ def form_of(path: Path) -> str | None:
     if path.is_dir():
         return "folder"
     try:
+        budget = Budget.of(path)
         with open(path, "rb") as file:
             head = file.read(9)
         if head.startswith(b"PK"):
-            return "npz" if "torch.json" in npz.names(path) else None
-        return "safetensors" if safetensors.is_safetensors(head) and MARK in safetensors.read(path)[1] else None
+            return "npz" if npz.is_converted(Archive(path, budget)) else None
+        return "safetensors" if safetensors.is_safetensors(head) and MARK in safetensors.read(path, budget)[1] else None
     except (OSError, ConversionError):
         return None
 
@@ -138,21 +141,24 @@ def _description(contents: Contents, arrays: Mapping[str, ArrayLike]) -> Documen
 def _restored(path: Path) -> Contents:
     form = form_of(path)
     if form == "npz":
-        found: dict[str, np.ndarray] = npz.read(path)
+        found = npz.read(Archive(path, Budget.of(path)))
         texts = {name: found.pop(f"{name}.json").item() for name in folder.DOCUMENTS}
     elif form == "safetensors":
-        tensors, texts = safetensors.read(path)
-        if texts.get("crc32") != _sum({name: texts[name] for name in folder.DOCUMENTS}):
+        tensors, metadata = safetensors.read(path, Budget.of(path))
+        if metadata.get("crc32") != _sum({name: metadata[name] for name in folder.DOCUMENTS}):
             raise Unreadable("its metadata are damaged: their checksum does not match", "Convert again")
+        texts = {name: metadata[name].encode() for name in folder.DOCUMENTS}
         found = {name: tensor.array() for name, tensor in tensors.items()}
+    elif path.is_dir():
+        texts, found = folder.read_documents(path), None
     else:
-        documents = folder.read_documents(path)
-        expected = _checked_format(documents["torch"])
+        raise Unreadable("not a converted checkpoint", "Give a folder or a file that hyperport convert wrote")
+    budget = Budget(sum(map(len, texts.values())), "Convert again")
+    config, report, description = (json_text.parsed(texts[name], budget) for name in folder.DOCUMENTS)
+    expected = _checked_format(description)
+    if found is None:
         found = folder.read_arrays(path, {name: rest for name, *rest in expected.values()})
-        arrays = _typed(found, expected, documents["torch"].get("crc32"))
-        return _rebuilt(documents["torch"], documents["config"], documents["report"], arrays)
-    config, report, description = (json.loads(texts[name]) for name in folder.DOCUMENTS)
-    return _rebuilt(description, config, report, _typed(found, _checked_format(description), description.get("crc32")))
+    return _rebuilt(description, config, report, _typed(found, expected, description.get("crc32")), budget)
 
 
 def _checked_format(description: Document) -> Mapping[str, list]:
@@ -191,9 +197,9 @@ def _sum(texts: Mapping[str, str]) -> str:
     return f"{zlib.crc32(chr(0).join(texts[name] for name in folder.DOCUMENTS).encode()):08x}"
 
 
-def _rebuilt(description: Document, config: Document, report: Document, arrays: dict[str, np.ndarray]) -> Contents:
+def _rebuilt(description: Document, config: Document, report: Document, arrays: dict[str, np.ndarray], budget: Budget) -> Contents:
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
-    root = object_json.decode(description["tree"], numpy)
+    root = object_json.decode(description["tree"], numpy, budget)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
     origin = sources.Source(
         root=root,

@@ -186,7 +186,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "diff: what lies beside the tensors left out",
         f"{HOME}/diff.py",
-        '        flat.update(_leaves(beside, ""))\n',
+        '        flat.update(_leaves(beside, "", budget))\n',
         "        pass\n",
         TAMPERED,
     ),

@@ -172,8 +172,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a view one element longer than its storage",
         "weights/files/tensors.py",
-        "if (numel and last >= room) or offset > room:",
-        "if (numel and last > room) or offset > room:",
+        "if (tensor.numel and last >= room) or",
+        "if (tensor.numel and last > room) or",
         "weights/files/test_hostile.py::test_views_outside_their_storage",
     ),
     error(

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from weights.errors import Unreadable
+from weights.errors import Unreadable, shown
+from weights.files.budget import MEMORY, Budget
 from weights.files.dtypes import NUMPY
+from weights.files.inputs import size_of
 from weights.files.outputs import entry, new_directory
 from weights.files.tensors import buffer
 from weights.types import Document
@@ -35,36 +37,43 @@ def write(directory: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[s
 def is_ours(directory: Path) -> bool:
     """Whether a folder has the description of a converted checkpoint."""
     try:
-        found = json.loads(entry(directory, "torch.json").read_bytes())
+        size_of(path := entry(directory, "torch.json"))
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and {"format", "keys", "arrays"} <= found.keys()
 
 
-def read_documents(directory: Path) -> dict[str, Document]:
-    """The JSON files of a folder; Unreadable for a folder that is not a converted checkpoint, or is damaged."""
-    try:
-        return {name: json.loads(entry(directory, f"{name}.json").read_bytes()) for name in DOCUMENTS}
-    except OSError:
-        raise Unreadable("not a converted checkpoint: no torch.json, config.json and report.json",
-                         "Give a folder that hyperport convert wrote") from None  # fmt: skip
-    except ValueError as error:
-        raise Unreadable(f"a JSON file of it is damaged ({error})", "Convert again") from None
+def read_documents(directory: Path) -> dict[str, bytes]:
+    """The JSON files of a folder; Unreadable for a folder that is not a converted checkpoint."""
+    texts = {}
+    for name in DOCUMENTS:
+        try:
+            path = entry(directory, f"{name}.json")
+            size_of(path)
+            texts[name] = path.read_bytes()
+        except OSError as error:
+            raise Unreadable(f"not a converted checkpoint: its {name}.json cannot be opened ({error.strerror})",
+                             "Give a folder that hyperport convert wrote") from None  # fmt: skip
+    return texts
 
 
 def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
     """The arrays that `expected` lists by name with type and shape, in the order of writing.
 
     They are read with tensorstore, which Orbax uses too: Orbax would decode all arrays at once, at addresses from which jax has to copy.
-    Unreadable where an array is missing, damaged, or of another type or shape.
+    Unreadable where an array is missing, damaged, or of another type or shape, Refused where they claim more than the folder has.
     """
     import tensorstore as ts
 
     if not (home := entry(directory, "arrays")).is_dir():
         raise Unreadable("the folder of arrays is missing", "Convert again")
     context, arrays = ts.Context(), {}
+    budget = Budget(sum(path.stat().st_size for path in home.rglob("*") if path.is_file()), "Convert again")
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
-        flat = buffer(math.prod(shape) * _type(dtype).itemsize).view(_type(dtype))
+        size = math.prod(shape) * _type(dtype).itemsize
+        budget.spend(MEMORY, size, f"the array {shown(name)}")
+        flat = buffer(size).view(_type(dtype))
         for key, part in _pieces(str(n), flat).items():
             try:
                 stored = ts.open(_spec(home, key), context=context, open=True, read=True).result()

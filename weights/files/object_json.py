@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unreadable
+from weights.files.budget import Budget
+from weights.files.pickles.bounds import checked_tree
 from weights.files.pickles.standins import Counts, DefaultDict, Known, Name, Record, Size
-from weights.files.tensors import Storage, Tensor
+from weights.files.tensors import Storage, Tensor, checked
 from weights.types import Document
 
 
@@ -76,8 +78,8 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> Document:
 _SEQUENCES: dict[str, type] = {"list": list, "size": Size, "tuple": tuple, "set": set, "frozenset": frozenset}
 
 
-def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
-    """The tree that `encode` wrote; the storages of its tensors have no elements."""
+def decode(data: Document, arrays: Mapping[str, np.ndarray], budget: Budget) -> object:
+    """The tree that `encode` wrote; the storages of its tensors have no elements. Unreadable or Refused for one that no file could have."""
     nodes = data["nodes"]
     storages = [Storage(dtype=d, numel=n, fetch=_empty, location=location, untyped=u) for d, n, location, u in data["storages"]]
     made: dict[int, Any] = {}
@@ -96,16 +98,8 @@ def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
     def make(number: int, kind: str, rest: list[Any]) -> None:
         if kind == "tensor":
             store, dtype, shape, stride, offset, grad, role, cls, manifold = rest
-            made[number] = Tensor(
-                storage=storages[store],
-                dtype=dtype,
-                shape=tuple(shape),
-                stride=tuple(stride),
-                offset=offset,
-                requires_grad=grad,
-                kind=role,
-                cls=cls,
-            )
+            lies = tuple(shape), tuple(stride), dtype
+            made[number] = checked(budget, storages[store], offset, *lies, requires_grad=grad, kind=role, cls=cls)
             made[number].manifold = value(manifold)
         elif kind in ("ordered", "default", "dict", "counts"):
             made[number] = {"ordered": OrderedDict, "default": DefaultDict, "dict": dict, "counts": Counts}[kind]()
@@ -133,7 +127,9 @@ def decode(data: Document, arrays: Mapping[str, np.ndarray]) -> object:
         else:
             made[number] = arrays[rest[0]][()] if rest[1] else arrays[rest[0]]
 
-    return value(data["root"])
+    root = value(data["root"])
+    checked_tree(root, budget)
+    return root
 
 
 def _empty() -> np.ndarray:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from weights.files.budget import Budget
 from weights.files.config import read_config
-from weights.files.reader import read
+from weights.files.reader import read, shards
 from weights.files.sections import Choice, Sections, split
 from weights.types import Config, Document
 
@@ -37,9 +37,9 @@ def opened(path: Path, config: str | Path | Config | None, choice: Choice | None
 
 def hashes(path: Path, format: str) -> dict[str, str]:
     """The SHA-256 of the file, and of the shards if it is an index of some, by name."""
-    shards = sorted(set(json.loads(path.read_bytes())["weight_map"].values())) if format == "sharded" else []
+    names = sorted(set(shards(path, Budget.of(path)).values())) if format == "sharded" else []
     found = {}
-    for name in (path.name, *shards):
+    for name in (path.name, *names):
         with open(path.parent / name, "rb") as file:
             found[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return found

@@ -10,7 +10,7 @@ def found(root: object) -> dict[tuple, dict]:
     """The optimizers' states by their paths, in the file's order. What stands inside of one is not another."""
     states: dict[tuple, dict] = {}
     for path, value in places.within(root):
-        inside = any(path[: len(outer)] == outer for outer in states)
+        inside = any(path[:n] in states for n in range(len(path)))
         if isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict) and not inside:
             states[path] = value
     return states

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,55 +11,63 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from weights.errors import NotWritten, Unreadable
+from weights.errors import NotWritten, Refused, Unreadable, shown
+from weights.files import json_text
 from weights.files.archive import CHUNK, read_into
+from weights.files.budget import MEMORY, OBJECT, Budget
 from weights.files.dtypes import NUMPY, SAFETENSORS, torch_name
+from weights.files.inputs import size_of
 from weights.files.outputs import new_file
-from weights.files.tensors import Storage, Tensor, buffer, checked, contiguous_stride
+from weights.files.tensors import MAX_DIMENSIONS, Storage, Tensor, buffer, checked, contiguous_stride
 from weights.types import Document
 
-MAX_HEADER = 64 << 20
 _CODES = {name: code for code, name in SAFETENSORS.items()}
 
 
 def is_safetensors(head: bytes) -> bool:
     """Whether a file begins with a header's length and a header."""
-    return len(head) > 8 and int.from_bytes(head[:8], "little") <= MAX_HEADER and head[8:9] == b"{"
+    return len(head) > 8 and int.from_bytes(head[:8], "little") < 1 << 40 and head[8:9] == b"{"
 
 
-def read(path: Path) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
-    """The tensors in the order of their bytes, which stay in the file until they are asked for, and the metadata."""
-    size = os.stat(path).st_size
+def read(path: Path, budget: Budget) -> tuple[OrderedDict[str, Tensor], dict[str, str]]:
+    """The tensors in the order of their bytes, which stay in the file until they are asked for, and the metadata.
+
+    Unreadable for a file that is damaged or cut off, Refused for a header with a key twice or beyond the budget.
+    """
+    size = size_of(path)
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size:
+            raise Unreadable("the safetensors header is damaged or cut off", "Copy the file again")
+        json_text.require(length, budget)
         try:
-            header = json.loads(file.read(min(length, MAX_HEADER)))
-        except (ValueError, RecursionError):
-            header = None
-    if not isinstance(header, dict) or 8 + length > size:
-        raise Unreadable("the safetensors header is damaged or cut off", "Copy the file again")
-    metadata = header.pop("__metadata__", None)
+            header = json_text.parsed(file.read(length), budget)
+        except ValueError:
+            raise Unreadable("the safetensors header is damaged or cut off", "Copy the file again") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise Unreadable("the metadata of the safetensors header are not texts", "Copy the file again")
     tensors: OrderedDict[str, Tensor] = OrderedDict()
     end = 0
-    for key, entry in sorted(header.items(), key=lambda item: _begin(item[1])):
-        if not isinstance(entry, dict) or entry.get("dtype") not in SAFETENSORS or not isinstance(entry.get("shape"), list):
-            raise Unreadable(f"the entry {key!r} has type {str(entry)[:60]}", "Save it in a type that numpy has")
-        dtype, begin, after = SAFETENSORS[entry["dtype"]], _begin(entry), entry["data_offsets"][1]
-        shape = tuple(entry["shape"])
-        if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape) or begin != end or 8 + length + after > size:
+    for key, entry in sorted(header.items(), key=lambda item: _span(*item)):
+        begin, after = _span(key, entry)
+        dtype, shape = _type(key, entry), tuple(entry["shape"])
+        if not all(type(n) is int and 0 <= n < 1 << 60 for n in shape):
+            raise Unreadable(f"the entry {shown(key)} has shape {shown(shape)}", "Copy the file again")
+        if begin != end or 8 + length + after > size:
+            where = "overlaps the one before" if begin < end else "leaves bytes before it to no tensor" if begin > end else "is cut off"
             raise Unreadable(
-                f"the entry {key!r} has shape {shape} and bytes {begin} to {after} of {size - 8 - length}",
-                "Copy the file again",
+                f"the entry {shown(key)} {where}: it has bytes {begin} to {after} of {size - 8 - length}", "Copy the file again"
             )
-        numel = int(np.prod(shape, dtype=object)) if shape else 1
-        if after - begin != numel * NUMPY[dtype].itemsize:
-            raise Unreadable(f"the entry {key!r} of shape {shape} has {after - begin} bytes", "Copy the file again")
-        storage = Storage(dtype, numel, _slice(path, 8 + length + begin, numel, NUMPY[dtype]))
-        tensors[key] = checked(storage, 0, shape, contiguous_stride(shape))
+        if after - begin != math.prod(shape) * NUMPY[dtype].itemsize:
+            raise Unreadable(f"the entry {shown(key)} of shape {shown(shape)} has {after - begin} bytes", "Copy the file again")
+        budget.spend(MEMORY, 4 * OBJECT, "its header")
+        storage = Storage(dtype, math.prod(shape), _slice(path, 8 + length + begin, math.prod(shape), NUMPY[dtype]))
+        tensors[key] = checked(budget, storage, 0, shape, contiguous_stride(shape))
         end = after
     if 8 + length + end != size:
         raise Unreadable(f"{size - 8 - length - end} bytes belong to no tensor", "Copy the file again")
-    return tensors, metadata if isinstance(metadata, dict) else {}
+    return tensors, metadata
 
 
 def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str], overwrite: bool = False) -> None:
@@ -76,8 +84,11 @@ def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, st
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
-    if len(text) > MAX_HEADER:
-        raise NotWritten(f"its header would have {len(text)} bytes", "Give a folder or .npz", path=path)
+    try:
+        json_text.require(len(text), Budget(8 + len(text) + end))
+    except Refused:
+        what = f"its header would have {len(text)} bytes for {end} bytes of tensors, and could not be read again"
+        raise NotWritten(what, "Give a folder or .npz", path=path) from None
     with new_file(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, value in widest_first:
@@ -86,11 +97,24 @@ def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, st
                 file.write(flat[at : at + CHUNK])
 
 
-def _begin(entry: object) -> int:
+def _span(key: str, entry: object) -> tuple[int, int]:
+    """The first byte of an entry, and the first after it."""
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in offsets):
-        raise Unreadable(f"an entry of the safetensors header is {str(entry)[:60]}", "Copy the file again")
-    return offsets[0]
+        raise Unreadable(f"the entry {shown(key)} of the safetensors header is {shown(entry)}", "Copy the file again")
+    return offsets[0], offsets[1]
+
+
+def _type(key: str, entry: Document) -> str:
+    code = entry.get("dtype")
+    if (
+        not isinstance(code, str)
+        or code not in SAFETENSORS
+        or not isinstance(entry.get("shape"), list)
+        or len(entry["shape"]) > MAX_DIMENSIONS
+    ):
+        raise Unreadable(f"the entry {shown(key)} is {shown(entry)}", "Save it in a type that numpy has")
+    return SAFETENSORS[code]
 
 
 def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], np.ndarray]:

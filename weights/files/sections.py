@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from weights.errors import Unreadable
+from weights.errors import Refused, Unreadable, shown
 from weights.files import optimizers, places, wrappers
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
 from weights.files.source import Source
@@ -16,6 +16,8 @@ MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
 SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "lr_scheduler_state_dict", "sched")
 CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf")
 EPOCHS = ("epoch", "iteration", "global_step", "step")
+LONGEST, DEPTH = 1000, 100
+"""Characters of a key, and dots in it."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,20 @@ class Sections:
 
 
 def split(root: object, choice: Choice | None = None) -> Sections:
-    """Finds the parts. Raises Unreadable if no known wrapper contains a model, Usage for a choice that the file does not have."""
+    """Finds the parts.
+
+    Raises Unreadable if no known wrapper contains a model, Usage for a choice that the file does not have, Refused for a key that is too
+    long.
+    """
     choice = choice or Choice()
     model_at, model = _model(root, choice)
     tensors = dict(_tensors(model))
     if not tensors:
         raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
     top = root if isinstance(root, dict) else {}
+    for key in tensors:
+        if len(key) > LONGEST or key.count(".") > DEPTH:
+            raise Refused(f"the key {shown(key)} has {len(key)} characters and {1 + key.count('.')} parts", "Rename it")
     every = tensors
     prefix, tensors = wrappers.removed(every, choice.prefix)
     found = optimizers.found(root)
@@ -146,7 +155,7 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
 
 
 def _plain(value: object) -> Document | None:
-    if isinstance(value, Record):
+    if isinstance(value, Record) and not value.is_module:
         value = {**value.items, **value.attributes}
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         return None

@@ -93,7 +93,8 @@ def _window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
     return window(flat.view(NUMPY[tensor.dtype]), tensor)
 
 
-def _children(node: object) -> list[object]:
+def children_of(node: object) -> list[object]:
+    """The objects directly inside of one, in modules and manifolds too."""
     if isinstance(node, dict):
         return [*node.values(), *vars(node).values()] if isinstance(node, OrderedDict) else list(node.values())
     if isinstance(node, (list, tuple)):
@@ -110,7 +111,7 @@ def _walk(root: object, skip: frozenset[int] = frozenset()) -> Iterator[object]:
         node = stack.pop()
         if id(node) in seen or id(node) in skip:
             continue
-        children = _children(node)
+        children = children_of(node)
         if children or isinstance(node, Tensor):
             seen.add(id(node))
             yield node
@@ -145,4 +146,4 @@ def _copied(node: Any, change: Callable[[object], object], memo: dict[int, Any])
     return new
 
 
-__all__ = ["Source", "filled", "tensors_of"]
+__all__ = ["Source", "children_of", "filled", "tensors_of"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from weights.errors import Refused, Unreadable
+from weights.errors import Unreadable, shown
+from weights.files.budget import MEMORY, Budget
 from weights.files.dtypes import NUMPY, torch_name
 
 MAX_DIMENSIONS = 32
+MAX_ELEMENTS = 1 << 58
+"""More than numpy has, also of a shape in which a 0 stands beside."""
 BLOCK = 16 << 20
 """Bytes of the pieces in which arrays are compared."""
 
@@ -26,6 +30,9 @@ class Storage:
     location: str = "cpu"
     users: int = 0
     untyped: bool = False
+    viewed: int = 0
+    """Bytes that all different views of it have together."""
+    _views: set[tuple] | tuple[()] | tuple[tuple] = ()
     _shared: np.ndarray | None = field(default=None, repr=False)
 
     def read(self) -> np.ndarray:
@@ -36,6 +43,25 @@ class Storage:
         if self.users > 1:
             self._shared = data
         return data
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its elements."""
+        return self.numel * NUMPY[self.dtype].itemsize
+
+    def claimed(self, place: tuple, size: int) -> int:
+        """How many bytes a view of this size adds to what all views have beyond the storage; none if another tensor has the same view."""
+        if place in self._views:
+            return 0
+        if len(self._views) == 1:
+            self._views = {*self._views}
+        if isinstance(self._views, set):
+            self._views.add(place)
+        else:
+            self._views = (place,)
+        before = max(self.viewed, self.nbytes)
+        self.viewed += size
+        return max(self.viewed - before, 0)
 
     def forget(self) -> None:
         """Drops the elements that `read` has kept."""
@@ -82,41 +108,33 @@ class Tensor:
         return id(self.storage), self.dtype, self.offset, self.shape, self.stride
 
 
-def checked(storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs) -> Tensor:
-    """A tensor whose view lies inside its storage; Unreadable or Refused otherwise."""
+def checked(
+    budget: Budget, storage: Storage, offset: object, shape: object, stride: object, dtype: str | None = None, **kwargs: Any
+) -> Tensor:
+    """A tensor whose view lies inside its storage; Unreadable or Refused otherwise. What its views repeat of a storage is spent."""
     dtype = dtype or storage.dtype
-    numbers = [
-        offset,
-        *(shape if isinstance(shape, tuple) else [None]),
-        *(stride if isinstance(stride, tuple) else [None]),
-    ]
+    if isinstance(shape, tuple) and isinstance(stride, tuple) and (len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS):
+        raise Unreadable(f"a tensor has {len(shape)} dimensions and {len(stride)} strides", "The file is damaged")
+    numbers = [offset, *(shape if isinstance(shape, tuple) else [None]), *(stride if isinstance(stride, tuple) else [None])]
     if not all(type(n) is int and n >= 0 for n in numbers):
-        raise Unreadable(
-            f"a tensor has offset {_short(offset)}, shape {_short(shape)} and stride {_short(stride)}",
-            "The file is damaged",
-        )
+        raise Unreadable(f"a tensor has offset {shown(offset)}, shape {shown(shape)} and stride {shown(stride)}", "The file is damaged")
     assert isinstance(offset, int)
     assert isinstance(shape, tuple)
     assert isinstance(stride, tuple)
-    if len(shape) != len(stride) or len(shape) > MAX_DIMENSIONS:
-        raise Unreadable(f"a tensor has {len(shape)} dimensions and {len(stride)} strides", "The file is damaged")
     room = storage.numel
     if dtype != storage.dtype:
         if not storage.untyped:
             raise Unreadable(f"a tensor of {dtype} lies on a storage of {storage.dtype}", "The file is damaged")
         room = storage.numel // NUMPY[dtype].itemsize
-    numel = math.prod(shape)
+    tensor = Tensor(storage, dtype, shape, stride, offset, **kwargs)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride))
-    if (numel and last >= room) or offset > room:
-        raise Unreadable(
-            f"a tensor of shape {_short(shape)}, stride {_short(stride)} and offset {offset} ends at element {last} of a storage "
-            f"with {room}",
-            "The file is damaged",
-        )
-    if numel > max(4 * room, 1 << 26):
-        raise Refused(f"a tensor of shape {_short(shape)} repeats a storage of {room} elements", "Save it with .contiguous()")
+    if (tensor.numel and last >= room) or offset > room or math.prod(n or 1 for n in shape) >= MAX_ELEMENTS:
+        lies = f"shape {shown(shape)}, stride {shown(stride)} and offset {shown(offset)}"
+        raise Unreadable(f"a tensor of {lies} is not inside its storage of {room} elements", "The file is damaged")
+    if beyond := storage.claimed(tensor.place, tensor.nbytes):
+        budget.spend(MEMORY, beyond, f"a tensor of shape {shown(shape)}, which repeats its storage of {room} elements,")
     storage.users += 1
-    return Tensor(storage, dtype, shape, stride, offset, **kwargs)
+    return tensor
 
 
 def window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -173,9 +191,16 @@ def blocks(array: np.ndarray) -> Iterator[np.ndarray]:
             yield from blocks(part)
 
 
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-__all__ = ["BLOCK", "Storage", "Tensor", "blocks", "buffer", "checked", "contiguous_stride", "from_array", "same_bits", "window"]
+__all__ = [
+    "BLOCK",
+    "MAX_DIMENSIONS",
+    "Storage",
+    "Tensor",
+    "blocks",
+    "buffer",
+    "checked",
+    "contiguous_stride",
+    "from_array",
+    "same_bits",
+    "window",
+]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.errors import Refused, Unreadable
+from weights.errors import Refused, Unreadable, shown
 from weights.files.archive import read_into
+from weights.files.budget import Budget
 from weights.files.dtypes import NUMPY
 from weights.files.pickles.unpickler import unpickled
 from weights.files.storages import declared
@@ -23,32 +24,35 @@ _MAGIC_OPERATION = b"\x8a\n" + MAGIC.to_bytes(10, "little") + b"."
 
 def is_legacy(head: bytes) -> bool:
     """Whether a file starts with torch's magic number, pickled by any protocol from 2."""
-    return head[:1] == b"\x80" and _MAGIC_OPERATION in head
+    return head[:1] == b"\x80" and _MAGIC_OPERATION in head[:64]
 
 
-def load(path: Path) -> object:
+def load(path: Path, budget: Budget) -> object:
     """The object in a file of the old format."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             buffer = memoryview(data)
             try:
-                return _load(path, buffer, size)
+                return _load(path, buffer, size, budget)
             finally:
                 buffer.release()
 
 
-def _load(path: Path, buffer: memoryview, size: int) -> object:
+def _load(path: Path, buffer: memoryview, size: int, budget: Budget) -> object:
     storages: dict[str, Storage] = {}
     places: dict[str, int] = {}
     little = True
 
     def persistent(identity: object) -> object:
-        if isinstance(identity, tuple) and identity[:1] == ("module",):
-            return identity[1]
-        if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
-            raise Unreadable(f"the pickle refers to {str(identity)[:80]}", "The file is damaged")
-        _, kind, key, location, numel, *view = identity
+        if not isinstance(identity, tuple):
+            raise Unreadable(f"the pickle refers to {shown(identity)}", "The file is damaged")
+        what, kind, *rest = identity
+        if what == "module":
+            return kind
+        if what != "storage" or len(rest) not in (3, 4) or not isinstance(rest[0], str):
+            raise Unreadable(f"the pickle refers to {shown(identity)}", "The file is damaged")
+        key, location, numel, *view = rest
         if view and view[0] is not None:
             raise Refused("a storage is a view of another, as torch before 0.4 wrote", "Load and save it again in torch")
         if key not in storages:
@@ -62,26 +66,26 @@ def _load(path: Path, buffer: memoryview, size: int) -> object:
 
     def part(lookup: Callable[[object], object]) -> object:
         nonlocal position
-        value, position = unpickled(buffer, lookup, position)
+        value, position = unpickled(buffer, lookup, budget, position)
         return value
 
-    if part(plain) != MAGIC or part(plain) != 1001:
+    if any(type(number := part(plain)) is not int or number != wanted for wanted in (MAGIC, 1001)):
         raise Unreadable("not a torch file: its first pickles are not torch's", "Give the file that torch.save wrote")
     system = part(plain)
     little = not isinstance(system, dict) or system.get("little_endian", True) is not False
     root = part(persistent)
     keys = part(plain)
-    if not isinstance(keys, list) or set(map(str, keys)) != set(map(str, storages)) or len(keys) != len(storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or sorted(keys) != sorted(storages):
         raise Unreadable("the list of storages is not the one that the tensors use", "Copy the file again")
     for key in keys:
         storage = storages[key]
         head = bytes(buffer[position : position + 8])
         if len(head) != 8 or struct.unpack("<q" if little else ">q", head)[0] != storage.numel:
-            raise Unreadable(f"the storage {str(key)[:40]} is cut off or has another length than its tensors", "Copy the file again")
+            raise Unreadable(f"the storage {shown(key)} is cut off or has another length than its tensors", "Copy the file again")
         places[key] = position + 8
-        position += 8 + storage.numel * NUMPY[storage.dtype].itemsize
+        position += 8 + storage.nbytes
         if position > size:
-            raise Unreadable(f"the storage {str(key)[:40]} is cut off", "Copy the file again")
+            raise Unreadable(f"the storage {shown(key)} is cut off", "Copy the file again")
     if position != size:
         raise Unreadable(f"{size - position} bytes follow the last storage", "Copy the file again")
     return root

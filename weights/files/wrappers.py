@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TypeVar
 
 from weights.errors import Usage
@@ -31,8 +30,8 @@ def removed(tensors: Mapping[str, T], prefix: str | None = None) -> tuple[str, d
     elif COUNT in tensors and all(key == COUNT or key.startswith(f"{DOUBTFUL}.") for key in tensors):
         tensors = {key: tensor for key, tensor in tensors.items() if key != COUNT}
     begins = prefix or _shared(tensors)
-    below = _below(key.removeprefix(begins) for key in tensors)
-    short = {key: _without(key.removeprefix(begins), below) for key in tensors}
+    alone = _alone([key.removeprefix(begins) for key in tensors])
+    short = {key: _without(key.removeprefix(begins), alone) for key in tensors}
     if len(set(short.values())) != len(short):
         return begins, {key.removeprefix(begins): tensor for key, tensor in tensors.items()}
     return begins, {short[key]: tensor for key, tensor in tensors.items()}
@@ -50,21 +49,26 @@ def _shared(tensors: Mapping[str, object]) -> str:
     return shared
 
 
-def _below(keys: Iterable[str]) -> dict[tuple[str, ...], set[str]]:
-    """The names that stand directly below each part of the keys."""
-    below: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for key in keys:
-        parts = key.split(".")
-        for n, part in enumerate(parts):
-            below[(*parts[:n],)].add(part)
-    return below
+def _parts(key: str) -> Iterator[tuple[str, str]]:
+    """The parts of a key, each with what stands before it."""
+    at = 0
+    for part in key.split("."):
+        yield key[:at], part
+        at += len(part) + 1
 
 
-def _without(key: str, below: Mapping[tuple[str, ...], set[str]]) -> str:
+def _alone(keys: Collection[str]) -> set[str]:
+    """The beginnings of keys after which nothing but the doubtful part follows."""
+    begins = {begin for key in keys if DOUBTFUL in key for begin, part in _parts(key) if part == DOUBTFUL}
+    if begins:
+        begins -= {begin for key in keys for begin, part in _parts(key) if part != DOUBTFUL and begin in begins}
+    return begins
+
+
+def _without(key: str, alone: Collection[str]) -> str:
     """A key without wrappers' parts in its middle."""
-    parts = key.split(".")
-    kept = [p for n, p in enumerate(parts[:-1]) if p not in SURE and not (p == DOUBTFUL and below[(*parts[:n],)] == {DOUBTFUL})]
-    return ".".join([*kept, parts[-1]])
+    *middle, (_, last) = _parts(key)
+    return ".".join([*(part for begin, part in middle if part not in SURE and not (part == DOUBTFUL and begin in alone)), last])
 
 
 __all__ = ["removed"]

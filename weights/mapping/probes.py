@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched, Unreadable, Usage
+from weights.files import npz
 from weights.types import Hyperparameters
 
 NODES, EDGES, ROWS = 64, 256, 32
@@ -208,6 +209,7 @@ def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | 
     """Senders, receivers, weights and features, as `embed` and training read them; of airport.npz as many features as the model takes."""
     from port_jax.data import DataError, load_graph
 
+    npz.check(path)
     try:
         data = load_graph(path, task="lp")
         if data.features.shape[1] != width:

@@ -10,8 +10,10 @@ import numpy as np
 
 from weights.checkpoint import restore
 from weights.contents import Contents
+from weights.errors import ConversionError, Refused, shown
 from weights.exporter import torch_tree
 from weights.files import sections
+from weights.files.budget import CHARACTERS, DEPTH, Budget
 from weights.files.pickles.standins import Record
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
@@ -91,7 +93,16 @@ def _distance(x: np.ndarray, y: np.ndarray) -> tuple[float, float, list[int]]:
 
 
 def _tensors(path: Path, contents: Contents | None) -> dict[str, object]:
-    root = read(path).root if contents is None else torch_tree(contents)
+    try:
+        if contents is not None:
+            return _flat(torch_tree(contents), Budget(1 << 20))
+        file = read(path)
+        return _flat(file.root, file.budget)
+    except ConversionError as error:
+        raise error.at(path) from None
+
+
+def _flat(root: object, budget: Budget) -> dict[str, object]:
     parts = sections.split(root)
     flat: dict[str, object] = dict(parts.tensors)
     if parts.optimizer is not None:
@@ -103,19 +114,23 @@ def _tensors(path: Path, contents: Contents | None) -> dict[str, object]:
     if isinstance(root, dict) and parts.model_at:
         held = (parts.model_at[0], *parts.optimizer_at[:1])
         beside = {name: value for name, value in root.items() if name not in held}
-        flat.update(_leaves(beside, ""))
+        flat.update(_leaves(beside, "", budget))
     return flat
 
 
-def _leaves(node: object, place: str) -> Iterator[tuple[str, object]]:
-    """Values by their places; a list of numbers or words is one value."""
+def _leaves(node: object, place: str, budget: Budget, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """Values by their places; a list of numbers or words is one value. They are paid for: a module may contain itself."""
     inside = {**node.items, **node.attributes} if isinstance(node, Record) else node
+    budget.spend(CHARACTERS, len(place), "comparing what is beside the model")
+    if depth > DEPTH:
+        raise Refused(f"it nests more than {DEPTH} deep at {shown(place)}", "Save a plain state_dict")
     if isinstance(inside, dict) and inside:
         for name, child in inside.items():
-            yield from _leaves(child, f"{place}.{name}" if place else str(name))
+            word = name if isinstance(name, str) else shown(name, 1000)
+            yield from _leaves(child, f"{place}.{word}" if place else word, budget, depth + 1)
     elif isinstance(inside, (list, tuple)) and any(isinstance(child, (dict, list, tuple, Tensor, Record)) for child in inside):
         for number, child in enumerate(inside):
-            yield from _leaves(child, f"{place}.{number}")
+            yield from _leaves(child, f"{place}.{number}", budget, depth + 1)
     else:
         yield place, inside
 

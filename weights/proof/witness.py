@@ -13,6 +13,7 @@ import numpy as np
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable
+from weights.files import npz
 from weights.mapping.probes import Edges
 from weights.models import ARCHITECTURES
 from weights.types import Document
@@ -37,6 +38,7 @@ class Witness:
         Raises Unreadable for any other file.
         """
         path = Path(path)
+        npz.check(path)
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
@@ -47,7 +49,7 @@ class Witness:
             if meta is None:
                 return cls.of_authors(path, arrays, checkpoint)
             version = meta["witness"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unreadable(f"not a witness ({error!r:.80})", AGAIN, path=path) from None
         if version != FORMAT:
             raise Unreadable(f"a witness of version {version}; this version reads {FORMAT}", AGAIN, path=path)

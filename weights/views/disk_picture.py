@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +94,9 @@ def plot(found: Embeddings, out: str | Path, *, names: int = 12, overwrite: bool
     _name(axes, drawn, found, names)
     if found.labels is not None:
         legend(axes, found.labels, found.label_names)
-    figure.text(0.5, 0.015, drawn.how + (f"\n{found.note}" if found.note else ""), ha="center", va="bottom", fontsize=7, wrap=True)
+    # Not by matplotlib's wrap=True, which takes dollar signs for mathematics whatever parse_math says.
+    below = [line for text in (drawn.how, found.note) for line in textwrap.wrap(printable(text), 150)]
+    figure.text(0.5, 0.015, "\n".join(below), ha="center", va="bottom", fontsize=7, parse_math=False)
     dates = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}  # so that the same points give the same file
     with new_file(out, overwrite) as temporary, rc_context({"svg.hashsalt": "hyperport", "svg.fonttype": "none"}):
         figure.savefig(temporary, format=out.suffix[1:].lower(), dpi=DPI, metadata=dates[out.suffix.lower()])

@@ -18,6 +18,8 @@ from port_jax.manifolds.base import Manifold
 from port_jax.optim.trees import match_manifolds
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
+from weights.files import npz
+from weights.files.inputs import size_of
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
@@ -122,6 +124,7 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
     if graph is None or isinstance(graph, GraphData):
         return graph
     settings = checkpoint.settings
+    npz.check(graph)
     task = settings.get("task") or ("nc" if settings.get("num_classes") else "lp")
     try:
         return load_graph(graph, task="nc" if task == "nc" else "lp")
@@ -223,9 +226,11 @@ def _names(
     objects = root.get("objects") if isinstance(root, dict) else None
     if isinstance(given, str | Path):
         try:
+            size_of(given)
             found, source = Path(given).read_text(encoding="utf-8").splitlines(), str(given)
         except (OSError, UnicodeDecodeError) as error:
-            raise Unreadable(f"cannot be read as names ({error})", "Give a text file with one name per line", path=given) from None
+            why = error.strerror if isinstance(error, OSError) else error
+            raise Unreadable(f"cannot be read as names ({why})", "Give a text file with one name per line", path=given) from None
     elif given is not None:
         found, source = [str(name) for name in given], "the names given"
     elif isinstance(objects, list | tuple | np.ndarray) and len(objects) == count:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from weights.errors import Unmatched
+from weights.errors import Unmatched, printable
 from weights.files.outputs import new_directory, new_file, new_files, require_file, require_folder
 from weights.views.embed import Embeddings
 
@@ -30,10 +29,12 @@ def require_free(form: str, out: str | Path, overwrite: bool = False, inputs: It
 def write(found: Embeddings, form: str, out: str | Path, overwrite: bool = False) -> list[Path]:
     """Writes one of `FORMATS`, whole or not at all, and returns the files.
 
-    csv: a header name,x0,x1,...; then one row per node. npy: the array [N, d], and beside it `<out>.names.txt`, one name per line.
-    word2vec: "N d", then one line per node with its name and numbers; blanks in names become underscores. tensorboard: a folder of
-    vectors.tsv, metadata.tsv (with labels where a graph gave some) and projector_config.pbtxt. Numbers in text are the
-    shortest that read back as the same ones in their type. Raises Unmatched if two names become one.
+    csv: a header name,x0,x1,...; then one row per node. A name that a spreadsheet would compute (=SUM(A1), for example) has an apostrophe
+    before it, and so has a name of apostrophes and such: without its first apostrophe, each is as it was. npy: the array [N, d], and beside
+    it `<out>.names.txt`, one name per line. word2vec: "N d", then one line per node with its name and numbers; blanks in names become
+    underscores. tensorboard: a folder of vectors.tsv, metadata.tsv (with labels where a graph gave some) and projector_config.pbtxt.
+    Numbers in text are the shortest that read back as the same ones in their type. Except in csv, control characters in names become
+    escapes. Raises Unmatched if two names become one.
     """
     return FORMATS[form](found, Path(out), overwrite)
 
@@ -51,9 +52,8 @@ def _paths(form: str, out: Path) -> list[Path]:
 
 def _csv(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
     with new_file(out, overwrite) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["name", *(f"x{i}" for i in range(found.points.shape[1]))])
-        rows.writerows([name, *row] for name, row in zip(found.names, numbers(found.points)))
+        file.write(",".join(["name", *(f"x{i}" for i in range(found.points.shape[1]))]) + "\n")
+        file.writelines(",".join([_cell(name), *row]) + "\n" for name, row in zip(found.names, numbers(found.points)))
     return [out]
 
 
@@ -68,7 +68,7 @@ def _npy(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
 
 
 def _word2vec(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
-    names = _unique(found.names, ["_".join(name.split()) or "_" for name in found.names])
+    names = _unique(found.names, [printable("_".join(name.split())) or "_" for name in found.names])
     with new_file(out, overwrite) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         file.write("{} {}\n".format(*found.points.shape))
         file.writelines(f"{name} {' '.join(row)}\n" for name, row in zip(names, numbers(found.points)))
@@ -101,9 +101,18 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
+def _cell(name: str) -> str:
+    """The name as a spreadsheet takes it for text. csv.writer would leave a carriage return without quotes, and csv.reader end the row."""
+    if name.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r")):
+        name = f"'{name}"
+    if any(mark in name for mark in ',"\r\n'):
+        return '"{}"'.format(name.replace('"', '""'))
+    return name
+
+
 def _one_line(names: Sequence[str]) -> list[str]:
-    """Names without tabs and line ends, which separate columns and rows."""
-    return [" ".join(name.splitlines()).replace("\t", " ") for name in names]
+    """Names without tabs and line ends, which separate columns and rows, and with other control characters as escapes."""
+    return [printable(" ".join(name.splitlines()).replace("\t", " ")) for name in names]
 
 
 def _unique(names: Sequence[str], written: list[str]) -> list[str]:

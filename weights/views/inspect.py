@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from weights.checkpoint import Checkpoint, load
-from weights.errors import Unmatched, Usage
+from weights.errors import ConversionError, Unmatched, Usage
 from weights.files import sections
 from weights.files.reader import read
 from weights.mapping import manifold_trees
@@ -18,7 +18,10 @@ def inspect(path: Path, **options: Any) -> Document:
     """The report of a conversion that is not carried out. For a file that does not fit, it has the keys, and the reason as "problem"."""
     file = read(path)
     choice = sections.Choice(options.get("section"), options.get("prefix"), options.get("optimizer_at"))
-    parts = sections.split(file.root, choice)
+    try:
+        parts = sections.split(file.root, choice)
+    except ConversionError as error:
+        raise error.at(path) from None
     try:
         report = load(path, **options).report
     except (Unmatched, Usage) as error:

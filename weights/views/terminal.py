@@ -9,6 +9,12 @@ from rich.table import Table
 
 from weights.errors import printable
 
+MOST = 5000
+"""Rows of a table that are printed; a thousand take a second."""
+
+LINE, CELL = 20_000, 2000
+"""Characters of a line and of a cell that are printed."""
+
 
 class Screen:
     """Prints to standard output. width: the columns where that is not a terminal; None for as many as are known."""
@@ -18,16 +24,24 @@ class Screen:
 
     def line(self, text: object) -> None:
         """Prints one line, wrapped at words."""
-        self.console.print(printable(text))
+        self.console.print(_cut(text, LINE))
 
     def table(self, names: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-        """Prints a table of these columns."""
+        """Prints a table of these columns, of which the first rows if there are very many."""
+        rows = list(rows)
         table = Table(title=None if title is None else printable(title), title_justify="left")
         for name in names:
             table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*map(printable, row))
+        for row in rows[:MOST]:
+            table.add_row(*(_cut(cell, CELL) for cell in row))
         self.console.print(table)
+        if len(rows) > MOST:
+            self.line(f"{len(rows) - MOST} more rows: --json prints all")
+
+
+def _cut(text: object, limit: int) -> str:
+    said = str(text)
+    return printable(said) if len(said) <= limit else f"{printable(said[:limit])}... ({len(said)} characters)"
 
 
 __all__ = ["Screen"]

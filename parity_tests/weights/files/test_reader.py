@@ -205,7 +205,7 @@ def test_safetensors_and_shards(tmp_path):
     with pytest.raises(Refused, match="not a file beside it"):
         read(index)
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "z": "two.bin"}}))
-    with pytest.raises(Unreadable, match=r"'z' in two\.bin"):
+    with pytest.raises(Unreadable, match=r"'z' in 'two\.bin'"):
         read(index)
 
 

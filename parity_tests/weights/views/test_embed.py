@@ -194,6 +194,15 @@ def test_no_origin_no_tangent_space(tmp_path):
         weights.embeddings(ckpt, space="tangent")
 
 
+def test_names_that_a_spreadsheet_would_compute(tmp_path):
+    """They have an apostrophe before them, by which spreadsheets know text; without it, each name is as it was."""
+    computed = ["=1+1", "+1", "-a", "@SUM(A1)", "\t=1", "\r=1", "'=1", "''-"]
+    plain = ["a=1", "b-c", "'", "'quoted'", "ß", ""]
+    names = (*computed, *plain)
+    write(Embeddings(np.ones((len(names), 2)), names, None, "objects", "params/x"), "csv", tmp_path / "e.csv")
+    assert read_csv(tmp_path / "e.csv")[0] == [*(f"'{name}" for name in computed), *plain]
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_formats_hold_every_bit(tmp_path, dtype):
     random = draws.rng(0)

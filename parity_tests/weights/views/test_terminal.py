@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,18 +41,31 @@ def saved(path: Path) -> Path:
 
 
 def test_names_of_nodes_are_text_in_a_picture(tmp_path: Path):
+    """So is the parameter's name, which stands below the picture."""
+    from port_jax.manifolds import PoincareBall
     from weights.views.disk_picture import plot
     from weights.views.embed import embeddings
 
-    ckpt = weights.load(
-        saved(tmp_path / "x.pth"), arch="tree", manifolds={"w": __import__("port_jax.manifolds").manifolds.PoincareBall(1.0)}
-    )
-    found = embeddings(ckpt, key="w", names=["a$b$c", "$\\frac{", ESCAPE + "<script>"])
+    key = "$\\frac{<b>$" + ESCAPE
+    weights.write(tmp_path / "x.pth", {key: weights.read(saved(tmp_path / "y.pth")).root["w"]})
+    ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds={key: PoincareBall(1.0)})
+    found = embeddings(ckpt, key=key, names=["a$b$c", "$\\frac{", ESCAPE + "<script>"])
     plot(found, tmp_path / "d.svg")
     picture = (tmp_path / "d.svg").read_text()
     assert "a$b$c" in picture
-    assert "<script>" not in picture
-    assert "\x1b" not in picture
+    assert "params/$\\frac{&lt;b&gt;$\\x1b]0;owned" in picture
+    assert not any(text in picture for text in ("<script>", "<b>", "\x1b"))
+
+
+@pytest.mark.parametrize("form", ["word2vec", "tensorboard"])
+def test_names_of_nodes_in_text_files_are_escaped(tmp_path: Path, form: str):
+    from weights.views.embed import Embeddings
+    from weights.views.embed_formats import write
+
+    found = Embeddings(np.ones((2, 2)), (ESCAPE, "b"), None, "objects", "params/w", np.arange(2), (ESCAPE, "c"))
+    texts = "".join(path.read_text() for path in write(found, form, tmp_path / "out"))
+    assert "\\x1b]0;owned\\x07" in texts
+    assert "\x1b" not in texts
 
 
 def test_an_error_that_nobody_foresaw_is_one_line(tmp_path: Path, monkeypatch, capsys):

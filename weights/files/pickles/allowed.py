@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from weights.errors import Refused, Unreadable
+from weights.errors import Refused, Unreadable, shown
+from weights.files.budget import CHARACTERS, Budget
 from weights.files.dtypes import ALIASES, NUMPY, STORAGES
+from weights.files.other_formats import GATHER
 from weights.files.pickles.bounds import checked_key
 from weights.files.pickles.standins import Buildable, Counts, DefaultDict, Known, Name, Record, Size
 from weights.files.tensors import Storage, Tensor, checked
@@ -26,11 +28,14 @@ DANGEROUS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+SPREAD = tuple(f"torch.distributed.{part}" for part in ("tensor", "_tensor", "_shard", "device_mesh"))
+"""Where the classes are of tensors of which each process has a part."""
+
 
 class DType(Buildable):
     """numpy.dtype as pickled: a code, then its byte order."""
 
-    def __init__(self, code: object, *_: object):
+    def __init__(self, budget: Budget, code: object, *_: object):
         self.code, self.order = code, "="
 
     def build(self, state: object) -> None:
@@ -43,7 +48,7 @@ class DType(Buildable):
         """The type itself; Refused for anything but plain numbers."""
         if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
             raise Refused(
-                f"the pickle contains a numpy array of type {str(self.code)[:20]!r}",
+                f"the pickle contains a numpy array of type {shown(self.code)}",
                 "Save arrays of plain numbers only",
             )
         return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
@@ -52,39 +57,42 @@ class DType(Buildable):
 class Partial(Buildable):
     """functools.partial around geoopt's rebuilding function, the only one in torch files."""
 
-    def __init__(self, function: object):
-        if str(function) != "geoopt.tensor._rebuild_manifold_tensor":
-            raise Refused(f"the pickle calls functools.partial on {function}", "Save the state_dict alone")
+    def __init__(self, budget: Budget, function: object):
+        if not isinstance(function, Known) or str(function) != "geoopt.tensor._rebuild_manifold_tensor":
+            raise Refused(f"the pickle calls functools.partial on {shown(function)}", "Save the state_dict alone")
 
     def build(self, state: object) -> None:
         """Checks that the arguments kept are those of geoopt; ValueError otherwise."""
         _, args, keywords, _ = state  # pyright: ignore[reportGeneralTypeIssues]
-        if args or set(keywords) != {"build_fn"}:
+        if args or not isinstance(keywords, dict) or set(keywords) != {"build_fn"}:
             raise ValueError
 
-    def call(self, *args: object) -> Tensor:
+    def call(self, budget: Budget, *args: object) -> Tensor:
         """(storage arguments of the base rebuild..., attributes, class, manifold, requires_grad)."""
         *base, cls, manifold, requires_grad = args
         inner = base[0]
         if isinstance(inner, Storage):  # geoopt on old torch passes _rebuild_tensor's own arguments on
-            inner = checked(*base[:4])  # pyright: ignore[reportArgumentType]
-        if not isinstance(inner, Tensor) or not isinstance(manifold, Record):
+            inner = checked(budget, *base[:4])  # pyright: ignore[reportArgumentType]
+        if not isinstance(inner, Tensor) or not isinstance(manifold, Record) or not isinstance(cls, (Known, Name)):
             raise TypeError
         inner.kind, inner.manifold, inner.requires_grad = "manifold", manifold, bool(requires_grad)
         inner.cls = str(cls)
         return inner
 
 
-def _rebuild_tensor(storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object) -> Tensor:
+def _rebuild_tensor(
+    budget: Budget, storage: object, offset: object, shape: object, stride: object, requires_grad: object = False, *rest: object
+) -> Tensor:
     if not isinstance(storage, Storage):
         raise TypeError
     metadata = rest[1] if len(rest) > 1 else None
     if metadata:
-        raise Refused(f"a tensor is stored with the lazy marks {metadata}", "Save it after .resolve_conj().resolve_neg()")
-    return checked(storage, offset, shape, stride, requires_grad=bool(requires_grad))
+        raise Refused(f"a tensor is stored with the lazy marks {shown(metadata)}", "Save it after .resolve_conj().resolve_neg()")
+    return checked(budget, storage, offset, shape, stride, requires_grad=bool(requires_grad))
 
 
 def _rebuild_v3(
+    budget: Budget,
     storage: object,
     offset: object,
     shape: object,
@@ -96,10 +104,10 @@ def _rebuild_v3(
 ) -> Tensor:
     if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.name not in NUMPY:
         raise TypeError
-    return checked(storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
+    return checked(budget, storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
 
 
-def _rebuild_parameter(tensor: object, requires_grad: object = True, hooks: object = None, state: object = None) -> Tensor:
+def _rebuild_parameter(budget: Budget, tensor: object, requires_grad: object = True, hooks: object = None, state: object = None) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise TypeError
     tensor.kind, tensor.requires_grad = "parameter", bool(requires_grad)
@@ -108,10 +116,10 @@ def _rebuild_parameter(tensor: object, requires_grad: object = True, hooks: obje
     return tensor
 
 
-def _rebuild_from_type(function: object, cls: object, args: object, state: object) -> Tensor:
+def _rebuild_from_type(budget: Budget, function: object, cls: object, args: object, state: object) -> Tensor:
     if not isinstance(function, Known) or not isinstance(args, tuple) or function.call is None:
         raise TypeError
-    tensor = function.call(*args)
+    tensor = function.call(budget, *args)
     if not isinstance(tensor, Tensor):
         raise TypeError
     if isinstance(state, dict) and isinstance(state.get("manifold"), Record):
@@ -119,7 +127,7 @@ def _rebuild_from_type(function: object, cls: object, args: object, state: objec
     return tensor
 
 
-def _scalar(dtype: object, data: object = b"") -> np.generic:
+def _scalar(budget: Budget, dtype: object, data: object = b"") -> np.generic:
     if not isinstance(dtype, DType) or not isinstance(data, (bytes, bytearray)):
         raise TypeError
     kind = dtype.numpy()
@@ -128,59 +136,83 @@ def _scalar(dtype: object, data: object = b"") -> np.generic:
     return np.frombuffer(bytes(data), kind).astype(kind.newbyteorder("="))[0]
 
 
-def _frombuffer(data: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def _frombuffer(budget: Budget, data: object, dtype: object, shape: object, order: object) -> np.ndarray:
     if not isinstance(dtype, DType) or not isinstance(shape, tuple) or not isinstance(data, (bytes, bytearray)):
         raise TypeError
+    if not all(type(n) is int for n in shape):
+        raise TypeError
     if math.prod(shape) * dtype.numpy().itemsize != len(data):
-        raise Unreadable(f"a numpy array of shape {shape} has {len(data)} bytes", "The file is damaged")
+        raise Unreadable(f"a numpy array of shape {shown(shape)} has {len(data)} bytes", "The file is damaged")
     return np.frombuffer(bytes(data), dtype.numpy()).reshape(shape, order="F" if order == "F" else "C").copy()
 
 
-def _encode(text: object, encoding: object = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii") or len(text) > 1 << 24:
+def _encode(budget: Budget, text: object, encoding: object = "latin1") -> bytes:
+    if not isinstance(text, str) or not isinstance(encoding, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
         raise TypeError
-    return text.encode(str(encoding))
+    return text.encode(encoding)
 
 
 def _collection(kind: type) -> Callable[..., object]:
-    def make(items: object = (), *rest: object) -> object:
-        if rest or not isinstance(items, (list, tuple, str, bytes, set, frozenset)) or len(items) > 1 << 24:
+    def make(budget: Budget, items: object = ()) -> object:
+        if not isinstance(items, (list, tuple, set, frozenset)):
             raise TypeError
-        for item in items:
-            checked_key(item)
+        if kind in (set, frozenset):
+            for item in items:
+                checked_key(item, items, budget)
         return kind(items)
 
     return make
 
 
-def _ordered(items: object = ()) -> OrderedDict:
+def _entries(table: dict, items: object, budget: Budget) -> dict:
+    """The table with these entries: a dictionary, or pairs."""
+    if isinstance(items, dict):
+        items = list(items.items())
     if not isinstance(items, (list, tuple)):
         raise TypeError
-    table: OrderedDict = OrderedDict()
     for key, value in items:
-        checked_key(key)
+        checked_key(key, table, budget)
         table[key] = value
     return table
 
 
-def _bytes(*args: object) -> bytes:
+def _table_of(kind: Callable[[], dict]) -> Callable[..., dict]:
+    return lambda budget, items=(): _entries(kind(), items, budget)
+
+
+def _empty(kind: Callable[[], dict]) -> Callable[[], dict]:
+    """Of which pickles that fill it in the making are refused."""
+
+    def make() -> dict:
+        return kind()
+
+    return make
+
+
+def _default(budget: Budget, factory: object = None, items: object = ()) -> dict:
+    return _entries(DefaultDict(factory), items, budget)
+
+
+def _bytes(budget: Budget, *args: object) -> bytes:
     if not args:
         return b""
     if len(args) == 2:
-        return _encode(*args)
+        return _encode(budget, *args)
     if isinstance(args[0], (bytes, bytearray, list, tuple)):
         return bytes(args[0])
     raise TypeError
 
 
-def _attribute(owner: object, name: object) -> Name:
+def _attribute(budget: Budget, owner: object, name: object) -> Name:
     """getattr on a class of torch, as modules that keep `torch.relu` pickle it: a name again, never the attribute."""
     if not isinstance(owner, Name) or not owner.module.startswith("torch") or not isinstance(name, str) or name.startswith("_"):
-        raise Refused(f"the pickle calls getattr on {owner}", "Save the state_dict alone")
-    return Name(f"{owner}", name, owner)
+        raise Refused(f"the pickle calls getattr on {shown(owner)}", "Save the state_dict alone")
+    full = str(owner)
+    budget.spend(CHARACTERS, len(full) + len(name), "its pickle")
+    return Name(full, name, owner)
 
 
-def _reconstruct(cls: object, *_: object) -> object:
+def _reconstruct(budget: Budget, cls: object, *_: object) -> object:
     if isinstance(cls, Known) and str(cls) == "numpy.ndarray":
         return np.empty((0,))
     if isinstance(cls, Name):  # copyreg._reconstructor(class, object, None)
@@ -193,7 +225,7 @@ def _record(module: str, name: str) -> Callable[..., Record]:
 
 
 def _call(module: str, name: str) -> Callable[..., Record]:
-    return lambda *args: Record(Known(module, name), args, called=True)
+    return lambda budget, *args: Record(Known(module, name), args, called=True)
 
 
 def _table() -> dict[str, Known]:
@@ -209,17 +241,17 @@ def _table() -> dict[str, Known]:
         put(f"{builtins}.frozenset", _collection(frozenset))
         put(f"{builtins}.list", _collection(list))
         put(f"{builtins}.tuple", _collection(tuple))
-        put(f"{builtins}.complex", lambda re, im=0.0: complex(float(re), float(im)))
+        put(f"{builtins}.complex", lambda budget, re, im=0.0: complex(float(re), float(im)))
         put(f"{builtins}.bytes", _bytes)
-        put(f"{builtins}.bytearray", lambda *args: bytearray(_bytes(*args)))
+        put(f"{builtins}.bytearray", lambda budget, *args: bytearray(_bytes(budget, *args)))
         put(f"{builtins}.slice", _call("builtins", "slice"))
         put(f"{builtins}.getattr", _attribute)
-        put(f"{builtins}.dict", lambda *args: dict(_ordered(*args)))
+        put(f"{builtins}.dict", _table_of(dict))
         put(f"{builtins}.object {builtins}.int {builtins}.float {builtins}.str {builtins}.bool")
     put("_codecs.encode", _encode)
-    put("collections.OrderedDict", _ordered, OrderedDict)
-    put("collections.defaultdict", DefaultDict)
-    put("collections.Counter", Counts, Counts)
+    put("collections.OrderedDict", _table_of(OrderedDict), _empty(OrderedDict))
+    put("collections.defaultdict", _default)
+    put("collections.Counter", _table_of(Counts), _empty(Counts))
     put("argparse.Namespace", None, _record("argparse", "Namespace"))
     for name in ("Namespace", "SimpleNamespace"):
         put(f"types.{name}", _record("types", name), _record("types", name))
@@ -251,11 +283,11 @@ def _table() -> dict[str, Known]:
     for storage in STORAGES:
         put(f"torch.{storage} torch.cuda.{storage} torch.storage.{storage}")
     put("pytorch_lightning.utilities.parsing.AttributeDict lightning.pytorch.utilities.parsing.AttributeDict "
-        "lightning_fabric.utilities.data.AttributeDict lightning.fabric.utilities.data.AttributeDict", None, dict)  # fmt: skip
+        "lightning_fabric.utilities.data.AttributeDict lightning.fabric.utilities.data.AttributeDict", None, _empty(dict))  # fmt: skip
     return table
 
 
-def _size(items: object = ()) -> Size:
+def _size(budget: Budget, items: object = ()) -> Size:
     if not isinstance(items, (list, tuple)):
         raise TypeError
     return Size(items)
@@ -269,14 +301,16 @@ def find(module: str, name: str) -> Known | Name:
     full = f"{module}.{name}"
     if full in _KNOWN:
         return _KNOWN[full]
+    if module.startswith(SPREAD):
+        raise Refused(f"a tensor is spread over the processes that trained it ({full:.120})", GATHER)
     parts = module.split(".")
     if any(".".join(parts[:n]) in DANGEROUS for n in range(1, len(parts) + 1)) or full in DANGEROUS:
         raise Refused(
-            f"the pickle names {full[:120]}, which is not on the reader's list",
+            f"the pickle names {full:.120}, which is not on the reader's list",
             "Do not load this file in torch unless you trust its author",
         )
     if not all(part.isidentifier() for part in (*parts, *name.split("."))):
-        raise Refused(f"the pickle names {full[:120]!r}, which is not a name", "The file is damaged")
+        raise Refused(f"the pickle names {shown(full)}, which is not a name", "The file is damaged")
     return Name(module, name)
 
 

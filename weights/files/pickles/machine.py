@@ -9,13 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from weights.errors import ConversionError, Refused, Unreadable
+from weights.errors import ConversionError, Refused, Unreadable, shown
+from weights.files.budget import CHARACTERS, MEMORY, OBJECT, STEPS, Budget
 from weights.files.pickles.bounds import checked_key
 from weights.files.pickles.standins import Buildable, Known, Name, Record, kind
 
 MARK = object()
-MAX_BYTES = 64 << 20
-MAX_OPERATIONS = 4_000_000
+LINE = 4096
+"""Bytes that a line of a pickle has at most."""
+MAX_INDEX = 1 << 32
+MAX_INTEGER = 255
+"""Bytes of an integer: what torch.save writes, and what Python prints."""
+_ENTRY = 64
+"""Bytes that an entry of a dictionary takes."""
 _STOP = 0x2E
 _DAMAGE = (
     IndexError,
@@ -41,11 +47,11 @@ class Machine:
         data: bytes | memoryview,
         find: Callable[[str, str], object],
         persistent: Callable[[object], object],
+        budget: Budget,
         start: int = 0,
     ):
         self.data, self.position = memoryview(data), start
-        self.limit = min(len(self.data), start + MAX_BYTES)
-        self.find, self.persistent = find, persistent
+        self.find, self.persistent, self.budget = find, persistent, budget
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -59,19 +65,13 @@ class Machine:
             raise Unreadable(f"the pickle is damaged at byte {self.position} ({type(error).__name__})", "Copy or save it again") from None
 
     def _run(self, operations: Mapping[int, Callable[[Machine], object]]) -> object:
-        done = 0
         data = self.data
+        end = len(data)
         while True:
-            if self.position >= self.limit:
-                cause = (
-                    "ends before its pickle does" if self.limit == len(data) else f"contains a pickle of more than {MAX_BYTES >> 20} MiB"
-                )
-                raise (Unreadable if self.limit == len(data) else Refused)(f"the file {cause}", "Copy or save it again")
+            if self.position >= end:
+                raise Unreadable("the file ends before its pickle does", "Copy or save it again")
             code = data[self.position]
             self.position += 1
-            done += 1
-            if done > MAX_OPERATIONS:
-                raise Refused(f"the pickle takes more than {MAX_OPERATIONS} operations", "Keep the tensors and leave the rest out")
             if code == _STOP:
                 if len(self.stack) != 1:
                     raise Unreadable(f"the pickle leaves {len(self.stack)} objects", "The file is damaged")
@@ -88,29 +88,41 @@ class Machine:
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
-        if count < 0 or self.position + count > self.limit:
-            raise Unreadable(f"the file ends inside its pickle, at byte {self.position}", "Copy or save it again")
-        chunk = bytes(self.data[self.position : self.position + count])
+        start = self.position
         self.position += count
-        return chunk
+        if count < 0 or self.position > len(self.data):
+            raise Unreadable(f"the file ends inside its pickle, at byte {start}", "Copy or save it again")
+        return bytes(self.data[start : self.position])
 
     def line(self) -> bytes:
         """The bytes up to the next line end."""
-        for end in range(self.position, min(self.limit, self.position + 4096)):
-            if self.data[end] == 10:
-                chunk = bytes(self.data[self.position : end])
-                self.position = end + 1
-                return chunk
-        raise Unreadable(f"a line of the pickle does not end, at byte {self.position}", "The file is damaged")
+        chunk, ended, _ = bytes(self.data[self.position : self.position + LINE]).partition(b"\n")
+        if not ended:
+            raise Unreadable(f"a line of the pickle does not end, at byte {self.position}", "The file is damaged")
+        self.position += len(chunk) + 1
+        return chunk
 
-    def number(self, form: str) -> Any:
-        """The next number, of a form of `struct`."""
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+    def number(self, form: struct.Struct) -> Any:
+        """The next number."""
+        found = form.unpack_from(self.data, self.position)[0]
+        self.position += form.size
+        return found
+
+    def long(self, size: int) -> int:
+        """The next integer, of `size` bytes."""
+        if size > MAX_INTEGER:
+            raise Refused(f"the pickle has an integer of {size} bytes", "Save the state_dict alone")
+        return int.from_bytes(self.take(size), "little", signed=True)
 
     # On the stack
 
     def push(self, value: object) -> None:
         """Puts a value on the stack."""
+        self.stack.append(value)
+
+    def make(self, value: object) -> None:
+        """Puts a new container on the stack."""
+        self.budget.spend(MEMORY, OBJECT, "its pickle")
         self.stack.append(value)
 
     def marked(self) -> list[Any]:
@@ -138,20 +150,35 @@ class Machine:
         args, function = self.pop(), self.pop()
         if not isinstance(args, tuple):
             raise TypeError
-        self.push(_called(function, args))
+        call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
+        if call is None:
+            raise Refused(
+                f"the pickle calls {shown(function)}, which is not on the reader's list",
+                "If the file is trusted, load it in torch and save its state_dict alone",
+            )
+        for given in args:
+            if isinstance(given, (str, bytes, bytearray)):
+                self.budget.spend(MEMORY, 4 * len(given), "its pickle")
+            elif isinstance(given, (list, tuple, dict, set, frozenset)):
+                self.budget.spend(STEPS, len(given), "its pickle")
+                self.budget.spend(MEMORY, _ENTRY * len(given), "its pickle")
+        self.make(call(self.budget, *args))
 
     def new_object(self, keyword: bool = False) -> None:
         """NEWOBJ: an empty instance or a record of a class."""
         named = self.pop() if keyword else {}
         args, cls = self.pop(), self.pop()
         if named:
-            raise Refused(f"the pickle makes a {cls} with keyword arguments", "Save the state_dict instead of the object")
+            raise Refused(f"the pickle makes {shown(cls)} with keyword arguments", "Save the state_dict instead of the object")
+        if not isinstance(args, tuple):
+            raise TypeError
         if isinstance(cls, Known) and cls.new is not None:
-            self.push(cls.new(*args))
+            self.make(cls.new(*args))
         elif isinstance(cls, Name):
-            self.push(Record(cls, tuple(args)))
+            self.budget.spend(MEMORY, OBJECT, "its pickle")
+            self.make(Record(cls, args))
         else:
-            raise Refused(f"the pickle makes a {cls}", "Save the state_dict instead of the object")
+            raise Refused(f"the pickle makes {shown(cls)}", "Save the state_dict instead of the object")
 
     def build(self) -> None:
         """BUILD: gives the object on the stack its state."""
@@ -160,12 +187,12 @@ class Machine:
             target.state = state
         elif isinstance(target, OrderedDict):
             if not isinstance(state, dict) or set(state) - {"_metadata"}:
-                raise Refused(f"the pickle sets attributes {sorted(map(str, state))} on an OrderedDict", "Save a plain state_dict")
+                raise Refused(f"the pickle sets attributes {shown(state)} on an OrderedDict", "Save a plain state_dict")
             vars(target).update(state)
         elif isinstance(target, Buildable):
             target.build(state)
         elif isinstance(target, np.ndarray):
-            _fill(target, state)
+            _fill(self.budget, target, state)
         else:
             raise Refused(f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object")
 
@@ -175,8 +202,9 @@ class Machine:
         table = target.items if isinstance(target, Record) else target
         if not isinstance(table, dict) or len(items) % 2:
             raise TypeError
+        self.budget.spend(MEMORY, _ENTRY * (len(items) // 2), "its pickle")
         for key, value in zip(items[::2], items[1::2]):
-            checked_key(key)
+            checked_key(key, table, self.budget)
             table[key] = value
 
     def append(self, items: list[Any]) -> None:
@@ -187,55 +215,51 @@ class Machine:
 
     def add(self, items: list[Any]) -> None:
         """Adds to the set on the stack."""
+        target = self.stack[-1]
+        if type(target) is not set:
+            raise TypeError
+        self.budget.spend(MEMORY, _ENTRY * len(items), "its pickle")
         for item in items:
-            checked_key(item)
-        self.stack[-1].update(items)
+            checked_key(item, target, self.budget)
+            target.add(item)
 
     def dictionary(self, items: list[Any]) -> None:
         """Puts a dictionary of keys and values, in turn, on the stack."""
-        self.push({})
+        self.make({})
         self.set_items(items)
 
     def global_(self, module: object, name: object) -> None:
         """Puts what a global stands for on the stack."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError
-        self.push(self.find(module, name))
+        self.budget.spend(CHARACTERS, len(module) + len(name), "its pickle")
+        self.make(self.find(module, name))
 
     def put(self, index: int) -> None:
         """Remembers the top of the stack under an index."""
-        if index < 0 or self.stack[-1] is MARK:
+        if not 0 <= index < MAX_INDEX or self.stack[-1] is MARK:
             raise ValueError
+        self.budget.spend(MEMORY, _ENTRY, "its pickle")
         self.memo[index] = self.stack[-1]
 
     def last(self, count: int) -> None:
         """Makes the last `count` values on the stack one tuple."""
         items = tuple(self.stack[-count:])
-        if len(items) != count or MARK in items:
+        if len(items) != count or any(item is MARK for item in items):
             raise IndexError
-        self.stack[-count:] = [items]
+        del self.stack[-count:]
+        self.make(items)
 
 
-def _called(function: object, args: tuple) -> object:
-    """What the pickle gets for calling `function`: data if it is on the list, Refused otherwise."""
-    call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
-    if call is None:
-        name = function if isinstance(function, (Known, Name)) else kind(function)
-        raise Refused(
-            f"the pickle calls {name}, which is not on the reader's list",
-            "If the file is trusted, load it in torch and save its state_dict alone",
-        )
-    return call(*args)
-
-
-def _fill(array: np.ndarray, state: object) -> None:
+def _fill(budget: Budget, array: np.ndarray, state: object) -> None:
     """An ndarray's pickled state: version, shape, dtype, Fortran order, bytes."""
     if not (isinstance(state, tuple) and len(state) == 5 and hasattr(state[2], "numpy") and isinstance(state[4], (bytes, bytearray))):
         raise Refused("a numpy array in the pickle does not have plain numbers", "Save it as a tensor")
     _, shape, dtype, fortran, data = state
     dtype = dtype.numpy()
-    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
+    if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError
+    budget.spend(MEMORY, 4 * len(data), "its pickle")
     flat = np.frombuffer(bytes(data), dtype).reshape(shape, order="F" if fortran else "C")
     state = (1, tuple(shape), dtype, bool(fortran), flat.tobytes(order="F" if fortran else "C"))
     array.__setstate__(state)  # pyright: ignore[reportArgumentType]

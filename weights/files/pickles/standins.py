@@ -24,7 +24,7 @@ class Name:
 
 @dataclass(eq=False)
 class Known:
-    """A global on the reader's list. `call` builds data from plain arguments; `new` makes an empty instance."""
+    """A global on the reader's list. `call(budget, ...)` builds data from plain arguments; `new` makes an empty instance."""
 
     module: str
     name: str

@@ -1,0 +1,29 @@
+"""What may be opened: a pipe would be waited for, and a device has no end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_OTHERS = (
+    (stat.S_ISFIFO, "a pipe: save what it gives to a file first"),
+    (stat.S_ISSOCK, "a socket, not a file"),
+    (stat.S_ISCHR, "a device, not a file"),
+    (stat.S_ISBLK, "a device, not a file"),
+)
+
+
+def size_of(path: str | Path) -> int:
+    """The size of a regular file. OSError for anything else, which says what it is."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder, not a file", str(path))
+    for is_it, what in _OTHERS:
+        if is_it(found.st_mode):
+            raise OSError(errno.EINVAL, what, str(path))
+    return found.st_size
+
+
+__all__ = ["size_of"]
