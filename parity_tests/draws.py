@@ -40,11 +40,11 @@ def fixed(n: int) -> np.random.Generator:
     return np.random.default_rng(n)
 
 
-def key(n: int) -> jax.Array:
+def key(n: int, impl: str | None = None) -> jax.Array:
     """A key of jax."""
     import jax
 
-    return jax.random.key(seed(n))
+    return jax.random.key(seed(n), impl=impl)
 
 
 def seed_torch(n: int) -> None:

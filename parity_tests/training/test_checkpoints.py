@@ -125,7 +125,7 @@ def trained() -> TrainState:
         "empty": jnp.zeros((0, 3), jnp.float32),
     }
     collections = {"batch_stats": {"mean": jnp.asarray(rng.normal(size=3)), "none": jnp.zeros(0)}, "ball": PoincareBall(jnp.asarray(0.7))}
-    state = train_state(params, tx, jax.random.key(7, impl="rbg"), collections=collections)
+    state = train_state(params, tx, draws.key(7, impl="rbg"), collections=collections)
     return state._replace(step=jnp.asarray(12, jnp.int32))
 
 

@@ -42,7 +42,7 @@ def test_a_model_trained_in_jax_goes_on_in_torch(tmp_path: Path):
     state = transformation.init(params)
 
     def step(params: Any, state: Any, number: int) -> tuple[Any, Any, Any]:
-        slopes = jax.tree.map(lambda p: jnp.asarray(np.random.default_rng(number).standard_normal(p.shape)), params)
+        slopes = jax.tree.map(lambda p: jnp.asarray(draws.rng(number).standard_normal(p.shape)), params)
         updates, state = transformation.update(slopes, state, params)
         return optax.apply_updates(params, updates), state, slopes
 

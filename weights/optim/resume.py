@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from weights.errors import ConversionError
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
@@ -83,22 +81,19 @@ def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
 
 
 def points_moved(parts: Sections, entries: Sequence[Entry]) -> set[str]:
-    """The keys whose second moment is the same along the last axis while the first is not, as that of a point of a manifold in geoopt's
+    """The keys whose second moment is that of a squared norm along the last axis, as that of a point of a manifold in geoopt's
     Riemannian Adam, as far as the file itself tells which parameter is which."""
+    from port_jax.optim.from_torch.recognition import summed_along
+
     if not moves_points(parts):
         return set()
     found = set()
     for key, state in _by_key(parts, entries).items():
         first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
         if isinstance(first, Tensor) and isinstance(second, Tensor) and len(first.shape) and first.shape == second.shape:
-            one, two = first.array(), second.array()
-            if two.any() and _same_in_rows(two) and not _same_in_rows(one):
+            if summed_along(first.array(), second.array(), -1):
                 found.add(key)
     return found
-
-
-def _same_in_rows(array: np.ndarray) -> bool:
-    return bool((array == array[..., :1]).all())
 
 
 def _by_key(parts: Sections, entries: Sequence[Entry]) -> Mapping[str, Mapping]:

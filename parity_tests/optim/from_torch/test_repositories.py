@@ -129,7 +129,7 @@ def test_rowwise_second_moments_keep_their_axis():
 
 @pytest.mark.parametrize("amsgrad", [False, True])
 def test_hypll_is_not_taken_for_adam(amsgrad: bool):
-    """Its second moments are squared norms of columns, or of rows. A gradient that is the same in all rows is Adam's all the same."""
+    """Its second moments are squared norms of columns, or of rows. A gradient that is the same, or opposite, in all rows is Adam's."""
     rng = draws.rng(5)
     group = {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": amsgrad, "params": [0, 1]}
 
@@ -153,3 +153,6 @@ def test_hypll_is_not_taken_for_adam(amsgrad: bool):
     same = np.broadcast_to(first[:1], first.shape).copy()
     resumed(same**2, same)
     resumed(np.zeros_like(first), first)
+    classes = np.concatenate([first[:1], -first[:1]])  # two classes' logits have opposite gradients
+    states = {0: state(classes, classes**2)}
+    from_torch({"state": states, "param_groups": [group | {"params": [0]}]}, params={"w": jnp.ones((2, 3))}, names=["w"])

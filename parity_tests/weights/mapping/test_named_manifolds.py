@@ -118,6 +118,18 @@ def test_a_point_that_nobody_names_is_refused(tmp_path: Path):
     assert ckpt.report["on_no_manifold"] == ["0.w", "0.ball.isp_c", "1.w", "1.b"]
 
 
+def test_the_bias_of_two_classes_is_no_point(tmp_path: Path):
+    """The gradients of two logits are opposite, so that their squares are equal entry by entry."""
+    point = geoopt.ManifoldParameter(torch.tensor([[0.1, 0.2]], dtype=torch.float64), manifold=geoopt.PoincareBall(0.7))
+    model = torch.nn.ParameterDict({"emb": point, "bias": torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))})
+    optimizer = geoopt.optim.RiemannianAdam(model.parameters(), lr=0.01)
+    for value in draws.rng(0).normal(size=3):
+        model["emb"].grad, model["bias"].grad = torch.ones_like(point), torch.tensor([value, -value])
+        optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, path := tmp_path / "x.pth")
+    assert weights.load(path, arch="tree", manifolds={"emb": PoincareBall(0.7)}).report["on_no_manifold"] == ["bias"]
+
+
 @pytest.mark.parametrize(
     ("keys", "named", "found"),
     [

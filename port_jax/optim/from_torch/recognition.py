@@ -11,7 +11,7 @@ from port_jax.optim.from_torch.dialects import Dialect, integer
 from port_jax.optim.from_torch.kinds import KINDS, Kind, kind_named
 from port_jax.optim.from_torch.sections import Section, plain
 
-__all__ = ["moves_points", "recognise"]
+__all__ = ["moves_points", "recognise", "summed_along"]
 
 # the keys of a group that are not arguments of the class
 _BESIDE = {"initial_lr", "param_names", "params"}
@@ -60,14 +60,22 @@ def _summed(section: Section) -> str | None:
         second, first = np.asarray(entry["exp_avg_sq"]), np.asarray(entry["exp_avg"])
         if second.shape != first.shape or second.ndim < 2 or min(second.shape) < 2 or not second.any():
             continue
-        if not any(_same(second, axis) and not _same(first, axis) for axis in range(second.ndim)):
+        if not any(summed_along(first, second, axis) for axis in range(second.ndim)):
             return None
         found = path
     return found
 
 
-def _same(array: np.ndarray, axis: int) -> bool:
-    return bool((array == np.take(array, [0], axis)).all())
+def summed_along(first: np.ndarray, second: np.ndarray, axis: int) -> bool:
+    """Whether a second moment is that of squared norms along an axis: the same along it, while the first moment's size is not.
+
+    Its size, since the gradients of two classes' logits are opposite: their squares are equal entry by entry.
+    """
+    if not first.size:
+        return False
+    size, room = np.abs(first), 1e-3 * np.max(np.abs(first), initial=0.0)
+    differs = np.abs(size - np.take(size, [0], axis)) > room
+    return bool(differs.any() and second.any() and (second == np.take(second, [0], axis)).all())
 
 
 def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
