@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from parity_tests.fuzz import cases
+from parity_tests.fuzz import cases, kills
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
     if asked.case is not None:
         sys.exit(cases.show(asked.case, asked.keep))
     faults = cases.run(range(asked.first, asked.first + asked.cases), asked.kind) if asked.cases else 0
+    faults += kills.run(asked.kills) if asked.kills else 0
     sys.exit(faults > 0)
 
 

@@ -62,7 +62,7 @@ def _compared(ours: object, theirs: object, at: str, depth: int) -> None:
         assert isinstance(ours, Tensor)
         require(tuple(theirs.shape) == ours.shape, f"{at} has shape {ours.shape}, for torch {tuple(theirs.shape)}")
         require(f"torch.{ours.dtype}" == str(theirs.dtype), f"{at} is {ours.dtype}, for torch {theirs.dtype}")
-        flat = theirs.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        flat = theirs.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format).reshape(-1)
         raw = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
         require(np.ascontiguousarray(ours.array()).tobytes() == raw, f"{at} has other numbers for torch")
     elif isinstance(theirs, dict) and isinstance(ours, dict) and depth < DEEP:

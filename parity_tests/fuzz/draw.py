@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +33,12 @@ def below(random: Random, end: int) -> int:
 def chance(random: Random, probability: float) -> bool:
     """Whether it happens."""
     return bool(random.random() < probability)
+
+
+def shuffled(random: Random, values: Iterable[T]) -> list[T]:
+    """These in another order."""
+    values = list(values)
+    return [values[n] for n in random.permutation(len(values))]
 
 
 def plain(random: Random, depth: int = 3) -> Any:

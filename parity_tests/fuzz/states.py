@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from parity_tests.fuzz import seeds
-from parity_tests.fuzz.draw import FLOATS, INTEGERS, TEXTS, Random, below, chance, one_of, plain
+from parity_tests.fuzz.draw import FLOATS, INTEGERS, TEXTS, Random, below, chance, one_of, plain, shuffled
 from parity_tests.fuzz.trial import Case
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -54,7 +54,7 @@ def keys(random: Random, source: Path, folder: Path) -> Case:
         tree = {section: model, **{key: value for key, value in tree.items() if key != "model"}}
         given, what = {**given, "section": section}, f"section {section}"
     elif kind == 3:
-        tree = {key: tree[key] for key in random.permutation(list(tree))}
+        tree = {key: tree[key] for key in shuffled(random, tree)}
         what = "another order of the sections"
     else:
         return _odd_keys(random, tree, model, path)
@@ -106,7 +106,7 @@ def _tensor(random: Random) -> torch.Tensor:
     made = torch.zeros(shape, dtype=dtype)
     kind = below(random, 6)
     if kind == 0:
-        return torch.full(shape, one_of(random, FLOATS))
+        return torch.full(shape, one_of(random, FLOATS), dtype=torch.float64)
     if kind == 1:
         return torch.eye(3).to_sparse() if chance(random, 0.5) else torch.eye(3).to_sparse_csr()
     if kind == 2:
@@ -123,8 +123,8 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
     state, all_groups = dict(tree["optimizer"]["state"]), copy.deepcopy(tree["optimizer"]["param_groups"])
     path, given = folder / name, dict(seeds.GIVEN)
     if chance(random, 0.2):
-        state = {key: {n: state[key][n] for n in random.permutation(list(state[key]))} for key in map(int, random.permutation(list(state)))}
-        all_groups = [{key: group[key] for key in random.permutation(list(group))} for group in all_groups]
+        state = {key: {n: state[key][n] for n in shuffled(random, state[key])} for key in shuffled(random, state)}
+        all_groups = [{key: group[key] for key in shuffled(random, group)} for group in all_groups]
         tree["optimizer"] = {"param_groups": all_groups, "state": state}
         _saved(tree, random, path)
         return Case(path, "another order of groups and states", given, same=seeds.arrays(source / name), must=True, torch=True)

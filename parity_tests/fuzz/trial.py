@@ -29,13 +29,13 @@ from weights.contents import Contents
 from weights.errors import ConversionError
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
-from weights.mapping.entries import flatten
+from weights.mapping.entries import flatten, inverse
 
 SECONDS, MEMORY = 1.0, 300
 """Of processor time, and MiB beyond the start."""
 READ, UNFORESEEN = "read", "unforeseen"
 CODES = {0: READ, 2: "Usage", 3: "Unreadable", 4: "Refused", 5: "Unmatched", 6: "NotWritten"}
-OPTIONS = {"arch": "--arch", "config": "--config", "manifolds": "--manifold"}
+OPTIONS = {"arch": "--arch", "config": "--config", "manifolds": "--manifold", "section": "--section", "prefix": "--prefix"}
 """What the command line is told of `Case.given`."""
 
 
@@ -103,7 +103,7 @@ def _once(case: Case, further: str, random: np.random.Generator, folder: Path) -
             result, fault = UNFORESEEN, f"{further or 'read'}: {type(error).__name__}: {str(error)[:300]}"
             message = traceback.format_exc()
     if case.must and result != READ and not fault:
-        fault = f"{further or 'read'}: refused, although it means what the file before did"
+        fault = f"{further or 'read'}: refused, although it means what the file before did: {message}"
     shutil.rmtree(folder / "out", ignore_errors=True)
     return Outcome(result, fault, *cost, message)
 
@@ -111,7 +111,7 @@ def _once(case: Case, further: str, random: np.random.Generator, folder: Path) -
 def _done(case: Case, further: str, random: np.random.Generator, folder: Path) -> str:
     out = folder / "out"
     out.mkdir()
-    if further == SHELL and isinstance(case.given.get("config", ""), (str, Path)):
+    if further == SHELL and case.given.keys() <= OPTIONS.keys() and isinstance(case.given.get("config", ""), (str, Path)):
         return _command(case, random, out)
     found = weights.restore(case.path) if case.converted else weights.load(case.path, **case.given)
     if case.same is not None:
@@ -124,9 +124,10 @@ def _done(case: Case, further: str, random: np.random.Generator, folder: Path) -
 
 
 def arrays(found: Contents) -> dict[str, np.ndarray]:
-    """The parameters, by torch's keys."""
+    """The parameters as torch has them, by its keys."""
     flat = flatten(found.variables)
-    return {entry.key: np.asarray(flat[entry.path]) for entry in found.entries if entry.role == "parameter" and entry.path is not None}
+    own = [entry for entry in found.entries if entry.role == "parameter" and entry.path is not None]
+    return {entry.key: np.asarray(inverse(entry, np.asarray(flat[str(entry.path)]), "")) for entry in own}
 
 
 def _saved(suffix: str) -> Callable[[Any, Path], None]:
@@ -145,8 +146,7 @@ def _exported(found: Any, out: Path) -> None:
     back = dict(_named(read(out / "back.pth").root))
     for key, value in arrays(found).items():
         there = [tensor.array() for name, tensor in back.items() if name == key or name.endswith(f".{key}")]
-        same = [same_bits(array, value) or array.shape != value.shape for array in there]  # a layout may be another one in JAX
-        require(not there or any(same), f"other numbers in {key}")
+        require(not there or any(same_bits(array, value) for array in there), f"other numbers in {key}")
 
 
 def _named(root: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
@@ -184,6 +184,7 @@ def _command(case: Case, random: np.random.Generator, out: Path) -> str:
     code, text, err = command(name, str(case.path), *more[name])
     require(code in CODES, f"{name} exits with {code}: {err or text[-300:]}")
     require(err.startswith("error: ") if code else not err, f"{name} exits with {code} and says {err!r:.300}")
+    require(code == 0 or not case.must, f"{name}: refused, although it means what the file before did: {err}")
     require((text + err).replace("\n", "").isprintable() and err.count("\n") <= 1, f"{name} prints {text + err!r:.500}")
     wrote = [path.name for path in out.iterdir()]
     require(len(wrote) == (code == 0 and name not in ("inspect", "diff")), f"{name} exits with {code} and leaves {wrote}")

@@ -1,0 +1,128 @@
+"""convert, export and fit killed at random moments: the output is the old one or the new one, whole, and the next run succeeds."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from parity_tests import draws
+from parity_tests.fuzz import jobs
+from parity_tests.fuzz.children import Child, done
+from parity_tests.fuzz.jobs import NEW, NONE, OLD, Job
+
+SEED = 500_000
+
+
+class Times(NamedTuple):
+    """Seconds of an undisturbed run: the whole, and from its first new file on."""
+
+    whole: float
+    writing: float
+
+
+def run(kills: int) -> int:
+    """Kills as often, in turn of the jobs, prints a table, and returns how many were not as they have to be."""
+    table: Counter = Counter()
+    faults: list[str] = []
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as name, tqdm(total=kills, unit="kill", disable=None) as bar:
+        for number, job in enumerate(jobs.KILLED):
+            folder = Path(name, str(number))
+            count = kills // len(jobs.KILLED) + (number < kills % len(jobs.KILLED))
+            if count:
+                old, times = _prepared(job, folder)
+            for turn in range(count):
+                random = draws.rng(SEED + 1000 * number + turn)
+                try:
+                    table[(job.name, *_killed(job, folder, old, times, random))] += 1  # pyright: ignore[reportPossiblyUnbound]
+                except (AssertionError, RuntimeError) as error:
+                    faults.append(f"{job.name}, kill {turn}: {str(error).strip().splitlines()[-1]}")
+                    table[job.name, "wrong"] += 1
+                    bar.write(f"{job.name}, kill {turn}: {error}", file=sys.stderr)
+                bar.update()
+    _print(table, kills, time.monotonic() - begun)
+    print(*faults, sep="\n")
+    return len(faults)
+
+
+def _prepared(job: Job, folder: Path) -> tuple[Path, Times]:
+    """A folder with the old output, and how long the run takes that makes the new one."""
+    folder.mkdir()
+    old = folder / "before"
+    old.mkdir()
+    jobs.inputs(old)
+    done(lambda: job.first(old))
+    done(lambda: job.run(_copied(old, folder / "warm")))  # compiles
+    work = _copied(old, folder / "timed")
+    child, begun, before = Child(lambda: job.run(work)), time.monotonic(), _names(work)
+    first = None
+    while not child.ended():
+        if first is None and _names(work) != before:
+            first = time.monotonic() - begun
+        time.sleep(0.001)
+    whole = child.wait().seconds
+    return old, Times(whole, whole - (first or 0.0))
+
+
+def _killed(job: Job, folder: Path, old: Path, times: Times, random: np.random.Generator) -> tuple[str, str]:
+    """When the kill came, and which output it left. AssertionError or RuntimeError if anything is wrong."""
+    work = _copied(old, folder / "work")
+    before = _names(work)
+    child = Child(lambda: job.run(work))
+    writing = random.random() < 0.7
+    if writing:
+        while _names(work) == before and not child.ended():
+            time.sleep(0.001)
+        time.sleep(times.writing * 1.05 * random.random())
+    else:
+        time.sleep(times.whole * 1.05 * random.random())
+    when = "after" if child.ended() else "while it wrote" if _names(work) != before else "before"
+    child.kill()
+    child.wait()
+    found = done(lambda: job.state(work))
+    assert found in (OLD, NEW) or job.between, f"the output is {found}"
+    assert found != NONE, "the old output is gone"
+    if when == "before":
+        assert found == OLD, "an output without a write"
+    code, err = done(lambda: job.run(work))
+    assert code == 0, f"the next run says {err}"
+    assert (found := done(lambda: job.state(work))) == NEW, f"after the next run the output is {found}"
+    left = {path.name for path in work.iterdir()} - job.leaves - {"old.pth", "new.pth"}
+    assert not left, f"the next run leaves {left}"
+    return when, found
+
+
+def _copied(old: Path, place: Path) -> Path:
+    shutil.rmtree(place, ignore_errors=True)
+    return Path(shutil.copytree(old, place))
+
+
+def _names(folder: Path) -> set[str]:
+    """What is in a folder and in those in it."""
+    names = {path.name for path in folder.iterdir()}
+    for part in ("out", "out/checkpoints"):
+        if (folder / part).is_dir():
+            names |= {f"{part}/{path.name}" for path in (folder / part).iterdir()}
+    return names
+
+
+def _print(table: Counter, kills: int, seconds: float) -> None:
+    out = Table(title=f"{kills} kills in {seconds:.0f} s")
+    names = [("before", OLD), ("while it wrote", OLD), ("while it wrote", NEW), ("while it wrote", "between"), ("after", NEW), ("wrong",)]
+    for title in ("killed", "before: old", "writing: old", "writing: new", "writing: between", "after: new", "wrong"):
+        out.add_column(title, justify="left" if title == "killed" else "right")
+    for job in jobs.KILLED:
+        rows = Counter({name: sum(n for (who, *what), n in table.items() if who == job.name and tuple(what) == name) for name in names})
+        rows["while it wrote", "between"] = sum(n for (who, *what), n in table.items() if who == job.name and what[-1].startswith("step"))
+        out.add_row(job.name, *(str(rows[name]) for name in names))
+    Console(width=130).print(out)
