@@ -12,13 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 import weights
+import weights.checkpoint
+import weights.views.disk_picture
+import weights.views.embed_formats
+import weights.views.inspect  # what the commands import, so that it is imported once
 from parity_tests.fuzz.trial import command
 from parity_tests.training.problem import count, counting
+from port_jax.manifolds import Euclidean
 from port_jax.training import TrainingError, fit, restore
 from weights.files.outputs import entry
 from weights.files.reader import read
-from weights.files.writer import write
 from weights.files.tensors import from_array
+from weights.files.writer import write
+
+command("--help")  # imports what reads the options
 
 ROWS = 30_000
 STEPS, EVERY, SIZE = 40, 5, 20_000
@@ -69,8 +76,8 @@ def _said(which: np.ndarray) -> str:
 
 def _convert(suffix: str) -> Job:
     def run(which: str, folder: Path) -> tuple[int, str]:
-        given = ("--arch", "tree", "--manifold", "w=PoincareBall:0.7", "--out", f"{folder}/out{suffix}")
-        return _shell("convert", f"{folder}/{which}.pth", *given, *(["--force"] if suffix else []))
+        out = f"{folder}/out{suffix}"
+        return _shell("convert", f"{folder}/{which}.pth", "--arch", "tree", "--manifold", "w=Euclidean", "--out", out, "--force")
 
     def state(folder: Path) -> str:
         path = folder / f"out{suffix}"
@@ -92,7 +99,7 @@ def _succeeds(run: Callable[[Path], tuple[int, str]], folder: Path) -> None:
 def _export() -> Job:
     def run(which: str, folder: Path) -> tuple[int, str]:
         if not (folder / f"{which}.npz").exists():
-            weights.load(folder / f"{which}.pth", arch="tree").save(folder / f"{which}.npz")
+            weights.load(folder / f"{which}.pth", arch="tree", manifolds={"w": Euclidean()}).save(folder / f"{which}.npz")
         return _shell("export", f"{folder}/{which}.npz", f"{folder}/out.pth", "--force")
 
     def state(folder: Path) -> str:

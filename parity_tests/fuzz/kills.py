@@ -21,6 +21,7 @@ from parity_tests.fuzz.children import Child, done
 from parity_tests.fuzz.jobs import NEW, NONE, OLD, Job
 
 SEED = 500_000
+BETWEEN = "between"
 
 
 class Times(NamedTuple):
@@ -64,10 +65,9 @@ def _prepared(job: Job, folder: Path) -> tuple[Path, Times]:
     done(lambda: job.first(old))
     done(lambda: job.run(_copied(old, folder / "warm")))  # compiles
     work = _copied(old, folder / "timed")
-    child, begun, before = Child(lambda: job.run(work)), time.monotonic(), _names(work)
-    first = None
+    child, begun, first = Child(lambda: job.run(work)), time.monotonic(), None
     while not child.ended():
-        if first is None and _names(work) != before:
+        if first is None and _writing(work):
             first = time.monotonic() - begun
         time.sleep(0.001)
     whole = child.wait().seconds
@@ -77,29 +77,26 @@ def _prepared(job: Job, folder: Path) -> tuple[Path, Times]:
 def _killed(job: Job, folder: Path, old: Path, times: Times, random: np.random.Generator) -> tuple[str, str]:
     """When the kill came, and which output it left. AssertionError or RuntimeError if anything is wrong."""
     work = _copied(old, folder / "work")
-    before = _names(work)
     child = Child(lambda: job.run(work))
-    writing = random.random() < 0.7
-    if writing:
-        while _names(work) == before and not child.ended():
-            time.sleep(0.001)
+    if random.random() < 0.7:  # within the moments of writing, which are few
+        while not _writing(work) and not child.ended():
+            time.sleep(0.0005)
         time.sleep(times.writing * 1.05 * random.random())
     else:
         time.sleep(times.whole * 1.05 * random.random())
-    when = "after" if child.ended() else "while it wrote" if _names(work) != before else "before"
+    ended = child.ended()
     child.kill()
     child.wait()
-    found = done(lambda: job.state(work))
-    assert found in (OLD, NEW) or job.between, f"the output is {found}"
-    assert found != NONE, "the old output is gone"
-    if when == "before":
-        assert found == OLD, "an output without a write"
-    code, err = done(lambda: job.run(work))
+    wrote = _writing(work)
+    found, code, err, then = done(lambda: (job.state(work), *job.run(work), job.state(work)))
+    assert found in (OLD, NEW) or (job.between and found != NONE), f"the output is {found}"
     assert code == 0, f"the next run says {err}"
-    assert (found := done(lambda: job.state(work))) == NEW, f"after the next run the output is {found}"
+    assert then == NEW, f"after the next run the output is {then}"
     left = {path.name for path in work.iterdir()} - job.leaves - {"old.pth", "new.pth"}
     assert not left, f"the next run leaves {left}"
-    return when, found
+    assert not (more := _writing(work)), f"the next run leaves {more}"
+    when = "while it wrote" if wrote else "after" if ended or found == NEW else "before" if found == OLD else "between two writes"
+    return when, found if found in (OLD, NEW) else BETWEEN
 
 
 def _copied(old: Path, place: Path) -> Path:
@@ -107,22 +104,22 @@ def _copied(old: Path, place: Path) -> Path:
     return Path(shutil.copytree(old, place))
 
 
-def _names(folder: Path) -> set[str]:
-    """What is in a folder and in those in it."""
-    names = {path.name for path in folder.iterdir()}
-    for part in ("out", "out/checkpoints"):
-        if (folder / part).is_dir():
-            names |= {f"{part}/{path.name}" for path in (folder / part).iterdir()}
-    return names
+def _writing(work: Path) -> list[str]:
+    """What is there of an output that is not ended."""
+    places = [work, work / "out", *(work / "out" / "checkpoints").glob("[0-9]*")]
+    names = [path.name for place in places if place.is_dir() for path in place.iterdir()]
+    names += [path.name for path in (work / "out" / "checkpoints").glob("*")]
+    return [name for name in names if name.startswith(".hyperport.") or "tmp" in name or name.endswith(".part")]
 
 
 def _print(table: Counter, kills: int, seconds: float) -> None:
     out = Table(title=f"{kills} kills in {seconds:.0f} s")
-    names = [("before", OLD), ("while it wrote", OLD), ("while it wrote", NEW), ("while it wrote", "between"), ("after", NEW), ("wrong",)]
-    for title in ("killed", "before: old", "writing: old", "writing: new", "writing: between", "after: new", "wrong"):
+    columns = [("before", OLD), ("while it wrote", OLD), ("while it wrote", NEW), ("while it wrote", BETWEEN), ("between two writes", BETWEEN),
+               ("after", NEW)]  # fmt: skip
+    for title in ("killed", *(f"{when}: {found}" for when, found in columns), "wrong"):
         out.add_column(title, justify="left" if title == "killed" else "right")
     for job in jobs.KILLED:
-        rows = Counter({name: sum(n for (who, *what), n in table.items() if who == job.name and tuple(what) == name) for name in names})
-        rows["while it wrote", "between"] = sum(n for (who, *what), n in table.items() if who == job.name and what[-1].startswith("step"))
-        out.add_row(job.name, *(str(rows[name]) for name in names))
+        own = {tuple(what): n for (who, *what), n in table.items() if who == job.name}
+        wrong = sum(own.values()) - sum(own.get(column, 0) for column in columns)
+        out.add_row(job.name, *(str(own.get(column, 0)) for column in columns), str(wrong))
     Console(width=130).print(out)
