@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from parity_tests.fuzz import cases, kills
+from parity_tests.fuzz import cases, disks, kills
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m parity_tests.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000, help="changed files that are read")
     parser.add_argument("--kills", type=int, default=500, help="kills of convert, export and fit")
+    parser.add_argument("--disks", type=int, default=disks.TRIES, help="full disks for each command")
     parser.add_argument("--first", type=int, default=0, help="the number of the first case")
     parser.add_argument("--case", type=int, help="shows this one case, and nothing else")
     parser.add_argument("--keep", type=Path, help="with --case: a folder for its files")
@@ -26,6 +27,7 @@ def main() -> None:
         sys.exit(cases.show(asked.case, asked.keep))
     faults = cases.run(range(asked.first, asked.first + asked.cases), asked.kind) if asked.cases else 0
     faults += kills.run(asked.kills) if asked.kills else 0
+    faults += disks.run(asked.disks) if asked.disks else 0
     sys.exit(faults > 0)
 
 

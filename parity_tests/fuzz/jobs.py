@@ -97,15 +97,18 @@ def _succeeds(run: Callable[[Path], tuple[int, str]], folder: Path) -> None:
 
 
 def _export() -> Job:
+    def first(folder: Path) -> None:
+        for which in (OLD, NEW):
+            weights.load(folder / f"{which}.pth", arch="tree", manifolds={"w": Euclidean()}).save(folder / f"{which}.npz", overwrite=True)
+        _succeeds(partial(run, OLD), folder)
+
     def run(which: str, folder: Path) -> tuple[int, str]:
-        if not (folder / f"{which}.npz").exists():
-            weights.load(folder / f"{which}.pth", arch="tree", manifolds={"w": Euclidean()}).save(folder / f"{which}.npz")
         return _shell("export", f"{folder}/{which}.npz", f"{folder}/out.pth", "--force")
 
     def state(folder: Path) -> str:
         return _said(read(folder / "out.pth").root["w"].array()) if (folder / "out.pth").exists() else NONE  # pyright: ignore[reportIndexIssue]
 
-    return Job("export", partial(_succeeds, partial(run, OLD)), partial(run, NEW), state, frozenset({"out.pth", "old.npz", "new.npz"}))
+    return Job("export", first, partial(run, NEW), state, frozenset({"out.pth", "old.npz", "new.npz"}))
 
 
 def value(number: float) -> float:
