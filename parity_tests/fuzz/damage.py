@@ -42,4 +42,4 @@ def case(random: Random, source: Path, folder: Path) -> Case:
     path = folder / name
     path.write_bytes(mutated(seeds.data(source / name), random))
     converted = name in seeds.CONVERTED
-    return Case(path, f"bytes of {name}", {} if converted else seeds.GIVEN, converted, torch=name.endswith(".pth"))
+    return Case(path, f"bytes of {name}", {} if converted else seeds.given(random), converted, torch=name.endswith(".pth"))

@@ -43,7 +43,7 @@ def _changed(random: Random, document: dict, name: str) -> tuple[str, str]:
 
 def documents(random: Random, source: Path, folder: Path) -> Case:
     """The documents of a conversion changed, with the checksums that then belong to them."""
-    form, name = one_of(random, seeds.CONVERTED), one_of(random, DOCUMENTS)
+    form, name = one_of(random, list(seeds.CONVERTED)), one_of(random, DOCUMENTS)
     path = seeds.copied(source / form, folder)
     if path.is_dir():
         text, what = _changed(random, json.loads((path / f"{name}.json").read_text()), name)

@@ -229,4 +229,4 @@ def moved(random: Random, source: Path, folder: Path) -> Case:
     with zipfile.ZipFile(folder / name, "w") as file:
         for entry, content in entries.items():
             file.writestr(entry, content)
-    return Case(folder / name, f"operations of the pickle of {name}", seeds.GIVEN, torch=True)
+    return Case(folder / name, f"operations of the pickle of {name}", seeds.given(random), torch=True)

@@ -21,15 +21,19 @@ import safetensors.numpy
 import torch
 
 import weights
+from parity_tests.fuzz.draw import Random, chance
 from port_jax.manifolds import PoincareBall
 
 GIVEN: Mapping[str, Any] = {"arch": "tree", "manifolds": {"emb": PoincareBall(0.7)}}
 """What `weights.load` has to be told of the seeds that are no model of ours."""
+WITHOUT: Mapping[str, Any] = {**GIVEN, "optimizer": False}
+"""The same without the optimizer, which takes most of the time."""
 TREES = ("tree.pth", "legacy.pth", "adam.pth", "sgd.pth")
 """{"model", "optimizer", "epoch", "args"} of torch."""
 MODELS = ("poincare_embeddings", "shallow", "gcn", "mlp")
 """Models of ours whose conversion does not take long."""
-CONVERTED = ("converted.npz", "converted.safetensors", "converted")
+CONVERTED = {"converted.npz": "adam.pth", "converted.safetensors": "sgd.pth", "converted": "tree.pth"}
+"""Conversions of these."""
 
 
 def make(folder: Path) -> None:
@@ -56,12 +60,17 @@ def _write(folder: Path) -> None:
             torch.save(dict(net.named_parameters()), folder / f"named.{suffix}", _use_new_zipfile_serialization=zipped)
             torch.save(net, folder / f"module.{suffix}", _use_new_zipfile_serialization=zipped)
     safetensors.numpy.save_file({key: value.numpy() for key, value in net.state_dict().items()}, folder / "plain.safetensors")
-    for name in CONVERTED:
-        weights.load(folder / "tree.pth", **GIVEN).save(folder / name)
+    for name, tree in CONVERTED.items():
+        weights.load(folder / tree, **GIVEN).save(folder / name)
     for name in MODELS:
         module, config = CASES[name][0]()
         torch.save({"model": module.state_dict()}, folder / f"{name}.pth")
         (folder / f"{name}.json").write_text(json.dumps(config))
+
+
+def given(random: Random) -> Mapping[str, Any]:
+    """GIVEN, and most often WITHOUT."""
+    return WITHOUT if chance(random, 0.7) else GIVEN
 
 
 @functools.cache

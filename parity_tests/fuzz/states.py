@@ -38,7 +38,7 @@ def keys(random: Random, source: Path, folder: Path) -> Case:
     name = one_of(random, seeds.TREES[:2])
     tree = dict(seeds.objects(source / name))
     model: dict = OrderedDict(tree["model"])
-    path, given, same, kind = folder / name, dict(seeds.GIVEN), seeds.arrays(source / name), below(random, 5)
+    path, given, same, kind = folder / name, dict(seeds.given(random)), seeds.arrays(source / name), below(random, 5)
     if kind == 0:
         first = [one_of(random, WRAPPERS) for _ in range(1 + below(random, 3))]
         model = _renamed(model, lambda key: ".".join([*first, _inside(random, key) if chance(random, 0.5) else key]))
@@ -90,7 +90,7 @@ def _odd_keys(random: Random, tree: dict, model: dict, path: Path) -> Case:
     elif chance(random, 0.4):
         tree[one_of(random, TEXTS)] = plain(random)
     _saved(tree, random, path)
-    given = dict(seeds.GIVEN)
+    given = dict(seeds.given(random))
     for option, values in (("section", (*TEXTS[:12], "model", "optimizer")), ("prefix", (*TEXTS[:12], "lin", "lin.")), ("optimizer_at", TEXTS[:12])):
         if chance(random, 0.08):
             given[option] = one_of(random, values)

@@ -111,7 +111,7 @@ def _once(case: Case, further: str, random: np.random.Generator, folder: Path) -
 def _done(case: Case, further: str, random: np.random.Generator, folder: Path) -> str:
     out = folder / "out"
     out.mkdir()
-    if further == SHELL and case.given.keys() <= OPTIONS.keys() and isinstance(case.given.get("config", ""), (str, Path)):
+    if further == SHELL and case.given.keys() <= {"optimizer", *OPTIONS} and case.given.get("optimizer") in (None, False) and isinstance(case.given.get("config", ""), (str, Path)):
         return _command(case, random, out)
     found = weights.restore(case.path) if case.converted else weights.load(case.path, **case.given)
     if case.same is not None:
@@ -172,6 +172,9 @@ def _command(case: Case, random: np.random.Generator, out: Path) -> str:
     name = str(random.choice(names if case.must else [*names, "embed"]))
     said: list[str] = []
     for option, value in case.given.items() if name != "diff" else ():
+        if option == "optimizer":
+            said += ["--no-optimizer"] if name == "convert" else []
+            continue
         texts = [f"{key}=PoincareBall:{float(ball.c)}" for key, ball in value.items()] if option == "manifolds" else [str(value)]
         said += [word for text in texts for word in (OPTIONS[option], text)]
     more = {
