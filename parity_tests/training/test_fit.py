@@ -54,6 +54,16 @@ def test_compiles_once_and_leaves_the_given_state_alone():
     assert fit(mine, done.state, steps=30, batch=problem(), chunk=4).compilations == 1
 
 
+@pytest.mark.parametrize(
+    ("slow", "chosen", "progress"), [(True, False, True), (True, True, True), (False, False, True), (True, False, False)]
+)
+def test_a_slow_compilation_names_the_cache(slow, chosen, progress, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[fit.__module__], "SLOW", 0.0 if slow else 1000.0)
+    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", "chosen" if chosen else None)
+    fit(lambda state, batch: count(state, batch), counting(), steps=3, batch=jnp.ones(2), chunk=1, progress=progress)
+    assert capsys.readouterr().err.count("port_jax.compilation_cache()") == (slow and progress and not chosen)
+
+
 class Model:
     """A step that is a method."""
 

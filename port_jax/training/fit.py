@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral
 from pathlib import Path
@@ -25,6 +27,8 @@ from port_jax.training.state import Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
 
+SLOW = 4.0
+"""From so many seconds of compilation on, `fit` says how to keep what is compiled."""
 Evaluate = Callable[..., Mapping[str, float]]
 
 
@@ -104,7 +108,10 @@ def fit(
         with chunks, _bar(progress, steps, run.now) as bar, run.kept_on_errors():
             run.evaluate_if_due()
             while run.now < steps and not run.over:
+                begun, compiled = time.monotonic(), chunks.compilations
                 run.advance(chunks)
+                if chunks.compilations > compiled and (hint := _hint(time.monotonic() - begun)) and not bar.disable:
+                    bar.write(hint, file=sys.stderr)
                 bar.update(run.now - bar.n)
                 bar.set_postfix(run.shown())
                 run.evaluate_if_due()
@@ -271,6 +278,16 @@ def _kept(state: TrainState) -> tuple[Any, Any]:
 def _copy(tree: Any) -> Any:
     """New arrays, by one program: one for each shape takes longer to compile."""
     return jax.tree.map(jnp.copy, tree)
+
+
+def _hint(seconds: float) -> str | None:
+    """What to say of a chunk that was compiled for so long; None where the next process need not wait as long."""
+    if seconds < SLOW or jax.config.values["jax_compilation_cache_dir"]:
+        return None
+    return (
+        f"The first steps took {seconds:.0f} s, most of it compilation. With port_jax.compilation_cache() before the first computation, "
+        "the next process finds what is compiled."
+    )
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:
