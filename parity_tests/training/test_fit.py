@@ -59,8 +59,12 @@ def test_compiles_once_and_leaves_the_given_state_alone():
 )
 def test_a_slow_compilation_names_the_cache(slow, chosen, progress, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules[fit.__module__], "SLOW", 0.0 if slow else 1000.0)
-    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", "chosen" if chosen else None)
-    fit(lambda state, batch: count(state, batch), counting(), steps=3, batch=jnp.ones(2), chunk=1, progress=progress)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", before if chosen else None)
+    try:
+        fit(lambda state, batch: count(state, batch), counting(), steps=3, batch=jnp.ones(2), chunk=1, progress=progress)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
     assert capsys.readouterr().err.count("port_jax.compilation_cache()") == (slow and progress and not chosen)
 
 
