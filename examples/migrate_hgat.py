@@ -28,6 +28,7 @@ from geoopt.optim import RiemannianAdam
 from torch.nn import functional as F
 from tqdm import tqdm
 
+import port_jax
 import weights
 from port_jax.data import DataError, GraphData, load_graph, row_normalized, sample_negatives, split_edges, split_nodes
 from port_jax.graphs import Graph
@@ -195,6 +196,7 @@ def draw_disk(path: Path, problem: Problem, manifold: Any, h: jax.Array) -> None
 
 def main() -> None:
     keep_pages()  # for both sides
+    port_jax.compilation_cache()  # a second run finds the programs of the first
     about = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(description=about, epilog="example: python examples/migrate_hgat.py --data airport.npz")
     parser.add_argument("--data", type=Path, help="graph as an .npz file (default: the class hierarchy of Python's standard library)")

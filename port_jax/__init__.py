@@ -7,14 +7,18 @@
 
 The modules beside them each cover one subject: means (`frechet`), distances of all pairs (`pairwise`), matrix functions (`linalg`,
 `spectral`), curvature tensors of a chart (`riemannian_geometry`), `distributions`, `losses`, `metrics`, `initializers`, `plots`, the
-allocator's settings (`memory`) and names of types (`types`). `import port_jax` imports none of them: import the
-package or module that you need.
+allocator's settings (`memory`), compiled programs on disk (`compilation`) and names of types (`types`). `import port_jax` imports none of
+them: import the package or module that you need. Only the call `port_jax.compilation_cache()` stands here itself.
 """
 
-# The names are submodules, which a star import brings in and this file does not.
+from port_jax.compilation import compilation_cache
+
+# The other names are submodules, which a star import brings in and this file does not.
 # pyright: reportUnsupportedDunderAll=false
 
 __all__ = [
+    "compilation",
+    "compilation_cache",
     "data",
     "distributions",
     "frechet",

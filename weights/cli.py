@@ -314,8 +314,11 @@ def main() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
     os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
+    from port_jax.compilation import cache_variables
     from weights.errors import ConversionError, printable
 
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        os.environ.update(cache_variables())
     try:
         app()
     except ConversionError as error:

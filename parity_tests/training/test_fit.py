@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ import optax
 import pytest
 
 from parity_tests import draws
-from parity_tests.training.problem import LONG, count, counting, evaluate, optimizer, problem, same, start, step
+from parity_tests.training.problem import LONG, count, counting, evaluate, loss, optimizer, problem, same, start, step
 from port_jax.training import History, TrainingError, fit, gradient_step, train_state
 
 
@@ -40,11 +42,54 @@ def test_equals_a_plain_loop(whole):
 
 
 def test_compiles_once_and_leaves_the_given_state_alone():
-    state = start()
+    """A second call compiles nothing: it goes to the same end, or on from there."""
+    mine, state = gradient_step(loss, optimizer()), start()
     before = jax.tree.map(np.asarray, state.params)
-    done = fit(step, state, steps=23, batch=problem(), chunk=5, every=7)
+    done = fit(mine, state, steps=23, batch=problem(), chunk=5, every=7)
     assert done.compilations == 1
     same(state.params, before)
+    again = fit(mine, state, steps=23, batch=problem(), chunk=5, every=7)
+    same(again.state, done.state)
+    assert again.compilations == fit(mine, done.state, steps=30, batch=problem(), chunk=5).compilations == 0
+    assert fit(mine, done.state, steps=30, batch=problem(), chunk=4).compilations == 1
+
+
+@pytest.mark.parametrize(
+    ("slow", "chosen", "progress"), [(True, False, True), (True, True, True), (False, False, True), (True, False, False)]
+)
+def test_a_slow_compilation_names_the_cache(slow, chosen, progress, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[fit.__module__], "SLOW", 0.0 if slow else 1000.0)
+    before = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", before if chosen else None)
+    try:
+        fit(lambda state, batch: count(state, batch), counting(), steps=3, batch=jnp.ones(2), chunk=1, progress=progress)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert capsys.readouterr().err.count("port_jax.compilation_cache()") == (slow and progress and not chosen)
+
+
+class Model:
+    """A step that is a method."""
+
+    def step(self, state, batch):
+        return count(state, batch + self.shift)
+
+    shift = 1.0
+
+
+def test_a_method_is_compiled_once_and_nothing_is_kept_alive():
+    model, other = Model(), Model()
+    assert [fit(m.step, counting(), steps=3, batch=jnp.ones(2)).compilations for m in (model, model, other)] == [1, 0, 1]
+    held = jnp.ones(2)
+
+    def closed(state, batch):
+        return count(state, batch + held)
+
+    assert [fit(closed, counting(), steps=3, batch=jnp.ones(2)).compilations for _ in range(2)] == [1, 0]
+    gone = [weakref.ref(closed), weakref.ref(model)]
+    del closed, model
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
 
 
 def test_resumes_to_the_bit(whole, tmp_path):

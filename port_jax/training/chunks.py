@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from types import MethodType
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,33 +26,68 @@ class _Made(NamedTuple):
     error: BaseException | None
 
 
-class Chunks:
-    """Chunks of steps, compiled once, as a context in which batches are made. A chunk may be cut short: its length is an argument, not a
-    shape."""
+class _Program:
+    """A chunk of steps as one compiled function. A chunk may be cut short: its length is an argument, not a shape."""
 
-    def __init__(self, step: Step, chunk: int, batch: Any, batches: Callable[[int], Any] | None, end: Callable[[int], int]):
-        self.compilations, self.chunk, self.batch, self.batches, self.end = 0, chunk, batch, batches, end
-        self.pool, self.over = None if batches is None else ThreadPoolExecutor(1), False
-        self.ahead: Future[_Made] | None = None
+    def __init__(self, step: Callable[[], Step], chunk: int, several: bool):
+        self.traces = 0
 
         def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
-            self.compilations += 1  # runs when JAX traces, once per shape
+            self.traces += 1  # runs when JAX traces, once per shape
+            one = step()
 
             def at(i: Any) -> Any:
-                return batch if batches is None else jax.tree.map(lambda x: x[i], batch)
+                return jax.tree.map(lambda x: x[i], batch) if several else batch
 
-            shapes = dict(jax.eval_shape(step, state, at(0))[1])
+            shapes = dict(jax.eval_shape(one, state, at(0))[1])
             if "loss" not in shapes:
                 raise ValueError(f"the step returns {', '.join(shapes) or 'no numbers'}; one of its numbers has to be named loss")
             empty = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), shapes)
 
             def body(i: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-                state, numbers = step(carry[0], at(i))
+                state, numbers = one(carry[0], at(i))
                 return state, jax.tree.map(lambda column, x: column.at[i].set(x), carry[1], dict(numbers))
 
             return jax.lax.fori_loop(0, count, body, (state, empty))
 
         self.run = jax.jit(run, donate_argnums=0)
+
+
+_PROGRAMS: dict[int, tuple[weakref.ref, dict[tuple, _Program]]] = {}
+"""By the identity of a step, or of the object whose method it is, for as long as that lives."""
+
+
+def _program(step: Step, chunk: int, several: bool) -> _Program:
+    """The program of a step, the same for the same step. It does not keep the step alive, nor what the step has in its hands."""
+    bound = isinstance(step, MethodType)
+    owner = step.__self__ if bound else step
+    name = id(owner)
+    try:
+        reference = weakref.WeakMethod(step) if bound else weakref.ref(step)
+        kept = _PROGRAMS.get(name) or (weakref.ref(owner, lambda _: _PROGRAMS.pop(name, None)), {})
+    except TypeError:  # an object without weak references: its program is not kept
+        return _Program(lambda: step, chunk, several)
+    _PROGRAMS[name] = kept
+    key = (step.__func__ if bound else None, chunk, several)
+    if key not in kept[1]:
+        kept[1][key] = _Program(cast(Callable[[], Step], reference), chunk, several)
+    return kept[1][key]
+
+
+class Chunks:
+    """Chunks of steps, compiled once, as a context in which batches are made."""
+
+    def __init__(self, step: Step, chunk: int, batch: Any, batches: Callable[[int], Any] | None, end: Callable[[int], int]):
+        self.step, self.chunk, self.batch, self.batches, self.end = step, chunk, batch, batches, end
+        self.pool, self.over = None if batches is None else ThreadPoolExecutor(1), False
+        self.ahead: Future[_Made] | None = None
+        self.program = _program(step, chunk, batches is not None)
+        self.traces_before = self.program.traces
+
+    @property
+    def compilations(self) -> int:
+        """How often the step was traced and compiled since this object was made."""
+        return self.program.traces - self.traces_before
 
     def __enter__(self) -> Chunks:
         return self
@@ -67,7 +104,7 @@ class Chunks:
         made = self._made(now)
         if made.error is not None and not made.count:
             raise made.error
-        state, columns = self.run(state, made.stacked, made.count)
+        state, columns = self.program.run(state, made.stacked, made.count)
         if made.error is not None:
             self.ahead = Future()
             self.ahead.set_result(_Made(None, 0, made.error))

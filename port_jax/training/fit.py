@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral
 from pathlib import Path
@@ -25,6 +27,8 @@ from port_jax.training.state import Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
 
+SLOW = 4.0
+"""From so many seconds of compilation on, `fit` says how to keep what is compiled."""
 Evaluate = Callable[..., Mapping[str, float]]
 
 
@@ -37,7 +41,7 @@ class Fit(NamedTuple):
     best_step: int
     history: History
     compilations: int
-    """How often the step was traced and compiled: once, unless batches change their shapes."""
+    """How often the step was traced and compiled: once, unless batches change their shapes, and never if an earlier call had done so."""
     stopped: bool
     """Whether the run ended early because of `patience`."""
     best_collections: Mapping[str, PyTree[Array]] = {}
@@ -62,7 +66,9 @@ def fit(
 ) -> Fit:
     """Run `step` until the state has made `steps` steps, and return a `Fit`. The arrays of `state` are not changed.
 
-    On a CPU the process keeps freed memory from then on (`port_jax.memory.keep_pages`).
+    The step is compiled for the shapes that it meets, and a later call with the same step and shapes compiles nothing. As with
+    `jax.jit`, it is the function that is remembered: what it reads from elsewhere must not change. On a CPU the process keeps freed
+    memory from then on (`port_jax.memory.keep_pages`).
 
     Arguments:
         batch: the batch of every step, for full-batch training.
@@ -96,13 +102,16 @@ def fit(
         keep_pages()
     with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
         # The compiled function consumes its state; the caller keeps the one that was passed.
-        run = _Run(jax.tree.map(jnp.copy, state), checkpoints, steps, every, evaluate, monitor, mode, patience)
+        run = _Run(_copy(state), checkpoints, steps, every, evaluate, monitor, mode, patience)
         run.begin()
         chunks = Chunks(step, chunk, batch, batches, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
         with chunks, _bar(progress, steps, run.now) as bar, run.kept_on_errors():
             run.evaluate_if_due()
             while run.now < steps and not run.over:
+                begun, compiled = time.monotonic(), chunks.compilations
                 run.advance(chunks)
+                if chunks.compilations > compiled and (hint := _hint(time.monotonic() - begun)) and not bar.disable:
+                    bar.write(hint, file=sys.stderr)
                 bar.update(run.now - bar.n)
                 bar.set_postfix(run.shown())
                 run.evaluate_if_due()
@@ -169,7 +178,7 @@ class _Run:
             done.waited += 1
             if better and not math.isnan(value):
                 done.best, done.best_step, done.waited = value, self.now, 0
-                self.best = _copy(self.state)
+                self.best = _kept(self.state)
         self.done = done  # at once: an interrupt saves either what was before or what is after
         if self.checkpoints is not None:
             self.checkpoints.save(self.state, self.done)
@@ -214,7 +223,7 @@ class _Run:
         if self.done.best is None or self.checkpoints is None:
             return None
         if self.done.best_step == self.now:
-            return _copy(self.state)
+            return _kept(self.state)
         found = self.checkpoints.restore(self.state, self.done.best_step)
         return None if found is None else (found[0].params, found[0].collections)
 
@@ -260,9 +269,25 @@ def _without_the_last(done: Progress) -> Progress:
     return dataclasses.replace(done, history=history, best=best, best_step=best_step, waited=waited, before=None)
 
 
-def _copy(state: TrainState) -> tuple[Any, Any]:
+def _kept(state: TrainState) -> tuple[Any, Any]:
     """The parameters and the collections, in arrays that the next step does not consume."""
-    return jax.tree.map(jnp.copy, (state.params, state.collections))
+    return _copy((state.params, state.collections))
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+    """New arrays, by one program: one for each shape takes longer to compile."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def _hint(seconds: float) -> str | None:
+    """What to say of a chunk that was compiled for so long; None where the next process need not wait as long."""
+    if seconds < SLOW or jax.config.values["jax_compilation_cache_dir"]:
+        return None
+    return (
+        f"The first steps took {seconds:.0f} s, most of it compilation. With port_jax.compilation_cache() before the first computation, "
+        "the next process finds what is compiled."
+    )
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:

@@ -90,9 +90,10 @@ def points_moved(parts: Sections, entries: Sequence[Entry]) -> set[str]:
     found = set()
     for key, state in _by_key(parts, entries).items():
         first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
-        if isinstance(first, Tensor) and isinstance(second, Tensor) and len(first.shape) and first.shape == second.shape:
-            if summed_along(first.array(), second.array(), -1):
-                found.add(key)
+        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
+            continue
+        if len(first.shape) and first.shape == second.shape and summed_along(first.array(), second.array(), -1):
+            found.add(key)
     return found
 
 
