@@ -71,7 +71,7 @@ def summed_along(first: np.ndarray, second: np.ndarray, axis: int) -> bool:
 
     Its size, since the gradients of two classes' logits are opposite: their squares are equal entry by entry.
     """
-    if not first.size:
+    if not first.size or not np.isfinite(first).all():
         return False
     size, room = np.abs(first), 1e-3 * np.max(np.abs(first), initial=0.0)
     differs = np.abs(size - np.take(size, [0], axis)) > room
