@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from weights.types import OptState, Params, Transformation
+from weights.types import OptState, Transformation
 
 
 class SeveralState(NamedTuple):
@@ -26,10 +26,10 @@ def together(parts: Mapping[str, Transformation]) -> Transformation:
     if len(parts) == 1:
         return next(iter(parts.values()))
 
-    def init(params: Params) -> SeveralState:
+    def init(params: Any) -> SeveralState:
         return SeveralState({name: part.init(params) for name, part in parts.items()})
 
-    def update(updates: Params, state: Any, params: Params | None = None, **extra: Any) -> tuple[Params, SeveralState]:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, SeveralState]:
         if params is None:
             raise ValueError("the optimizers move points: call update(gradients, state, params)")
         moved, states, changes = params, {}, None

@@ -167,7 +167,7 @@ def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) 
     """The side of JAX, on given inputs; what is not given is drawn."""
     probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, given)
-    return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, None), reference=_no_torch, probe=probe, inputs=inputs,
+    return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, ()), reference=_no_torch, probe=probe, inputs=inputs,
                  model=checkpoint.model, dtype=dtype)  # fmt: skip
 
 
