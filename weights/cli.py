@@ -76,7 +76,7 @@ def inspect(file: File, reading: Reading, resuming: Resuming, as_json: Json = Fa
     from weights.views.inspect import inspect as look
     from weights.views.inspect import show
 
-    found = look(file, **reading.said, **resuming.said, optimizer=resuming.optimizer_class or True)
+    found = look(file, **reading.said, **resuming.said, optimizer=resuming.named or True)
     _print_json(found) if as_json else show(found)
 
 
@@ -102,7 +102,7 @@ def convert(
 
     require_free(out, force, (file, reading.config))
     with _progress("converting") as advance:
-        asked = (resuming.optimizer_class or True) if optimizer else False
+        asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
         checkpoint = load(file, **reading.said, **resuming.said, optimizer=asked, about=about, progress=advance)
         if strict and (left := checkpoint.report["not_converted"]):
@@ -163,9 +163,9 @@ def verify(
         require_file(report, force, (file, reading.config, converted, graph, witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
-    checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.optimizer_class or True)
+    checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.named or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
-    asked = Said(**said, optimizer=resuming.optimizer_class)
+    asked = Said(**said, optimizer=resuming.named)
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
         _print_json([row._asdict() for row in rows])

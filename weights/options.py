@@ -80,13 +80,20 @@ class Resuming:
 
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
+        typer.Option(
+            help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order. "
+            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c"
+        ),
     ] = None
     optimizer_at: Annotated[
-        str | None, typer.Option(help="Where in the file the optimizer is, if the file has several: optimizer_states.0, for example.")
+        str | None, typer.Option(help="The only one of several optimizers to convert, by its place in the file: optimizer_states.0, say.")
     ] = None
     optimizer_class: Annotated[
-        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+        list[str] | None,
+        typer.Option(
+            help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example. "
+            "PLACE=CLASS if the file has several."
+        ),
     ] = None
     updates_per_step: Annotated[
         int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
@@ -95,11 +102,23 @@ class Resuming:
     @property
     def said(self) -> dict[str, Any]:
         """The arguments of `weights.load`, but for the class."""
-        return {
-            "groups": [entry.split(",") for entry in self.group] if self.group else None,
-            "optimizer_at": self.optimizer_at,
-            "updates_per_step": self.updates_per_step,
-        }
+        return {"groups": self._groups, "optimizer_at": self.optimizer_at, "updates_per_step": self.updates_per_step}
+
+    @property
+    def named(self) -> str | dict[str, str] | None:
+        """The class, or the classes by place."""
+        places, classes = _placed("--optimizer-class", self.optimizer_class or [])
+        if len(set(places)) < len(classes):
+            raise _twice("--optimizer-class")
+        return None if not classes else classes[0] if places[0] is None else dict(zip(map(str, places), classes))
+
+    @property
+    def _groups(self) -> list[list[str]] | dict[str, list[list[str]]] | None:
+        places, texts = _placed("--group", self.group or [])
+        groups = [text.split(",") for text in texts]
+        if not groups or places[0] is None:
+            return groups or None
+        return {str(place): [keys for at, keys in zip(places, groups) if at == place] for place in places}
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,6 +143,24 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
+
+
+def _placed(option: str, texts: list[str]) -> tuple[list[str | None], list[str]]:
+    """The places before the signs = and the texts after them; None for all where none has one."""
+    from weights.errors import Usage
+
+    parts = [text.rpartition("=") for text in texts]
+    if len({bool(sign) for _, sign, _ in parts}) > 1:
+        raise Usage(
+            f"{option} names an optimizer's place in some of its uses, and none in others", f"Write {option} PLACE=... in all of them"
+        )
+    return [place if sign else None for place, sign, _ in parts], [rest for _, _, rest in parts]
+
+
+def _twice(option: str) -> Exception:
+    from weights.errors import Usage
+
+    return Usage(f"{option} says two things of one optimizer", f"Give {option} once for each optimizer")
 
 
 def _manifolds(texts: list[str]) -> dict[str, Manifold | type[Manifold]]:

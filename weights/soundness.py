@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -34,8 +34,11 @@ def require_sound(contents: Contents) -> None:
         if there is None or there.shape != entry.shape or there.dtype != entry.dtype:
             raise _damaged(f"the key {shown(key)} is not one of the file's tensors, or is another one there")
     paths = {str(entry.path) for entry in contents.entries if entry.role == "parameter"}
-    if contents.plan is not None:
-        _require_plan(contents.plan, contents, by_key, paths)
+    raw = {own.at: own.raw for own in optimizers(contents.source.root)}
+    for plan in contents.plans:
+        if plan.at not in raw:
+            raise _damaged(f"there is no optimizer at {shown(places.written(plan.at))}")
+        _require_plan(plan, raw[plan.at], by_key, paths)
     _require_kept(contents, {id(tensor) for key, tensor in tensors.items() if key in by_key}, {t.place for t in tensors.values()})
 
 
@@ -75,9 +78,8 @@ def _require_variables(contents: Contents, by_key: dict[str, Entry]) -> None:
 def _require_kept(contents: Contents, known: set[int], known_places: set[tuple]) -> None:
     """Every tensor of the file has its numbers somewhere."""
     tensors, kept = sources.tensors_of(contents.source.root), contents.source.kept
-    at = contents.source.optimizer_at if contents.plan is not None else ()
-    state = sources.tensors_of(places.at(contents.source.root, at)) if at else []
-    held = known | {id(tensor) for tensor in state}
+    states = (sources.tensors_of(places.at(contents.source.root, plan.at)) for plan in contents.plans)
+    held = known.union(id(tensor) for state in states for tensor in state)
     if not all(0 <= number < len(tensors) for number in kept):
         raise _damaged("it has numbers of a tensor that is not there")
     for number, tensor in enumerate(tensors):
@@ -87,13 +89,8 @@ def _require_kept(contents: Contents, known: set[int], known_places: set[tuple])
             raise _damaged(f"the numbers of the tensor {number} of shape {shown(tensor.shape)} are missing")
 
 
-def _require_plan(plan: Plan, contents: Contents, by_key: dict[str, Entry], paths: set[str]) -> None:
-    at = contents.source.optimizer_at
-    raw = optimizers(contents.source.root).get(at)
-    if raw is None:
-        raise _damaged(f"there is no optimizer at {shown(places.written(at))}")
-    groups = groups_of(raw)
-    listed = [group.get("params") for group in groups]
+def _require_plan(plan: Plan, raw: Mapping, by_key: dict[str, Entry], paths: set[str]) -> None:
+    listed = [group.get("params") for group in groups_of(raw)]
     indexes = [index for part in plan.listed for index in part]
     if listed != plan.listed or len(set(indexes)) != len(indexes) or plan.keys.keys() != {*indexes}:
         raise _damaged("its plan lists other indices than its optimizer")

@@ -3,6 +3,7 @@
 from parity_tests.mutants.mutation import Mutation, error
 
 OPTIM = "weights/optim/test_optimizers.py"
+SEVERAL = "weights/optim/test_several.py"
 STORE, CLI, EMBED = "weights/test_store.py", "weights/test_cli.py", "weights/views/test_embed.py"
 CONVERT = "weights/mapping/test_convert.py"
 READER = "weights/files/test_reader.py"
@@ -108,10 +109,38 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error(
         "trees: points by the first moment",
-        "weights/optim/resume.py",
-        "if two.any() and _same_in_rows(two) and not _same_in_rows(one):",
-        "if two.any() and _same_in_rows(one) and not _same_in_rows(two):",
+        "weights/optim/owners.py",
+        "return summed_along(first.array(), second.array(), -1)",
+        "return summed_along(second.array(), first.array(), -1)",
         "weights/mapping/test_named_manifolds.py::test_a_point_that_nobody_names_is_refused",
+    ),
+    error(
+        "several optimizers: points on the manifold from before the other optimizer's step",
+        "weights/optim/several.py",
+        "moved = jax.tree.map(lambda p, u: p + u, moved, change)",
+        "moved = params",
+        f"{SEVERAL}::test_points_follow_a_curvature_that_the_other_optimizer_trains",
+    ),
+    error(
+        "several optimizers: parameters by shapes alone, the first way that fits",
+        "weights/optim/owners.py",
+        "    if len(ways) > 1:\n",
+        "    if False:\n",
+        f"{SEVERAL}::test_what_nothing_says_is_asked_with_the_choices",
+    ),
+    error(
+        "several optimizers: whose moments are those of points not looked at",
+        "weights/optim/owners.py",
+        "return _Slot(index, shape, riemannian and is_point(state), not riemannian)",
+        "return _Slot(index, shape, False, False)",
+        f"{SEVERAL}::test_they_go_on_as_several_and_come_back_as_several",
+    ),
+    error(
+        "several optimizers: schedulers in the file's order",
+        "weights/files/optimizers.py",
+        "    settled = ways if len(ways) == 1 else named\n",
+        "    settled = [tuple(range(len(open_)))]\n",
+        f"{SEVERAL}::test_each_follows_its_own_scheduler",
     ),
     error(
         "verify: counts that no file has are not compared",
