@@ -1,4 +1,4 @@
-"""`python -m parity_tests.fuzz [--cases N] [--kills N] [--case N]`: changed files, kills, and full disks, with a table of what became of them.
+"""Changed files, kills and full disks, and a table of what became of each: `python -m parity_tests.fuzz [--cases N] [--kills N] [--case N]`.
 
 Case N is the same one on every machine. HYPERPORT_SEED=n draws others.
 """

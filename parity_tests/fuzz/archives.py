@@ -117,7 +117,9 @@ def _gone(random: Random, entries: list[Member]) -> None:
 
 def _renamed(random: Random, entries: list[Member]) -> None:
     entry = _any(random, entries)
-    text = one_of(random, (*TEXTS, "data.pkl", "constants.pkl", "code/x.py", "data/0", "byteorder", "version")).encode("utf-8", "surrogatepass")
+    text = one_of(random, (*TEXTS, "data.pkl", "constants.pkl", "code/x.py", "data/0", "byteorder", "version")).encode(
+        "utf-8", "surrogatepass"
+    )
     top = entry.name.partition(b"/")[0]
     entry.name = one_of(random, (text, top + b"/" + text, top + b"/data/" + text))[:65535]
     entry.flags = one_of(random, (0, 0x800))
@@ -188,8 +190,20 @@ def _deep(random: Random, entries: list[Member]) -> None:
 
 
 BREAKING: tuple[Callable[[Random, list[Member]], None], ...] = (
-    _twice, _gone, _renamed, _inner, _sizes, _sums, _content, _cut, _method, _place, _extra, _nested, _deep,
-)  # fmt: skip
+    _twice,
+    _gone,
+    _renamed,
+    _inner,
+    _sizes,
+    _sums,
+    _content,
+    _cut,
+    _method,
+    _place,
+    _extra,
+    _nested,
+    _deep,
+)
 
 
 def case(random: Random, source: Path, folder: Path) -> Case:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,19 @@ def run(numbers: range, kind: str | None = None) -> int:
         seeds.make(source)
         while chosen:
             block, chosen = chosen[:BLOCK], chosen[BLOCK:]
-            done = 0
-            for row in _of_a_child(lambda: in_a_row(block, source)):
+            for done, row in enumerate(_of_a_child(partial(in_a_row, block, source))):
                 if "ended" in row:
-                    row = {"number": block[done], "kind": kind_of(block[done]), "what": "", "result": UNFORESEEN, "seconds": 0.0, "memory": 0,
-                           "fault": f"ends the process ({row['ended']})", "message": ""}  # fmt: skip
+                    row = {
+                        "number": block[done],
+                        "kind": kind_of(block[done]),
+                        "what": "",
+                        "result": UNFORESEEN,
+                        "seconds": 0.0,
+                        "memory": 0,
+                        "fault": f"ends the process ({row['ended']})",
+                        "message": "",
+                    }
                     chosen = block[done + 1 :] + chosen
-                done += 1
                 bar.update()
                 what = row["kind"]
                 table[what, row["result"]] += 1

@@ -12,8 +12,26 @@ from parity_tests.fuzz import seeds, texts
 from parity_tests.fuzz.draw import Random, below, chance, one_of, plain
 from parity_tests.fuzz.trial import Case
 
-KEYS = ("c", "curvature", "dim", "num_layers", "act", "dropout", "bias", "task", "manifold", "model", "n_classes", "optimizer", "lr", "r", "t",
-        "use_feats", "local_agg", "normalize_adj")  # fmt: skip
+KEYS = (
+    "c",
+    "curvature",
+    "dim",
+    "num_layers",
+    "act",
+    "dropout",
+    "bias",
+    "task",
+    "manifold",
+    "model",
+    "n_classes",
+    "optimizer",
+    "lr",
+    "r",
+    "t",
+    "use_feats",
+    "local_agg",
+    "normalize_adj",
+)
 
 
 def case(random: Random, source: Path, folder: Path) -> Case:
@@ -48,5 +66,20 @@ def _python(random: Random) -> Any:
     """What a mapping may have that JSON does not."""
     deep: list = []
     deep.append(deep)
-    odd = (np.float32(0.5), np.float64("nan"), np.arange(3), np.array(2), b"x", {1, 2}, (1, 2), 1j, object(), deep, np.int64(3), [np.nan], int, print)
+    odd = (
+        np.float32(0.5),
+        np.float64("nan"),
+        np.arange(3),
+        np.array(2),
+        b"x",
+        {1, 2},
+        (1, 2),
+        1j,
+        object(),
+        deep,
+        np.int64(3),
+        [np.nan],
+        int,
+        print,
+    )
     return one_of(random, odd) if chance(random, 0.5) else plain(random)

@@ -8,8 +8,17 @@ from parity_tests.fuzz import seeds
 from parity_tests.fuzz.draw import Random, one_of
 from parity_tests.fuzz.trial import Case
 
-FILES = ("tree.pth", "legacy.pth", "named.pth", "named.legacy.pth", "module.pth", "module.legacy.pth", "plain.safetensors", "converted.npz",
-         "converted.safetensors")  # fmt: skip
+FILES = (
+    "tree.pth",
+    "legacy.pth",
+    "named.pth",
+    "named.legacy.pth",
+    "module.pth",
+    "module.legacy.pth",
+    "plain.safetensors",
+    "converted.npz",
+    "converted.safetensors",
+)
 
 
 def mutated(data: bytes, random: Random) -> bytes:

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def entries(random: Random, source: Path, folder: Path) -> Case:
             (file.parent / one_of(random, ("more", "more.json", ".hyperport.1.2.3.4.part"))).write_bytes(random.bytes(9))
         elif kind == 6:
             file.unlink()
-            one_of(random, (file.mkdir, lambda: os.mkfifo(file), lambda: file.symlink_to("nothing"), lambda: file.symlink_to("/dev/zero")))()
+            one_of(random, (Path.mkdir, os.mkfifo, partial(os.symlink, "nothing"), partial(os.symlink, "/dev/zero")))(file)
         elif kind == 7:
             (path / ".hyperport.new").mkdir(exist_ok=True)
             shutil.copyfile(file, path / ".hyperport.new" / file.name)

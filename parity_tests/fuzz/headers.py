@@ -76,7 +76,9 @@ def shards(random: Random, source: Path, folder: Path) -> Case:
     else:
         kind = below(random, 4)
         if kind == 0:
-            where[one_of(random, keys)] = one_of(random, ("a.safetensors", "c.safetensors", "x.index.json", "../a", "a\0", "\ud800", ".", "/dev/zero", ""))
+            where[one_of(random, keys)] = one_of(
+                random, ("a.safetensors", "c.safetensors", "x.index.json", "../a", "a\0", "\ud800", ".", "/dev/zero", "")
+            )
             said = f"{where}"
         elif kind == 1:
             (folder / "b.safetensors").write_bytes(one_of(random, (b"", b"{}", b"PK", seeds.data(source / "tree.pth"))))

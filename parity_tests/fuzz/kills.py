@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from parity_tests import draws
 from parity_tests.fuzz import jobs
 from parity_tests.fuzz.children import Child, done
 from parity_tests.fuzz.jobs import NEW, NONE, OLD, Job
+from parity_tests.fuzz.trial import command
 
 SEED = 500_000
 BETWEEN = "between"
@@ -31,15 +33,16 @@ class Times(NamedTuple):
     writing: float
 
 
-def run(kills: int) -> int:
-    """Kills as often, in turn of the jobs, prints a table, and returns how many were not as they have to be."""
+def run(kills: int, which: Sequence[Job] = jobs.KILLED) -> int:
+    """Kills as often, a part of them in each job, prints a table, and returns how many were not as they have to be."""
     table: Counter = Counter()
     faults: list[str] = []
     begun = time.monotonic()
+    command("--help")  # imports what reads the options
     with tempfile.TemporaryDirectory() as name, tqdm(total=kills, unit="kill", disable=None) as bar:
-        for number, job in enumerate(jobs.KILLED):
+        for number, job in enumerate(which):
             folder = Path(name, str(number))
-            count = kills // len(jobs.KILLED) + (number < kills % len(jobs.KILLED))
+            count = kills // len(which) + (number < kills % len(which))
             if count:
                 old, times = _prepared(job, folder)
             for turn in range(count):
@@ -51,7 +54,7 @@ def run(kills: int) -> int:
                     table[job.name, "wrong"] += 1
                     bar.write(f"{job.name}, kill {turn}: {error}", file=sys.stderr)
                 bar.update()
-    _print(table, kills, time.monotonic() - begun)
+    _print(table, which, kills, time.monotonic() - begun)
     print(*faults, sep="\n")
     return len(faults)
 
@@ -63,7 +66,6 @@ def _prepared(job: Job, folder: Path) -> tuple[Path, Times]:
     old.mkdir()
     jobs.inputs(old)
     done(lambda: job.first(old))
-    done(lambda: job.run(_copied(old, folder / "warm")))  # compiles
     work = _copied(old, folder / "timed")
     child, begun, first = Child(lambda: job.run(work)), time.monotonic(), None
     while not child.ended():
@@ -112,14 +114,20 @@ def _writing(work: Path) -> list[str]:
     return [name for name in names if name.startswith(".hyperport.") or "tmp" in name or name.endswith(".part")]
 
 
-def _print(table: Counter, kills: int, seconds: float) -> None:
+def _print(table: Counter, which: Sequence[Job], kills: int, seconds: float) -> None:
     out = Table(title=f"{kills} kills in {seconds:.0f} s")
-    columns = [("before", OLD), ("while it wrote", OLD), ("while it wrote", NEW), ("while it wrote", BETWEEN), ("between two writes", BETWEEN),
-               ("after", NEW)]  # fmt: skip
+    columns = [
+        ("before", OLD),
+        ("while it wrote", OLD),
+        ("while it wrote", NEW),
+        ("while it wrote", BETWEEN),
+        ("between two writes", BETWEEN),
+        ("after", NEW),
+    ]
     for title in ("killed", *(f"{when}: {found}" for when, found in columns), "wrong"):
         out.add_column(title, justify="left" if title == "killed" else "right")
-    for job in jobs.KILLED:
+    for job in which:
         own = {tuple(what): n for (who, *what), n in table.items() if who == job.name}
         wrong = sum(own.values()) - sum(own.get(column, 0) for column in columns)
         out.add_row(job.name, *(str(own.get(column, 0)) for column in columns), str(wrong))
-    Console(width=130).print(out)
+    Console(width=170).print(out)

@@ -27,11 +27,25 @@ torch.float32 torch.FloatStorage torch.BFloat16Storage torch.storage.UntypedStor
 geoopt.manifolds.stereographic.manifold.PoincareBall hypll.tensors.manifold_tensor.ManifoldTensor mine.Module torch.relu
 """.split()  # noqa: SIM905
 REFUSED = """
-os.system posix.system builtins.eval builtins.exec subprocess.Popen torch.load torch.hub.load torch.distributed.tensor.DTensor numpy.testing.x
-operator.attrgetter builtins.__import__ types.FunctionType sys.modules not-a.name a..b
+os.system posix.system builtins.eval builtins.exec subprocess.Popen torch.load torch.hub.load torch.distributed.tensor.DTensor
+numpy.testing.x operator.attrgetter builtins.__import__ types.FunctionType sys.modules not-a.name a..b
 """.split()  # noqa: SIM905
-STORAGES = ("FloatStorage", "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage", "ShortStorage", "CharStorage",
-            "ByteStorage", "BoolStorage", "ComplexFloatStorage", "QInt8Storage", "UntypedStorage", "Nothing")  # fmt: skip
+STORAGES = (
+    "FloatStorage",
+    "DoubleStorage",
+    "HalfStorage",
+    "BFloat16Storage",
+    "LongStorage",
+    "IntStorage",
+    "ShortStorage",
+    "CharStorage",
+    "ByteStorage",
+    "BoolStorage",
+    "ComplexFloatStorage",
+    "QInt8Storage",
+    "UntypedStorage",
+    "Nothing",
+)
 SIZES = (0, 1, 2, 3, 4, 5, 16, 255, 1 << 20, 1 << 31, 1 << 40, (1 << 61) - 1, -1)
 KEYS = ("w", "emb", "lin.weight", "lin.bias", "a.b", "module.w", "_orig_mod.w", "x")
 
@@ -89,7 +103,10 @@ class Grammar:
 
     def blob(self, depth: int) -> bytes:
         data = self.random.bytes(below(self.random, 20))
-        return one_of(self.random, (b"C" + bytes([len(data)]), b"\x96" + struct.pack("<Q", len(data)), b"B" + struct.pack("<I", len(data)))) + data
+        return (
+            one_of(self.random, (b"C" + bytes([len(data)]), b"\x96" + struct.pack("<Q", len(data)), b"B" + struct.pack("<I", len(data))))
+            + data
+        )
 
     def again(self, depth: int) -> bytes:
         """What is in the memo, or should be."""
@@ -115,7 +132,9 @@ class Grammar:
         return b"\x8f(" + self.values(depth) + b"\x90"
 
     def dict(self, depth: int) -> bytes:
-        pairs = [(self.text(0) if chance(self.random, 0.8) else self.value(depth)) + self.value(depth) for _ in range(below(self.random, 4))]
+        pairs = [
+            (self.text(0) if chance(self.random, 0.8) else self.value(depth)) + self.value(depth) for _ in range(below(self.random, 4))
+        ]
         return a.dict_of(*pairs) if chance(self.random, 0.7) else b"}" + b"".join(pair + b"s" for pair in pairs)
 
     def call(self, depth: int) -> bytes:
@@ -128,7 +147,9 @@ class Grammar:
         return one_of(self.random, (self.new, self.call, self.name, self.module))(depth) + self.value(depth) + b"b"
 
     def module(self, depth: int) -> bytes:
-        return a.module(*(self.text(0) + self.value(depth) for _ in range(2)), parameters=a.text(one_of(self.random, KEYS)) + self.tensor(0))
+        return a.module(
+            *(self.text(0) + self.value(depth) for _ in range(2)), parameters=a.text(one_of(self.random, KEYS)) + self.tensor(0)
+        )
 
     def rounds(self, depth: int) -> bytes:
         """Containers inside of themselves, directly and through another one, and containers twice inside of each other."""
@@ -145,7 +166,9 @@ class Grammar:
         return b"]" + a.put(at) + a.tuple_of(a.get(at), a.get(at), self.value(depth)) + b"a"
 
     def numpy(self, depth: int) -> bytes:
-        dtype = a.called("numpy", "dtype", a.text(one_of(self.random, ("f4", "f8", "i8", "b1", "O", "U4", "c8", "V8", "f3", "f99"))), b"\x89", b"\x88")
+        dtype = a.called(
+            "numpy", "dtype", a.text(one_of(self.random, ("f4", "f8", "i8", "b1", "O", "U4", "c8", "V8", "f3", "f99"))), b"\x89", b"\x88"
+        )
         if chance(self.random, 0.3):
             dtype += a.tuple_of(a.integer(3), a.text(one_of(self.random, "<>|=?")), b"NNN", *[a.integer(-1)] * 2, a.integer(0)) + b"b"
         size = below(self.random, 20)
@@ -159,8 +182,35 @@ class Grammar:
 
     def odd(self, depth: int) -> bytes:
         """Operations that no file has, and those that do not fit here."""
-        return one_of(self.random, (b"\x82\x01", b"\x97", b"i\n\n", b"o", b"(", b"0", b"1", b"t", b"u", b"s", b"a", b"e", b"R", b"b", b"Q", b".",
-                                    b"\x94", b"\x95" + bytes(8), b"\x80\x05", b"q\x01", b"p-1\n", b"\xff", b"\x8b\xff\xff\xff\xff", b"P0\n"))  # fmt: skip
+        return one_of(
+            self.random,
+            (
+                b"\x82\x01",
+                b"\x97",
+                b"i\n\n",
+                b"o",
+                b"(",
+                b"0",
+                b"1",
+                b"t",
+                b"u",
+                b"s",
+                b"a",
+                b"e",
+                b"R",
+                b"b",
+                b"Q",
+                b".",
+                b"\x94",
+                b"\x95" + bytes(8),
+                b"\x80\x05",
+                b"q\x01",
+                b"p-1\n",
+                b"\xff",
+                b"\x8b\xff\xff\xff\xff",
+                b"P0\n",
+            ),
+        )
 
     def tensor(self, depth: int, key: str = "", wild: float = 0.4) -> bytes:
         """A view of a storage: inside of it, or of sizes that nobody has."""
@@ -173,8 +223,14 @@ class Grammar:
         dimensions = below(random, 4)
         shape = tuple(one_of(random, SIZES) for _ in range(dimensions))
         stride = tuple(one_of(random, SIZES) for _ in range(dimensions + chance(random, 0.1)))
-        made = a.tensor(key, one_of(random, (16, *SIZES)), kind=one_of(random, STORAGES), offset=one_of(random, SIZES), shape=shape, stride=stride)
-        return a.called("torch._utils", "_rebuild_parameter", made, b"\x88", a.called("collections", "OrderedDict")) if chance(random, 0.2) else made
+        made = a.tensor(
+            key, one_of(random, (16, *SIZES)), kind=one_of(random, STORAGES), offset=one_of(random, SIZES), shape=shape, stride=stride
+        )
+        return (
+            a.called("torch._utils", "_rebuild_parameter", made, b"\x88", a.called("collections", "OrderedDict"))
+            if chance(random, 0.2)
+            else made
+        )
 
     def root(self) -> bytes:
         """A checkpoint of good tensors mostly, with anything beside them."""

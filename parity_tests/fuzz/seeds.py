@@ -1,6 +1,6 @@
 """The files that are changed: one of every format, small, and what is in them. `python -m parity_tests.fuzz.seeds FOLDER` writes them.
 
-In a process of its own, as what makes them begins threads, and a process with threads cannot be forked.
+What makes them begins threads, and a process with threads cannot be forked.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ CONVERTED = {"converted.npz": "adam.pth", "converted.safetensors": "sgd.pth", "c
 
 
 def make(folder: Path) -> None:
-    """Writes all seeds into a folder."""
+    """Writes all seeds into a folder, in a process of its own."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     subprocess.run([sys.executable, "-m", "parity_tests.fuzz.seeds", str(folder)], env=environment, check=True)
 
 
-def _write(folder: Path) -> None:
+def write(folder: Path) -> None:
+    """Writes all seeds into a folder, in this process."""
     from parity_tests.models.small_models import CASES
     from parity_tests.weights.helpers import trained
 
@@ -104,4 +105,4 @@ def copied(path: Path, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    _write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]))

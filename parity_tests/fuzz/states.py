@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -79,8 +80,23 @@ def _odd_keys(random: Random, tree: dict, model: dict, path: Path) -> Case:
         elif kind == 3:
             new = one_of(random, (0, 1, None, (1, 2), b"k", 1.5, True))
         else:
-            new = one_of(random, ("lin", "lin.weight.x", "emb.x", "ball", "x", "n_averaged", "_extra_state", "w_orig", "w_g", "w_v",
-                                  "parametrizations.weight.original0", "_packed_params"))  # fmt: skip
+            new = one_of(
+                random,
+                (
+                    "lin",
+                    "lin.weight.x",
+                    "emb.x",
+                    "ball",
+                    "x",
+                    "n_averaged",
+                    "_extra_state",
+                    "w_orig",
+                    "w_g",
+                    "w_v",
+                    "parametrizations.weight.original0",
+                    "_packed_params",
+                ),
+            )
         value = model.pop(key) if kind != 4 and len(model) > 1 else model[key]
         model[new] = one_of(random, (value, value, value, _tensor(random), plain(random)))
         said.append(f"{key} -> {new!r:.60}")
@@ -91,7 +107,11 @@ def _odd_keys(random: Random, tree: dict, model: dict, path: Path) -> Case:
         tree[one_of(random, TEXTS)] = plain(random)
     _saved(tree, random, path)
     given = dict(seeds.given(random))
-    for option, values in (("section", (*TEXTS[:12], "model", "optimizer")), ("prefix", (*TEXTS[:12], "lin", "lin.")), ("optimizer_at", TEXTS[:12])):
+    for option, values in (
+        ("section", (*TEXTS[:12], "model", "optimizer")),
+        ("prefix", (*TEXTS[:12], "lin", "lin.")),
+        ("optimizer_at", TEXTS[:12]),
+    ):
         if chance(random, 0.08):
             given[option] = one_of(random, values)
     if chance(random, 0.1):
@@ -101,14 +121,18 @@ def _odd_keys(random: Random, tree: dict, model: dict, path: Path) -> Case:
 
 def _tensor(random: Random) -> torch.Tensor:
     """One of another type, shape or layout."""
-    dtype = one_of(random, (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.uint8, torch.float8_e4m3fn))
+    dtype = one_of(
+        random, (torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.uint8, torch.float8_e4m3fn)
+    )
     shape = [below(random, 4) for _ in range(below(random, 4))]
     made = torch.zeros(shape, dtype=dtype)
     kind = below(random, 6)
     if kind == 0:
         return torch.full(shape, one_of(random, FLOATS), dtype=torch.float64)
     if kind == 1:
-        return torch.eye(3).to_sparse() if chance(random, 0.5) else torch.eye(3).to_sparse_csr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that CSR is in beta
+            return torch.eye(3).to_sparse() if chance(random, 0.5) else torch.eye(3).to_sparse_csr()
     if kind == 2:
         return torch.ones(4, 4)[one_of(random, (slice(None), slice(1, 3), slice(0, 0)))].t()
     if kind == 3:
@@ -137,8 +161,20 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
     if chance(random, 0.1):
         tree[one_of(random, ("optimizer2", "opt", "optimizer_states"))] = one_of(random, (section, [section], {"a": section}))
     if chance(random, 0.1):
-        tree[one_of(random, ("scheduler", "lr_scheduler", "lr_schedulers"))] = one_of(random, (plain(random), {"last_epoch": plain(random, 1), "_step_count": 3,
-                              "base_lrs": [0.1], "gamma": plain(random, 1), "step_size": plain(random, 0), "_last_lr": [0.1]}))  # fmt: skip
+        tree[one_of(random, ("scheduler", "lr_scheduler", "lr_schedulers"))] = one_of(
+            random,
+            (
+                plain(random),
+                {
+                    "last_epoch": plain(random, 1),
+                    "_step_count": 3,
+                    "base_lrs": [0.1],
+                    "gamma": plain(random, 1),
+                    "step_size": plain(random, 0),
+                    "_last_lr": [0.1],
+                },
+            ),
+        )
     if chance(random, 0.1):
         given["optimizer"] = one_of(random, ("RiemannianAdam", "Adam", "SGD", "nothing", *TEXTS[:6]))
     if chance(random, 0.1):
@@ -164,9 +200,13 @@ def _indices(random: Random, section: dict) -> str:
     elif kind == 3:
         random.shuffle(found)
     elif kind == 4:
-        group["params"] = one_of(random, ([], None, 3, "emb", {}, [[0]], ["emb", "lin.weight", "lin.bias"], (0, 1, 2, 3), [True, False, 2, 3]))
+        group["params"] = one_of(
+            random, ([], None, 3, "emb", {}, [[0]], ["emb", "lin.weight", "lin.bias"], (0, 1, 2, 3), [True, False, 2, 3])
+        )
     else:
-        group["param_names"] = one_of(random, (["emb", "ball.isp_c", "lin.weight", "lin.bias"], ["emb"], [0], "emb", None, ["lin.bias", "lin.weight", "x", "emb"]))
+        group["param_names"] = one_of(
+            random, (["emb", "ball.isp_c", "lin.weight", "lin.bias"], ["emb"], [0], "emb", None, ["lin.bias", "lin.weight", "x", "emb"])
+        )
     return f"indices {kind}"
 
 
@@ -175,7 +215,16 @@ def _settings(random: Random, section: dict) -> str:
     if not found:
         return "no groups"
     group = one_of(random, found)
-    names = [*(key for key in group if key != "params"), "betas", "lr", "momentum", "initial_lr", "decoupled_weight_decay", "name", "unknown"]
+    names = [
+        *(key for key in group if key != "params"),
+        "betas",
+        "lr",
+        "momentum",
+        "initial_lr",
+        "decoupled_weight_decay",
+        "name",
+        "unknown",
+    ]
     name = one_of(random, names)
     if chance(random, 0.25):
         group.pop(name, None)
@@ -185,8 +234,24 @@ def _settings(random: Random, section: dict) -> str:
 
 
 def _value(random: Random) -> Any:
-    odd = (torch.tensor(0.1), torch.ones(3), _tensor(random), (0.9, 0.999), (0.9,), (float("nan"), 2.0), [0.9, 0.999, 0.1], np.float64(0.1), np.arange(2),
-           "0.1", b"x", 1j, {1}, (), -1.0, 10**400)  # fmt: skip
+    odd = (
+        torch.tensor(0.1),
+        torch.ones(3),
+        _tensor(random),
+        (0.9, 0.999),
+        (0.9,),
+        (float("nan"), 2.0),
+        [0.9, 0.999, 0.1],
+        np.float64(0.1),
+        np.arange(2),
+        "0.1",
+        b"x",
+        1j,
+        {1},
+        (),
+        -1.0,
+        10**400,
+    )
     kind = below(random, 3)
     return one_of(random, odd) if kind == 0 else one_of(random, FLOATS) if kind == 1 else plain(random, 2)
 
@@ -209,8 +274,24 @@ def _entry(random: Random, section: dict) -> str:
         if chance(random, 0.2):
             entry.pop(name, None)
         else:
-            steps = (3.0, -1, 0, 10**9, 2**31, torch.tensor(3.0), torch.tensor(float("nan")), torch.tensor([3]), float("inf"), 2.5, True, "3", None)
-            entry[name] = one_of(random, steps) if name == "step" and chance(random, 0.8) else one_of(random, (_tensor(random), _value(random)))
+            steps = (
+                3.0,
+                -1,
+                0,
+                10**9,
+                2**31,
+                torch.tensor(3.0),
+                torch.tensor(float("nan")),
+                torch.tensor([3]),
+                float("inf"),
+                2.5,
+                True,
+                "3",
+                None,
+            )
+            entry[name] = (
+                one_of(random, steps) if name == "step" and chance(random, 0.8) else one_of(random, (_tensor(random), _value(random)))
+            )
         return f"state {at}: {name}"
     return f"state {at}: {kind}"
 

@@ -111,7 +111,12 @@ def _once(case: Case, further: str, random: np.random.Generator, folder: Path) -
 def _done(case: Case, further: str, random: np.random.Generator, folder: Path) -> str:
     out = folder / "out"
     out.mkdir()
-    if further == SHELL and case.given.keys() <= {"optimizer", *OPTIONS} and case.given.get("optimizer") in (None, False) and isinstance(case.given.get("config", ""), (str, Path)):
+    if (
+        further == SHELL
+        and case.given.keys() <= {"optimizer", *OPTIONS}
+        and case.given.get("optimizer") in (None, False)
+        and isinstance(case.given.get("config", ""), (str, Path))
+    ):
         return _command(case, random, out)
     found = weights.restore(case.path) if case.converted else weights.load(case.path, **case.given)
     if case.same is not None:

@@ -19,9 +19,9 @@ REMEDY = "Give the config.json of the training run"
 def read_config(given: str | Path | Config | None, carried: Config | None) -> Document | None:
     """The given configuration merged over the one that the file carries; None if there is neither.
 
-    Arrays and numbers of numpy become plain ones. Raises Usage for a path that cannot be opened, for anything but a mapping, and for a value
-    that JSON does not have; Unreadable for a file that is not JSON; Refused for one with a key twice, or with more or longer values than a
-    configuration has.
+    Arrays and numbers of numpy become plain ones. Raises Usage for a path that cannot be opened, for anything but a mapping, and for
+    values that JSON does not have; Unreadable for a file that is not JSON; Refused for one with a key twice, or with more or longer
+    values than a configuration has.
     """
     if given is None:
         return None if carried is None else dict(carried)
@@ -46,7 +46,9 @@ def _plain(value: Any, key: object, depth: int = 0) -> Any:
         return (list if isinstance(value, list) else tuple)(_plain(item, key, depth + 1) for item in value)
     if isinstance(value, Mapping) and depth < DEPTH and all(isinstance(name, str) for name in value):
         return {name: _plain(item, key, depth + 1) for name, item in value.items()}
-    raise Usage(f"the configuration's {shown(key)} is {shown(value)}, which JSON does not have", "Write it as text or numbers, or leave it out")
+    raise Usage(
+        f"the configuration's {shown(key)} is {shown(value)}, which JSON does not have", "Write it as text or numbers, or leave it out"
+    )
 
 
 def _parsed(path: Path) -> Any:
