@@ -1,4 +1,4 @@
-"""Changed files, kills and full disks, and a table of what became of each: `python -m parity_tests.fuzz [--cases N] [--kills N] [--case N]`.
+"""Changed files, kills and full disks, and a table of what became of each: `python -m parity_tests.fuzz`.
 
 Case N is the same one on every machine. HYPERPORT_SEED=n draws others.
 """
