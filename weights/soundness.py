@@ -26,6 +26,11 @@ ROLES = ("parameter", "constant", "tied")
 
 def require_sound(contents: Contents) -> None:
     """Raises Unreadable, or another ConversionError, that names what does not fit the rest."""
+    for name, table in (("settings", contents.settings), ("documents", contents.config), ("documents", contents.report)):
+        if not isinstance(table, dict):
+            raise _damaged(f"its {name} are {shown(table)}")
+    if contents.epoch is not None and type(contents.epoch) is not int:
+        raise _damaged(f"its epoch is {shown(contents.epoch)}")
     by_key = _checked_entries(contents.entries)
     _require_variables(contents, by_key)
     tensors = split_again(contents.source).tensors

@@ -25,9 +25,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.case is not None:
         sys.exit(cases.show(asked.case, asked.keep))
-    faults = cases.run(range(asked.first, asked.first + asked.cases), asked.kind) if asked.cases else 0
-    faults += kills.run(asked.kills) if asked.kills else 0
+    faults = kills.run(asked.kills) if asked.kills else 0
     faults += disks.run(asked.disks) if asked.disks else 0
+    faults += cases.run(range(asked.first, asked.first + asked.cases), asked.kind) if asked.cases else 0
     sys.exit(faults > 0)
 
 

@@ -89,7 +89,7 @@ def _align(random: Random, entries: list[Member]) -> None:
 
 def _top(random: Random, entries: list[Member]) -> None:
     for entry in entries:
-        entry.name = b"archive" + entry.name[entry.name.index(b"/") :]
+        entry.name = b"archive/" + entry.name.partition(b"/")[2]
 
 
 def _more(random: Random, entries: list[Member]) -> None:

@@ -39,8 +39,9 @@ KINDS: dict[str, Callable[[np.random.Generator, Path, Path], Case]] = {
     "documents of conversions": folders.documents,
     "folders of conversions": folders.entries,
 }
-OFTEN = (*KINDS, "pickles from a grammar", "zip archives", "keys", "groups of optimizers", "documents of conversions")
-BLOCK = 2000
+SEVERAL = {"pickles from a grammar": 4, "zip archives": 4, "operations of pickles": 2, "safetensors headers": 2, "groups of optimizers": 2}
+OFTEN = tuple(kind for turn in range(4) for kind in KINDS if turn < SEVERAL.get(kind, 1))
+BLOCK = 5000
 """Cases of one process."""
 HANGING = 120.0
 """Seconds without a word after which a process is stopped."""

@@ -90,7 +90,7 @@ def entries(random: Random, source: Path, folder: Path) -> Case:
         elif kind == 2:
             file.write_bytes(file.read_bytes()[: below(random, file.stat().st_size + 1)])
         elif kind == 3:
-            shutil.copyfile(one_of(random, files), file) if (other := one_of(random, files)) == file else shutil.copyfile(other, file)
+            file.write_bytes(one_of(random, files).read_bytes())
         elif kind == 4:
             file.rename(file.with_name(one_of(random, ("x", "torch.json", "manifest.ocdbt"))))
         elif kind == 5:

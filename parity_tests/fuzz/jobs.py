@@ -12,10 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import weights
-import weights.checkpoint
-import weights.views.disk_picture
-import weights.views.embed_formats
-import weights.views.inspect  # what the commands import, so that it is imported once
+import weights.views.disk_picture  # which plot imports: here, and not in each process again
 from parity_tests.fuzz.trial import command
 from parity_tests.training.problem import count, counting
 from port_jax.manifolds import Euclidean

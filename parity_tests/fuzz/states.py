@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def _odd_keys(random: Random, tree: dict, model: dict, path: Path) -> Case:
         if kind == 0:
             new: Any = one_of(random, TEXTS)
         elif kind == 1:
-            new = key + one_of(random, (".", ".x", "/x", "..", "\0", ".weight", " ", "\n"))
+            new = str(key) + one_of(random, (".", ".x", "/x", "..", "\0", ".weight", " ", "\n"))
         elif kind == 2:
             new = ".".join(one_of(random, (*WRAPPERS, *ANY)) for _ in range(1 + below(random, 4))) + f".{key}"
         elif kind == 3:
@@ -160,21 +161,9 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
     tree["optimizer"] = section
     if chance(random, 0.1):
         tree[one_of(random, ("optimizer2", "opt", "optimizer_states"))] = one_of(random, (section, [section], {"a": section}))
-    if chance(random, 0.1):
-        tree[one_of(random, ("scheduler", "lr_scheduler", "lr_schedulers"))] = one_of(
-            random,
-            (
-                plain(random),
-                {
-                    "last_epoch": plain(random, 1),
-                    "_step_count": 3,
-                    "base_lrs": [0.1],
-                    "gamma": plain(random, 1),
-                    "step_size": plain(random, 0),
-                    "_last_lr": [0.1],
-                },
-            ),
-        )
+    if chance(random, 0.2):
+        tree[one_of(random, ("scheduler", "lr_scheduler", "lr_schedulers"))], what = _scheduler(random)
+        said.append(what)
     if chance(random, 0.1):
         given["optimizer"] = one_of(random, ("RiemannianAdam", "Adam", "SGD", "nothing", *TEXTS[:6]))
     if chance(random, 0.1):
@@ -183,6 +172,47 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
         given["updates_per_step"] = one_of(random, (0, 1, -1, 3, 1 << 40))
     _saved(tree, random, path)
     return Case(path, "; ".join(said), given, same=seeds.arrays(source / name), torch=True)
+
+
+@functools.cache
+def _schedulers() -> list[dict]:
+    """The states of torch's schedulers after three steps."""
+    rates = torch.optim.lr_scheduler
+    makers = (
+        lambda o: rates.StepLR(o, 2),
+        lambda o: rates.CosineAnnealingLR(o, 5),
+        lambda o: rates.MultiStepLR(o, [1, 4]),
+        lambda o: rates.OneCycleLR(o, 0.1, total_steps=9, cycle_momentum=False),
+        lambda o: rates.ReduceLROnPlateau(o),
+        lambda o: rates.SequentialLR(o, [rates.LinearLR(o, total_iters=2), rates.ExponentialLR(o, 0.9)], [2]),
+        lambda o: rates.ChainedScheduler([rates.ConstantLR(o), rates.ExponentialLR(o, 0.9)]),
+    )
+    states = []
+    for make in makers:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.01)
+        scheduler = make(optimizer)
+        for _ in range(3):
+            optimizer.step()
+            scheduler.step(*([1.0] if isinstance(scheduler, rates.ReduceLROnPlateau) else []))
+        states.append(scheduler.state_dict())
+    return states
+
+
+def _scheduler(random: Random) -> tuple[Any, str]:
+    """A scheduler's state with settings of other kinds, or something else."""
+    if chance(random, 0.1):
+        return plain(random), "a scheduler of anything"
+    state = copy.deepcopy(one_of(random, _schedulers()))
+    said = []
+    for _ in range(below(random, 3)):
+        parts = [state, *(part for part in state.get("_schedulers", ()) if isinstance(part, dict))] if isinstance(state, dict) else [state]
+        part = one_of(random, parts)
+        name = one_of(random, [*part, "last_epoch", "base_lrs", "_schedulers", "unknown"])
+        part[name] = _value(random)
+        said.append(f"{name} = {part[name]!r:.60}")
+        if name == "_schedulers":
+            break
+    return (state if chance(random, 0.8) else [state]), f"a scheduler with {', '.join(said)}"
 
 
 def _indices(random: Random, section: dict) -> str:

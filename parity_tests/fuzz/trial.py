@@ -23,6 +23,11 @@ import jax
 import numpy as np
 
 import weights
+import weights.checkpoint
+import weights.files.folder
+import weights.proof.diff
+import weights.views.embed_formats
+import weights.views.inspect  # what reads and what the commands import: here, and not in each process again
 from parity_tests.fuzz.checks import Fault, require, require_same, require_torch_agrees, wrong_message
 from weights import cli
 from weights.contents import Contents

@@ -57,6 +57,8 @@ def _one_more(found: dict[str, Any]) -> None:
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
+    "settings that are a list": (lambda d: d.__setitem__("settings", [1]), "its settings are .1."),
+    "an epoch that is text": (lambda d: d.__setitem__("epoch", "3"), "its epoch is '3'"),
     "a key twice": (lambda d: d["keys"].append(d["keys"][0]), "the key 'emb' is there twice"),
     "a key that is gone": (lambda d: d["keys"].pop(2), "its constants are not those of its keys"),
     "a parameter that is gone": (lambda d: d["keys"].pop(3), "its parameters are not those of its keys"),
