@@ -161,7 +161,10 @@ def verify(
     reading: Reading,
     resuming: Resuming,
     converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
-    graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(help=".npz with edges [2, E] and features [N, F], or a torch file with a sparse adjacency; else a random graph."),
+    ] = None,
     witness: Annotated[
         Path | None, typer.Option(help=".npz that your own program recorded (hyperport recorder); needs no torch unless --level is given.")
     ] = None,
@@ -180,6 +183,7 @@ def verify(
     conversion. Needs torch from the level forward on.
     """
     from weights.checkpoint import load, restore
+    from weights.files.graph_arrays import file_of
     from weights.files.outputs import new_file, require_file
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
@@ -187,7 +191,7 @@ def verify(
     from weights.proof.witness import Witness
 
     if report:
-        require_file(report, force, (file, reading.config, converted, graph, witness))
+        require_file(report, force, (file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
     checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.named or True)
@@ -250,10 +254,11 @@ def embed(
 ) -> None:
     """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
     from weights import given
+    from weights.files.graph_arrays import file_of
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, (file, graph, names, reading.config, run.like))
+    require_free(form.value, out, force, (file, graph and file_of(graph), names, reading.config, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
@@ -279,11 +284,12 @@ def plot(
     More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
     """
     from weights import given
+    from weights.files.graph_arrays import file_of
     from weights.files.outputs import require_file
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, (file, graph, names, reading.config, run.like))
+    require_file(out, force, (file, graph and file_of(graph), names, reading.config, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}

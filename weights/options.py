@@ -22,7 +22,11 @@ Checkpoint = Annotated[
     ),
 ]
 Graph = Annotated[
-    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+    Path | None,
+    typer.Option(
+        help="For a model that computes its embeddings: an .npz file with edges [2, E] and features [N, F], or a torch file (FILE or "
+        "FILE:PLACE) with a sparse adjacency and features beside it."
+    ),
 ]
 Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
 Names = Annotated[

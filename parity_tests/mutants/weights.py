@@ -116,6 +116,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "weights/mapping/test_named_manifolds.py::test_a_point_that_nobody_names_is_refused",
     ),
     error(
+        "a sparse adjacency whose columns receive",
+        "weights/files/graph_arrays.py",
+        '"adj_row": row, "adj_col": column,',
+        '"adj_row": column, "adj_col": row,',
+        "weights/views/test_graph_files.py::test_every_layout_is_the_same_graph",
+    ),
+    error(
+        "entries of a sparse adjacency that stand twice are not added",
+        "weights/files/graph_arrays.py",
+        "    np.add.at(summed, where, values)\n",
+        "    summed[where] = values\n",
+        "weights/views/test_graph_files.py::test_every_layout_is_the_same_graph",
+    ),
+    error(
         "a run of training: the latest state where the best is asked for",
         "weights/training_run.py",
         "return restore(folder, which)",
