@@ -116,6 +116,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "weights/mapping/test_named_manifolds.py::test_a_point_that_nobody_names_is_refused",
     ),
     error(
+        "a pickled manifold of matrices without its metric",
+        "weights/mapping/manifold_trees.py",
+        "return getattr(manifolds, name)(**_metric(record)), None",
+        "return getattr(manifolds, name)(), None",
+        "weights/mapping/test_complex_points.py::test_a_pickled_manifold_keeps_its_metric",
+    ),
+    error(
+        "moments in another order than in the file",
+        "weights/optim/saving.py",
+        "_strided(back, old.stride)",
+        "from_array(back)",
+        "weights/mapping/test_complex_points.py::test_points_of_siegel_spaces_go_on_and_come_back",
+    ),
+    error(
         "a sparse adjacency whose columns receive",
         "weights/files/graph_arrays.py",
         '"adj_row": row, "adj_col": column,',
