@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from weights import from_jax, store
+from weights import from_jax, store, training_run
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
-from weights.files import places
 from weights.files.opening import hashes, opened
 from weights.files.sections import Choice
 from weights.files.writer import write
@@ -20,6 +20,7 @@ from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
+from weights.optim.owners import Groups
 from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
 from weights.types import Config, Curvature, NamedManifolds, OptState, Params, Progress
 
@@ -56,6 +57,15 @@ class Checkpoint(Contents):
         state = made.opt_state if opt_state is None else from_jax.beside(made.opt_state, opt_state, "opt_state")
         return replace(made, opt_state=state, report=report)
 
+    def after(self, folder: str | Path, which: str | int = "latest", optimizer: bool = True) -> Checkpoint:
+        """This checkpoint after a run of `port_jax.training.fit` that began with it: the numbers of a state in its folder.
+
+        which: "latest", "best", or a step that is kept. optimizer: False keeps the optimizer's state of this checkpoint. The optimizer of
+        the run is `ckpt.optimizer`, by itself or in an `optax.chain`; without `ckpt.plans` its state is left out. Raises Unreadable for
+        another folder, Usage for the state of another model or optimizer.
+        """
+        return training_run.after(self, folder, which, optimizer)
+
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the checkpoint for `weights.restore`, whole or not at all: a file if `path` ends in .safetensors or .npz, else a folder.
 
@@ -70,7 +80,7 @@ class Checkpoint(Contents):
 
 
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
-         manifolds: NamedManifolds | None = None, *, groups: Sequence[Sequence[str]] | None = None, optimizer: bool | str = True,
+         manifolds: NamedManifolds | None = None, *, groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True,
          updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
          about: Mapping[str, str] | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
@@ -80,11 +90,13 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     curvature: one for all manifolds or a list with one for each, if neither the file nor the configuration contains it.
     manifolds: for "tree", by key, the beginning of keys, or a pattern ("*.bias"): a manifold; its class, which takes the file's own
     curvature; or a function from the parameters to a manifold.
-    groups: the keys (or patterns) of each of the optimizer's groups, if it has several and does not name their parameters.
-    optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it.
+    groups: the keys (or patterns) of each of the optimizer's groups, if it has several and does not name their parameters. Where the file
+    has several optimizers: such lists by their places, {"opt_h": [["emb"]], "opt_e": [["lin.*"]]}, as far as shapes do not tell.
+    optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it; classes by
+    places for several.
     updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
-    section, prefix, optimizer_at: where in the file the model is ("ema"), what its keys begin with ("model."), and where its optimizer is
-    ("optimizer_states.0"), if the file has several.
+    section, prefix, optimizer_at: where in the file the model is ("ema"), what its keys begin with ("model."), and which of several
+    optimizers is converted ("optimizer_states.0"), if not all of them: then they become one transformation, and are several in the export.
     about: what the report shall say of the file beside its hash: its source and licence, for example.
     progress: is called for each tensor with its key, how many are done, and how many there are.
 
@@ -94,24 +106,18 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     try:
         file = opened(path, config, Choice(section, prefix, optimizer_at))
         trained = Trained(
-            moved=moved_keys,
-            points=points_moved if optimizer else lambda parts, entries: (),
+            moved=partial(moved_keys, groups=groups),
+            points=partial(points_moved, groups=groups) if optimizer else lambda parts, entries: (),
             on_manifolds=moves_points if optimizer else lambda parts: False,
         )
         found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress)
         resumption = None
-        if optimizer and found.parts.optimizer is None and found.parts.optimizers:
-            there = ", ".join(map(places.written, found.parts.optimizers))
-            raise Usage(
-                f"the file has {len(found.parts.optimizers)} optimizers: {there}",
-                "Choose one with --optimizer-at (optimizer_at=...), or none with --no-optimizer (optimizer=False)",
-            )
-        if optimizer and found.parts.optimizer is not None:
-            asked = Asked(groups=groups, name=optimizer if isinstance(optimizer, str) else None, updates_per_step=updates_per_step)
-            resumption = resumed(found, file.config or {}, asked)
+        if optimizer and found.parts.optimizers:
+            name = None if isinstance(optimizer, bool) else optimizer
+            resumption = resumed(found, file.config or {}, Asked(groups=groups, name=name, updates_per_step=updates_per_step))
         source = origin(file.root, found.parts, resumption)
-        report = {**found.report, **({"optimizer": resumption.report} if resumption else {})}
-        report |= accounted(found.parts, report.get("optimizer"), "left out, as was asked")
+        report = {**found.report, **(resumption.reported if resumption else {})}
+        report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked")
         report |= {"sha256": hashes(path, file.format), "about": dict(about or {})}
     except ConversionError as error:
         raise error.at(path) from None
@@ -128,7 +134,7 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
         report=report,
         settings=found.settings,
         entries=found.entries,
-        plan=resumption and resumption.plan,
+        plans=resumption.plans if resumption else (),
         source=source,
         given=manifolds,
     )

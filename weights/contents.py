@@ -23,8 +23,8 @@ class Contents:
     function from the parameters to that tree. config, epoch: as in the file or the configuration. report: what each tensor, setting
     and optimizer became, as JSON.
 
-    settings: the hyper-parameters from which the model is built. entries: what each key of the file became. plan: how the file's
-    optimizer became `optimizer`. source: the file's objects without the numbers.
+    settings: the hyper-parameters from which the model is built. entries: what each key of the file became. plans: how each of the file's
+    optimizers became a part of `optimizer`. source: the file's objects without the numbers.
     """
 
     arch: str
@@ -39,10 +39,15 @@ class Contents:
     report: Document
     settings: Hyperparameters = field(repr=False)
     entries: list[Entry] = field(repr=False)
-    plan: Plan | None = field(repr=False)
+    plans: tuple[Plan, ...] = field(repr=False)
     source: Source = field(repr=False)
     given: NamedManifolds | None = field(repr=False, default=None)
     """The manifolds that the caller named."""
+
+    @property
+    def plan(self) -> Plan | None:
+        """The only plan; None where there are none, or several."""
+        return self.plans[0] if len(self.plans) == 1 else None
 
 
 __all__ = ["Contents"]

@@ -14,18 +14,20 @@ from weights.files.tensors import Tensor
 from weights.mapping import convert
 from weights.optim.engine import save
 from weights.optim.resume import Resumed
+from weights.optim.several import states_of
 
 
 def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.Source:
     """What export needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
-    if optimizer is not None and parts.optimizer is not None:
-        accounted |= {id(t) for t in sources.tensors_of(parts.optimizer["state"])}
+    if optimizer is not None:
+        accounted |= {id(t) for own in parts.optimizers for t in sources.tensors_of(own.raw["state"])}
         accounted -= {id(t) for t in optimizer.unheld}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
     kept = {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
-    return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=parts.optimizer_at, kept=kept)
+    at = parts.optimizers[0].at if len(parts.optimizers) == 1 else ()
+    return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=at, kept=kept)
 
 
 def torch_tree(contents: Contents) -> object:
@@ -47,11 +49,13 @@ def torch_tree(contents: Contents) -> object:
         return value(by_tensor.get(id(tensor)) or by_place[tensor.place])
 
     replaced: list[tuple[object, object]] = []
-    if contents.plan is not None and source.optimizer_at:
-        raw = places.at(source.root, source.optimizer_at)
-        timing = parts.scheduler if contents.plan.scheduler is not None and isinstance(parts.scheduler, Mapping) else None
-        section, timed = save(raw, contents.plan, contents.opt_state, contents.entries, kept=kept, scheduler=timing)
-        replaced = [(raw, section), *([(timing, timed)] if timed is not timing else [])]
+    timers = {own.at: own.scheduler for own in parts.optimizers}
+    states = states_of(contents.opt_state, tuple(plan.place for plan in contents.plans))
+    for plan in contents.plans:
+        raw, timing = places.at(source.root, plan.at), timers.get(plan.at)
+        timing = timing if plan.scheduler is not None and isinstance(timing, Mapping) else None
+        section, timed = save(raw, plan, states[plan.place], contents.entries, kept=kept, scheduler=timing)
+        replaced += [(raw, section), *([(timing, timed)] if timed is not timing else [])]
     return sources.filled(source, values, replaced)
 
 

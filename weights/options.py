@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
 Checkpoint = Annotated[
-    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
+    Path,
+    typer.Argument(
+        help="A torch file, a .safetensors file, an index of shards, a checkpoint that convert wrote, or the folder of a run of fit."
+    ),
 ]
 Graph = Annotated[
-    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+    Path | None,
+    typer.Option(
+        help="For a model that computes its embeddings: an .npz file with edges [2, E] and features [N, F], or a torch file (FILE or "
+        "FILE:PLACE) with a sparse adjacency and features beside it."
+    ),
 ]
 Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
 Names = Annotated[
@@ -71,7 +78,7 @@ class Reading:
     @property
     def given(self) -> list[str]:
         """The options that were used, as they are written."""
-        return [f"--{field.name}" for field in fields(self) if getattr(self, field.name)]
+        return _used(self)
 
 
 @dataclass(frozen=True)
@@ -80,13 +87,20 @@ class Resuming:
 
     group: Annotated[
         list[str] | None,
-        typer.Option(help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order."),
+        typer.Option(
+            help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order. "
+            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c"
+        ),
     ] = None
     optimizer_at: Annotated[
-        str | None, typer.Option(help="Where in the file the optimizer is, if the file has several: optimizer_states.0, for example.")
+        str | None, typer.Option(help="The only one of several optimizers to convert, by its place in the file: optimizer_states.0, say.")
     ] = None
     optimizer_class: Annotated[
-        str | None, typer.Option(help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example.")
+        list[str] | None,
+        typer.Option(
+            help="Class of the optimizer, if its settings do not identify it: hgcn.RiemannianAdam, for example. "
+            "PLACE=CLASS if the file has several."
+        ),
     ] = None
     updates_per_step: Annotated[
         int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
@@ -95,11 +109,58 @@ class Resuming:
     @property
     def said(self) -> dict[str, Any]:
         """The arguments of `weights.load`, but for the class."""
-        return {
-            "groups": [entry.split(",") for entry in self.group] if self.group else None,
-            "optimizer_at": self.optimizer_at,
-            "updates_per_step": self.updates_per_step,
-        }
+        return {"groups": self._groups, "optimizer_at": self.optimizer_at, "updates_per_step": self.updates_per_step}
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were used, as they are written."""
+        return _used(self)
+
+    @property
+    def named(self) -> str | dict[str, str] | None:
+        """The class, or the classes by place."""
+        places, classes = _placed("--optimizer-class", self.optimizer_class or [])
+        if len(set(places)) < len(classes):
+            raise _twice("--optimizer-class")
+        return None if not classes else classes[0] if places[0] is None else dict(zip(map(str, places), classes))
+
+    @property
+    def _groups(self) -> list[list[str]] | dict[str, list[list[str]]] | None:
+        places, texts = _placed("--group", self.group or [])
+        groups = [text.split(",") for text in texts]
+        if not groups or places[0] is None:
+            return groups or None
+        return {str(place): [keys for at, keys in zip(places, groups) if at == place] for place in places}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command says of the folder of a run."""
+
+    like: Annotated[
+        Path | None,
+        typer.Option(help="For the folder of a run of fit: the converted checkpoint or torch file that the run began with."),
+    ] = None
+    which: Annotated[
+        str | None,
+        typer.Option(help="For the folder of a run of fit: latest, best, or the number of a step that is kept. Default: latest."),
+    ] = None
+
+    @property
+    def chosen(self) -> str | int:
+        """The state, as `port_jax.training.restore` calls it."""
+        from weights.errors import Usage
+
+        if self.which is not None and self.which.isdecimal():
+            return int(self.which)
+        if self.which not in (None, "latest", "best"):
+            raise Usage(f"--which is {self.which!r}", "Give latest, best or the number of a step")
+        return self.which or "latest"
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were used, as they are written."""
+        return _used(self)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,6 +185,28 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
+
+
+def _used(options: Reading | Resuming | Run) -> list[str]:
+    return [f"--{field.name.replace('_', '-')}" for field in fields(options) if getattr(options, field.name) not in (None, [])]
+
+
+def _placed(option: str, texts: list[str]) -> tuple[list[str | None], list[str]]:
+    """The places before the signs = and the texts after them; None for all where none has one."""
+    from weights.errors import Usage
+
+    parts = [text.rpartition("=") for text in texts]
+    if len({bool(sign) for _, sign, _ in parts}) > 1:
+        raise Usage(
+            f"{option} names an optimizer's place in some of its uses, and none in others", f"Write {option} PLACE=... in all of them"
+        )
+    return [place if sign else None for place, sign, _ in parts], [rest for _, _, rest in parts]
+
+
+def _twice(option: str) -> Exception:
+    from weights.errors import Usage
+
+    return Usage(f"{option} says two things of one optimizer", f"Give {option} once for each optimizer")
 
 
 def _manifolds(texts: list[str]) -> dict[str, Manifold | type[Manifold]]:
@@ -155,4 +238,4 @@ def _manifold(text: str) -> tuple[str, Manifold | type[Manifold]]:
         raise Usage(f"--manifold {text!r}: {error}", WRITE) from None
 
 
-__all__ = ["Checkpoint", "File", "Force", "Graph", "Json", "Key", "Names", "Reading", "Resuming", "grouped"]
+__all__ = ["Checkpoint", "File", "Force", "Graph", "Json", "Key", "Names", "Reading", "Resuming", "Run", "grouped"]

@@ -28,11 +28,13 @@ from weights.mapping.leaves import leaf_of
 from weights.mapping.manifold_trees import from_json, spaces, to_json
 from weights.mapping.rules import Rule, matching
 from weights.models import ARCHITECTURES
-from weights.optim import engine as optimizers
+from weights.optim import plan as optimizers
+from weights.optim.plan import Plan
 from weights.optim.resume import beside
 from weights.types import Document, ManifoldTree, Variables
 
-FORMAT = 2
+FORMAT, FORMAT_OF_SEVERAL = 2, 3
+"""The second is for conversions with several optimizers, which versions that read only the first would lose."""
 MARK = "hyperport"
 FILES = (".safetensors", ".npz")
 _DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -122,19 +124,20 @@ def _description(contents: Contents, arrays: Mapping[str, ArrayLike]) -> Documen
     if len(set(names)) != len(names):
         names = list(arrays)
     return {
-        "format": FORMAT,
+        "format": FORMAT_OF_SEVERAL if len(contents.plans) > 1 else FORMAT,
         "arch": contents.arch,
         "settings": contents.settings,
         "epoch": contents.epoch,
         "keys": [[e.key, e.role, list(e.shape), e.dtype, e.path, e.tied] for e in contents.entries],
         "constants": list(contents.constants),
         "manifolds": to_json(cast("ManifoldTree", contents.manifolds)) if contents.arch == TREE else None,
-        "plan": None if contents.plan is None else asdict(contents.plan),
+        "plan": None if contents.plan is None else _stored(contents.plan),
         "prefix": contents.source.prefix,
         "model_at": list(contents.source.model_at),
         "optimizer_at": list(contents.source.optimizer_at),
         "arrays": {path: [name, str(np.asarray(v).dtype), list(np.shape(v))] for name, (path, v) in zip(names, arrays.items())},
         "tree": object_json.encode(contents.source.root, {}),
+        **({"plans": [{**_stored(plan), "at": list(plan.at)} for plan in contents.plans]} if len(contents.plans) > 1 else {}),
     }
 
 
@@ -162,8 +165,10 @@ def _restored(path: Path) -> Contents:
 
 
 def _checked_format(description: Document) -> Mapping[str, list]:
-    if description.get("format") != FORMAT:
-        raise Unreadable(f"written as format {description.get('format')}; this version reads {FORMAT}", "Convert again")
+    if description.get("format") not in (FORMAT, FORMAT_OF_SEVERAL):
+        raise Unreadable(
+            f"written as format {description.get('format')}; this version reads {FORMAT} and {FORMAT_OF_SEVERAL}", "Convert again"
+        )
     return description["arrays"]
 
 
@@ -217,11 +222,9 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
     model = table.build(settings) if table else None
     manifolds = getattr(model, "manifolds", None) if table else spaces(cast("dict", from_json(description["manifolds"])))
     entries = _entries(description["keys"], table.rules(settings) if table else None)
-    plan = transformation = state = None
-    if description["plan"] is not None:
-        stored = description["plan"]
-        plan = optimizers.Plan(**{**stored, "keys": {int(i): key for i, key in stored["keys"].items()}})
-        transformation, shapes = optimizers.build(plan, variables["params"], beside(manifolds))
+    plans, transformation, state = _plans(description), None, None
+    if plans:
+        transformation, shapes = optimizers.build(plans, variables["params"], beside(manifolds))
         leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in range(len(jax.tree.leaves(shapes)))]
         state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Contents(
@@ -237,9 +240,22 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
         report=report,
         settings=settings,
         entries=entries,
-        plan=plan,
+        plans=plans,
         source=origin,
     )
+
+
+def _stored(plan: Plan) -> Document:
+    """A plan as JSON, without its place."""
+    return {name: value for name, value in asdict(plan).items() if name != "at"}
+
+
+def _plans(description: Document) -> tuple[Plan, ...]:
+    stored = (
+        [{**description["plan"], "at": description["optimizer_at"]}] if description["plan"] is not None else description.get("plans", [])
+    )
+    keys = [{int(i): key for i, key in each["keys"].items()} for each in stored]
+    return tuple(Plan(**{**each, "keys": own, "at": tuple(each["at"])}) for each, own in zip(stored, keys))
 
 
 def _entries(rows: list[list], rules: Sequence[Rule] | None) -> list[Entry]:

@@ -150,7 +150,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: steps from a fresh optimizer, not from the file's state",
         f"{HOME}/sides.py",
-        "resumed = reading.plan is not None and torch_steps.class_of(reading.plan) is not None",
+        "resumed = all(torch_steps.class_of(plan) is not None for plan in reading.plans)",
         "resumed = False",
         f"{GATES}::test_a_right_conversion_passes_in_every_parameter_and_the_files_own_optimizer",
     ),

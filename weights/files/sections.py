@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from weights.errors import Refused, Unreadable, shown
 from weights.files import optimizers, places, wrappers
+from weights.files.optimizers import Optimizer
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
 from weights.files.source import Source
 from weights.files.tensors import Tensor
@@ -40,19 +41,18 @@ class Sections:
     tensors: dict[str, Tensor]
     prefix: str
     model_at: tuple
-    optimizer: dict | None
-    optimizer_at: tuple
+    optimizers: tuple[Optimizer, ...]
+    """The file's optimizers in its order: all of them, or the one that the caller chose."""
     config: Document | None
     epoch: int | None
     extras: tuple[str, ...]
     """Names at the top of the file that are carried along and not interpreted."""
-    scheduler: object = None
-    """The state of the learning rates' scheduler."""
-    scheduler_at: tuple = ()
+    others: tuple[tuple, ...] = ()
+    """The paths of the optimizers that the caller did not choose."""
+    schedulers: tuple[tuple, ...] = ()
+    """The paths of the schedulers that belong to none of `optimizers`."""
     updates: int | None = None
-    """Steps of the optimizer, if the file counts them by itself."""
-    optimizers: tuple[tuple, ...] = ()
-    """The paths of all optimizers of the file; `optimizer` is None where there are several and none is chosen."""
+    """Steps of the optimizer, if there is one and the file counts them by itself."""
 
 
 def split(root: object, choice: Choice | None = None) -> Sections:
@@ -72,13 +72,13 @@ def split(root: object, choice: Choice | None = None) -> Sections:
             raise Refused(f"the key {shown(key)} has {len(key)} characters and {1 + key.count('.')} parts", "Rename it")
     every = tensors
     prefix, tensors = wrappers.removed(every, choice.prefix)
-    found = optimizers.found(root)
-    optimizer_at, optimizer = optimizers.chosen(found, choice.optimizer)
+    listed, schedulers = _optimizers(root, top)
+    own = optimizers.chosen(listed, choice.optimizer)
     config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
     epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
-    scheduler_at, scheduler = _scheduler(top)
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
-    used = {*model_at[:1], *optimizer_at[:1], *scheduler_at[:1], *CONFIGS, *EPOCHS}
+    timers = [*schedulers, *(each.scheduler_at for each in listed)]
+    used = {name for path in (model_at, *(each.at for each in own), *timers) for name in path[:1]} | {*CONFIGS, *EPOCHS}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
     if isinstance(model, dict):
         extras += tuple(places.written((*model_at, key)) for key, value in model.items() if model_at and isinstance(value, Record))
@@ -88,15 +88,13 @@ def split(root: object, choice: Choice | None = None) -> Sections:
         tensors=tensors,
         prefix=prefix,
         model_at=model_at,
-        optimizer=optimizer,
-        optimizer_at=optimizer_at,
+        optimizers=own,
         config=config,
         epoch=epoch,
         extras=extras,
-        scheduler=scheduler,
-        scheduler_at=scheduler_at,
-        updates=updates,
-        optimizers=tuple(found),
+        others=tuple(each.at for each in listed if choice.optimizer is not None and each.at != own[0].at),
+        schedulers=tuple(path for path in timers if path and path not in [each.scheduler_at for each in own]),
+        updates=updates if len(listed) == 1 else None,
     )
 
 
@@ -141,6 +139,16 @@ def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
                 yield f"{prefix}{name}", value
             elif isinstance(value, (Mapping, Record)) and isinstance(name, str):
                 yield from _tensors(value, f"{prefix}{name}.", depth + 1)
+
+
+def _optimizers(root: object, top: Mapping) -> tuple[list[Optimizer], list[tuple]]:
+    """All optimizers with their schedulers, and the paths of the schedulers that are of none."""
+    every, (path, scheduler) = optimizers.found(root), _scheduler(top)
+    if len(every) > 1:
+        return optimizers.scheduled(every, root)
+    if not every:
+        return [], [path] if path else []
+    return [replace(every[0], scheduler=scheduler, scheduler_at=path)], []
 
 
 def _scheduler(top: Mapping) -> tuple[tuple, object]:

@@ -19,7 +19,11 @@ Values = Callable[[Tensor], np.ndarray]
 
 @dataclass(frozen=True)
 class Source:
-    """A file's object tree. Its tensors say where elements go; `kept` has those that neither variables nor optimizer contain."""
+    """A file's object tree. Its tensors say where elements go; `kept` has those that neither variables nor optimizer contain.
+
+    prefix: what was removed from the model's keys. model_at, optimizer_at: the paths of the model, and of the one optimizer that is
+    converted; the latter is empty where there are none, or several.
+    """
 
     root: object
     prefix: str

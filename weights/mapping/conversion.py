@@ -54,7 +54,7 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     table, parts = recognised(known, arch, file.parts, config or {})
     settings = Settings(config, {"curvature": curvature})
     if table is None:
-        model, entries = None, parameter_tree.matched(parts, settings, trained)
+        model, entries = None, parameter_tree.matched(parts, settings, trained, given)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
         flat = parameter_tree.flat(leaves(spaces), entries)
         flat = flat if len(flat) < len(leaves(spaces)) else []

@@ -54,6 +54,20 @@ def beside(found: Sequence[Entry], given: NamedManifolds | None, tensors: Mappin
     return tree
 
 
+def curved(found: Sequence[Entry], given: NamedManifolds | None, tensors: Mapping[str, Tensor]) -> set[str]:
+    """The keys that the caller names as points of a manifold other than flat space, or the file has pickled so."""
+    wanted = flatten(given or {})
+
+    def bent(space: Any) -> bool:
+        if isinstance(space, type):
+            return space.__name__ in CURVED
+        return not getattr(space, "flat", False)  # a function of the parameters has no such attribute
+
+    names = {entry.key: _name(entry.key, wanted) for entry in found}
+    pickled = {key for key in names if (record := tensors[key].manifold) is not None and bent(recovered(record)[0])}
+    return {key for key, name in names.items() if (key in pickled if name is None else bent(wanted[name]))}
+
+
 def named(key: str, given: NamedManifolds | None) -> bool:
     """Whether a caller's names mean this key."""
     return _name(key, flatten(given or {})) is not None
@@ -146,4 +160,4 @@ class _Curvatures:
         return from_raw(at.rpartition(".")[2], float(self.tensors[at].array().reshape(-1)[0]))
 
 
-__all__ = ["RAW", "beside", "named"]
+__all__ = ["RAW", "beside", "curved", "named"]

@@ -12,7 +12,7 @@ from weights.files.sections import Sections
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, tie_repeats
 from weights.mapping.manifold_trees import spaces
-from weights.mapping.named_manifolds import RAW, beside, named
+from weights.mapping.named_manifolds import RAW, beside, curved, named
 from weights.mapping.settings import Settings
 from weights.types import NamedManifolds
 
@@ -23,11 +23,11 @@ BUFFERS = re.compile(r"(.*\.)?(running_mean|running_var|num_batches_tracked|proj
 class Trained:
     """What an optimizer's state tells of a tree. `weights.optim` has the functions, which this room must not import.
 
-    moved: the keys that it has state for. points: those whose second moment is one number for a whole point, as on a manifold.
-    on_manifolds: whether it moves points on manifolds.
+    moved: the keys that it has state for, given those that are known to be points. points: those whose second moment is one number for a
+    whole point, as on a manifold. on_manifolds: whether it moves points on manifolds.
     """
 
-    moved: Callable[[Sections, Sequence[Entry]], Collection[str]]
+    moved: Callable[[Sections, Sequence[Entry], Collection[str]], Collection[str]]
     points: Callable[[Sections, Sequence[Entry]], Collection[str]]
     on_manifolds: Callable[[Sections], bool]
 
@@ -50,7 +50,7 @@ def _entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entr
     return result
 
 
-def matched(parts: Sections, settings: Settings, trained: Trained) -> list[Entry]:
+def matched(parts: Sections, settings: Settings, trained: Trained, given: NamedManifolds | None) -> list[Entry]:
     """What each key becomes, further names of one tensor tied to the first."""
     if settings.given.get("curvature") is not None:
         raise Usage(
@@ -59,7 +59,7 @@ def matched(parts: Sections, settings: Settings, trained: Trained) -> list[Entry
         )
     tensors = parts.tensors
     every = tie_repeats(tensors, _entries(tensors, tensors))
-    return tie_repeats(tensors, _entries(tensors, trained.moved(parts, every)))
+    return tie_repeats(tensors, _entries(tensors, trained.moved(parts, every, curved(every, given, tensors))))
 
 
 def manifolds(parts: Sections, found: Sequence[Entry], given: NamedManifolds | None, trained: Trained) -> Any:

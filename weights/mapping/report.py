@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 
@@ -16,6 +16,8 @@ from weights.types import Document
 
 NAMES = "objects"
 """The names of the rows, as poincare-embeddings saves them."""
+NO_OPTIMIZER = "there is no optimizer for it"
+UNASSIGNED = "its rates are those of none of the optimizers, or of several, and so the learning rates stay as they are in the groups"
 
 
 def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
@@ -40,27 +42,30 @@ def reported(file: Opened, table: Architecture | None, parts: Sections, settings
     return report
 
 
-def accounted(parts: Sections, optimizer: Document | None, why: str) -> Document:
+def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> Document:
     """What became of each section of the file: `converted` has places by names, `not_converted` has reasons by places.
 
-    optimizer: the report of the optimizer, None if it was not converted; `why` then says why not. What is not converted is written again
-    by export, as it is.
+    optimizers: by their places, the reports of the optimizers that were converted; `why` says why the others were not. What is not
+    converted is written again by export, as it is.
     """
-    done, left = {"model": places.written(parts.model_at) or "the file itself"}, {}
-    if optimizer is not None:
-        done["optimizer"] = places.written(parts.optimizer_at)
-    left |= {places.written(path): why for path in parts.optimizers if optimizer is None or path != parts.optimizer_at}
-    if parts.scheduler is not None:
-        timing = (optimizer or {}).get("scheduler") or {}
-        if timing.get("rates_follow"):
-            done["scheduler"] = places.written(parts.scheduler_at)
+    converted: dict[str, list[str]] = {"model": [places.written(parts.model_at) or "the file itself"]}
+    left = {places.written(path): why for path in parts.others}
+    for own in parts.optimizers:
+        if own.place not in optimizers:
+            left[own.place] = why
         else:
-            left[places.written(parts.scheduler_at)] = timing.get("problem") or "there is no optimizer for it"
+            converted.setdefault("optimizer", []).append(own.place)
+        timing = optimizers.get(own.place, {}).get("scheduler") or {}
+        if timing.get("rates_follow"):
+            converted.setdefault("scheduler", []).append(places.written(own.scheduler_at))
+        elif own.scheduler is not None:
+            left[places.written(own.scheduler_at)] = timing.get("problem") or NO_OPTIMIZER
+    left |= {places.written(path): UNASSIGNED if len(parts.optimizers) > 1 else NO_OPTIMIZER for path in parts.schedulers}
     named = {place.partition(".")[0] for place in left}
     if NAMES in parts.extras:
-        done["names"] = NAMES
+        converted["names"] = [NAMES]
     left |= dict.fromkeys((name for name in parts.extras if name not in named and name != NAMES), "JAX has no use for it")
-    return {"converted": done, "not_converted": left}
+    return {"converted": {what: ", ".join(where) for what, where in converted.items()}, "not_converted": left}
 
 
 __all__ = ["accounted", "reported"]

@@ -11,11 +11,10 @@ import numpy as np
 from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
-from weights.optim import names
 from weights.optim.file_scheduler import WHERE, Timing, scheduled
 from weights.optim.forms import plain
 from weights.optim.layouts import REMEDY, last_axis, path_of
-from weights.optim.names import Naming
+from weights.optim.owners import Owned
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build
 from weights.optim.saving import save, unheld
 from weights.types import OptState, Params, Transformation
@@ -25,17 +24,16 @@ if TYPE_CHECKING:
     from port_jax.optim.from_torch.sections import Section
 
 
-def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], naming: Naming,
+def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], owned: Owned,
          timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
-    """The transformation of an optimizer's section `raw`, its state over the converted `params`, and the plan.
+    """The transformation of an optimizer's section `raw`, its state over the converted `params`, and the plan. owned: its parameters.
 
     Raises Unmatched, which names the key, for settings, indices and numbers that do not fit the model.
     """
     from port_jax.optim.from_torch.sections import Section
 
     groups, states = raw["param_groups"], raw["state"]
-    listed = names.indices(groups)
-    keys, source = names.keys_by_index(groups, listed, entries, naming)
+    listed, keys = owned.listed, owned.keys
     if stray := [index for index in states if index not in keys]:
         raise Unmatched(f"the optimizer has state for index {stray[0]}, which is in no group", "Save optimizer.state_dict()")
     by_key = {entry.key: entry for entry in entries}
@@ -50,7 +48,7 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
         raise
     except (ValueError, TypeError, KeyError) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
-    return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=source)
+    return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source)
 
 
 def _translated(choice: Choice, params: Params, manifolds: Manifolds, section: Section, entries: Sequence[Entry],
@@ -132,4 +130,4 @@ def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Naming", "Plan", "Timing", "begun", "build", "load", "save", "unheld"]
+__all__ = ["Choice", "Plan", "Timing", "begun", "build", "load", "save", "unheld"]

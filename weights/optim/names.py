@@ -86,10 +86,14 @@ def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence
     return result, source
 
 
-def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
+def candidates(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The parameters that an optimizer may have, in the state_dict's order: the trained ones, and those with the fixed ones."""
     distinct = [e for e in entries if e.role != "tied"]
-    every = [e.key for e in distinct if not _buffer(e)]
-    trained = [e.key for e in distinct if e.role == "parameter"]
+    return [e for e in distinct if e.role == "parameter"], [e for e in distinct if not _buffer(e)]
+
+
+def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
+    trained, every = ([e.key for e in found] for found in candidates(entries))
     for keys in (every, trained):
         if len(keys) == count:
             return keys
@@ -119,4 +123,4 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
     return lists
 
 
-__all__ = ["Naming", "indices", "keys_by_index"]
+__all__ = ["Naming", "candidates", "indices", "keys_by_index"]

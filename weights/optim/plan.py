@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from weights.errors import Unmatched
+from weights.files import places
 from weights.optim.forms import plain
+from weights.optim.several import together
 from weights.types import Document, ManifoldTree, OptState, Params, Transformation
 
 if TYPE_CHECKING:
@@ -50,6 +52,13 @@ class Plan:
     """How many updates the schedules are ahead of the state's step."""
     timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
+    at: tuple = ()
+    """Where in the file the optimizer is."""
+
+    @property
+    def place(self) -> str:
+        """The same as a person writes it."""
+        return places.written(self.at)
 
     @property
     def kind(self) -> Kind:
@@ -98,11 +107,11 @@ def groups_of(raw: Mapping) -> list[Document]:
     return groups
 
 
-def build(plan: Plan, params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
-    """The transformation of a plan, and the shapes of its state."""
+def build(plans: Sequence[Plan], params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
+    """The transformation of plans, and the shapes of its state."""
     import jax
 
-    transformation = plan.translation.transformation(params, manifolds)
+    transformation = together({plan.place: plan.translation.transformation(params, manifolds) for plan in plans})
     return transformation, jax.eval_shape(transformation.init, params)
 
 

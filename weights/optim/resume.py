@@ -1,119 +1,155 @@
-"""Continues a file's optimizer in JAX, from what the file, the configuration and the caller say of it."""
+"""Continues a file's optimizers in JAX, from what the file, the configuration and the caller say of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from weights.errors import ConversionError
+import jax
+
+from weights.errors import ConversionError, Unmatched, Usage
+from weights.files.optimizers import Optimizer
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
 from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
-from weights.optim import engine, names
+from weights.optim import engine
 from weights.optim.file_scheduler import Timing
 from weights.optim.names import Naming
+from weights.optim.owners import Groups, is_point, owned, reported_place
 from weights.optim.plan import Plan, chosen, groups_of
+from weights.optim.several import SeveralState, together
 from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the caller says of the optimizer; None for what it does not say.
+    """What the caller says of the optimizers; None for what it does not say.
 
-    groups: keys (or patterns) of each group. name: the class. updates_per_step: updates between two steps of the scheduler.
+    groups: keys (or patterns) of each group, and name: the class; both by the optimizer's place, where there are several.
+    updates_per_step: updates between two steps of the scheduler.
     """
 
-    groups: Sequence[Sequence[str]] | None
-    name: str | None
+    groups: Groups
+    name: str | Mapping[str, str] | None
     updates_per_step: int | None
+
+    def class_of(self, own: Optimizer, every: Sequence[Optimizer]) -> str | None:
+        """The class of one of the optimizers. Raises Usage for a class without a place among several, and for a place that is not there."""
+        if not isinstance(self.name, Mapping):
+            if self.name is not None and len(every) > 1:
+                more = " ".join(f"--optimizer-class {each.place}={self.name}" for each in every)
+                raise Usage(
+                    f"the class {self.name} is given, and the file has {len(every)} optimizers", f"Give one of {more} (optimizer={{...}})"
+                )
+            return self.name
+        known = [each.place for each in every]
+        for place in self.name:
+            if place not in known:
+                raise Usage(
+                    f"a class is given for {place!r}; the optimizers are {', '.join(known)}", "Correct --optimizer-class (optimizer=...)"
+                )
+        return self.name.get(own.place)
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A file's optimizer in JAX.
+    """A file's optimizers in JAX.
 
-    transformation, state: optax's. plan: how the state goes back. unheld: the file's tensors that cannot be
-    recovered from the state. report: what became of the optimizer, as JSON.
+    transformation, state: optax's. plans: how the state of each goes back. unheld: the file's tensors that cannot be recovered from the
+    state. reports: by place, what became of each optimizer, as JSON.
     """
 
     transformation: Transformation
     state: OptState
-    plan: Plan
+    plans: tuple[Plan, ...]
     unheld: list[Tensor]
-    report: Document
+    reports: dict[str, Document]
+
+    @property
+    def reported(self) -> Document:
+        """The entry of the conversion's report: "optimizer", or "optimizers" by place."""
+        return {"optimizers": self.reports} if len(self.reports) > 1 else {"optimizer": next(iter(self.reports.values()))}
 
 
 def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
-    """The optimizer of a file that has one, going on over the converted parameters. `config` is the configuration as it was given.
+    """The optimizers of a file that has some, going on over the converted parameters. `config` is the configuration as it was given.
 
-    Raises Unmatched or Usage if it does not fit the model.
+    Raises Unmatched or Usage if they do not fit the model, or each other.
     """
     table, parts, entries = found.table, found.parts, found.entries
-    raw = parts.optimizer
-    assert raw is not None
-    groups = groups_of(raw)
-    said = table.optimizer(config) if table else config.get("optimizer")
-    choice = chosen(said, table.code if table else None, asked.name)
+    every, params, manifolds = parts.optimizers, found.variables["params"], beside(found.manifolds)
     keys = [e.key for e in entries if e.role != "tied"]
-    listed = table.groups(found.settings, keys) if table and table.groups and len(groups) > 1 else None
-    transformation, state, plan = engine.load(
-        raw,
-        choice,
-        found.variables["params"],
-        manifolds=beside(found.manifolds),
-        entries=entries,
-        naming=Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed, given=asked.groups),
-        timing=Timing(scheduler=parts.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates),
-    )
-    unheld = engine.unheld(raw, plan, state, entries)
-    report = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
+    grouped = len(every) == 1 and len(groups_of(every[0].raw)) > 1
+    listed = table.groups(found.settings, keys) if grouped and table and table.groups else None
+    naming = Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed)
+    known = None if len(every) == 1 else _curved(found)
+    said = None if len(every) > 1 else table.optimizer(config) if table else config.get("optimizer")
+    transformations, states, plans, unheld, reports = {}, {}, [], [], {}
+    for own, mine in zip(every, owned(every, entries, naming, asked.groups, known), strict=True):
+        choice = chosen(said, table.code if table else None, asked.class_of(own, every))
+        timing = Timing(scheduler=own.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates)
+        try:
+            loaded = engine.load(own.raw, choice, params, manifolds=manifolds, entries=entries, owned=mine, timing=timing)
+        except (Unmatched, Usage) as error:
+            raise reported_place(every, own.place, error) from None
+        transformations[own.place], states[own.place] = loaded[:2]
+        plan = replace(loaded[2], at=own.at)
+        plans.append(plan)
+        unheld += engine.unheld(own.raw, plan, loaded[1], entries)
+        reports[own.place] = _reported(plan, params, manifolds)
+    state = next(iter(states.values())) if len(states) == 1 else SeveralState(states)
+    return Resumed(
+        transformation=together(transformations), state=state, plans=tuple(plans), unheld=unheld, reports=reports,
+    )  # fmt: skip
+
+
+def _reported(plan: Plan, params: Params, manifolds: Callable[[Params], ManifoldTree] | None) -> Document:
+    report: Document = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
     if plan.timing is not None:
         report["scheduler"] = plan.timing
-    if defects := plan.translation.defects(found.variables["params"], beside(found.manifolds)):
+    if defects := plan.translation.defects(params, manifolds):
         report["defects"] = defects
-    return Resumed(transformation=transformation, state=state, plan=plan, unheld=unheld, report=report)
+    return report
 
 
-def moved_keys(parts: Sections, entries: Sequence[Entry]) -> set[str]:
-    """The keys that the optimizer has state for, as far as one group in the state_dict's order tells; all of them with names."""
-    return {key for key, state in _by_key(parts, entries).items() if engine.begun(state)}
+def _curved(found: Converted) -> set[str]:
+    """The keys of the parameters on manifolds other than flat space."""
+    from port_jax.optim.trees import match_manifolds
 
-
-def points_moved(parts: Sections, entries: Sequence[Entry]) -> set[str]:
-    """The keys whose second moment is that of a squared norm along the last axis, as that of a point of a manifold in geoopt's
-    Riemannian Adam, as far as the file itself tells which parameter is which."""
-    from port_jax.optim.from_torch.recognition import summed_along
-
-    if not moves_points(parts):
+    params = found.variables["params"]
+    if found.manifolds is None or not params:
         return set()
-    found = set()
-    for key, state in _by_key(parts, entries).items():
-        first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
-        if not (isinstance(first, Tensor) and isinstance(second, Tensor)):
-            continue
-        if len(first.shape) and first.shape == second.shape and summed_along(first.array(), second.array(), -1):
-            found.add(key)
-    return found
+    paths = [f"params/{jax.tree_util.keystr(at, simple=True, separator='/')}" for at, _ in jax.tree.leaves_with_path(params)]
+    on = dict(zip(paths, match_manifolds(found.manifolds, params), strict=True))
+    return {e.key for e in found.entries if e.role == "parameter" and not on[str(e.path)].flat}
 
 
-def _by_key(parts: Sections, entries: Sequence[Entry]) -> Mapping[str, Mapping]:
-    raw = parts.optimizer
-    if raw is None:
-        return {}
+def moved_keys(parts: Sections, entries: Sequence[Entry], curved: Collection[str], groups: Groups = None) -> set[str]:
+    """The keys that an optimizer has state for, as far as the file and the caller's groups tell which parameter is which."""
+    return {key for key, state in _by_key(parts, entries, groups, curved).items() if engine.begun(state)}
+
+
+def points_moved(parts: Sections, entries: Sequence[Entry], groups: Groups = None) -> set[str]:
+    """The keys whose second moment is that of a squared norm along the last axis, as that of a point of a manifold in geoopt's
+    Riemannian Adam, as far as the file and the caller's groups tell which parameter is which."""
+    return {key for key, state in _by_key(parts, entries, groups).items() if is_point(state)} if moves_points(parts) else set()
+
+
+def _by_key(parts: Sections, entries: Sequence[Entry], groups: Groups, curved: Collection[str] | None = None) -> Mapping[str, Mapping]:
     try:
-        listed = names.indices(raw["param_groups"])
-        keys, _ = names.keys_by_index(raw["param_groups"], listed, entries, Naming(parts.tensors, parts.prefix))
+        each = owned(parts.optimizers, entries, Naming(parts.tensors, parts.prefix), groups, curved) if parts.optimizers else []
     except ConversionError:
         return {}
-    return {key: raw["state"].get(index) or {} for index, key in keys.items()}
+    states = [own.raw["state"] for own in parts.optimizers]
+    return {key: state.get(index) or {} for mine, state in zip(each, states) for index, key in mine.keys.items()}
 
 
 def moves_points(parts: Sections) -> bool:
     """Whether the file has an optimizer that moves points on manifolds, by its settings alone."""
     from port_jax.optim.from_torch import recognition
 
-    return parts.optimizer is not None and recognition.moves_points(groups_of(parts.optimizer))
+    return any(recognition.moves_points(groups_of(own.raw)) for own in parts.optimizers)
 
 
 def beside(manifolds: Manifolds) -> Callable[[Params], ManifoldTree] | None:

@@ -105,14 +105,16 @@ def _tensors(path: Path, contents: Contents | None) -> dict[str, object]:
 def _flat(root: object, budget: Budget) -> dict[str, object]:
     parts = sections.split(root)
     flat: dict[str, object] = dict(parts.tensors)
-    if parts.optimizer is not None:
-        for index, state in parts.optimizer["state"].items():
+    held = set(parts.model_at[:1])
+    if len(parts.optimizers) == 1:  # several are compared below, under their places
+        [own] = parts.optimizers
+        held |= set(own.at[:1])
+        for index, state in own.raw["state"].items():
             for name, value in state.items():
                 flat[f"optimizer.state.{index}.{name}"] = value
-        for number, group in enumerate(parts.optimizer["param_groups"]):
+        for number, group in enumerate(own.raw["param_groups"]):
             flat.update({f"optimizer.param_groups.{number}.{name}": value for name, value in group.items()})
     if isinstance(root, dict) and parts.model_at:
-        held = (parts.model_at[0], *parts.optimizer_at[:1])
         beside = {name: value for name, value in root.items() if name not in held}
         flat.update(_leaves(beside, "", budget))
     return flat

@@ -20,11 +20,14 @@ from weights.files.opening import Opened, opened
 from weights.files.sections import Choice, split_again, without_first
 from weights.mapping.architecture import TREE
 from weights.mapping.manifold_trees import leaves, to_json
+from weights.optim.owners import Groups
+from weights.optim.plan import Plan
 from weights.proof.rows import MANIFOLD
 from weights.types import Config, Curvature, Document, NamedManifolds
 
 ABSENT = "absent"
 OPTIMIZER = "optimizer"
+OPTIMIZERS = "the optimizers, in order"
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Said:
     arch: str | None = None
     curvature: Curvature = None
     manifolds: NamedManifolds | None = None
-    groups: list[list[str]] | None = None
-    optimizer: str | None = None
+    groups: Groups = None
+    optimizer: str | Mapping[str, str] | None = None
     updates_per_step: int | None = None
     section: str | None = None
     prefix: str | None = None
@@ -80,15 +83,15 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
         arguments["arch"] = TREE
     if conversion.arch == TREE and said.manifolds is None and said.arch in (None, TREE):
         arguments["manifolds"] = _unpickled(conversion) or None
-    if conversion.plan is None and said.optimizer is None:
+    if not conversion.plans and said.optimizer is None:
         arguments[OPTIMIZER] = False
-        if file.parts.optimizer is not None:
+        if file.parts.optimizers:
             taken[OPTIMIZER] = "left out of the conversion"
-    elif conversion.plan is not None and said.groups is None and conversion.plan.source == "option groups":
+    elif said.groups is None and any(plan.source == "option groups" for plan in conversion.plans):
         arguments["groups"], taken["groups"] = _listed(conversion), "taken from the conversion: give --group"
     fresh = _loaded(path, conversion, arguments, taken)
-    if _undetermined(fresh) and not _undetermined(conversion) and conversion.plan is not None and said.updates_per_step is None:
-        arguments["updates_per_step"] = conversion.plan.per_step
+    if _undetermined(fresh) and not _undetermined(conversion) and conversion.plans and said.updates_per_step is None:
+        arguments["updates_per_step"] = next(plan.per_step for plan in conversion.plans if plan.scheduler is not None)
         taken["updates per step of the scheduler"] = "taken from the conversion: give --updates-per-step"
         fresh = _loaded(path, conversion, arguments, taken)
     if fresh.arch == TREE:
@@ -107,7 +110,7 @@ def _places(conversion: Checkpoint, file: Opened, said: Said, arguments: dict[st
     found = {
         "section": source.model_at != parts.model_at and places.written(source.model_at),
         "prefix": source.prefix not in (parts.prefix, deeper and deeper.prefix) and source.prefix,
-        "optimizer_at": parts.optimizer is None and source.optimizer_at in parts.optimizers and places.written(source.optimizer_at),
+        "optimizer_at": len(parts.optimizers) > 1 and bool(source.optimizer_at) and places.written(source.optimizer_at),
     }
     for name, place in found.items():
         if place and getattr(said, name) is None:
@@ -120,8 +123,9 @@ def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken
     tries: list[tuple[dict[str, Any], dict[str, str]]] = [({}, {})]
     if arguments["arch"] is None:
         tries.append(({"arch": conversion.arch}, {"architecture": "not recognised, taken from the conversion: give --arch"}))
-    if arguments[OPTIMIZER] is True and conversion.plan is not None:
-        named = ({OPTIMIZER: conversion.plan.table}, {OPTIMIZER: "its class is taken from the conversion: give --optimizer-class"})
+    if arguments[OPTIMIZER] is True and conversion.plans:
+        classes = {plan.place: plan.table for plan in conversion.plans}
+        named = ({OPTIMIZER: classes}, {OPTIMIZER: "its class is taken from the conversion: give --optimizer-class"})
         tries += [({**more, **named[0]}, {**why, **named[1]}) for more, why in tries]
     first: ConversionError | None = None
     for more, why in tries:
@@ -138,7 +142,7 @@ def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken
 
 def _undetermined(checkpoint: Checkpoint) -> bool:
     """Whether the file's counters do not say how its scheduler goes on."""
-    return checkpoint.plan is not None and bool((checkpoint.plan.timing or {}).get("problem"))
+    return any((plan.timing or {}).get("problem") for plan in checkpoint.plans)
 
 
 def _reason(entry: Document) -> str:
@@ -157,9 +161,10 @@ def _unpickled(conversion: Checkpoint) -> NamedManifolds:
     return {key: named[at] for key, at in paths.items() if key not in pickled and (callable(named[at]) or not named[at].flat)}
 
 
-def _listed(conversion: Checkpoint) -> list[list[str]]:
-    assert conversion.plan is not None
-    return [[conversion.plan.keys[i] for i in listed] for listed in conversion.plan.listed]
+def _listed(conversion: Checkpoint) -> dict[str, list[list[str]]]:
+    """The groups that an option gave, by the optimizer's place."""
+    told = [plan for plan in conversion.plans if plan.source == "option groups"]
+    return {plan.place: [[plan.keys[i] for i in listed] for listed in plan.listed] for plan in told}
 
 
 def differences(conversion: Checkpoint, fresh: Checkpoint) -> list[Difference]:
@@ -179,7 +184,7 @@ def comparable(found: Sequence[Difference]) -> bool:
 
 def steps_comparable(found: Sequence[Difference]) -> bool:
     """Whether their optimizers have states of one structure, so that their steps can be compared."""
-    return not any(d.what in ("the optimizer's class", "the optimizer's axes") for d in found)
+    return not any(d.what.endswith(("the optimizer's class", "the optimizer's axes", OPTIMIZERS)) for d in found)
 
 
 def facts(conversion: Contents) -> dict[str, str]:
@@ -200,9 +205,16 @@ def _facts(checkpoint: Contents) -> Iterator[tuple[str, str]]:
     spaces = checkpoint.manifolds(params) if callable(checkpoint.manifolds) else checkpoint.manifolds
     for at, space in jax.tree.leaves_with_path(spaces, is_leaf=lambda node: isinstance(node, Manifold)):
         yield f"manifold {_place(at)}", _text(to_json(space))
-    plan = checkpoint.plan
-    if plan is None:
-        return
+    if len(checkpoint.plans) > 1:
+        yield OPTIMIZERS, ", ".join(plan.place for plan in checkpoint.plans)
+    for plan in checkpoint.plans:
+        where = f"{plan.place}: " if len(checkpoint.plans) > 1 else ""
+        yield from ((f"{where}{what}", value) for what, value in _of_plan(plan))
+    for at, leaf in jax.tree.leaves_with_path(checkpoint.opt_state):
+        yield f"the optimizer's state, {_place(at)}", _numbers(np.asarray(leaf))
+
+
+def _of_plan(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "the optimizer's class", plan.table
     yield "the optimizer's counts", ", ".join(plan.dialects)
     for number, (settings, indices) in enumerate(zip(plan.groups, plan.listed, strict=True)):
@@ -213,8 +225,6 @@ def _facts(checkpoint: Contents) -> Iterator[tuple[str, str]]:
         yield f"group {number}, moved", ", ".join(paths)
     for name in ("extras", "still", "axes", "scheduler", "per_step", "ahead"):
         yield f"the optimizer's {name}", _text(getattr(plan, name))
-    for at, leaf in jax.tree.leaves_with_path(checkpoint.opt_state):
-        yield f"the optimizer's state, {_place(at)}", _numbers(np.asarray(leaf))
 
 
 def _place(at: tuple) -> str:

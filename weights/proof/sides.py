@@ -36,21 +36,21 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Original:
-    """The torch file as it is read for the comparison: tensors by key, and the optimizer's section if its steps are compared.
+    """The torch file as it is read for the comparison: tensors by key, and the optimizers' sections if their steps are compared.
 
     They are not where the file has none, nor for an optimizer of sparse gradients or line searches, which one gradient a step does
     not move: then both sides take the steps of a fresh RiemannianAdam.
     """
 
     tensors: Mapping[str, Tensor]
-    optimizer: Document | None
+    optimizers: tuple[Document, ...]
 
     @classmethod
     def of(cls, reading: Checkpoint) -> Original:
         """From a reading of the file; its keys without the wrappers' prefix."""
-        resumed = reading.plan is not None and torch_steps.class_of(reading.plan) is not None
-        section = places.at(reading.source.root, reading.source.optimizer_at) if resumed else None
-        return cls(split_again(reading.source).tensors, section)
+        resumed = all(torch_steps.class_of(plan) is not None for plan in reading.plans)
+        sections = [places.at(reading.source.root, plan.at) for plan in reading.plans] if resumed else []
+        return cls(split_again(reading.source).tensors, tuple(sections))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Sides:
     def steps(self, targets: Arrays) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
-        metric = torch_steps.metric(self.checkpoint.plan) if self.original.optimizer is not None else {}
+        metric = torch_steps.metric(self.checkpoint.plans) if self.original.optimizers else {}
 
         @partial(jax.jit, compiler_options=QUICK)
         def advance(slopes: Params, state: OptState, params: Params) -> tuple[Params, OptState]:
@@ -169,20 +169,23 @@ class Sides:
     def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
         module = self.module(nudge)
-        found, raw = dict(module.named_parameters()), self.original.optimizer
-        if raw is None:
+        found, sections = dict(module.named_parameters()), self.original.optimizers
+        if not sections:
             moving = [found[key] for key, entry in self._trained.items() if entry.path not in self._still]
-            optimizer, scheduled = torch_steps.fresh(moving, RATE), None
+            resumed = [(torch_steps.fresh(moving, RATE), None)]
         else:
-            optimizer, scheduled = torch_steps.resumed(self.reading, raw, module)
+            plans = zip(self.reading.plans, sections, strict=True)
+            resumed = [torch_steps.resumed(self.reading, plan, raw, module) for plan, raw in plans]
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
         for step in range(STEPS):
-            optimizer.zero_grad()
+            module.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
-            optimizer.step()
-            if scheduled is not None:
-                scheduled(step)
+            for optimizer, _ in resumed:
+                optimizer.step()
+            for _, scheduled in resumed:
+                if scheduled is not None:
+                    scheduled(step)
         return start, {key: found[key].detach().numpy() for key in self._trained}
 
     def run_torch(self, module: TorchModule) -> Outputs:
@@ -268,7 +271,7 @@ class Sides:
     def _still(self) -> frozenset[str]:
         """Paths of the curvatures that a fresh optimizer does not move: those of hyperboloids, off which points would be left."""
         moved, params = self.checkpoint.manifolds, self.checkpoint.variables["params"]
-        if self.original.optimizer is not None or not callable(moved) or not any(m.ambient for m, _ in self.curved.values()):
+        if self.original.optimizers or not callable(moved) or not any(m.ambient for m, _ in self.curved.values()):
             return frozenset()
         now, found = jax.tree.leaves(moved(params)), []
         for at, leaf in jax.tree.leaves_with_path(params):
@@ -293,7 +296,7 @@ class Sides:
         from port_jax.optim.from_torch.defects import as_in_geoopt
         from port_jax.optim.from_torch.repositories import swapped
 
-        if self.original.optimizer is not None:
+        if self.original.optimizers:
             return self.checkpoint.optimizer, self.checkpoint.opt_state
         order = [str(entry.path).removeprefix("params/") for entry in self._trained.values()]
         moved = self.checkpoint.manifolds

@@ -11,6 +11,7 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
 from weights.files.tensors import Tensor
 from weights.optim.plan import Plan
+from weights.optim.several import states_of
 from weights.types import Document, TorchModule, TorchOptimizer, TorchTensor
 
 METRIC = 1e9
@@ -31,20 +32,18 @@ def fresh(parameters: Sequence[TorchTensor], rate: float) -> TorchOptimizer:
     return geoopt.optim.RiemannianAdam(parameters, lr=rate)
 
 
-def resumed(reading: Checkpoint, raw: Document, module: TorchModule) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
-    """The file's optimizer over the parameters of the module, which loads its section `raw` by itself; and what its scheduler does after
-    each step, numbered from 0, where the rates follow one.
+def resumed(reading: Checkpoint, plan: Plan, raw: Document, module: TorchModule) -> tuple[TorchOptimizer, Callable[[int], None] | None]:
+    """One of the file's optimizers over its parameters of the module, which loads its section `raw` by itself; and what its scheduler does
+    after each step, numbered from 0, where the rates follow one.
 
     Of the conversion nothing is used: the class and the scheduler are those of a new reading of the file, settings, counts and moments the
     section's own. Parameters that have no moments where others have do not move, as they did not in training.
     """
     import geoopt
 
-    plan = reading.plan
-    assert plan is not None
     kind = class_of(plan)
     assert kind is not None
-    found, keys = dict(module.named_parameters()), _keys(reading, raw, module)
+    found, keys = dict(module.named_parameters()), _keys(reading, plan, raw, module)
     for entry in reading.entries:
         if entry.role == "parameter" and str(entry.path).removeprefix("params/") in plan.still:
             found[entry.key].requires_grad_(False)
@@ -60,18 +59,18 @@ def resumed(reading: Checkpoint, raw: Document, module: TorchModule) -> tuple[To
     return optimizer, _schedule(reading, plan, optimizer)
 
 
-def _keys(reading: Checkpoint, raw: Document, module: TorchModule) -> dict[int, str]:
-    """The key of each index in the section's groups: by the names in them, else in the module's own order, else as groups are given.
+def _keys(reading: Checkpoint, plan: Plan, raw: Document, module: TorchModule) -> dict[int, str]:
+    """The key of each index in the section's groups: by the names in them, else in the module's own order, else as groups are given, or
+    as the reading divides the parameters among several optimizers.
 
     Raises Unmatched where the module has another number of parameters than the section.
     """
-    groups, plan = raw["param_groups"], reading.plan
-    assert plan is not None
+    groups = raw["param_groups"]
     listed = [i for group in groups for i in group["params"]]
     if all(isinstance(group.get("param_names"), (list, tuple)) for group in groups):
         names = [str(name).removeprefix(reading.source.prefix) for group in groups for name in group["param_names"]]
         return dict(zip(listed, names, strict=True))
-    if len(groups) > 1 or plan.source == "option groups":
+    if len(groups) > 1 or plan.source == "option groups" or len(reading.plans) > 1:
         return plan.keys
     every = [name for name, _ in module.named_parameters()]
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
@@ -83,11 +82,11 @@ def _keys(reading: Checkpoint, raw: Document, module: TorchModule) -> dict[int, 
     )
 
 
-def metric(plan: Plan | None) -> dict[str, float]:
+def metric(plans: Sequence[Plan]) -> dict[str, float]:
     """The further arguments of the transformation's update."""
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
-    follows = plan is not None and plan.scheduler is not None and scheduler_of(plan.scheduler).metric
+    follows = any(plan.scheduler is not None and scheduler_of(plan.scheduler).metric for plan in plans)
     return {"value": METRIC} if follows else {}
 
 
@@ -99,8 +98,9 @@ def _schedule(reading: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> Cal
     if plan.scheduler is None:
         return None
     scheduler = schedulers.resumed(plan.scheduler, optimizer, lambda state: scheduler_of(state).name)
-    told = list(metric(plan).values())
-    before = int(reading.opt_state.step) + (0 if isinstance(reading.opt_state, GroupsState) else plan.ahead)
+    told = list(metric([plan]).values())
+    state = states_of(reading.opt_state, tuple(each.place for each in reading.plans))[plan.place]
+    before = int(state.step) + (0 if isinstance(state, GroupsState) else plan.ahead)
 
     def after(step: int) -> None:
         if (before + step + 1) % plan.per_step == 0:

@@ -91,7 +91,7 @@ def verify(
     if LEVELS[depth] == "step":
         for name, side in sides.items():
             results[name]["step"] = _amplified(_step(side, seed), results[name]["grad"])
-    fresh = " (fresh RiemannianAdam)" if sides["float64"].original.optimizer is None else ""
+    fresh = " (fresh RiemannianAdam)" if not sides["float64"].original.optimizers else ""
     for kind in LEVELS[2 : depth + 1]:
         found = _gated(kind, "float64", results["float64"][kind], None)
         if "float32" in types:
@@ -256,16 +256,14 @@ def _spreads(sides: Sides) -> dict[str, float]:
     float32 file they may be an ulp apart, and the state in JAX has one of them.
     """
     found: dict[str, float] = {}
-    plan, raw = sides.reading.plan, sides.original.optimizer
-    if plan is None or raw is None:
-        return found
-    for index, key in plan.keys.items():
-        stored = raw["state"].get(index, {}).get("exp_avg_sq")
-        if key in sides.curved and isinstance(stored, Tensor) and len(stored.shape):
-            rows = np.asarray(stored.array(), np.float64)
-            relative = np.abs(rows - rows[..., :1]) / np.maximum(np.abs(rows), np.finfo(np.float64).tiny)
-            if 0 < relative.max() < SPREAD:
-                found[key] = float(relative.max())
+    for plan, raw in zip(sides.reading.plans, sides.original.optimizers):
+        for index, key in plan.keys.items():
+            stored = raw["state"].get(index, {}).get("exp_avg_sq")
+            if key in sides.curved and isinstance(stored, Tensor) and len(stored.shape):
+                rows = np.asarray(stored.array(), np.float64)
+                relative = np.abs(rows - rows[..., :1]) / np.maximum(np.abs(rows), np.finfo(np.float64).tiny)
+                if 0 < relative.max() < SPREAD:
+                    found[key] = float(relative.max())
     return found
 
 

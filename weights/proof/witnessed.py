@@ -167,7 +167,7 @@ def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) 
     """The side of JAX, on given inputs; what is not given is drawn."""
     probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, given)
-    return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, None), reference=_no_torch, probe=probe, inputs=inputs,
+    return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, ()), reference=_no_torch, probe=probe, inputs=inputs,
                  model=checkpoint.model, dtype=dtype)  # fmt: skip
 
 
@@ -305,6 +305,12 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
 
 def _groups(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     """Whether the parameters of each group are those of the program's optimizer."""
+    if len(checkpoint.plans) > 1:
+        there = " or ".join(plan.place for plan in checkpoint.plans)
+        raise Usage(
+            f"the witness has steps of one optimizer, and the checkpoint has {len(checkpoint.plans)}",
+            f"Choose one with --optimizer-at {there}",
+        )
     if checkpoint.plan is None:
         raise Usage(
             "the witness has steps of an optimizer, and the checkpoint has none", "Record outputs alone, or convert the optimizer too"

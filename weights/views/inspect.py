@@ -43,14 +43,21 @@ def inspect(path: Path, **options: Any) -> Document:
         value = manifold_trees.curvature(tensor.manifold)
         if tensor.manifold is not None:
             row["manifold"] = str(getattr(tensor.manifold, "name", "")).rpartition(".")[2] + ("" if value is None else f"({value:.6g})")
-    if parts.optimizer is not None and "optimizer" not in report:
-        groups = parts.optimizer["param_groups"]
-        report["optimizer"] = {
-            "groups": len(groups),
-            "parameters": [len(g.get("params", ())) for g in groups if isinstance(g, dict)],
-        }
+    if parts.optimizers and not {"optimizer", "optimizers"} & report.keys():
+        counted = {own.place: _counted(own.raw["param_groups"]) for own in parts.optimizers}
+        report |= {"optimizers": counted} if len(counted) > 1 else {"optimizer": next(iter(counted.values()))}
     report["bytes"] = sum(t.nbytes for t in parts.tensors.values())
     return report
+
+
+def _counted(groups: list) -> Document:
+    return {"groups": len(groups), "parameters": [len(g.get("params", ())) for g in groups if isinstance(g, dict)]}
+
+
+def optimizers_of(report: Document) -> dict[str, Document]:
+    """The reports of the optimizers, by words that name each."""
+    one, several = report.get("optimizer"), report.get("optimizers") or {}
+    return {"optimizer": one} if one else {f"optimizer {place}": entry for place, entry in several.items()}
 
 
 def show(report: Document) -> None:
@@ -67,12 +74,28 @@ def show(report: Document) -> None:
         screen.table(("setting", "value", "from"), told, f"architecture: {report['arch']}")
     else:
         screen.line(f"architecture: {report['arch'] or 'not known'}")
-    for name, value in (report.get("optimizer") or {}).items():
-        if value:
-            screen.line(f"optimizer {name.replace('_', ' ')}: {value}")
+    for title, entry in optimizers_of(report).items():
+        for name, value in entry.items():
+            if value:
+                screen.line(f"{title} {name.replace('_', ' ')}: {value}")
     for name in ("prefix", "carried", "note", "problem"):
         if report.get(name):
             screen.line(f"{name}: {report[name]}")
+
+
+def show_run(found: Document) -> None:
+    """Prints what a run of training has saved."""
+    screen = Screen(width=160)
+    title = f"{found['folder']} ({found['format']}, step {found['step']}, {found['count']} arrays, {found['bytes']} bytes)"
+    rows = [(row["name"], "x".join(map(str, row["shape"])) or "one", row["dtype"]) for row in found["arrays"]]
+    screen.table(("array", "shape", "type"), rows, title)
+    screen.line(f"kept: {', '.join(f'step {step}' for step in found['kept'])}")
+    screen.line(f"best: {'nothing was monitored' if found['best_step'] is None else 'step {}'.format(found['best_step'])}")
+    for name, value in (found["record"] or {}).items():
+        screen.line(f"  {name} = {value:.6g}")
+    screen.line(f"optimizer: {found['opt_state']['arrays']} arrays, {found['opt_state']['bytes']} bytes")
+    if "arch" in found:
+        screen.line(f"architecture: {found['arch']}, which has these parameters")
 
 
 def show_converted(checkpoint: Checkpoint, out: Path) -> None:
@@ -92,12 +115,12 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         screen.line(f"  not converted, and written again by export: {place} ({why})")
     if report.get("on_no_manifold"):
         screen.line(f"  on no manifold: {', '.join(report['on_no_manifold'])}")
-    if "optimizer" not in report:
+    found = optimizers_of(report)
+    if not found:
         where = "in JAX, as was asked" if any("as was asked" in why for why in report["not_converted"].values()) else "in this file"
         screen.line(f"  no optimizer state {where}")
-    if "optimizer" in report:
-        entry = report["optimizer"]
-        screen.line(f"  optimizer {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}")
+    for title, entry in found.items():
+        screen.line(f"  {title} {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}")
         if entry["without_state"]:
             screen.line(f"  no state, so no updates: {', '.join(entry['without_state'])}")
         for sentence in entry.get("defects", ()):
@@ -106,4 +129,4 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         screen.line(f"  {report['note']}")
 
 
-__all__ = ["inspect", "show", "show_converted"]
+__all__ = ["inspect", "show", "show_converted", "show_run"]

@@ -9,7 +9,7 @@ from parity_tests.optim.from_torch import loops, runs
 from parity_tests.optim.from_torch.loops import PATHS, SHAPES, ball, saved_by, tree
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import from_torch
-from port_jax.optim.from_torch.recognition import moves_points, recognise
+from port_jax.optim.from_torch.recognition import moves_points, recognise, summed_along
 from port_jax.optim.from_torch.sections import Section
 
 
@@ -106,3 +106,18 @@ def test_settings_of_adam_in_older_files_do_not_tell_adam_from_adamw():
     with pytest.raises(ValueError, match="pass optimizer='Adam' or 'AdamW'"):
         from_torch(saved, params=runs.as_params(runs.leaves(runs.START)), names=runs.PATHS)
     from_torch(saved, params=runs.as_params(runs.leaves(runs.START)), names=runs.PATHS, optimizer="AdamW")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_squared_norms_are_seen_through_torchs_rounding(dtype: type):
+    """geoopt adds one number to each entry of a row, and torch's vector lanes round the last entries of an array otherwise."""
+    first = draws.rng(5).standard_normal((6, 3)).astype(dtype)
+    second = np.repeat((np.abs(first) ** 2).sum(-1, keepdims=True), 3, -1).astype(dtype)
+    second[-1, -1] *= 1 + 2 * np.finfo(dtype).eps
+    assert summed_along(first, second, -1)
+    assert not summed_along(first, second, 0)
+    assert not summed_along(first, first * first.conj(), -1)
+    second[2, 1] *= 1 + 3e-3
+    assert not summed_along(first, second, -1)
+    first[0, 0] = np.inf
+    assert not summed_along(first, second, -1)

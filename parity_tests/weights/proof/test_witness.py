@@ -83,8 +83,8 @@ def test_a_wrong_setting_that_both_readings_share_is_caught(name: str, value: An
 def changed(ckpt: Checkpoint, **groups: Any) -> Checkpoint:
     assert ckpt.plan is not None
     plan = replace(ckpt.plan, groups=[{**group, **groups} for group in ckpt.plan.groups], scheduler=None)
-    transformation, _ = build(plan, ckpt.variables["params"], beside(ckpt.manifolds))
-    return replace(ckpt, plan=plan, optimizer=transformation)
+    transformation, _ = build([plan], ckpt.variables["params"], beside(ckpt.manifolds))
+    return replace(ckpt, plans=(plan,), optimizer=transformation)
 
 
 @pytest.mark.parametrize("change", [{"lr": 0.0100001}, {"betas": [0.9, 0.9991]}, {"weight_decay": 0.0101}], ids=lambda c: next(iter(c)))
@@ -152,7 +152,7 @@ def test_a_tree_has_steps_alone(tmp_path: Path):
     assert "manifold of emb (only an option says so; only steps of the optimizer show it)" in told
     spaces = {**ckpt.manifolds, "emb": PoincareBall(0.71)}  # 1e-3 of the way; in float32 a gate is about 1e-5
     assert ckpt.plan is not None
-    wrong = replace(ckpt, manifolds=spaces, optimizer=build(ckpt.plan, ckpt.variables["params"], beside(spaces))[0])
+    wrong = replace(ckpt, manifolds=spaces, optimizer=build(ckpt.plans, ckpt.variables["params"], beside(spaces))[0])
     assert {row.what.partition(",")[0] for row in witnessed(wrong, Witness.read(tmp_path / "w.npz", wrong)) if not row.ok} == {"emb"}
 
 

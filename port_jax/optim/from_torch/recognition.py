@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from port_jax.optim.from_torch.dialects import Dialect, integer
 from port_jax.optim.from_torch.kinds import KINDS, Kind, kind_named
+from port_jax.optim.from_torch.numbers import UNEVEN
 from port_jax.optim.from_torch.sections import Section, plain
 
 __all__ = ["moves_points", "recognise", "summed_along"]
@@ -67,15 +69,19 @@ def _summed(section: Section) -> str | None:
 
 
 def summed_along(first: np.ndarray, second: np.ndarray, axis: int) -> bool:
-    """Whether a second moment is that of squared norms along an axis: the same along it, while the first moment's size is not.
+    """Whether a second moment is that of squared norms along an axis: the same along it but for torch's rounding (`numbers.UNEVEN`), while
+    the first moment's size is not.
 
     Its size, since the gradients of two classes' logits are opposite: their squares are equal entry by entry.
     """
-    if not first.size:
+    if not first.size or not np.isfinite(first).all():
         return False
     size, room = np.abs(first), 1e-3 * np.max(np.abs(first), initial=0.0)
     differs = np.abs(size - np.take(size, [0], axis)) > room
-    return bool(differs.any() and second.any() and (second == np.take(second, [0], axis)).all())
+    wide = np.result_type(second.dtype, np.float32)  # of complex points it is complex
+    once = np.take(second, [0], axis)
+    near = min(UNEVEN * float(jnp.finfo(second.dtype).eps), 1e-3) * np.abs(once.astype(wide))
+    return bool(differs.any() and second.any() and (np.abs(second.astype(wide) - once.astype(wide)) <= near).all())
 
 
 def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
