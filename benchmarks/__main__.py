@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.worker import CONTEXT, PRELOADED
 
-ALL = ("optim", "pairwise", "hgat", "hgcn", "poincare", "weights")
+ALL = ("startup", "optim", "pairwise", "hgat", "hgcn", "poincare", "weights")
 OTHERS = ("graphs",)
 QUIET = 1.0
 """The load average above which times are not reliable, because the threads of torch wait for each other."""
@@ -47,8 +47,9 @@ def main() -> None:
     for name in names:
         for row in rows(name, arguments.quick):
             found.append({"benchmark": name, **row})
-            console.print(f"  [{time.perf_counter() - start:.0f} s] {row['work']}: {report.ratio(row) or '-'}", style="dim")
-    console.print(report.table(found))
+            console.print(f"  [{time.perf_counter() - start:.0f} s] {', '.join(filter(None, report.cells(found[-1])))}", style="dim")
+    for shown in report.tables(found):
+        console.print(shown)
     if not arguments.quick:
         results = report.merged(found, report.machine(load, arguments.threads))
         report.save(results)

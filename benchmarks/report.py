@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,12 @@ RESULTS, PAGE = HERE / "results.json", HERE.parent / "docs" / "speed.md"
 BEGIN, END = "<!-- speed: written by python -m benchmarks -->", "<!-- end of speed -->"
 COLUMNS = ("work", "torch, ms", "torch, memory kept, ms", "torch.compile, ms", "JAX, ms", "torch / JAX", "goal", "best torch / JAX",
            "times the floor", "first call, torch / JAX, s", "peak memory, torch / JAX, MiB")  # fmt: skip
+WAITED = ("work", "torch, s", "JAX, cold, s", "goal, cold", "JAX, warm, s", "goal, warm", "torch / JAX, cold", "torch / JAX, warm")
+"""The columns of what is waited for from the start of a process."""
 SUBJECTS = {
+    "startup": ("From the start of the process", "Seconds from the start of Python to the end of the work, with imports and compilation. "
+                "Cold is with an empty folder of compiled programs, warm with the programs of an earlier process "
+                "(`port_jax.compilation_cache()`). The baseline is the same work in torch."),
     "optim": ("Optimizer steps", "The baseline is one step of geoopt's `RiemannianAdam` on a whole table of points, or of its "
               "`SparseRiemannianAdam` on some of the rows."),
     "pairwise": ("Pairwise distances", "The baseline is geoopt's `PoincareBall.dist` on broadcast points, with the derivative."),
@@ -39,15 +45,38 @@ PACKAGES = ("jax", "flax", "optax", "torch", "geoopt", "numpy")
 Row = dict[str, Any]
 
 
-def table(rows: list[Row]) -> Table:
-    """For the terminal."""
-    shown = Table(*COLUMNS)
-    for row in rows:
-        shown.add_row(*cells(row))
-    return shown
+def tables(rows: list[Row]) -> list[Table]:
+    """For the terminal: what is waited for from the start of a process, then the steps."""
+    found = []
+    for columns in (WAITED, COLUMNS):
+        shown = Table(*columns)
+        for row in rows:
+            if columns_of(row) == columns:
+                shown.add_row(*cells(row))
+        found += [shown] if shown.row_count else []
+    return found
+
+
+def columns_of(row: Row) -> tuple[str, ...]:
+    """The columns of the table that a row belongs to."""
+    return WAITED if row["benchmark"] == "startup" else COLUMNS
 
 
 def cells(row: Row) -> list[str]:
+    """The text of a row under its columns."""
+    return _waited(row) if columns_of(row) == WAITED else _steps(row)
+
+
+def _waited(row: Row) -> list[str]:
+    """Seconds with their goals, and how many times longer torch takes."""
+    text = [row["work"], number(row, "torch_s")]
+    for side in ("cold", "warm"):
+        late = row.get(f"{side}_goal_s", math.inf) < row[f"{side}_s"]
+        text += [number(row, f"{side}_s"), number(row, f"{side}_goal_s") + (" (missed)" if late else "")]
+    return text + [f"{row['torch_s'] / row[f'{side}_s']:.1f}" if "torch_s" in row else "" for side in ("cold", "warm")]
+
+
+def _steps(row: Row) -> list[str]:
     """The text of a row: medians, ratios with their spread, first calls and peak memory as torch / JAX."""
     compiled = "fails" if "compiled_error" in row else number(row, "compiled_ms")
     times = number(row, "torch_ms"), number(row, "kept_ms"), compiled, number(row, "jax_ms")
@@ -164,7 +193,7 @@ def section(results: Row) -> str:
 def subject(benchmark: str, rows: list[Row]) -> list[str]:
     """The paragraphs of one benchmark; a column that is empty in every row is left out."""
     title, baseline = SUBJECTS[benchmark]
-    lines = list(zip(*([name, *column] for name, *column in zip(COLUMNS, *map(cells, rows)) if any(column))))
+    lines = list(zip(*([name, *column] for name, *column in zip(columns_of(rows[0]), *map(cells, rows)) if any(column))))
     parts = [f"### {title}", f"Script: `python -m benchmarks {benchmark}`. {baseline}", markdown(lines[0], lines[1:])]
     alone = [f"- {row['work']}: torch would need {row['torch_needs']}" for row in rows if "torch_needs" in row]
     if alone:

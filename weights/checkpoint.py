@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from weights import from_jax, store
+from weights import from_jax, store, training_run
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
@@ -56,6 +56,15 @@ class Checkpoint(Contents):
         made = replace(made, variables={**made.variables, "params": from_jax.beside(made.variables["params"], params, "params")})
         state = made.opt_state if opt_state is None else from_jax.beside(made.opt_state, opt_state, "opt_state")
         return replace(made, opt_state=state, report=report)
+
+    def after(self, folder: str | Path, which: str | int = "latest", optimizer: bool = True) -> Checkpoint:
+        """This checkpoint after a run of `port_jax.training.fit` that began with it: the numbers of a state in its folder.
+
+        which: "latest", "best", or a step that is kept. optimizer: False keeps the optimizer's state of this checkpoint. The optimizer of
+        the run is `ckpt.optimizer`, by itself or in an `optax.chain`; without `ckpt.plans` its state is left out. Raises Unreadable for
+        another folder, Usage for the state of another model or optimizer.
+        """
+        return training_run.after(self, folder, which, optimizer)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the checkpoint for `weights.restore`, whole or not at all: a file if `path` ends in .safetensors or .npz, else a folder.

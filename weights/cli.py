@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, grouped
+from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, Run, grouped
 
 if TYPE_CHECKING:
-    from weights.checkpoint import Checkpoint as LoadedCheckpoint
     from weights.types import Document, Progress
 
 CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
@@ -71,11 +70,22 @@ def options(
 
 @app.command(epilog="Example: hyperport inspect model.pth")
 @grouped
-def inspect(file: File, reading: Reading, resuming: Resuming, as_json: Json = False) -> None:
-    """Show keys, shapes, types and what each tensor would become; architecture, curvature and optimizer. Writes nothing."""
-    from weights.views.inspect import inspect as look
-    from weights.views.inspect import show
+def inspect(file: Checkpoint, reading: Reading, resuming: Resuming, run: Run, as_json: Json = False) -> None:
+    """Show keys, shapes, types and what each tensor would become; architecture, curvature and optimizer. Writes nothing.
 
+    Of the folder of a run of fit: the steps that are kept, the last evaluation, and the arrays of one state.
+    """
+    from weights import given, training_run
+    from weights.views.inspect import inspect as look
+    from weights.views.inspect import show, show_run
+
+    if training_run.is_run(file):
+        found = training_run.described(file, run.chosen)
+        if run.like or reading.arch:
+            found["arch"] = given.checkpoint(file, reading, run).arch
+        _print_json(found) if as_json else show_run(found)
+        return
+    given.require_no_run(file, run)
     found = look(file, **reading.said, **resuming.said, optimizer=resuming.named or True)
     _print_json(found) if as_json else show(found)
 
@@ -113,18 +123,35 @@ def convert(
 
 
 @app.command(epilog="Example: hyperport export converted/ back.pth")
+@grouped
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder or file that convert wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder or file that convert wrote, or the folder of a run of fit.")],
     file: Annotated[Path, typer.Argument(help="Torch file to write.")],
+    reading: Reading,
+    resuming: Resuming,
+    run: Run,
+    optimizer: Annotated[bool, typer.Option(help="Write the optimizer's state of the run; else the file keeps that of --like.")] = True,
+    made_with: Annotated[
+        Path | None,
+        typer.Option(help='For a model made in JAX: a JSON file with the optimizer of the run, {"name": "RiemannianAdam", "lr": 0.01}.'),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Write a converted checkpoint as the torch file that it came from, with its present numbers; unchanged tensors bit for bit."""
-    from weights.checkpoint import export as write
+    """Write a converted checkpoint as the torch file that it came from, with its present numbers; unchanged tensors bit for bit.
+
+    The state of a run of fit is written as the torch file of --like, the checkpoint that the run began with; a model that was made in JAX,
+    as the file that the torch reference of --arch with the settings in --config saves.
+    """
+    from weights import given
     from weights.files.outputs import require_file
 
-    require_file(file, force, (folder,))
-    write(folder, file, force)
+    require_file(file, force, (folder, run.like, reading.config, made_with))
+    checkpoint = given.exported(folder, reading, resuming, run, optimizer, made_with)
+    checkpoint.export(file, force)
     typer.echo(f"{file}: {file.stat().st_size} bytes")
+    if told := checkpoint.report.get("run"):
+        left = told["left_out"]
+        _print_facts({"step": told["step"], "left out": left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)})
 
 
 @app.command(epilog="Example: hyperport verify model.pth --config config.json --converted converted/ --graph graph.npz")
@@ -134,7 +161,10 @@ def verify(
     reading: Reading,
     resuming: Resuming,
     converted: Annotated[Path | None, typer.Option(help="Converted checkpoint to compare, instead of converting the file again.")] = None,
-    graph: Annotated[Path | None, typer.Option(help=".npz with edges [2, E] and features [N, F]; without it, a random graph.")] = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(help=".npz with edges [2, E] and features [N, F], or a torch file with a sparse adjacency; else a random graph."),
+    ] = None,
     witness: Annotated[
         Path | None, typer.Option(help=".npz that your own program recorded (hyperport recorder); needs no torch unless --level is given.")
     ] = None,
@@ -153,6 +183,7 @@ def verify(
     conversion. Needs torch from the level forward on.
     """
     from weights.checkpoint import load, restore
+    from weights.files.graph_arrays import file_of
     from weights.files.outputs import new_file, require_file
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
@@ -160,7 +191,7 @@ def verify(
     from weights.proof.witness import Witness
 
     if report:
-        require_file(report, force, (file, reading.config, converted, graph, witness))
+        require_file(report, force, (file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
     checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.named or True)
@@ -204,6 +235,7 @@ def diff(a: Annotated[Path, typer.Argument(help="A torch file, a .safetensors fi
 def embed(
     file: Checkpoint,
     reading: Reading,
+    run: Run,
     out: Annotated[Path, typer.Option(help="File to write; a folder for tensorboard.")],
     form: Annotated[
         Format,
@@ -221,11 +253,13 @@ def embed(
     as_json: Json = False,
 ) -> None:
     """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
+    from weights import given
+    from weights.files.graph_arrays import file_of
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, (file, graph, names, reading.config))
-    checkpoint = _checkpoint(file, reading)
+    require_free(form.value, out, force, (file, graph and file_of(graph), names, reading.config, run.like))
+    checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
@@ -236,6 +270,7 @@ def embed(
 def plot(
     file: Checkpoint,
     reading: Reading,
+    run: Run,
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
     graph: Graph = None,
     names: Names = None,
@@ -248,28 +283,17 @@ def plot(
 
     More than two dimensions are reduced to the two along which the points spread most, seen from their midpoint.
     """
+    from weights import given
+    from weights.files.graph_arrays import file_of
     from weights.files.outputs import require_file
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, (file, graph, names, reading.config))
-    checkpoint = _checkpoint(file, reading)
+    require_file(out, force, (file, graph and file_of(graph), names, reading.config, run.like))
+    checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
-
-
-def _checkpoint(file: Path, reading: Reading) -> LoadedCheckpoint:
-    """A checkpoint without its optimizer, from a torch file or from what convert wrote."""
-    from weights.checkpoint import load, restore
-    from weights.errors import Usage
-    from weights.store import form_of
-
-    if form_of(file) is None:
-        return load(file, optimizer=False, **reading.said)
-    if reading.given:
-        raise Usage("a converted checkpoint already contains its settings", f"Omit {', '.join(reading.given)}", path=file)
-    return restore(file)
 
 
 class _progress:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from weights.errors import Usage
+from weights.mapping.leaves import leaf_of
 from weights.models import ARCHITECTURES
 from weights.types import Config, Params, TorchModule
 
@@ -56,21 +57,25 @@ def _reference(arch: str, settings: Config) -> TorchModule:
         raise Usage(f"no {arch} of torch can be made from the settings: {missing}", "Give all of them: those of `ckpt.settings`") from None
 
 
-def beside(wanted: Any, given: Any, what: str) -> Any:
-    """The given tree in the wanted types. Raises Usage for other paths or shapes, and for numbers that a type does not hold."""
-    want, have = _leaves(wanted), _leaves(given)
+def beside(wanted: Any, given: Any, what: str, remedy: str | None = None) -> Any:
+    """The given tree in the wanted structure and types; named tuples may be dicts of their fields.
+
+    Raises Usage for other paths or shapes, and for numbers that a type does not hold.
+    """
+    want, have = leaves(wanted), leaves(given)
     for at in [*want, *(at for at in have if at not in want)]:
         one, two = want.get(at), have.get(at)
         if one is None or two is None or np.shape(one) != np.shape(two) or not np.can_cast(np.asarray(two).dtype, np.asarray(one).dtype):
             raise Usage(
-                f"{what} at {at} is {_shown(two)}; with these settings it is {_shown(one)}", f"Give the settings that belong to {what}"
+                f"{what} at {at} is {_shown(two)}; with these settings it is {_shown(one)}",
+                remedy or f"Give the settings that belong to {what}",
             )
-    types = {at: np.asarray(leaf).dtype for at, leaf in want.items()}
-    cast = [jax.numpy.asarray(leaf, types[at]) for at, leaf in have.items()]
+    cast = [leaf_of(np.asarray(have[at], np.asarray(leaf).dtype)) for at, leaf in want.items()]
     return jax.tree.unflatten(jax.tree.structure(wanted), cast)
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
+def leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths."""
     return {jax.tree_util.keystr(at, simple=True, separator="/"): leaf for at, leaf in jax.tree.leaves_with_path(tree)}
 
 
@@ -78,4 +83,4 @@ def _shown(leaf: Any) -> str:
     return "absent" if leaf is None else f"{np.asarray(leaf).dtype} {list(np.shape(leaf))}"
 
 
-__all__ = ["NAME", "beside", "write_reference"]
+__all__ = ["NAME", "beside", "leaves", "write_reference"]

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
 Checkpoint = Annotated[
-    Path, typer.Argument(help="A torch file, a .safetensors file, an index of shards, or a checkpoint that convert wrote.")
+    Path,
+    typer.Argument(
+        help="A torch file, a .safetensors file, an index of shards, a checkpoint that convert wrote, or the folder of a run of fit."
+    ),
 ]
 Graph = Annotated[
-    Path | None, typer.Option(help="An .npz file with edges [2, E] and features [N, F], for a model that computes its embeddings.")
+    Path | None,
+    typer.Option(
+        help="For a model that computes its embeddings: an .npz file with edges [2, E] and features [N, F], or a torch file (FILE or "
+        "FILE:PLACE) with a sparse adjacency and features beside it."
+    ),
 ]
 Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
 Names = Annotated[
@@ -71,7 +78,7 @@ class Reading:
     @property
     def given(self) -> list[str]:
         """The options that were used, as they are written."""
-        return [f"--{field.name}" for field in fields(self) if getattr(self, field.name)]
+        return _used(self)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,11 @@ class Resuming:
         return {"groups": self._groups, "optimizer_at": self.optimizer_at, "updates_per_step": self.updates_per_step}
 
     @property
+    def given(self) -> list[str]:
+        """The options that were used, as they are written."""
+        return _used(self)
+
+    @property
     def named(self) -> str | dict[str, str] | None:
         """The class, or the classes by place."""
         places, classes = _placed("--optimizer-class", self.optimizer_class or [])
@@ -119,6 +131,36 @@ class Resuming:
         if not groups or places[0] is None:
             return groups or None
         return {str(place): [keys for at, keys in zip(places, groups) if at == place] for place in places}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command says of the folder of a run."""
+
+    like: Annotated[
+        Path | None,
+        typer.Option(help="For the folder of a run of fit: the converted checkpoint or torch file that the run began with."),
+    ] = None
+    which: Annotated[
+        str | None,
+        typer.Option(help="For the folder of a run of fit: latest, best, or the number of a step that is kept. Default: latest."),
+    ] = None
+
+    @property
+    def chosen(self) -> str | int:
+        """The state, as `port_jax.training.restore` calls it."""
+        from weights.errors import Usage
+
+        if self.which is not None and self.which.isdecimal():
+            return int(self.which)
+        if self.which not in (None, "latest", "best"):
+            raise Usage(f"--which is {self.which!r}", "Give latest, best or the number of a step")
+        return self.which or "latest"
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were used, as they are written."""
+        return _used(self)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -143,6 +185,10 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     called.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue]
     called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return called
+
+
+def _used(options: Reading | Resuming | Run) -> list[str]:
+    return [f"--{field.name.replace('_', '-')}" for field in fields(options) if getattr(options, field.name) not in (None, [])]
 
 
 def _placed(option: str, texts: list[str]) -> tuple[list[str | None], list[str]]:
@@ -192,4 +238,4 @@ def _manifold(text: str) -> tuple[str, Manifold | type[Manifold]]:
         raise Usage(f"--manifold {text!r}: {error}", WRITE) from None
 
 
-__all__ = ["Checkpoint", "File", "Force", "Graph", "Json", "Key", "Names", "Reading", "Resuming", "grouped"]
+__all__ = ["Checkpoint", "File", "Force", "Graph", "Json", "Key", "Names", "Reading", "Resuming", "Run", "grouped"]

@@ -4,6 +4,7 @@ from parity_tests.mutants.mutation import Mutation, error
 
 OPTIM = "weights/optim/test_optimizers.py"
 SEVERAL = "weights/optim/test_several.py"
+RUN = "weights/test_training_run.py"
 STORE, CLI, EMBED = "weights/test_store.py", "weights/test_cli.py", "weights/views/test_embed.py"
 CONVERT = "weights/mapping/test_convert.py"
 READER = "weights/files/test_reader.py"
@@ -113,6 +114,48 @@ MUTATIONS: tuple[Mutation, ...] = (
         "return summed_along(first.array(), second.array(), -1)",
         "return summed_along(second.array(), first.array(), -1)",
         "weights/mapping/test_named_manifolds.py::test_a_point_that_nobody_names_is_refused",
+    ),
+    error(
+        "a pickled manifold of matrices without its metric",
+        "weights/mapping/manifold_trees.py",
+        "return getattr(manifolds, name)(**_metric(record)), None",
+        "return getattr(manifolds, name)(), None",
+        "weights/mapping/test_complex_points.py::test_a_pickled_manifold_keeps_its_metric",
+    ),
+    error(
+        "moments in another order than in the file",
+        "weights/optim/saving.py",
+        "_strided(back, old.stride)",
+        "from_array(back)",
+        "weights/mapping/test_complex_points.py::test_points_of_siegel_spaces_go_on_and_come_back",
+    ),
+    error(
+        "a sparse adjacency whose columns receive",
+        "weights/files/graph_arrays.py",
+        '"adj_row": row, "adj_col": column,',
+        '"adj_row": column, "adj_col": row,',
+        "weights/views/test_graph_files.py::test_every_layout_is_the_same_graph",
+    ),
+    error(
+        "entries of a sparse adjacency that stand twice are not added",
+        "weights/files/graph_arrays.py",
+        "    np.add.at(summed, where, values)\n",
+        "    summed[where] = values\n",
+        "weights/views/test_graph_files.py::test_every_layout_is_the_same_graph",
+    ),
+    error(
+        "a run of training: the latest state where the best is asked for",
+        "weights/training_run.py",
+        "return restore(folder, which)",
+        'return restore(folder, "latest")',
+        f"{RUN}::test_a_run_becomes_the_torch_file_that_it_began_with",
+    ),
+    error(
+        "a run of training: the optimizer's arrays in the order of their names",
+        "weights/from_jax.py",
+        "cast = [leaf_of(np.asarray(have[at], np.asarray(leaf).dtype)) for at, leaf in want.items()]",
+        "cast = [leaf_of(np.asarray(have[at])) for at in sorted(want)]",
+        f"{RUN}::test_a_run_becomes_the_torch_file_that_it_began_with",
     ),
     error(
         "several optimizers: points on the manifold from before the other optimizer's step",

@@ -16,23 +16,13 @@ import torch
 import weights
 from parity_tests import draws, slow
 from parity_tests.models.small_models import CASES
+from parity_tests.weights.made_in_jax import ADAM, CONFIG, born
 from port_jax.optim import riemannian_adam
 from reference_torch.models.hnn import HNN
 from weights.errors import Usage
 from weights.models import ARCHITECTURES
 from weights.proof.reading import Said
 from weights.proof.verify import failed, verify
-
-CONFIG = {"task": "nc", "n_classes": 3, "manifold": "PoincareBall", "c": 1.3, "act": "tanh", "num_layers": 2, "feat_dim": 5, "dim": 4,
-          "dropout": 0.0, "bias": True, "model": "HNN"}  # fmt: skip
-ADAM = {"name": "RiemannianAdam", "lr": 0.02, "weight_decay": 0.01}
-
-
-def born(arch: str, settings: Any, dtype: Any = jnp.float64) -> Any:
-    """Fresh parameters of a flax module."""
-    table = ARCHITECTURES[arch]
-    variables = table.build(settings).init(draws.key(3), *table.inputs(settings))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)["params"]
 
 
 def test_a_model_trained_in_jax_goes_on_in_torch(tmp_path: Path):

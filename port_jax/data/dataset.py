@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -56,42 +57,47 @@ class GraphData:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
-def load_graph(path: str | os.PathLike[str] | None = None, *, task: Literal["nc", "lp"] = "nc") -> GraphData:
+def load_graph(
+    path: str | os.PathLike[str] | None = None, *, task: Literal["nc", "lp"] = "nc", arrays: Mapping[str, np.ndarray] | None = None
+) -> GraphData:
     """The class hierarchy of Python's standard library, or the graph of an `.npz` file.
 
     A file has `edges` int [2, E], or a normalised adjacency `adj_row`, `adj_col`, `adj_val` (row receives from
     column); `features` [N, F], or CSR parts `features_indices`, `features_indptr`, `features_shape` and, unless all
-    are 1, `features_data`; and, where it has them, `labels` [N], `names` [N], `label_names`, `idx_train`, `idx_val`,
-    `idx_test`, `val_edges` and `val_edges_false` [P, 2], `node_features` [N, f],
+    are 1, `features_data`, or only `num_nodes`; and, where it has them, `labels` [N], `names` [N], `label_names`, `idx_train`,
+    `idx_val`, `idx_test`, `val_edges` and `val_edges_false` [P, 2], `node_features` [N, f],
     `edge_features` [E, e] beside `edges`. For `task="nc"` the fifth feature of `airport.npz` is left
-    out, because the labels were made from it. Raises `DataError` for a file in another format.
+    out, because the labels were made from it. `arrays`: those of the file at `path`, if they have been read already. Raises `DataError` for
+    a file in another format.
     """
     path = SHIPPED if path is None else Path(path)
     if task not in ("nc", "lp"):
         raise DataError(f"task is {task!r}: pass 'nc' (node classification) or 'lp' (link prediction)")
-    arrays = _Arrays(path, _read(path))
-    features = _features(arrays)
+    found = _Arrays(path, _read(path) if arrays is None else arrays)
+    features = _features(found)
     n = features.shape[0]
+    if (count := found.integers("num_nodes", ())) is not None and count != n:
+        raise found.error("features", f"are those of {n} nodes, and the graph has {count}", "save a row for each node")
     if task == "nc" and path.stem == "airport" and features.shape[1] == 5:
         features = features[:, :4]
-    edges, graph, beside = _edges(arrays, n)
-    labels = arrays.integers("labels", (n,))
+    edges, graph, beside = _edges(found, n)
+    labels = found.integers("labels", (n,))
     if labels is not None and len(labels) and labels.min() < 0:
-        raise arrays.error("labels", f"contains the value {labels.min()}", "number the classes from 0")
+        raise found.error("labels", f"contains the value {labels.min()}", "number the classes from 0")
     return GraphData(
         name=path.stem,
         edges=edges,
         graph=graph,
         features=np.ascontiguousarray(features),
         labels=labels,
-        names=arrays.strings("names", n),
-        label_names=arrays.strings("label_names", None),
-        idx_train=arrays.nodes("idx_train", (None,), n),
-        idx_val=arrays.nodes("idx_val", (None,), n),
-        idx_test=arrays.nodes("idx_test", (None,), n),
-        val_edges=arrays.nodes("val_edges", (None, 2), n),
-        val_edges_false=arrays.nodes("val_edges_false", (None, 2), n),
-        node_features=arrays.rows("node_features", n),
+        names=found.strings("names", n),
+        label_names=found.strings("label_names", None),
+        idx_train=found.nodes("idx_train", (None,), n),
+        idx_val=found.nodes("idx_val", (None,), n),
+        idx_test=found.nodes("idx_test", (None,), n),
+        val_edges=found.nodes("val_edges", (None, 2), n),
+        val_edges_false=found.nodes("val_edges_false", (None, 2), n),
+        node_features=found.rows("node_features", n),
         edge_features=beside,
     )
 
@@ -118,7 +124,7 @@ class _Arrays:
     """The arrays of one file, checked as they are taken."""
 
     path: Path
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
 
     def error(self, key: str, found: str, remedy: str) -> DataError:
         return DataError(f"{self.path}: {key} {found}: {remedy}")
@@ -170,6 +176,8 @@ def _features(arrays: _Arrays) -> np.ndarray:
         key, features = "features", arrays.arrays["features"]
         if features.ndim != 2 or features.dtype.kind not in "fiub":
             raise arrays.error(key, f"has shape {features.shape}, dtype {features.dtype}", "save numbers, shape [N, F]")
+    elif "num_nodes" in arrays.arrays and "features_indices" not in arrays.arrays:
+        return np.zeros((int(arrays.integers("num_nodes", ())), 0), np.float32)
     else:
         key, remedy = "features_data", "save features [N, F], or its CSR parts"
         indices = arrays.needed("features_indices", remedy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
 from port_jax.graphs.graph import Graph
 
@@ -20,6 +19,8 @@ def markov_blanket(graph: Graph, *, siblings: bool = False) -> Graph:
 
     Weights and edge features of the input are dropped. Edges are sorted by receiver, then by sender.
     """
+    import scipy.sparse as sp
+
     senders, receivers, _, _ = graph.host_arrays()
     n = graph.num_nodes
     children = sp.csr_array((np.ones(len(senders), bool), (senders, receivers)), shape=(n, n))

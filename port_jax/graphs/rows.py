@@ -120,7 +120,7 @@ class Rows:
 
 def take(x: Array, ids: Array) -> Array:
     """x[ids] for ids that are known to be in range."""
-    return x.at[ids].get(mode="promise_in_bounds")
+    return x.at[ids].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
 def masked(x: Array, filled: Array) -> Array:

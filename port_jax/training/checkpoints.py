@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from port_jax.training.history import History
 from port_jax.training.state import TrainingError, TrainState, is_key, named
@@ -108,6 +107,7 @@ class Checkpoints:
         self._needs: dict[int, set[int]] = {}
         writing = {"create": True, "cleanup_tmp_directories": True, "preservation_policy": _Preserved(self._needs)}
         options: dict[str, Any] = writing if write else {"create": False}
+        self.ocp = ocp = _orbax()
         handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler(FILE)}
         with self._writing("cannot be used for checkpoints"):
             self.manager = ocp.CheckpointManager(self.root, options=ocp.CheckpointManagerOptions(**options), item_handlers=handlers)
@@ -123,8 +123,8 @@ class Checkpoints:
         with self._writing(f"cannot keep the state of step {step}"):
             self._needs[step] = progress.needs()
             if step not in self.manager.all_steps():
-                items = {"state": ocp.args.StandardSave(_plain(state)), "progress": ocp.args.JsonSave(content)}
-                self.manager.save(step, args=ocp.args.Composite(**items))
+                items = {"state": self.ocp.args.StandardSave(_plain(state)), "progress": self.ocp.args.JsonSave(content)}
+                self.manager.save(step, args=self.ocp.args.Composite(**items))
             elif jax.process_index() == 0:
                 self.manager.wait_until_finished()
                 path = self.root / str(step) / "progress" / FILE
@@ -189,12 +189,12 @@ class Checkpoints:
 
     def _progress(self, step: int) -> tuple[Progress, Leaves]:
         with self._reading(step):
-            content = self.manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))["progress"]
+            content = self.manager.restore(step, args=self.ocp.args.Composite(progress=self.ocp.args.JsonRestore()))["progress"]
             leaves = content.pop("leaves")
             return Progress(**{**content, "history": History(**content["history"])}), leaves
 
     def _arrays(self, step: int, abstract: Any) -> Any:
-        return self.manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))["state"]
+        return self.manager.restore(step, args=self.ocp.args.Composite(state=self.ocp.args.StandardRestore(abstract)))["state"]
 
     def _compare(self, has: Leaves, wants: Leaves) -> None:
         """Raise TrainingError if the folder contains the state of another model or optimizer, or one of other types."""
@@ -228,8 +228,15 @@ class Checkpoints:
             raise TrainingError(f"{self.root / str(step)} is damaged ({_line(error)}); {remedy}") from None
 
 
-class _Preserved(ocp.checkpoint_managers.PreservationPolicy):
-    """Keeps the newest checkpoints, and those that they need."""
+def _orbax() -> Any:
+    """Orbax, which takes longer to import than all the rest but JAX; a run without a folder does without it."""
+    import orbax.checkpoint as ocp
+
+    return ocp
+
+
+class _Preserved:
+    """Orbax's PreservationPolicy: keeps the newest checkpoints, and those that they need."""
 
     def __init__(self, needs: Mapping[int, set[int]]):
         self.needs = needs

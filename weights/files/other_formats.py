@@ -91,6 +91,14 @@ def of_zip(names: Collection[str]) -> ConversionError:
     return Unreadable(what, remedy)
 
 
+RUN = "Export it first: hyperport export FOLDER back.pth --like CONVERTED (weights.restore(...).after(folder))"
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a path is a folder in which `port_jax.training.fit` saves states, and none that `convert` wrote."""
+    return Path(path, "checkpoints").is_dir() and not Path(path, "torch.json").exists()
+
+
 def of_folder(path: Path) -> ConversionError:
     """The error for a folder that is given for a file."""
     names = {child.name for child in path.iterdir()} if path.is_dir() else set()
@@ -98,6 +106,8 @@ def of_folder(path: Path) -> ConversionError:
         return Unreadable("a folder that torch.distributed.checkpoint wrote", JOIN)
     if {"torch.json", "config.json", "report.json"} <= names or ".hyperport.new" in names:
         return Usage(*CONVERTED)
+    if is_run(path):
+        return Usage("the folder of a run of port_jax.training.fit", RUN)
     if {"saved_model.pb", "checkpoint"} & names:
         return Unreadable("a folder of TensorFlow", _TENSORFLOW)
     if "data.pkl" in names:
@@ -117,4 +127,4 @@ def _classes(head: bytes) -> str:
     return f" (it contains a {found[0]:.100})" if found else ""
 
 
-__all__ = ["CONVERTED", "GATHER", "GIVE", "HEAD", "PART", "of_file", "of_folder", "of_zip"]
+__all__ = ["CONVERTED", "GATHER", "GIVE", "HEAD", "PART", "RUN", "is_run", "of_file", "of_folder", "of_zip"]

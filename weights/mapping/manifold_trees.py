@@ -31,6 +31,9 @@ CURVED = {
 }
 PLAIN = ("Euclidean", "Sphere", "SphereExact", "Stiefel", "CanonicalStiefel", "EuclideanStiefel", "EuclideanStiefelExact",
          "SymmetricPositiveDefinite", "BirkhoffPolytope")  # fmt: skip
+COMPLEX = ("UpperHalf", "BoundedDomain")
+SIEGEL = {"RiemannianMetric": "riem", "FinslerOneMetric": "fone", "FinslerInfinityMetric": "finf", "FinslerMinimumEntropyMetric": "fmin"}
+"""geoopt's metrics of Siegel's spaces, and port_jax's names of them."""
 
 REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
@@ -97,9 +100,24 @@ def recovered(record: object) -> tuple[Manifold, Tensor | None]:
         if tensor is None:
             raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
         return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
-    if name in PLAIN and hasattr(manifolds, name):
-        return getattr(manifolds, name)(), None
+    if name in (*PLAIN, *COMPLEX) and hasattr(manifolds, name):
+        return getattr(manifolds, name)(**_metric(record)), None
     raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart in port_jax.manifolds", REMEDY)
+
+
+def _metric(record: Record) -> Document:
+    """The arguments of a manifold that has several distances. Unmatched for a metric that has no counterpart."""
+    inside = {**(record.attributes.get("_modules") or {}), **record.attributes}
+    spd, metric = inside.get("default_metric"), inside.get("metric")
+    if isinstance(spd, Record):
+        return {"default_metric": spd.args[0] if spd.args else None}
+    if not isinstance(metric, Record):
+        return {} if spd is None else {"default_metric": spd}
+    name = metric.name.rpartition(".")[2]
+    if name not in SIEGEL:
+        raise Unmatched(f"a {record.name.rpartition('.')[2]} in the file has the metric {name}, which is not read", REMEDY)
+    rank = metric.attributes.get("rank")
+    return {"metric": SIEGEL[name], **({"rank": rank} if SIEGEL[name] == "fmin" else {})}
 
 
 def curvature(record: object) -> float | None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from weights.errors import Unmatched, Unreadable, Usage
-from weights.files import npz
+from weights.errors import Unmatched, Usage
+from weights.mapping.graph_files import graph_data
 from weights.types import Hyperparameters
 
 NODES, EDGES, ROWS = 64, 256, 32
@@ -207,15 +207,9 @@ def _link_loss(scores: Any, true: int) -> Any:
 
 def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """Senders, receivers, weights and features, as `embed` and training read them; of airport.npz as many features as the model takes."""
-    from port_jax.data import DataError, load_graph
-
-    npz.check(path)
-    try:
-        data = load_graph(path, task="lp")
-        if data.features.shape[1] != width:
-            data = load_graph(path, task="nc")
-    except DataError as error:
-        raise Unreadable(str(error)) from None
+    data = graph_data(path, "lp")
+    if data.features.shape[1] != width:
+        data = graph_data(path, "nc")
     senders, receivers, weights, _ = data.graph.host_arrays()
     return senders, receivers, None if weights is None else weights.astype(np.float64), data.features.astype(np.float64)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weights.errors import Unmatched
-from weights.files.tensors import Tensor, from_array, same_bits
+from weights.files.tensors import Tensor, contiguous_stride, from_array, same_bits
 from weights.mapping.entries import Entry, inverse
 from weights.optim.forms import in_file
 from weights.optim.layouts import forward_shape, path_of
@@ -109,7 +109,17 @@ def _buffer(name: str, old: object, array: np.ndarray, entry: Entry, kept: Mappi
         return from_array(back.astype(np.result_type(back, np.complex64)) if entry.dtype.startswith("complex") else back)
     if old.dtype != str(back.dtype):
         raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; in the file it is {old.dtype}", "Export a state of the same types")
-    return replace(from_array(back), requires_grad=old.requires_grad)
+    return replace(_strided(back, old.stride), requires_grad=old.requires_grad)
+
+
+def _strided(array: np.ndarray, stride: Sequence[int]) -> Tensor:
+    """The tensor with its elements in the order that it had in the file: moments take that of the gradients, which may be transposed."""
+    order = sorted(range(array.ndim), key=lambda axis: -stride[axis])
+    dense = contiguous_stride(tuple(array.shape[axis] for axis in order))
+    if array.size == 0 or tuple(stride[axis] for axis in order) != tuple(dense):
+        return from_array(array)
+    flat = from_array(np.array(array.transpose(order), order="C"))
+    return replace(flat, shape=array.shape, stride=tuple(stride))
 
 
 def _same_once(first: np.ndarray, entry: Entry, array: np.ndarray) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from port_jax.manifolds.base import Manifold
 from weights.errors import Usage
 from weights.mapping.entries import Entry, flatten
-from weights.mapping.manifold_trees import CURVED, PLAIN, Following, leaves
+from weights.mapping.manifold_trees import CURVED, PLAIN, Following, leaves, to_json
 from weights.mapping.probes import Draw, Inputs, Outputs, Probe
 from weights.types import Hyperparameters, Manifolds, Params, TorchModule, Variables
 
@@ -41,7 +41,10 @@ class Points:
         found = {key: _at(space, params) for key, space in spaces.items()}
         for key, manifold in found.items():
             if type(manifold).__name__ not in (*CURVED, *PLAIN):
-                raise Usage(f"{key!r} lies on {type(manifold).__name__}, which the torch side does not have", "Use --level bits")
+                raise Usage(f"{key!r} lies on {type(manifold).__name__}, which the torch side does not have", "Use --level settings")
+            if type(manifold).__name__ in PLAIN and to_json(manifold) != to_json(type(manifold)()):
+                what = f"{key!r} lies on {type(manifold).__name__} with another metric than the first, which the torch side does not have"
+                raise Usage(what, "Use --level settings")
             if callable(spaces[key]) and not isinstance(spaces[key], Following):
                 raise Usage(f"the manifold of {key!r} is a function, which the torch side does not have", "Use --level settings")
         floats = {e.key: e.shape for e in entries if e.role != "tied" and e.dtype.startswith(("float", "bfloat"))}

@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.data import DataError, GraphData, load_graph
+from port_jax.data import GraphData
 from port_jax.graphs import Graph
 from port_jax.manifolds import Euclidean
 from port_jax.manifolds.base import Manifold
 from port_jax.optim.trees import match_manifolds
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
-from weights.files import npz
 from weights.files.inputs import size_of
 from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
+from weights.mapping.graph_files import graph_data
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.models import ARCHITECTURES
 from weights.types import Document
@@ -51,7 +51,8 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
 
     key: a parameter, by torch's key or by its path in the variables; without it, the model's table of nodes, or the output of the
-    encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads). names: a file with one name per line, or the names;
+    encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads, or a
+    torch file with a sparse adjacency, FILE or FILE:PLACE). names: a file with one name per line, or the names;
     without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
 
     Raises Usage, which says what to give, and Unmatched if sizes differ.
@@ -124,12 +125,8 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
     if graph is None or isinstance(graph, GraphData):
         return graph
     settings = checkpoint.settings
-    npz.check(graph)
     task = settings.get("task") or ("nc" if settings.get("num_classes") else "lp")
-    try:
-        return load_graph(graph, task="nc" if task == "nc" else "lp")
-    except DataError as error:
-        raise Unreadable(str(error)) from None
+    return graph_data(graph, "nc" if task == "nc" else "lp")
 
 
 def _nodes(checkpoint: Checkpoint) -> NodeEmbeddings:
@@ -187,6 +184,8 @@ def _encoded(checkpoint: Checkpoint, data: GraphData | None) -> tuple[np.ndarray
     for name in ("node_features", "edge_features"):
         if checkpoint.settings.get(name) and getattr(data, name) is None:
             raise Usage(f"the model takes {name.replace('_', ' ')}, and the graph has none", f"Add an array {name} to the .npz")
+    if not data.features.shape[1]:
+        raise Usage(f"{arch} computes embeddings from features, and the graph has none", "Add features [N, F] beside the adjacency")
     dtype = np.result_type(*(np.asarray(leaf).dtype for leaf in flatten(variables["params"]).values()))
     x = jnp.asarray(data.features, dtype)
     graph = _prepared(checkpoint, data, dtype)

@@ -83,6 +83,21 @@ def show(report: Document) -> None:
             screen.line(f"{name}: {report[name]}")
 
 
+def show_run(found: Document) -> None:
+    """Prints what a run of training has saved."""
+    screen = Screen(width=160)
+    title = f"{found['folder']} ({found['format']}, step {found['step']}, {found['count']} arrays, {found['bytes']} bytes)"
+    rows = [(row["name"], "x".join(map(str, row["shape"])) or "one", row["dtype"]) for row in found["arrays"]]
+    screen.table(("array", "shape", "type"), rows, title)
+    screen.line(f"kept: {', '.join(f'step {step}' for step in found['kept'])}")
+    screen.line(f"best: {'nothing was monitored' if found['best_step'] is None else 'step {}'.format(found['best_step'])}")
+    for name, value in (found["record"] or {}).items():
+        screen.line(f"  {name} = {value:.6g}")
+    screen.line(f"optimizer: {found['opt_state']['arrays']} arrays, {found['opt_state']['bytes']} bytes")
+    if "arch" in found:
+        screen.line(f"architecture: {found['arch']}, which has these parameters")
+
+
 def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     """Prints in a few lines what was converted."""
     report = checkpoint.report
@@ -114,4 +129,4 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         screen.line(f"  {report['note']}")
 
 
-__all__ = ["inspect", "show", "show_converted"]
+__all__ = ["inspect", "show", "show_converted", "show_run"]

@@ -47,9 +47,12 @@ Scalar = Float[Array, "*batch 1"]
 def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: Scalar, k: Signed) -> Vector:
     """x + s/c, with a = 1 + k|x|² and b = c² + k|s|² given by the caller, who may know them more accurately than from squares."""
     k, spherical = as_curvature(k).value, as_curvature(k).spherical
+    x2, s2 = c * c * dot(x, x), dot(s, s)
+    # what is smaller than the result is broadcast once, so that its derivative is one sum over the rows and not one for each use
+    x, s = jnp.broadcast_arrays(x, s)
+    k, s2, b = (jnp.broadcast_to(v, jnp.broadcast_shapes(jnp.shape(v), (*x.shape[:-1], 1))) for v in (k, s2, b))
     w = c * x + s
-    w2 = dot(w, w)
-    x2, xs, s2 = c * c * dot(x, x), c * dot(x, s), dot(s, s)
+    w2, xs = dot(w, w), c * dot(x, s)
     far = 4 * w2 > x2 + s2
     first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
     second = jnp.where(far, s, w)

@@ -102,6 +102,10 @@ def _rebuild_v3(
     dtype: object,
     *_: object,
 ) -> Tensor:
+    if isinstance(dtype, Name) and dtype.module == "torch":
+        raise Unreadable(
+            f"a tensor has type {shown(dtype)}, which numpy does not have", "Convert it in torch to another one, complex32 to complex64"
+        )
     if not isinstance(storage, Storage) or not isinstance(dtype, Known) or dtype.name not in NUMPY:
         raise TypeError
     return checked(budget, storage, offset, shape, stride, dtype.name, requires_grad=bool(grad))
@@ -228,6 +232,10 @@ def _call(module: str, name: str) -> Callable[..., Record]:
     return lambda budget, *args: Record(Known(module, name), args, called=True)
 
 
+SPD_METRIC = Known("geoopt.manifolds.symmetric_positive_definite", "SPDMetric")
+"""An enum beside a pickled manifold: its value, and no call of ours."""
+
+
 def _table() -> dict[str, Known]:
     table: dict[str, Known] = {}
 
@@ -276,6 +284,7 @@ def _table() -> dict[str, Known]:
     # Data around tensors, carried as it is: a sparse tensor is a layout, and tensors of indices and values.
     put("torch._utils._rebuild_sparse_tensor", _call("torch._utils", "_rebuild_sparse_tensor"))
     put("torch.serialization._get_layout", _call("torch.serialization", "_get_layout"))
+    put(f"{SPD_METRIC.module}.{SPD_METRIC.name}", _call(SPD_METRIC.module, SPD_METRIC.name))
     put("torch.Size", _size)
     put("torch.device", _call("torch", "device"))
     for dtype in (*NUMPY, *ALIASES):
