@@ -61,7 +61,7 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
         return Scheduled({}, "?", None, f"the scheduler is a {type(raw).__name__}: save scheduler.state_dict(), or pass {WHERE}")
     state = plain({key: value for key, value in raw.items() if not callable(value)})
     if (odd := _odd_count(state)) is not None:
-        return Scheduled({}, "?", None, f"the scheduler has made {odd} steps: save scheduler.state_dict(), or pass {WHERE}")
+        return Scheduled({}, "?", None, f"the scheduler's count of steps is {odd}: save scheduler.state_dict(), or pass {WHERE}")
     try:
         row = scheduler_of(state)
     except ValueError as error:

@@ -22,6 +22,7 @@ from parity_tests.weights.toy import TOY
 from port_jax.manifolds import PoincareBall
 from weights import Unmatched
 from weights.models import ARCHITECTURES
+from weights.proof.diff import compare
 
 C = 0.7
 SHAPES = {"emb": (4, 5), "att": (1, 2, 5), "layers.0.weight": (5, 5), "layers.0.bias": (5,)}
@@ -242,3 +243,4 @@ def test_a_state_that_is_no_dictionary_is_named(state: object, tmp_path: Path):
     with pytest.raises(Unmatched, match="the optimizer's state of index 2 is "):
         weights.load(tmp_path / "x.pth", **given)
     assert weights.load(tmp_path / "x.pth", optimizer=False, **given).opt_state is None
+    assert all(row.equal for row in compare(tmp_path / "x.pth", tmp_path / "x.pth"))
