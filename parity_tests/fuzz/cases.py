@@ -77,7 +77,8 @@ def show(number: int, keep: Path | None) -> int:
     """Prints one case; 1 if it does not end as it has to."""
     with tempfile.TemporaryDirectory() as name:
         source, folder = Path(name, "seeds"), Path(name, "case")
-        source.mkdir(), folder.mkdir()
+        source.mkdir()
+        folder.mkdir()
         seeds.make(source)
         case, outcome = one(number, source, folder)
         print(f"case {number}: {kind_of(number)}\nchanged: {case.what!r}\ngiven: {dict(case.given)}")
@@ -142,7 +143,8 @@ def _print(table: Counter, slowest: dict, most: dict, seconds: float) -> None:
 def _of_a_child(rows: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     """The rows that a new process makes; {"ended": why} last if it does not come to their end."""
     output, given = os.pipe()
-    sys.stdout.flush(), sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     child = os.fork()
     if child == 0:
         os.close(output)

@@ -32,7 +32,8 @@ class Child:
 
     def __init__(self, work: Callable[[], Any], quiet: bool = True):
         output, given = os.pipe()
-        sys.stdout.flush(), sys.stderr.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         self.begun = time.monotonic()
         self.pid = os.fork()
         if self.pid == 0:
