@@ -64,9 +64,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "several optimizers: whose moments are those of points not looked at",
         "weights/optim/owners.py",
-        "return _Slot(index, shape, riemannian and is_point(state), not riemannian)",
-        "return _Slot(index, shape, False, False)",
-        f"{SEVERAL}::test_they_go_on_as_several_and_come_back_as_several",
+        "return not self.flat and is_point(self.state)",
+        "return False",
+        f"{SEVERAL}::test_points_that_nobody_names_are_asked_for",
     ),
     error(
         "several optimizers: schedulers in the file's order",
