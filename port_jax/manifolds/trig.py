@@ -382,11 +382,13 @@ def tan_fraction(x: Number, k: Signed) -> tuple[Number, Number | float, Number]:
 def binary_scale(*arrays: Array) -> Array:
     """The power of two nearest to half the largest entry by absolute value along the last axis, 1 where all are 0.
 
-    A constant for differentiation. Division by it rounds nothing, and squares of what is left neither overflow nor underflow.
+    A constant for differentiation. Division by it rounds nothing, and squares of what is left neither overflow nor underflow. It is at
+    most the inverse of the smallest normal number: XLA divides rows by multiplying them by the inverse, which would be flushed to 0.
     """
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(a), -1, keepdims=True) for a in jnp.broadcast_arrays(*arrays)]), 0)
-    largest = jnp.where(largest > 0, largest, 2)
-    return jax.lax.stop_gradient(jax.lax.reduce_precision(largest / 2, jnp.finfo(largest.dtype).nexp, 0))
+    info = jnp.finfo(largest.dtype)
+    half = jnp.minimum(jnp.where(largest > 0, largest, 2) / 2, 2.0 ** (info.maxexp - 2))
+    return jax.lax.stop_gradient(jax.lax.reduce_precision(half, info.nexp, 0))
 
 
 def softplus_inverse(c: float | Number) -> Number:
