@@ -328,24 +328,31 @@ class Lorentz(Manifold):
         return ok, reason
 
     def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
-        k, square = self._k(x), metric.inner(x, x)
-        if not bool(jnp.allclose(square, -k, atol=atol, rtol=rtol)):
-            worst = float(square.ravel()[jnp.argmax(jnp.abs(square + k))])
-            return (
-                False,
-                f"<x, x> is {worst:.8g} and should be -k = {-float(jnp.max(k)):.8g}; projx(x) puts x on the manifold",
-            )
+        """|<x, x> + k| <= atol + rtol k, or x0 within its own rounding: far from the origin <x, x> is only that of its terms."""
+        x = jnp.asarray(x, jnp.result_type(x, 1.0))
+        k = self._k(x)
         if not bool(jnp.all(x[..., 0] > 0)):
-            return (
-                False,
-                f"x0 is {float(jnp.min(x[..., 0])):.8g} and should be positive; the time coordinate comes first",
-            )
-        return True, None
+            return False, f"x0 is {float(jnp.min(x[..., 0])):.8g} and should be positive; the time coordinate comes first"
+        found, right = x[..., :1], metric.time_of(x[..., 1:], k)
+        off = jnp.abs(found - right) - (atol + rtol * k) / (found + right) - x.shape[-1] * jnp.finfo(x.dtype).eps * right
+        if bool(jnp.all(off <= 0)):
+            return True, None
+        at = jnp.argmax(off / right)
+        return False, (
+            f"x0 is {float(found.ravel()[at]):.8g} and should be {float(right.ravel()[at]):.8g}, the root of k + |xs|² for the space part "
+            f"xs = x[1:], with k = {float(jnp.broadcast_to(k, off.shape).ravel()[at]):.8g}; projx(x) puts x on the manifold"
+        )
 
     def _check_vector_on_tangent(self, x: Vector, u: Tangent, *, atol: float, rtol: float) -> Verdict:
-        worst = float(jnp.max(jnp.abs(metric.inner(x, u))))
-        if worst <= atol:
+        """|<x, u>| <= atol, or within the rounding of its terms."""
+        x, u = (jnp.asarray(a, jnp.result_type(a, 1.0)) for a in (x, u))
+        e = metric.shrinking(x, self._k(x))
+        terms = dot(jnp.abs(x * e), jnp.abs(u))
+        product = metric.inner(x * e, u)
+        off = jnp.abs(product) - atol * e - x.shape[-1] * jnp.finfo(product.dtype).eps * terms
+        if bool(jnp.all(off <= 0)):
             return True, None
+        worst = float((jnp.abs(product) / e).ravel()[jnp.argmax(off / e)])
         return False, f"<x, u> is {worst:.8g} and should be 0; proju(x, u) makes u tangent"
 
 
