@@ -12,7 +12,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.hyperboloid.metric import Chord, arsinh_norm, axis_scale, chord, half_angle, inner, inverse_binary, join, shrinking, time_of
+from port_jax.manifolds.hyperboloid.metric import (
+    Chord,
+    arsinh_norm,
+    axis_scale,
+    chord,
+    half_angle,
+    inner,
+    inverse_binary,
+    join,
+    shrinking,
+    time_of,
+)
 from port_jax.manifolds.row_products import dot
 
 __all__ = [
@@ -163,7 +174,9 @@ def _close_factor(c: Chord, vs: Space, far: Array) -> Scalar:
     outer = tx > 4 * c.ty  # there y is shorter than y - x
     w, w0 = jnp.where(outer, c.y, w), jnp.where(outer, c.ty, w0)
     e = jnp.where(far, 1, c.e)
-    return trig.over(dot(w, vs) - w0 * dot(jnp.where(far, 0, trig.over(c.x, tx)), vs), 2 * c.h * c.h + 2 * jnp.where(far, 1, c.sinh2) / e / e)
+    return trig.over(
+        dot(w, vs) - w0 * dot(jnp.where(far, 0, trig.over(c.x, tx)), vs), 2 * c.h * c.h + 2 * jnp.where(far, 1, c.sinh2) / e / e
+    )
 
 
 def parallel_transport0(y: Vector, v: Vector, k: Number) -> Vector:

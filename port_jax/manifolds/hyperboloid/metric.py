@@ -241,12 +241,13 @@ def _ambient(s: Scalar, value: Scalar, resolved: Array) -> Scalar:
 
 
 def _between(x: Vector, y: Vector, k: Number) -> Chord:
-    """The chord, with sinh²(d/2) differentiated as (-<x, y>/k - 1)/2 in all coordinates, time included, where that keeps half the digits."""
+    """The chord, with sinh²(d/2) differentiated as (-<x, y>/k - 1)/2 in all coordinates, time included, where half the digits stay."""
     c = chord(x, y, k)
     # half of the digits: the rows `lorentz dist d/dx` of accuracy/table.csv have cases on both sides
     resolved = c.sinh2 > jnp.sqrt(jnp.finfo(c.sinh2.dtype).eps) * (c.tx * c.e) * (c.ty * c.e)
-    scaled = lambda a: jnp.where(resolved, a, 0) * c.h * c.e  # noqa: E731  elsewhere the product can overflow, first of all in its derivative by k
-    ambient = (-inner(scaled(x), trig.over(scaled(y), k)) - (c.h * c.e) * (c.h * c.e)) / 2
+    # elsewhere the product can overflow, first of all in its derivative by k
+    x, y = (jnp.where(resolved, a, 0) * c.h * c.e for a in (x, y))
+    ambient = (-inner(x, trig.over(y, k)) - (c.h * c.e) * (c.h * c.e)) / 2
     return c._replace(sinh2=_ambient(c.sinh2, ambient, resolved))
 
 
