@@ -32,14 +32,18 @@ def descend_along(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> 
     xg, terms, p2, pg, pm = inner_products(x, grad, jnp.abs(x), jnp.abs(grad), xs, xs, xs, grad, xs, m)
     # r = J g + <x, J g> x/k
     normal = jnp.where(jnp.abs(xg) <= x.shape[-1] * jnp.finfo(x.dtype).eps * terms, 0, xg) / k
-    r = jnp.where(time, -grad, grad) + normal * x
-    momentum = b1 * m + (1 - b1) * r
     # <u, u> from the part of us orthogonal to xs far from the origin, and from all of us near it. That of r is that of the gradient, and
     # smaller than a rounding error of r.
     far = p2 > k * e * e
     weight = jnp.where(far, 1 / jnp.where(far, p2, 1), 0)
     rest_r = jnp.where(time, 0, grad + jnp.where(far, -pg * weight, normal) * jnp.where(far, xs, x))
-    rest_m = b1 * jnp.where(time, 0, m - pm * weight * xs) + (1 - b1) * rest_r
+    # Where a rounding error of x0 is longer than the radius, so is that of a momentum across x: it is dropped, as it would grow when the
+    # point moves inwards.
+    along_m, eps = pm * weight * xs, jnp.finfo(x.dtype).eps
+    rounding = (x[..., :1] * eps > jnp.sqrt(k)) & (jnp.abs(m - along_m) <= 8 * x.shape[-1] * eps * jnp.abs(m)) & ~time
+    m = jnp.where(rounding, along_m, m)
+    rest_m = b1 * jnp.where(time | rounding, 0, m - along_m) + (1 - b1) * rest_r
+    momentum = b1 * m + (1 - b1) * (jnp.where(time, -grad, grad) + normal * x)
     across_r, across_m = inner_products(rest_r, rest_r, rest_m, rest_m)
     pr = pg + normal * (p2 / e)
     pm = b1 * pm + (1 - b1) * pr

@@ -190,9 +190,9 @@ class Chord(NamedTuple):
 
 def _room(x: Vector, y: Vector, r: Number) -> Array:
     """A power of two h for which the coordinates of h x/r and h y/r do not overflow: 1 unless one of x/r and y/r nearly does."""
-    spare = jnp.finfo(x.dtype).maxexp // 4
+    spare = jnp.finfo(x.dtype).maxexp // 8
     unit = jax.lax.stop_gradient(jnp.minimum(r, 1))
-    huge = jnp.maximum(_largest(x), _largest(y)) > 2.0 ** (3 * spare) * unit
+    huge = jnp.maximum(_largest(x), _largest(y)) > 2.0 ** (7 * spare) * unit
     return jnp.where(huge, 2.0**-spare * _binary(unit), 1).astype(x.dtype)
 
 
