@@ -205,19 +205,18 @@ def test_the_first_step_of_adam(dtype):
 
 def test_where_geoopt_has_no_digits():
     """Its distance 46 from the origin, and the square of a gradient that moves a point by about 1, in float32."""
-    for far, call in ((46.0, "dist"), (60.0, "dist"), (12.0, "square"), (20.0, "square"), (46.0, "square")):
+    for far, call in ((46.0, "dist"), (60.0, "dist"), (16.0, "square"), (20.0, "square"), (46.0, "square")):
         rng = draws.rng(11)
         xs, ys = (space(far, e, 1.0, np.float32) for e in cases_of.directions(rng, 2, 3))
-        m, join = geoopt.Lorentz(torch.tensor(1.0)), lambda a: torch.tensor(np.concatenate([[0], a]).astype(np.float32))
-        x, y = m.projx(join(xs)), m.projx(join(ys))
+        m, mine = geoopt.Lorentz(torch.tensor(1.0)), Lorentz(np.float32(1))
+        x, y = (torch.tensor(np.asarray(mine.projx(np.float32([0, *a])))) for a in (xs, ys))
         grad = torch.tensor((rng.standard_normal(4) / np.abs(xs).max()).astype(np.float32))
         theirs = m.dist(x, y) if call == "dist" else m.component_inner(x, m.egrad2rgrad(x, grad.clone())).max()
-        mine = Lorentz(np.float32(1))
         if call == "dist":
             right = mine.dist(x.numpy(), y.numpy())
         else:
             right = mine.descend_along(x.numpy()[None], grad.numpy()[None], np.zeros((1, 4), np.float32), 0.9)[0][0, 0]
-        assert not abs(float(theirs) - float(right)) < 10, (far, call, theirs, right)
+        assert not abs(float(theirs) / float(right) - 1) < 0.5, (far, call, theirs, right)
 
 
 def test_training_pulls_far_points_in():
