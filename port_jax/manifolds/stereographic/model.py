@@ -220,8 +220,9 @@ class StereographicModel(Manifold):
 
     def beside(self, shape: tuple[int, ...]) -> StereographicModel:
         """`Manifold.beside`."""
+        own: Any = self
         number = getattr(self, self.leaf)
-        return dataclasses.replace(self, **{self.leaf: beside(self.name, self.leaf, number, shape)}) if np.ndim(number) else self
+        return dataclasses.replace(own, **{self.leaf: beside(self.name, self.leaf, number, shape)}) if np.ndim(number) else self
 
     @property
     def ball(self) -> StereographicModel:
