@@ -260,4 +260,4 @@ def test_what_projx_makes_is_on_the_manifold():
 
 ULP = 64
 UNDERIVED = ("same", "from the origin", "line", "line, opposite")
-"""Pairs between which the derivative of a transport is infinite or NaN from some distance on: see MIGRATION.md."""
+"""Pairs between which the derivative of a transport is infinite or NaN from some distance on: see `oracle/exceptions.py`."""
