@@ -273,6 +273,10 @@ class Manifold:
         """`retr_transp` of an ambient vector v, whose part normal to the manifold is carried along as by geoopt's formulas."""
         return self.retr_transp(x, u, v)
 
+    def beside(self, shape: tuple[int, ...]) -> Manifold:
+        """The manifold for a parameter of this shape: curvatures with axes broadcast against it, as `point_numbers.beside` says."""
+        return self
+
     def with_exact_retraction(self) -> Manifold:
         """The manifold with the exponential map as retraction; itself if it has no exponential, or already uses it."""
         return self

@@ -64,6 +64,11 @@ class ProductManifold(Manifold):
         """Whether a factor's origin is a choice among equal points."""
         return any(manifold.any_origin for manifold in self.manifolds)
 
+    def beside(self, shape: tuple[int, ...]) -> ProductManifold:
+        """Each factor beside its part of the array."""
+        factors = [m.beside((*shape[:-1], *own)) for m, own in zip(self.manifolds, self.shapes)]
+        return type(self)(*zip(factors, self.shapes)) if any(a is not b for a, b in zip(factors, self.manifolds)) else self
+
     @property
     def n_elements(self) -> int:
         """The length of a point."""

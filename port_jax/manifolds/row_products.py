@@ -27,9 +27,9 @@ def dot(x: Rows, y: Rows) -> Number:
 
 
 def shortening(x: Rows, most: Number | Array) -> Number:
-    """The r <= 1 with |r x|² <= most; a row whose square overflows gets 0."""
+    """The r <= 1 with |r x|² <= most; a row whose square overflows gets 0, and NaN stays NaN."""
     square = dot(x, x)
-    beyond = square > most
+    beyond = ~(square <= most)
     return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
 
 

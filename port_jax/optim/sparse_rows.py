@@ -115,3 +115,7 @@ def check_tables(found: list[Manifold], params: Params) -> None:
                 f"parameter {trees.show(path)} has shape {table.shape} on {type(manifold).__name__}; sparse optimizers "
                 "take matrices whose rows are points"
             )
+        if manifold.has("curvature") and np.size(manifold.curvature) > 1:
+            raise ValueError(
+                f"parameter {trees.show(path)}: its {type(manifold).__name__} has several curvatures; sparse optimizers take one number"
+            )

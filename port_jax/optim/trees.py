@@ -34,7 +34,8 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     """The manifold of each parameter, in the order of the flattened parameters.
 
     `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or prefixes of them, or a
-    callable that makes such a tree from the parameters. Raises ValueError for a parameter without a manifold and for a
+    callable that makes such a tree from the parameters. Curvatures with fewer axes than their parameter belong to its first axes, so
+    that models stacked by `nn.vmap` have one each (`Manifold.beside`). Raises ValueError for a parameter without a manifold and for a
     manifold without a parameter, TypeError for anything in the tree that is not a manifold.
     """
     if isinstance(manifolds, jax.Array):
@@ -45,15 +46,18 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     for path, entry in given.items():
         if not isinstance(entry, Manifold):
             raise TypeError(f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (use Euclidean() for a flat one)")
-    paths, _, _ = flatten(params)
+    paths, leaves, _ = flatten(params)
     used: set[Path] = set()
     found = []
-    for path in paths:
+    for path, leaf in zip(paths, leaves, strict=True):
         prefix = next((path[:n] for n in range(len(path) + 1) if path[:n] in given), None)
         if prefix is None:
             raise ValueError(f"parameter {show(path)} has no manifold: add one at its path (Euclidean() if it is flat)")
         used.add(prefix)
-        found.append(given[prefix])
+        try:
+            found.append(given[prefix].beside(jnp.shape(leaf)))
+        except ValueError as error:
+            raise ValueError(f"parameter {show(path)}: {error}") from error
     absent = _absent(params)
     for path in given.keys() - used:
         if not any(path[: len(gap)] == gap or gap[: len(path)] == path for gap in absent):

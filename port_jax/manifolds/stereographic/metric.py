@@ -84,7 +84,7 @@ def conformal_of_sums(total: Scalar, rest: Scalar, k: Number) -> Scalar:
     k_rest, total_rest = k - k_head, total - total_head
     cross = k_head * total_rest + k_rest * total_head
     value = ((1 + k_head * total_head) + cross) + (k_rest * total_rest + k * rest)
-    return jnp.where(value > 0, value, info.eps / 2)
+    return jnp.where(value <= 0, info.eps / 2, value)
 
 
 def boundary_margin(dtype: DTypeLike) -> float:
@@ -101,9 +101,9 @@ def project(x: Vector, k: Signed, eps: float | None = None) -> Vector:
     """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) if it is longer than that."""
     x, k = jnp.asarray(x), number(k)
     eps = boundary_margin(x.dtype) if eps is None else eps
-    limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
+    limit = ((1 - eps) / jnp.sqrt(jnp.where(k >= 0, 1, -k))).astype(x.dtype)
     square = dot(x, x)
-    outside = (k < 0) & (square > limit * limit)
+    outside = ~((k >= 0) | (square <= limit * limit))  # NaN is, so that it stays
     return x * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
 
 
