@@ -156,6 +156,7 @@ OWN = {
     "origin",
     "from_point",
     "has",
+    "narrowed",
     "with_exact_retraction",
     "beside",
 }

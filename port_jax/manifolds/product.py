@@ -195,6 +195,10 @@ class ProductManifold(Manifold):
         """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its smallest distance is 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
 
+    def narrowed(self, x: Vector, dtype: DTypeLike) -> Vector:
+        """Each part by its factor's `narrowed`."""
+        return self._each(lambda m, x: m.narrowed(x, dtype), x)
+
     def random_combined(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Each factor's `random`, with a key of its own; ValueError if the last axis has not `n_elements` entries."""
         require_size(self, "random_combined", size)

@@ -224,6 +224,10 @@ class Scaled(Manifold):
         draw = self.random_normal if self.has("random_normal") else self.base.random
         return draw(key, *size, dtype=dtype, **kwargs)
 
+    def narrowed(self, x: Point, dtype: DTypeLike) -> Point:
+        """The base's."""
+        return self.base.narrowed(x, dtype)
+
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The base's origin."""
         return self.base.origin(*size, dtype=dtype)

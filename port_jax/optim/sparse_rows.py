@@ -73,7 +73,7 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
             f"row gradients of {name} have shapes {indices.shape} and {values.shape}; a table of {table.shape} takes "
             f"(n,) and (n, {table.shape[1]})"
         )
-    size = table.shape[0]
+    size, values = table.shape[0], values.astype(jnp.promote_types(values.dtype, jnp.float32))  # sums in half precision stand still
     if not isinstance(indices, Tracer):
         outside = np.asarray((indices < 0) | (indices > size))
         if outside.any():

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, PyTree
 from optax.transforms import MaskedNode
 
+from port_jax.checks import as_numbers
 from port_jax.manifolds.base import Manifold
 from port_jax.types import Manifolds, Params, Updates
 
@@ -67,9 +69,13 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
 
 
 def check_parameters(found: list[Manifold], params: Params) -> None:
-    """Raises TypeError for parameters that cannot move (integers), ValueError for shapes that a manifold refuses."""
+    """Raises TypeError for parameters that cannot move (integers, tensors of torch), ValueError for shapes that a manifold refuses."""
     for path, leaf, manifold in zip(*flatten(params)[:2], found, strict=True):
         kind = type(manifold).__name__
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+            raise TypeError(
+                f"parameter {show(path)} is a {type(leaf).__module__}.{type(leaf).__qualname__}; make it an array of JAX or numpy"
+            )
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             raise TypeError(
                 f"parameter {show(path)} is of type {jnp.result_type(leaf)} and cannot move; keep it out of the "
@@ -100,7 +106,7 @@ def match_gradients(grads: Updates, params: Params) -> list[Array | None]:
         if grad is not None and jnp.shape(grad) != jnp.shape(leaf):
             raise ValueError(f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}")
         used.add(prefix)
-        found.append(grad)
+        found.append(grad if grad is None else as_numbers(f"gradient of {show(path)}", grad, like=jnp.result_type(leaf)))
     for path in given.keys() - used:
         if given[path] is not None:
             raise ValueError(f"gradient at {show(path)}: no parameter has this path")

@@ -6,6 +6,7 @@ and its ways around overflow.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -24,7 +25,7 @@ from port_jax.manifolds.hyperboloid.metric import (
     shrinking,
     time_of,
 )
-from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.row_products import bounded, dot
 
 __all__ = [
     "expmap",
@@ -38,6 +39,7 @@ __all__ = [
     "parallel_transport0",
     "parallel_transport0back",
     "project_polar",
+    "within_reach",
 ]
 
 Vector = Float[Array, "*batch d+1"]
@@ -63,6 +65,7 @@ def farthest(dtype: DTypeLike) -> float:
 
 def expmap0(u: Vector, k: Number) -> Vector:
     """Exponential map at the origin. Where the point is too far for the dtype, the farthest representable one in that direction."""
+    u = bounded(u)[0]
     norm2 = inner(u, u) / k
     limit = farthest(u.dtype)
     long = norm2 > limit * limit
@@ -70,6 +73,14 @@ def expmap0(u: Vector, k: Number) -> Vector:
     s = -jnp.where(long, limit * limit, norm2)
     start, moved = jnp.sqrt(k) * trig.cos_k(s), trig.sin_ratio(s) * u
     return join(start + moved[..., :1], moved[..., 1:])
+
+
+def within_reach(x: Vector, u: Vector, norm2: Scalar, k: Number) -> tuple[Vector, Scalar]:
+    """u and |u|² = `norm2`, shortened where exp_x(u) would be farther from the origin than the dtype can represent."""
+    limit = jnp.maximum(farthest(u.dtype) - jnp.log(2 * x[..., :1] / jnp.sqrt(k)), 1)
+    limit2 = jax.lax.stop_gradient(limit * limit * k)
+    long = norm2 > limit2
+    return u * jnp.where(long, jnp.sqrt(limit2 / jnp.where(long, norm2, 1)), 1), jnp.where(long, limit2, norm2)
 
 
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Number) -> Vector:

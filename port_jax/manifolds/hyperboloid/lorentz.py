@@ -20,7 +20,7 @@ from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, met
 from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
 from port_jax.manifolds.point_numbers import beside, positive_or_nan, require_one, require_point_numbers
-from port_jax.manifolds.row_products import dot, shortening
+from port_jax.manifolds.row_products import bounded, dot, shortening
 from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.stereographic import PoincareBall
 
@@ -115,12 +115,15 @@ class Lorentz(Manifold):
         return metric.project(x, self._k(x)) if project else x
 
     def expmap(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
-        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` recomputes the time coordinate."""
-        k = self._k(x, u)
-        if norm_tan:
-            u = metric.project_u(x, u, k)
-            return self._projected(geodesics.expmap(x, u, k, metric.tangent_norm2(x, u, k)), project)
-        return self._projected(geodesics.expmap(x, u, k), project)
+        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` recomputes the time coordinate.
+
+        Where the point is too far for the dtype, it is the farthest representable one in that direction.
+        """
+        k, u = self._k(x, u), bounded(u)[0]
+        u = metric.project_u(x, u, k) if norm_tan else u
+        norm2 = metric.tangent_norm2(x, u, k) if norm_tan else metric.inner(u, u)
+        u, norm2 = geodesics.within_reach(x, u, norm2, k)
+        return self._projected(geodesics.expmap(x, u, k, norm2), project)
 
     def retr(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
         """`expmap`."""
@@ -274,7 +277,7 @@ class Lorentz(Manifold):
 
     def dist2planes(self, x: Float[Array, "n d+1"], p: Float[Array, "m d+1"], a: Float[Array, "m d+1"]) -> Float[Array, "n m"]:
         """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
-        return self.dist2plane(x[:, None], p, a, signed=True)
+        return self.dist2plane(x[:, None], p[None], a[None], signed=True)
 
     def weighted_midpoint(
         self,

@@ -89,7 +89,7 @@ class StereographicModel(Manifold):
 
     def projx(self, x: Vector) -> Vector:
         """x, moved back along its ray to the largest radius that is allowed if it is beyond that."""
-        return metric.project(x, self._k(x))
+        return metric.project_any(x, self._k(x))
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Geodesic distance, with gradient 0 at x = y."""
@@ -100,14 +100,14 @@ class StereographicModel(Manifold):
         return _drop(metric.dist2(x, y, self._k(x, y)), keepdim)
 
     def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
-        """Distance to the origin."""
+        """Distance to the origin; NaN for x outside of the ball, where geoopt takes the boundary's."""
         return _drop(metric.dist0(x, self._k(x)), keepdim)
 
     # Maps between points and tangents.
 
     def retr(self, x: Vector, u: Tangent) -> Vector:
         """x + u, projected."""
-        return metric.project(x + u, self._k(x, u))
+        return metric.project_any(x + u, self._k(x, u))
 
     def expmap(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map."""
@@ -216,7 +216,7 @@ class StereographicModel(Manifold):
 
     def dist2planes(self, x: Float[Array, "n d"], p: Float[Array, "m d"], a: Float[Array, "m d"]) -> Float[Array, "n m"]:
         """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
-        return self.dist2plane(x[:, None], p, a, signed=True)
+        return self.dist2plane(x[:, None], p[None], a[None], signed=True)
 
     def beside(self, shape: tuple[int, ...]) -> StereographicModel:
         """`Manifold.beside`."""
@@ -265,6 +265,10 @@ class StereographicModel(Manifold):
         return inv_sproj(x, self._k(x))
 
     # Points.
+
+    def narrowed(self, x: Vector, dtype: DTypeLike) -> Vector:
+        """x rounded to a narrower type, inside the ball by the margin of that type: see `metric.narrowed`."""
+        return metric.narrowed(x, self._k(x), dtype)
 
     def random_normal(
         self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None
