@@ -10,6 +10,9 @@ TORCH ?= $(shell cat $(READY) 2>/dev/null)
 DATA ?=
 OUT ?= out
 ONLY ?=
+CASES ?=
+KILLS ?=
+CASE ?=
 export PYTORCH_JIT = 0
 export JAX_PLATFORMS ?= cpu
 export TF_CPP_MIN_LOG_LEVEL = 3
@@ -42,7 +45,8 @@ help:
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
 	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"
-	@echo "make fuzz           reads 10,000 damaged checkpoints"
+	@echo "make fuzz           reads 100,000 changed files, kills convert, export and fit 500 times, and fills small disks; for an hour"
+	@echo "                    (CASES=1000 and KILLS=50 are fewer; CASE=123 shows one changed file)"
 	@echo "make clean          removes .venv, out/, build/ and *.egg-info"
 
 # torch is installed first: as a dependency of another package, it would be installed as the build with CUDA.
@@ -90,7 +94,7 @@ mutants: $(READY)
 	$(BIN)/python -m parity_tests.mutants
 
 fuzz: $(READY)
-	$(BIN)/python -m parity_tests.weights.files.fuzz 10000
+	$(BIN)/python -m parity_tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(KILLS),--kills $(KILLS)) $(if $(CASE),--case $(CASE))
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

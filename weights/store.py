@@ -31,6 +31,7 @@ from weights.models import ARCHITECTURES
 from weights.optim import plan as optimizers
 from weights.optim.plan import Plan
 from weights.optim.resume import beside
+from weights.soundness import require_sound
 from weights.types import Document, ManifoldTree, Variables
 
 FORMAT, FORMAT_OF_SEVERAL = 2, 3
@@ -161,7 +162,9 @@ def _restored(path: Path) -> Contents:
     expected = _checked_format(description)
     if found is None:
         found = folder.read_arrays(path, {name: rest for name, *rest in expected.values()})
-    return _rebuilt(description, config, report, _typed(found, expected, description.get("crc32")), budget)
+    contents = _rebuilt(description, config, report, _typed(found, expected, description.get("crc32")), budget)
+    require_sound(contents)
+    return contents
 
 
 def _checked_format(description: Document) -> Mapping[str, list]:

@@ -170,6 +170,8 @@ def from_json(data: Document) -> ManifoldTree:
         return Following(data["manifold"], data["follows"])  # pyright: ignore[reportReturnType]
     if "tree" in data:
         return {name: from_json(child) for name, child in data["tree"].items()}
+    if data["manifold"] not in manifolds.__all__ or not issubclass(getattr(manifolds, data["manifold"]), manifolds.Manifold):
+        raise ValueError(f"{data['manifold']!r:.80} is not a manifold")
     kind, values = getattr(manifolds, data["manifold"]), {name: _from_plain(value) for name, value in data["fields"].items()}
     return kind(*zip(values["manifolds"], values["shapes"])) if "shapes" in values else kind(**values)
 

@@ -46,7 +46,7 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
         transformation, state, plan = _translated(choice, params, manifolds, section, list(found.values()), timing)
     except ConversionError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
     return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from weights.errors import shown
 from weights.optim.forms import plain
 from weights.types import Document
 
@@ -59,6 +60,8 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     if not isinstance(raw, Mapping):
         return Scheduled({}, "?", None, f"the scheduler is a {type(raw).__name__}: save scheduler.state_dict(), or pass {WHERE}")
     state = plain({key: value for key, value in raw.items() if not callable(value)})
+    if (odd := _odd_count(state)) is not None:
+        return Scheduled({}, "?", None, f"the scheduler's count of steps is {odd}: save scheduler.state_dict(), or pass {WHERE}")
     try:
         row = scheduler_of(state)
     except ValueError as error:
@@ -75,6 +78,17 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
         f"{done} steps of the scheduler and {counted} do not show how many updates lie between two steps: give updates_per_step= "
         "(--updates-per-step), which is 1 or the number of batches in an epoch",
     )  # fmt: skip
+
+
+def _odd_count(state: object) -> str | None:
+    """What stands in place of the number of steps, in a scheduler or in a part of a chain; None if every number is whole."""
+    parts = state.get("_schedulers", []) if isinstance(state, Mapping) else None
+    if not isinstance(state, Mapping) or not isinstance(parts, list):
+        return shown(state)
+    count = state.get("last_epoch", 0)
+    if type(count) is not int:
+        return shown(count)
+    return next((odd for part in parts if (odd := _odd_count(part)) is not None), None)
 
 
 __all__ = ["WHERE", "Scheduled", "Timing", "scheduled"]

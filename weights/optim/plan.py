@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from weights.errors import Unmatched
+from weights.errors import Unmatched, shown
 from weights.files import places
 from weights.optim.forms import plain
 from weights.optim.several import together
@@ -100,10 +100,13 @@ def chosen(said: object, code: str | None, name: str | None) -> Choice:
 
 
 def groups_of(raw: Mapping) -> list[Document]:
-    """The groups of an optimizer's section. Raises Unmatched if they are not dictionaries of settings."""
+    """The groups of an optimizer's section. Raises Unmatched if they, or the states of parameters, are not dictionaries."""
     groups = raw["param_groups"]
     if not groups or not all(isinstance(group, dict) for group in groups):
         raise Unmatched("the optimizer has no groups of settings", "Save optimizer.state_dict()")
+    for index, state in raw["state"].items():
+        if not isinstance(state, dict):
+            raise Unmatched(f"the optimizer's state of index {shown(index)} is {shown(state)}", "Save optimizer.state_dict()")
     return groups
 
 
@@ -119,7 +122,8 @@ def begun(state: Mapping[str, object] | None) -> bool:
     """Whether a parameter has been trained: torch's Adagrad keeps a state of every one from the start."""
     from port_jax.optim.from_torch.kinds import trained
 
-    return trained(state or {}, plain((state or {}).get("step", 0)))
+    state = state if isinstance(state, Mapping) else {}
+    return trained(state, plain(state.get("step", 0)))
 
 
 __all__ = ["Choice", "Manifolds", "Plan", "begun", "build", "chosen", "groups_of"]

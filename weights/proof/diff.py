@@ -109,11 +109,9 @@ def _flat(root: object, budget: Budget) -> dict[str, object]:
     if len(parts.optimizers) == 1:  # several are compared below, under their places
         [own] = parts.optimizers
         held |= set(own.at[:1])
-        for index, state in own.raw["state"].items():
-            for name, value in state.items():
-                flat[f"optimizer.state.{index}.{name}"] = value
-        for number, group in enumerate(own.raw["param_groups"]):
-            flat.update({f"optimizer.param_groups.{number}.{name}": value for name, value in group.items()})
+        for name in ("state", "param_groups"):
+            if own.raw[name]:
+                flat.update(_leaves(own.raw[name], f"optimizer.{name}", budget))
     if isinstance(root, dict) and parts.model_at:
         beside = {name: value for name, value in root.items() if name not in held}
         flat.update(_leaves(beside, "", budget))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import geoopt
 import jax
@@ -21,6 +22,7 @@ from parity_tests.weights.toy import TOY
 from port_jax.manifolds import PoincareBall
 from weights import Unmatched
 from weights.models import ARCHITECTURES
+from weights.proof.diff import compare
 
 C = 0.7
 SHAPES = {"emb": (4, 5), "att": (1, 2, 5), "layers.0.weight": (5, 5), "layers.0.bias": (5,)}
@@ -228,3 +230,17 @@ def test_float32_files(tmp_path):
     assert {str(x.dtype) for x in jax.tree.leaves(ckpt.opt_state)} == {"int32", "float32"}
     weights.export(ckpt, tmp_path / "y.pth")
     assert_deep_equal(torch.load(tmp_path / "x.pth"), torch.load(tmp_path / "y.pth"))
+
+
+@pytest.mark.parametrize("state", [None, "x", 3, [1], True])
+def test_a_state_that_is_no_dictionary_is_named(state: object, tmp_path: Path):
+    """And left out with the optimizer, if that is asked."""
+    net, opt = trained()
+    section = opt.state_dict()
+    section["state"][2] = state
+    torch.save({"model": net.state_dict(), "optimizer": section}, tmp_path / "x.pth")
+    given = {"arch": "tree", "manifolds": {"emb": PoincareBall(0.7)}}
+    with pytest.raises(Unmatched, match="the optimizer's state of index 2 is "):
+        weights.load(tmp_path / "x.pth", **given)
+    assert weights.load(tmp_path / "x.pth", optimizer=False, **given).opt_state is None
+    assert all(row.equal for row in compare(tmp_path / "x.pth", tmp_path / "x.pth"))

@@ -20,6 +20,7 @@ from parity_tests.weights.helpers import Net, assert_deep_equal
 from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
 from port_jax.optim.from_torch.schedulers import scheduler_of
 from reference_torch.optim.from_torch.schedulers import resumed
+from weights.optim.file_scheduler import scheduled
 from weights.optim.forms import plain
 from weights.proof.verify import verify
 
@@ -206,3 +207,16 @@ def test_what_cannot_follow_is_reported_with_what_to_pass(tmp_path):
     run.save(tmp_path / "x.pth")
     problem = weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL).report["optimizer"]["scheduler"]["problem"]
     assert "['lr'] is 0.3, its scheduler's after 3 steps is 0.005" in problem
+
+
+@pytest.mark.parametrize("count", [float("inf"), "3", None, 2.5])
+def test_a_count_that_is_no_whole_number_is_reported(count):
+    """In the scheduler itself, and in a part of a chain."""
+    for change, said in (
+        ({"last_epoch": count}, count),
+        ({"_schedulers": [{"last_epoch": count}]}, count),
+        ({"_schedulers": [count]}, count),
+    ):
+        found = scheduled({"base_lrs": [0.1], "gamma": 0.9, **change}, 3, None)
+        assert f"the scheduler's count of steps is {said!r}: " in found.problem
+        assert found.done == 0

@@ -1,0 +1,107 @@
+"""A sample of the fuzz; `make fuzz` does all of it. And that it sees what it is for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from parity_tests.fuzz import cases, seeds, trial
+from parity_tests.fuzz.trial import Case, tried
+from weights.errors import Unreadable
+from weights.files import tensors
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("seeds")
+    seeds.write(folder)
+    return folder
+
+
+def test_changed_files_are_read_or_refused(source: Path):
+    rows = list(cases.in_a_row(range(10 * len(cases.OFTEN)), source))
+    assert not [row for row in rows if row["fault"]]
+    results = Counter(row["result"] for row in rows)
+    assert results[trial.READ] > 30
+    assert results["Unreadable"] > 30
+
+
+def test_a_case_is_the_same_each_time(source: Path, tmp_path: Path):
+    def files(number: int, folder: str) -> tuple[str, dict[str, bytes]]:
+        (tmp_path / folder).mkdir()
+        case, _ = cases.one(number, source, tmp_path / folder)
+        found = {str(path.relative_to(tmp_path / folder)): path.read_bytes() for path in case.path.parent.rglob("*") if path.is_file()}
+        return case.what, found
+
+    for number in (1, 3, 9):
+        assert files(number, f"{number}a") == files(number, f"{number}b")
+
+
+def _bad(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Plants an error in what reads."""
+    load = trial.weights.load
+    if kind == "numbers":
+        monkeypatch.setattr(tensors.Storage, "read", lambda self: self.fetch() * (-1 if self.numel == 18 else 1))
+    elif kind == "traceback":
+        monkeypatch.setattr(trial.weights, "load", lambda *args, **kwargs: [][1])
+    elif kind == "control characters":
+
+        class Raw(Unreadable):
+            def __str__(self) -> str:
+                return f"{self.path}: \x1b[31m. {self.remedy}"
+
+        def raw(path: Path, **given: object) -> None:
+            raise Raw("x", "y", path=path)
+
+        monkeypatch.setattr(trial.weights, "load", raw)
+    elif kind == "memory":
+        monkeypatch.setattr(trial.weights, "load", lambda *args, **kwargs: (np.ones(42 << 20), load(*args, **kwargs))[1])
+    elif kind == "half an output":
+        monkeypatch.setattr(
+            trial.weights, "load", lambda path, **given: ((path.parent / ".hyperport.part").touch(), load(path, **given))[1]
+        )
+    elif kind == "refusal":
+        monkeypatch.setattr(trial.weights, "load", lambda path, **given: load(path.parent / "nothing.pth"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("", ""),
+        ("numbers", "other numbers"),
+        ("traceback", "IndexError"),
+        ("control characters", "control characters"),
+        ("memory", "MiB"),
+        ("half an output", "leaves"),
+        ("refusal", "refused, although"),
+    ],
+)
+def test_what_is_wrong_is_seen(kind: str, said: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    same = seeds.arrays(source / "tree.pth")
+    case = Case(seeds.copied(source / "tree.pth", tmp_path), "nothing", seeds.WITHOUT, same=same, must=True, torch=True)
+    _bad(monkeypatch, kind)
+    outcome = tried(case, np.random.default_rng(1), tmp_path)
+    assert (said in outcome.fault) if kind else not outcome.fault, outcome
+
+
+SAMPLE = """
+import sys
+from parity_tests.fuzz import disks, jobs, kills
+*_, export, fit = jobs.KILLED
+pair = next(job for job in jobs.ON_DISK if job.name == "embed npy")
+sys.exit(kills.run(4, (export, fit)) + disks.run(3, (pair,)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the files of a process in /proc")
+def test_kills_and_full_disks():
+    """In a process that forks its children, which one with threads must not do."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SAMPLE], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
