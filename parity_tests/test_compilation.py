@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -24,7 +25,7 @@ print(jax.jit(lambda x: jnp.sinh(x) + 2 * x)(1.5), seen.count("/jax/compilation_
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home directory, with no folder chosen; jax's settings are put back."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")

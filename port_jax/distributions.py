@@ -56,7 +56,8 @@ class WrappedNormal:
         scale = jnp.broadcast_to(jnp.asarray(self.scale, v.dtype), v.shape)
         square = jnp.sum(v * v, -1)
         normal = -0.5 * jnp.sum((v / scale) ** 2, -1) - jnp.sum(jnp.log(scale), -1) - 0.5 * self.dim * math.log(2 * math.pi)
-        return normal - (self.dim - 1) * _log_sin_ratio(jnp.asarray(self.manifold.curvature, v.dtype) * square)
+        curvature = jnp.asarray(self.manifold.curvature, v.dtype)  # [..., 1] where it has axes
+        return normal - (self.dim - 1) * _log_sin_ratio((curvature[..., 0] if curvature.ndim else curvature) * square)
 
     def _from_frame(self, v: Float[Array, "*shape d"]) -> Float[Array, "*shape n"]:
         return self.manifold.transp0(self.mean, self.manifold.from_coordinates0(v / self.manifold.unit))

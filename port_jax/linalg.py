@@ -17,6 +17,7 @@ __all__ = [
     "dilation",
     "expm",
     "extract_diag",
+    "identity",
     "matrix_rank",
     "polar",
     "qr",
@@ -62,6 +63,11 @@ def extract_diag(x: Inexact[Array, "*batch n m"]) -> Inexact[Array, "*batch k"]:
 def trace(x: Inexact[Array, "*batch n m"], keepdim: bool = False) -> AnyNumber:
     """Trace over the last two axes; `keepdim` keeps one axis of length 1, as geoopt does."""
     return jnp.sum(extract_diag(x), -1, keepdims=keepdim)
+
+
+def identity(n: int, like: Array) -> Array:
+    """The identity [1, ..., 1, n, n] in the type of `like`, with as many axes."""
+    return jnp.eye(n, dtype=like.dtype).reshape(*[1] * (like.ndim - 2), n, n)
 
 
 def block_matrix(blocks: Sequence[Sequence[Array]], dim0: int = -2, dim1: int = -1) -> Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from port_jax.checks import as_numbers
 from port_jax.manifolds import Lorentz, Manifold
 from port_jax.manifolds.stereographic import StereographicModel
 
@@ -32,8 +33,8 @@ def pairwise_dist(manifold: Manifold, x: Points, y: Others | None = None) -> Mat
 
     Errors: ValueError for points that are not matrices of one width, or that the manifold refuses.
     """
-    x = jnp.asarray(x)
-    y = x if y is None else jnp.asarray(y)
+    x = as_numbers("x", x)
+    y = x if y is None else as_numbers("y", y)
     for name, points in (("x", x), ("y", y)):
         if points.ndim != 2 or points.shape[1] != x.shape[1]:
             raise ValueError(f"{name} has shape {points.shape}; give rows of points, [n, d] and [m, d] (x has {x.shape})")

@@ -117,13 +117,55 @@ def test_padding_reaches_no_real_node():
         ({"edge_features": [[1.0], [np.inf]]}, r"edge_features\[1\]"),
         ({"num_nodes": -1}, "num_nodes is -1"),
         ({"num_nodes": 2.0}, "num_nodes is 2.0"),
-        ({"num_nodes": 2**40}, "int32"),
+        ({"num_nodes": 2**40}, r"int32.*np\.unique\(edge_index, return_inverse=True\).*from_edge_list"),
+        (
+            {"senders": [0, 2**40]},
+            r"senders\[1\] is 1099511627776.*: if the ids are names.*np\.unique\(.*from_edge_list.*at most 2147483647",
+        ),
+        ({"senders": [100, 205]}, r"pass num_nodes=206 or more.*np\.unique\(edge_index, return_inverse=True\).*from_edge_list"),
     ],
 )
 def test_errors_name_the_edge(arguments, named: str):
     call = {"senders": [0, 1], "receivers": [1, 2], "num_nodes": 3} | arguments
     with pytest.raises(GraphError, match=named):
         Graph.from_edges(call.pop("senders"), call.pop("receivers"), **call)
+
+
+def test_the_remedy_for_ids_with_gaps_works():
+    """What the messages advise, word for word, and `from_edge_list` beside it."""
+    edge_index = np.array([[100, 205, 2**40], [205, 100, 100]])
+    names, index = np.unique(edge_index, return_inverse=True)
+    by_hand = Graph.from_edge_index(index.reshape(2, -1), num_nodes=len(names))
+    graph = Graph.from_edge_list(edge_index.T)
+    assert np.array_equal(graph.names, names)
+    assert np.array_equal(dense(graph), dense(by_hand))
+    assert np.array_equal(graph.names[np.asarray(graph.senders)], edge_index[0][np.asarray(graph.order)])
+
+
+def test_names_are_kept():
+    pairs, weights = [("b", "a"), ("c", "a"), ("a", "a"), ("b", "a")], [1.0, 2.0, 3.0, 4.0]
+    graph = Graph.from_edge_list(pairs, weights=weights, edge_features=np.eye(4))
+    assert graph.names.tolist() == ["a", "b", "c"]
+    assert dense(graph).tolist() == [[3, 5, 2], [0, 0, 0], [0, 0, 0]]
+    made = (graph.undirected(), graph.with_self_loops(), graph.without_self_loops(), graph.normalized(), graph.with_weights(None))
+    for other in (*made, graph.padded(num_nodes=5, num_edges=9)):
+        assert other.names.tolist() == ["a", "b", "c"]
+    # names are no part of a compiled program
+    assert jax.jit(lambda g: g)(graph).names is None
+    assert jax.tree.structure(graph) == jax.tree.structure(
+        Graph.from_edge_list([(7, 5), (9, 5), (5, 5), (7, 5)], weights=weights, edge_features=np.eye(4))
+    )
+    assert Graph.from_edge_list([]).num_nodes == 0
+    assert Graph.from_edges([0], [0], num_nodes=1).names is None
+    for bad, says in {
+        "shape": (np.zeros((2, 5), int), "pass shape .E, 2. .transpose it"),
+        "triples": (np.zeros((5, 3), int), "one row .sender, receiver. for each edge"),
+        "kinds": ([("a", 1)], "names of the types int, str"),
+        "objects": (np.array([("a", 1)], object), "names of the types int, str"),
+        "floats": (np.array([[1.0, np.nan]]), "dtype float64: names are integers or strings"),
+    }.values():
+        with pytest.raises(GraphError, match=says):
+            Graph.from_edge_list(bad)
 
 
 def test_errors_of_the_other_constructors():

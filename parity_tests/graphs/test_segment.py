@@ -17,6 +17,7 @@ from port_jax.graphs import (
     gather_receivers,
     gather_senders,
     segment_max,
+    segment_softmax,
     segment_sum,
 )
 
@@ -195,3 +196,41 @@ def test_a_wide_product_over_several_chunks(monkeypatch):
 def test_a_wrong_shape_is_named(call, named: str):
     with pytest.raises(GraphError, match=named):
         call(graph("fine"))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_summed_in_single_precision(dtype):
+    """4096 ones at one node are 256 in bfloat16 and 2048 in float16 when they are added in these types."""
+    count = 4096
+    ends = np.arange(1, count + 1), np.zeros(count, int)
+    graphs = [Graph.from_edges(*ends, num_nodes=count + 1, layout=layout) for layout in (True, False)]
+    graphs.append(graphs[0].padded(num_nodes=count + 2, num_edges=count + 1))
+    third = jnp.full(count + 1, 1 / 3, dtype)
+    for g in graphs:
+        ones = jnp.ones((g.num_edges, 1), dtype)
+        assert segment_sum(ones, g).dtype == dtype
+        assert float(segment_sum(ones, g)[0, 0]) == count
+        assert float(aggregate(ones[:, 0], jnp.ones((g.num_nodes, 1), dtype), g)[0, 0]) == count
+        # the sum of rounded thirds, rounded once
+        want = jnp.asarray(count * float(third[0]), dtype)
+        assert segment_sum(third[: g.num_edges, None].at[count:].set(0), g)[0, 0] == want
+        alpha = segment_softmax(jnp.zeros(g.num_edges, dtype), g)
+        np.testing.assert_allclose(np.asarray(alpha[:count], float), 1 / count, rtol=float(jnp.finfo(dtype).eps))
+        slope = jax.grad(lambda x, g=g: segment_sum(gather_receivers(x, g), g).astype(jnp.float32)[0, 0])(jnp.ones((g.num_nodes, 1), dtype))
+        assert float(slope[0, 0]) == count
+        dots = edge_dot(jnp.ones((g.num_nodes, 300), dtype), jnp.ones((g.num_nodes, 300), dtype), g)
+        assert float(dots[0]) == 300
+
+
+def test_integers_are_numbers_and_stay_indices_where_they_are_gathered():
+    g = Graph.from_edges([0, 1, 2], [1, 1, 0], num_nodes=3)
+    assert segment_sum([1, 2, 4], g).tolist() == [1, 6, 0]  # in the graph's order: the edges 2 -> 0, 0 -> 1, 1 -> 1
+    assert segment_max(np.array([1, 2, 4]), g, -1).tolist() == [1, 4, -1]
+    assert aggregate([1, 2, 4], torch.tensor([[1], [2], [3]]), g).tolist() == [[3], [10], [0]]
+    labels = gather_senders([5, 6, 7], g)
+    assert labels.dtype.kind == "i"
+    assert sorted(labels.tolist()) == [5, 6, 7]
+    with pytest.raises(TypeError, match=r"values is a torch\.Tensor.*detach"):
+        segment_sum(torch.ones(3, requires_grad=True), g)
+    with pytest.raises(TypeError, match="logits is a str"):
+        segment_softmax("abc", g)

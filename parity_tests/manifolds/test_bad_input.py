@@ -60,7 +60,7 @@ SHAPES = {
 OFF = {
     "PoincareBall": (BALL, np.array([0.9, 0.9]), "x has norm 1.27"),
     "Stereographic": (pm.Stereographic(-4.0), np.array([0.5, 0.1]), "inside the ball of radius 0.5"),
-    "Lorentz": (HYPERBOLOID, np.ones(3), "<x, x> is 1 and should be -k = -2; projx(x) puts x on the manifold"),
+    "Lorentz": (HYPERBOLOID, np.ones(3), "x0 is 1 and should be 2, the root of k + |xs|²"),
     "Lorentz, time": (HYPERBOLOID, np.array([-(2**0.5), 0.0, 0.0]), "x0 is -1.4142136 and should be positive"),
     "Sphere": (SPHERE, np.ones(4), "x has norm 2, not 1"),
     "Sphere, subspace": (pm.Sphere(np.eye(4)[:, :2]), np.eye(4)[3], "away from the subspace"),

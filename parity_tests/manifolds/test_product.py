@@ -148,7 +148,18 @@ METHODS = {
     "descend_along": "xuv",
     "dist_to": "y",
 }
-OWN = {"take_submanifold_value", "pack_point", "random", "random_combined", "origin", "from_point", "has", "with_exact_retraction"}
+OWN = {
+    "take_submanifold_value",
+    "pack_point",
+    "random",
+    "random_combined",
+    "origin",
+    "from_point",
+    "has",
+    "narrowed",
+    "with_exact_retraction",
+    "beside",
+}
 
 
 def call(m: ProductManifold, method: str, *arrays: np.ndarray) -> object:

@@ -79,8 +79,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "the bias added from the left",
         f"{LAYERS}/tangent.py",
-        'return manifold.mobius_add(z, manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,))))',
-        'return manifold.mobius_add(manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,)))[None], z)',
+        'return manifold.mobius_add(z, manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,))[None]))',
+        'return manifold.mobius_add(manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,))[None]), z)',
         f"{HGAT}[markov_blanket-PoincareBall-7]",
     ),
     error(
@@ -135,8 +135,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "the classifier's points on the first manifold",
         f"{MODELS}/hgat.py",
-        "return self.decoder(self._at(len(self.features)), h)",
-        "return self.decoder(self._at(0), h)",
+        "return self.decoder(self._at(len(self.features)), as_numbers",
+        "return self.decoder(self._at(0), as_numbers",
         f"{HGAT}[markov_blanket-PoincareBall-7]",
     ),
     error(
@@ -156,8 +156,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a feature of the last node of another batch",
         f"{MODELS}/gil.py",
-        "gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for",
-        "gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[0] for",
+        "gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1:] for",
+        "gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[:1] for",
         "models/test_gil.py::test_class_logits_against_the_paper_at_50_digits",
     ),
 )

@@ -44,7 +44,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "c replaced by 1",
         f"{BALL}/family.py",
-        "        return -self.c\n",
+        "        return -positive_or_nan(self.c, zero=True)\n",
         "        return -1.0\n",
         ADAM_BALL,
     ),

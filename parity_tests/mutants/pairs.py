@@ -158,8 +158,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     both(
         "both: HGCN's bias added from the left",
         "layers/hgcn.py",
-        "return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias))) if self.use_bias else z",
-        "return manifold.mobius_add(exp0(manifold, manifold.coordinates0(bias))[None], z) if self.use_bias else z",
+        "return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias)[None])) if self.use_bias else z",
+        "return manifold.mobius_add(exp0(manifold, manifold.coordinates0(bias)[None]), z) if self.use_bias else z",
         "models/test_hgcn.py::test_embeddings_classes_and_links_against_the_paper_at_50_digits",
         reference=(
             "self.space.add(z, self.space.exp0(self.bias[None], self.c), self.c)",

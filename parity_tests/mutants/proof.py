@@ -94,8 +94,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: groups of torch's optimizer from the conversion",
         f"{HOME}/sides.py",
-        "optimizer, scheduled = torch_steps.resumed(self.reading, raw, module)",
-        "optimizer, scheduled = torch_steps.resumed(self.checkpoint, raw, module)",
+        "plans = zip(self.reading.plans, sections, strict=True)",
+        "plans = zip(self.checkpoint.plans, sections, strict=True)",
         f"{READING}::test_torchs_optimizer_has_the_groups_of_the_new_reading",
     ),
     error(
@@ -108,7 +108,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: options of the shell ignored",
         "weights/cli.py",
-        "    asked = Said(**said, optimizer=resuming.optimizer_class)\n",
+        "    asked = Said(**said, optimizer=resuming.named)\n",
         "    asked = Said()\n",
         f"{READING}::test_the_command_line_reads_for_itself",
     ),

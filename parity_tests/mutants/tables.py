@@ -1,6 +1,6 @@
 """All mutations, those that take the least time to say something wrong first."""
 
-from parity_tests.mutants import data, from_torch, gates, graphs, hostile, manifolds, models, optimizers, pairs, proof, weights
+from parity_tests.mutants import data, from_torch, gates, graphs, hostile, manifolds, models, optimizers, pairs, proof, sections, weights
 from parity_tests.mutants.mutation import Mutation
 
 SUBJECTS = {
@@ -13,6 +13,7 @@ SUBJECTS = {
     "small errors": gates.MUTATIONS,
     "data and training": data.MUTATIONS,
     "weights": weights.MUTATIONS,
+    "beside the model": sections.MUTATIONS,
     "hostile files": hostile.MUTATIONS,
     "proof": proof.MUTATIONS,
 }

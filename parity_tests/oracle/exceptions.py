@@ -164,27 +164,18 @@ BEYOND = [
     Group(
         "Differentiated in all coordinates, as geoopt does, where that keeps half of the digits; nearer, in the space part.",
         5e6,
-        ("lorentz dist,dist2 y 32", "lorentz dist,dist2 k 32,64", "lorentz dist0 k 64"),
+        ("lorentz dist,dist2 y 32", "lorentz dist,dist2 k 64", "lorentz dist0 k 64"),
     ),
     Group(
         "Tangents at distance 4 from the origin: radial and transverse part of the derivative cancel by the square of the time coordinate.",
-        450,
+        600,
         ("lorentz expmap u 32,64",),
     ),
     Group(
-        "Points at distance 80 from the origin's neighbourhood, coordinates of 1e34: squares of float32 end there; geoopt is not finite.",
-        1e6,
-        ("lorentz logmap x,y,k 32",),
-    ),
-    Group(
-        "Far points transported to each other, at distances 36 and more from the origin: values are right to 74 eps of the conditioning.",
-        75,
-        ("lorentz transp value 64",),
-    ),
-    Group(
-        "The same in float32: factors of the derivative are beyond 1e38. geoopt is not finite in more than twice as many cases.",
+        "Far points transported to each other in float32: factors of the derivative are beyond 1e38. geoopt is not finite in ten times as "
+        "many cases.",
         float("inf"),
-        ("lorentz transp x,y,u,k 32",),
+        ("lorentz transp x,y,k 32",),
     ),
     Group(
         "Points 1e-8 apart in float32, which are equal or one rounding apart once they are normalised, and the normal part of a tangent.",

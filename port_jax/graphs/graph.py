@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal
 
 import jax
@@ -11,20 +12,27 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from port_jax.graphs.edges import GraphError, checked_count, checked_edges
+from port_jax.checks import as_array, on_host
+from port_jax.graphs.edges import GraphError, checked_count, checked_edges, named_pairs
 from port_jax.graphs.rows import Rows
 
 __all__ = ["Graph"]
 
 
-@jax.tree_util.register_dataclass
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["incoming", "outgoing", "order", "weights", "edge_features"],
+    meta_fields=["num_nodes"],
+    drop_fields=["names"],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A directed graph whose receivers aggregate from senders.
 
     Edges are sorted by receiver; the edges of one receiver keep the user's order. `order[e]` is the position of edge e
     in the arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A graph is
-    a pytree: it can be an argument of `jax.jit` (the number of nodes is static) or a closed-over constant.
+    a pytree: it can be an argument of `jax.jit` (the number of nodes is static) or a closed-over constant. `names` [N] says what a person
+    calls the nodes, if the graph was made by `from_edge_list`. Names stay on the host: graphs that `jit` or `tree.map` return have none.
     """
 
     incoming: Rows
@@ -32,7 +40,8 @@ class Graph:
     order: Int[Array, " E"]
     weights: Float[Array, " E"] | None
     edge_features: Float[Array, "E ..."] | None
-    num_nodes: int = dataclasses.field(metadata={"static": True})
+    num_nodes: int
+    names: np.ndarray | None = None
 
     @property
     def senders(self) -> Int[Array, " E"]:
@@ -95,11 +104,22 @@ class Graph:
     @staticmethod
     def from_edge_index(edge_index: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None) -> Graph:
         """edge_index [2, E] as in torch_geometric: row 0 has the senders, row 1 the receivers."""
-        index = np.asarray(edge_index)
+        index = on_host("edge_index", edge_index)
         if index.ndim != 2 or index.shape[0] != 2:
             remedy = "transpose it" if index.ndim == 2 and index.shape[1] == 2 else "row 0 sends, row 1 receives"
             raise GraphError(f"edge_index has shape {index.shape}: pass shape [2, E] ({remedy})")
         return Graph.from_edges(index[0], index[1], num_nodes=num_nodes, weights=weights, edge_features=edge_features)
+
+    @staticmethod
+    def from_edge_list(pairs: Any, *, weights: Any = None, edge_features: Any = None) -> Graph:
+        """pairs [E, 2] of names (sender, receiver): integers of any size, with gaps or negative, or strings.
+
+        The nodes are the names that occur, in ascending order; `names` [N] of the result lists them. Features of nodes are in this order,
+        too. Raises `GraphError` for names of several types, and as `from_edges`.
+        """
+        names, index = named_pairs(pairs)
+        graph = Graph.from_edges(index[:, 0], index[:, 1], num_nodes=len(names), weights=weights, edge_features=edge_features)
+        return dataclasses.replace(graph, names=names)
 
     @staticmethod
     def from_scipy(adjacency: Any) -> Graph:
@@ -141,11 +161,11 @@ class Graph:
 
     def to_graph_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the user's order -> the graph's order."""
-        return jnp.asarray(values)[self.order]
+        return as_array("values", values)[self.order]
 
     def to_user_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the graph's order -> the user's order."""
-        values = jnp.asarray(values)
+        values = as_array("values", values)
         return jnp.zeros_like(values).at[self.order].set(values, unique_indices=True, mode="promise_in_bounds")
 
     def with_weights(self, weights: Float[Array, " E"] | None) -> Graph:
@@ -166,21 +186,13 @@ class Graph:
             w = np.concatenate([w, np.full(self.num_nodes, weight, w.dtype)])
         if f is not None:
             f = np.concatenate([f, np.zeros((self.num_nodes, *f.shape[1:]), f.dtype)])
-        return Graph.from_edges(
-            np.concatenate([s, loops]), np.concatenate([r, loops]), num_nodes=self.num_nodes, weights=w, edge_features=f
-        )
+        return self._named(np.concatenate([s, loops]), np.concatenate([r, loops]), w, f)
 
     def without_self_loops(self) -> Graph:
         """The edges between different nodes."""
         s, r, w, f = self.host_arrays()
         keep = s != r
-        return Graph.from_edges(
-            s[keep],
-            r[keep],
-            num_nodes=self.num_nodes,
-            weights=None if w is None else w[keep],
-            edge_features=None if f is None else f[keep],
-        )
+        return self._named(s[keep], r[keep], None if w is None else w[keep], None if f is None else f[keep])
 
     def undirected(self) -> Graph:
         """Both directions of each edge, each pair once: of repeated edges the first one in the user's order is kept.
@@ -191,12 +203,11 @@ class Graph:
         senders, receivers = np.concatenate([s, r]), np.concatenate([r, s])
         keys = senders.astype(np.int64) * max(self.num_nodes, 1) + receivers
         first = np.sort(np.unique(keys, return_index=True)[1])
-        return Graph.from_edges(
+        return self._named(
             senders[first],
             receivers[first],
-            num_nodes=self.num_nodes,
-            weights=None if w is None else np.concatenate([w, w])[first],
-            edge_features=None if f is None else np.concatenate([f, f])[first],
+            None if w is None else np.concatenate([w, w])[first],
+            None if f is None else np.concatenate([f, f])[first],
         )
 
     def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
@@ -224,13 +235,13 @@ class Graph:
             scaled = w / (degree[r] if kind == "row" else np.sqrt(degree[r] * degree[s]))
         scaled = np.where(np.isfinite(scaled), scaled, 0.0)
         dtype = np.float32 if self.weights is None else self.weights.dtype
-        return Graph.from_edges(s, r, num_nodes=self.num_nodes, weights=scaled.astype(dtype))
+        return self._named(s, r, scaled.astype(dtype))
 
     def padded(self, *, num_nodes: int, num_edges: int) -> Graph:
         """The graph with fixed shapes: nodes and edges appended, so that graphs of many sizes share one compilation.
 
         Added edges are self loops of weight 0 on the last added node. They come last and reach no real node, so no
-        mask is needed; leave the rows of added nodes out of losses. Edges can be added only together with a node. Sums
+        mask is needed; leave the rows of added nodes out of losses. They have no names. Edges can be added only together with a node. Sums
         then use a sorted scatter, which is slower than the layout made for one graph.
         """
         nodes = checked_count(num_nodes) - self.num_nodes
@@ -247,7 +258,12 @@ class Graph:
         if f is not None:
             f = np.concatenate([f, np.zeros((edges, *f.shape[1:]), f.dtype)])
         s, r = np.concatenate([s, tail]), np.concatenate([r, tail])
-        return Graph._build(s, r, w, f, self.num_nodes + nodes, blocked=False)
+        return dataclasses.replace(Graph._build(s, r, w, f, self.num_nodes + nodes, blocked=False), names=self.names)
+
+    def _named(self, s: np.ndarray, r: np.ndarray, w: np.ndarray | None = None, f: np.ndarray | None = None) -> Graph:
+        """A graph of the same nodes, with their names."""
+        made = Graph.from_edges(s, r, num_nodes=self.num_nodes, weights=w, edge_features=f)
+        return dataclasses.replace(made, names=self.names)
 
     def host_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Senders, receivers, weights and features in the user's order, as numpy arrays."""

@@ -5,6 +5,8 @@
     row_product(a, v)_i   = sum_{e at i} a_e v_{j(e)}        transposes: edge_dot, row_product with rows and dual exchanged
     edge_dot(g, v)_e      = <g_{i(e)}, v_{j(e)}>             transposes: row_product, in either direction
 
+All sums are accumulated in float32 at least, whatever the type of the terms, and rounded to that type once.
+
 `rows` gives the direction: i(e) is the node that `rows` is sorted by, j(e) the other end. All are linear in each float
 argument, so forward and reverse mode of any order come from the four rules above, and no derivative is a scatter to
 random places. Under `vmap` a batch joins the feature or head axis.
@@ -22,7 +24,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-from port_jax.graphs.rows import Block, Rows, take
+from port_jax.graphs.rows import Block, Rows, take, widened
 
 __all__ = ["CHUNK", "edge_dot", "row_gather", "row_max", "row_product", "row_sum"]
 
@@ -69,8 +71,8 @@ def _row_ids(rows: Rows, dual: Rows) -> Array:
 def _row_sum(x: Array, rows: Rows, dual: Rows) -> Array:
     if rows.levels is None:
         in_slots = x if rows.edges is None else take(x, rows.edges)
-        return jax.ops.segment_sum(in_slots, rows.segments, rows.num_nodes, indices_are_sorted=True)
-    return rows.fold(lambda block: block.sum(x), Block.sum, 0)
+        return jax.ops.segment_sum(widened(in_slots), rows.segments, rows.num_nodes, indices_are_sorted=True).astype(x.dtype)
+    return rows.fold(lambda block: block.sum(x), Block.sum, 0).astype(x.dtype)
 
 
 def _row_gather(x: Array, rows: Rows, dual: Rows) -> Array:
@@ -80,9 +82,9 @@ def _row_gather(x: Array, rows: Rows, dual: Rows) -> Array:
 def _row_product(a: Array, v: Array, rows: Rows, dual: Rows) -> Array:
     if rows.levels is None:
         in_slots = a if rows.edges is None else take(a, rows.edges)
-        messages = in_slots[..., None] * take(v, rows.columns)
-        return jax.ops.segment_sum(messages, rows.segments, rows.num_nodes, indices_are_sorted=True)
-    return rows.fold(lambda block: block.product(a, v), Block.sum, 0)
+        messages = widened(in_slots)[..., None] * widened(take(v, rows.columns))
+        return jax.ops.segment_sum(messages, rows.segments, rows.num_nodes, indices_are_sorted=True).astype(v.dtype)
+    return rows.fold(lambda block: block.product(a, v), Block.sum, 0).astype(v.dtype)
 
 
 def _edge_dot(g: Array, v: Array, rows: Rows, dual: Rows) -> Array:
@@ -92,7 +94,7 @@ def _edge_dot(g: Array, v: Array, rows: Rows, dual: Rows) -> Array:
 
 
 def _edge_dot_fused(g: Array, v: Array, i: Array, j: Array) -> Array:
-    return (take(g, i) * take(v, j)).sum(-1)
+    return (widened(take(g, i)) * widened(take(v, j))).sum(-1).astype(g.dtype)
 
 
 def _edge_dot_chunked(g: Array, v: Array, i: Array, j: Array) -> Array:
@@ -101,10 +103,11 @@ def _edge_dot_chunked(g: Array, v: Array, i: Array, j: Array) -> Array:
         return jnp.zeros((count, heads), g.dtype)
     chunk = max(1, min(count, CHUNK // (heads * width)))
     g, v = g.reshape(-1, heads * width), v.reshape(-1, heads * width)
-    ones = jnp.repeat(jnp.eye(heads, dtype=g.dtype), width, axis=0)
+    ones = jnp.repeat(jnp.eye(heads, dtype=widened(g[:0]).dtype), width, axis=0)
 
     def dot(ends: tuple[Array, Array]) -> Array:
-        return jnp.matmul(take(g, ends[0]) * take(v, ends[1]), ones, precision=jax.lax.Precision.HIGHEST)
+        products = widened(take(g, ends[0])) * widened(take(v, ends[1]))
+        return jnp.matmul(products, ones, precision=jax.lax.Precision.HIGHEST).astype(g.dtype)
 
     whole = count // chunk * chunk
     parts = [jax.lax.map(dot, (i[:whole].reshape(-1, chunk), j[:whole].reshape(-1, chunk))).reshape(whole, heads)]

@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "joined", "masked", "take"]
+from port_jax.checks import is_half
+
+__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "joined", "masked", "take", "widened"]
 
 LONGEST = 16
 """The largest number of edges in a piece. On a power-law graph 32 is no faster and takes twice as long to compile."""
@@ -44,8 +46,8 @@ class Block:
         return self.lengths > jnp.arange(self.entries.shape[0])[:, None]
 
     def sum(self, values: Array) -> Array:
-        """The sum over the slots of values [E, F] at the entries."""
-        terms = [take(values, at) for at in self.entries]
+        """The sum over the slots of values [E, F] at the entries, in float32 at least."""
+        terms = [widened(take(values, at)) for at in self.entries]
         return reduce(jnp.add, [x if k < self.full else masked(x, self.lengths > k) for k, x in enumerate(terms)])
 
     def max(self, values: Array) -> Array:
@@ -53,10 +55,10 @@ class Block:
         return reduce(jnp.maximum, [take(values, at) for at in self.entries])
 
     def product(self, coefficients: Array, values: Array) -> Array:
-        """The sum over the slots of coefficients [E, H] at the entries times values [N, H, C] at the columns."""
+        """The sum over the slots of coefficients [E, H] at the entries times values [N, H, C] at the columns, in float32 at least."""
         assert self.columns is not None
-        a = masked(take(coefficients, self.entries), self.filled())[..., None]
-        return reduce(jnp.add, [a[k] * take(values, at) for k, at in enumerate(self.columns)])
+        a = widened(masked(take(coefficients, self.entries), self.filled()))[..., None]
+        return reduce(jnp.add, [a[k] * widened(take(values, at)) for k, at in enumerate(self.columns)])
 
 
 @jax.tree_util.register_dataclass
@@ -121,6 +123,11 @@ class Rows:
 def take(x: Array, ids: Array) -> Array:
     """x[ids] for ids that are known to be in range."""
     return x.at[ids].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
+def widened(x: Array) -> Array:
+    """x in float32 if it is in half precision, in which a sum stands still at 256 (bfloat16) or 2048 (float16) times its terms."""
+    return x.astype(jnp.float32) if is_half(x.dtype) else x
 
 
 def masked(x: Array, filled: Array) -> Array:

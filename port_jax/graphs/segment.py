@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from port_jax.checks import as_array, as_numbers
 from port_jax.graphs import products
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
@@ -22,13 +23,13 @@ def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N 
 
 def gather_receivers(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the receiver of each edge. Its derivative is a segment sum over incoming edges."""
-    x = _checked(x, "x", "node", graph.num_nodes)
+    x = _checked(x, "x", "node", graph.num_nodes, integers=True)
     return products.row_gather(_flat(x), graph.incoming, graph.outgoing).reshape(graph.num_edges, *x.shape[1:])
 
 
 def gather_senders(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the sender of each edge. Its derivative is a segment sum over outgoing edges."""
-    x = _checked(x, "x", "node", graph.num_nodes)
+    x = _checked(x, "x", "node", graph.num_nodes, integers=True)
     return products.row_gather(_flat(x), graph.outgoing, graph.incoming).reshape(graph.num_edges, *x.shape[1:])
 
 
@@ -84,8 +85,9 @@ def edge_dot(at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *
     return products.edge_dot(g, v, graph.incoming, graph.outgoing)
 
 
-def _checked(values: ArrayLike, name: str, kind: str, count: int) -> Array:
-    x = jnp.asarray(values)
+def _checked(values: ArrayLike, name: str, kind: str, count: int, integers: bool = False) -> Array:
+    """The values as numbers, one row for each edge or node; integers stay such only where nothing is computed with them."""
+    x = as_array(name, values) if integers else as_numbers(name, values)
     if x.ndim == 0 or x.shape[0] != count:
         raise GraphError(f"{name} has shape {x.shape}: the graph has {count} {kind}s, one row each")
     return x

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from port_jax.checks import as_numbers
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
 from port_jax.graphs.products import row_max
+from port_jax.graphs.rows import widened
 from port_jax.graphs.segment import gather_receivers, segment_sum
 
 __all__ = ["segment_softmax"]
@@ -45,14 +47,14 @@ def segment_softmax(
     (alpha on edges, alpha on these loops). `mask` keeps the edges where it is True; the others get alpha = 0 and no
     derivative. To replace the loops of the graph: `segment_softmax(l, g, self_logits=s, mask=~g.loop_mask)`.
 
-    The logits are shifted by the largest one of each node, so that none overflows. A logit of -inf has weight 0. Derivatives are
-    finite at nodes without edges, too.
+    The logits are shifted by the largest one of each node, so that none overflows. Half precision is computed in float32. A logit of -inf
+    has weight 0. Derivatives are finite at nodes without edges, too.
     """
-    logits = jnp.asarray(logits)
+    logits = as_numbers("logits", logits)
     if logits.ndim not in (1, 2) or logits.shape[0] != graph.num_edges:
         raise GraphError(f"logits has shape {logits.shape}: pass [E] or [E, H] with E = {graph.num_edges}")
     if self_logits is not None:
-        self_logits = jnp.asarray(self_logits)
+        self_logits = as_numbers("self_logits", self_logits)
         if self_logits.shape != (graph.num_nodes, *logits.shape[1:]):
             raise GraphError(f"self_logits has shape {self_logits.shape}: pass {(graph.num_nodes, *logits.shape[1:])}")
         dtype = jnp.result_type(logits, self_logits)
@@ -66,7 +68,10 @@ def segment_softmax(
     if one_head:
         logits = logits[:, None]
         self_logits = None if self_logits is None else self_logits[:, None]
+    kept = logits.dtype
+    logits, self_logits = widened(logits), None if self_logits is None else widened(self_logits)
     alpha, alone = _softmax(logits, self_logits, graph)
+    alpha, alone = alpha.astype(kept), None if alone is None else alone.astype(kept)
     if one_head:
         alpha, alone = alpha[:, 0], None if alone is None else alone[:, 0]
     return alpha if alone is None else (alpha, alone)

@@ -69,7 +69,7 @@ class GraphAttention(nn.Module):
         heads = [_Head(self.features, name=f"attention_{k}")(x.shape[-1]) for k in range(self.heads)]
         h = (x @ jnp.concatenate([kernel for kernel, _ in heads], 1)).reshape(-1, self.heads, self.features)
         to, fro = jnp.moveaxis(jnp.stack([a for _, a in heads]), 1, 0)
-        logits = gather_receivers((h * to).sum(-1), graph) + gather_senders((h * fro).sum(-1), graph)
+        logits = gather_receivers((h * to[None]).sum(-1), graph) + gather_senders((h * fro[None]).sum(-1), graph)
         alpha = drop(segment_softmax(-leaky_relu(logits, self.negative_slope), graph))
         out = ACTIVATIONS[self.act](aggregate(alpha, h, graph))
         return drop(out.reshape(len(x), -1))

@@ -94,7 +94,7 @@ class OriginAttention(nn.Module):
         if self.preset == "htgn":  # HTGN goes to the manifold and back before it activates
             out = manifold.within_reach(out)
         elif self.use_bias:
-            out = out + self.param("bias", nn.initializers.zeros, (out.shape[-1],))
+            out = out + self.param("bias", nn.initializers.zeros, (out.shape[-1],))[None]
         return ACTIVATIONS[self.activation](out)
 
     def _scores(self, manifold: Manifold, z: Float[Array, "n ambient"], u: Float[Array, "n h c"], graph: Graph):

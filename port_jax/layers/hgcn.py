@@ -62,7 +62,7 @@ class HgcnLinear(nn.Module):
         kernel = nn.Dropout(self.dropout)(kernel, deterministic=deterministic)
         # the time parts of u and W u are 0 and ignored: W without its time row and column saves a copy of u with one more column
         z = exp0(manifold, within(manifold, u) * (u @ kernel[skip:, skip:]))
-        return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias))) if self.use_bias else z
+        return manifold.mobius_add(z, exp0(manifold, manifold.coordinates0(bias)[None])) if self.use_bias else z
 
 
 class HgcnAggregation(nn.Module):

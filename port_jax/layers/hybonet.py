@@ -56,7 +56,7 @@ class LorentzLinear(nn.Module):
         x = x if self.act is None else ACTIVATIONS[self.act](x)
         y = nn.Dropout(self.dropout)(x, deterministic=deterministic) @ kernel
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))[None]
         time = nn.sigmoid(y[..., :1]) * jnp.exp(scale) + 1.1
         space = y[..., 1:]
         square = jnp.maximum((space * space).sum(-1, keepdims=True), 1e-8)
@@ -120,4 +120,4 @@ class LorentzDecoder(nn.Module):
     @nn.compact
     def __call__(self, h: Float[Array, "n d"]) -> Float[Array, "n classes"]:
         logits = 2 + 2 * h @ flip(self.param("cls", random_points, (self.n_classes, h.shape[-1]))).T
-        return logits + self.param("bias", nn.initializers.zeros, (self.n_classes,)) if self.use_bias else logits
+        return logits + self.param("bias", nn.initializers.zeros, (self.n_classes,))[None] if self.use_bias else logits

@@ -30,4 +30,4 @@ class HypLinear(nn.Module):
         z = manifold.from_tangent0(u @ (kernel if mask is None else kernel * mask))
         if not self.use_bias:
             return z
-        return manifold.mobius_add(z, manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,))))
+        return manifold.mobius_add(z, manifold.from_tangent0(self.param("bias", nn.initializers.zeros, (self.features,))[None]))

@@ -5,9 +5,8 @@ The file is long because the protocol is read as a whole: all of its defaults fo
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,9 @@ from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from port_jax.manifolds.arguments import take_numbers
+from port_jax.manifolds.pytrees import pytree
+
 __all__ = ["Coordinates", "Manifold", "Move", "Point", "Tangent", "Verdict", "concrete", "pytree", "require_positive"]
 
 Point = Float[Array, "..."]
@@ -23,34 +25,6 @@ Tangent = Float[Array, "..."]
 Coordinates = Float[Array, "*batch d"]
 Move = Callable[[Array], tuple[Array, Array, Array]]
 Verdict = tuple[bool, str | None]
-
-T = TypeVar("T")
-
-
-@dataclass_transform(frozen_default=True)
-def pytree(cls: type[T]) -> type[T]:
-    """A frozen dataclass whose fields are pytree leaves, except those with `metadata={"static": True}`.
-
-    Unlike `jax.tree_util.register_dataclass` it rebuilds instances without calling `__init__`, so that validation there sees the
-    values that people write, and never a tracer, a gradient or a placeholder.
-    """
-    cls = dataclasses.dataclass(frozen=True)(cls)
-    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
-    leaves = [f.name for f in fields if not f.metadata.get("static")]
-    static = [f.name for f in fields if f.metadata.get("static")]
-
-    def flatten_with_keys(self: Any) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
-        children = [(jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in leaves]
-        return children, tuple(getattr(self, name) for name in static)
-
-    def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
-        self = object.__new__(cls)
-        for name, value in [*zip(leaves, children), *zip(static, aux)]:
-            object.__setattr__(self, name, value)
-        return self
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten)
-    return cls
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -74,7 +48,8 @@ class Manifold:
 
     The methods have geoopt's names and argument order. In place of geoopt's `dim` it is always the last axis; leading axes
     are a batch and broadcast between points and tangents. An operation that a manifold does not have raises `NotImplementedError`,
-    whose message lists the ones it has.
+    whose message lists the ones it has. All methods, also those of subclasses, take their arguments by the rule of
+    `port_jax.manifolds.arguments.take_numbers`: integers become floats, and half precision is computed in float32.
     """
 
     ndim: ClassVar[int] = 0
@@ -89,6 +64,10 @@ class Manifold:
     """Whether `origin` is a choice among equal points, so that nothing should decay towards it."""
     unit: ClassVar[float] = 1.0
     """The Riemannian length of a tangent vector of Euclidean length 1 at the origin: 2 on the ball."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        take_numbers(cls)
 
     @property
     def name(self) -> str:
@@ -224,8 +203,7 @@ class Manifold:
     def reach(self, v: Coordinates, longest: float | None = None) -> Float[Array, "*batch 1"]:
         """The r <= 1 with log_0(exp_0(v)) = r v: exp_0(v) stays below a largest distance. No point is computed, and so none is rounded.
 
-        `longest` is that distance in units of the radius, on manifolds without a boundary that limits it. As in exp_0 itself, a v whose
-        square overflows (1.8e19 in float32) comes out as 0.
+        `longest` is that distance in units of the radius, on manifolds without a boundary that limits it.
         """
         self._lacks("reach")
 
@@ -273,9 +251,17 @@ class Manifold:
         """`retr_transp` of an ambient vector v, whose part normal to the manifold is carried along as by geoopt's formulas."""
         return self.retr_transp(x, u, v)
 
+    def beside(self, shape: tuple[int, ...]) -> Manifold:
+        """The manifold for a parameter of this shape: curvatures with axes broadcast against it, as `point_numbers.beside` says."""
+        return self
+
     def with_exact_retraction(self) -> Manifold:
         """The manifold with the exponential map as retraction; itself if it has no exponential, or already uses it."""
         return self
+
+    def narrowed(self, x: Point, dtype: DTypeLike) -> Point:
+        """The point x rounded to a narrower type, and on the manifold there as far as that type can tell."""
+        return x.astype(dtype)
 
     # For samplers.
 
@@ -300,7 +286,7 @@ class Manifold:
 
     def dist_to(self, y: Float[Array, "m *point"]) -> Callable[[Float[Array, "*point"]], Float[Array, " m"]]:
         """A function from one point to its distances to all of y, if possible without an array over pairs and coordinates."""
-        return lambda x: self.dist(x, y)
+        return lambda x: self.dist(jnp.expand_dims(x, 0), y)
 
     # Parts of a compound point; a manifold that is not a product has one.
 
@@ -389,6 +375,9 @@ class Manifold:
     def _lacks(self, operation: str) -> NoReturn:
         has = [n for n in vars(Manifold) if not n.startswith("_") and self.has(n)]
         raise NotImplementedError(f"{self.name} has no {operation}; it has {', '.join(sorted(has))}")
+
+
+take_numbers(Manifold)
 
 
 def _answer(verdict: Verdict, explain: bool) -> bool | Verdict:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import sym, sym_funcm, sym_inv_sqrtm1, trace
+from port_jax.linalg import identity, sym, sym_funcm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
@@ -80,7 +80,7 @@ class BoundedDomain(SiegelManifold):
 
 
 def _gap(z: Matrix) -> Matrix:
-    return jnp.eye(z.shape[-1], dtype=z.dtype) - z @ jnp.conj(z)
+    return identity(z.shape[-1], z) - z @ jnp.conj(z)
 
 
 def _half_sinh(x: Matrix, y: Matrix) -> Matrix:

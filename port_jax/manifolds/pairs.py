@@ -57,10 +57,10 @@ def differences(x: Points, p: Others, a: Others) -> tuple[Matrix, Matrix]:
     more than the rounding error of the other part of the derivative of a distance, along a_j.
     """
     if x.shape[1] > UNROLLED:
-        w = x[:, None] - p
-        return jnp.sum(w * w, -1), jnp.sum(w * a, -1)
-    w = [x[:, k : k + 1] - p[:, k] for k in range(x.shape[1])]
-    return reduce(jnp.add, [v * v for v in w]), reduce(jnp.add, [v * a[:, k] for k, v in enumerate(w)])
+        w = x[:, None] - p[None]
+        return jnp.sum(w * w, -1), jnp.sum(w * a[None], -1)
+    w = [x[:, k : k + 1] - p[None, :, k] for k in range(x.shape[1])]
+    return reduce(jnp.add, [v * v for v in w]), reduce(jnp.add, [v * a[None, :, k] for k, v in enumerate(w)])
 
 
 @differences.defjvp

@@ -64,6 +64,11 @@ class ProductManifold(Manifold):
         """Whether a factor's origin is a choice among equal points."""
         return any(manifold.any_origin for manifold in self.manifolds)
 
+    def beside(self, shape: tuple[int, ...]) -> ProductManifold:
+        """Each factor beside its part of the array."""
+        factors = [m.beside((*shape[:-1], *own)) for m, own in zip(self.manifolds, self.shapes)]
+        return type(self)(*zip(factors, self.shapes)) if any(a is not b for a, b in zip(factors, self.manifolds)) else self
+
     @property
     def n_elements(self) -> int:
         """The length of a point."""
@@ -189,6 +194,10 @@ class ProductManifold(Manifold):
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """√Σ dᵢ², with gradient 0 where x = y; geoopt clamps the sum at 1e-15, so that its smallest distance is 3e-8."""
         return trig.sqrt_or_zero(self.dist2(x, y, keepdim=keepdim))
+
+    def narrowed(self, x: Vector, dtype: DTypeLike) -> Vector:
+        """Each part by its factor's `narrowed`."""
+        return self._each(lambda m, x: m.narrowed(x, dtype), x)
 
     def random_combined(self, key: PRNGKeyArray, *size: int, dtype: DTypeLike | None = None) -> Vector:
         """Each factor's `random`, with a key of its own; ValueError if the last axis has not `n_elements` entries."""

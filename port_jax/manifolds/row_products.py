@@ -1,4 +1,4 @@
-"""Inner products of rows, one by one and several in one sweep, and rows shortened by theirs.
+"""Inner products of rows, one by one and several in one sweep, and rows shortened by theirs, also where these overflow.
 
 One `lax.reduce` of several operands reads a table once for all of them, whereas XLA on CPU makes one sweep for each sum. JAX cannot
 differentiate such a reduction everywhere (inside a scan some operands have no tangent), hence a primitive with its own derivative.
@@ -13,9 +13,12 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-__all__ = ["dot", "inner_products", "shortening"]
+from port_jax.manifolds import trig
+
+__all__ = ["FAR", "bounded", "dot", "far_and_flat", "inner_products", "lengthened", "reduced", "shortening"]
 
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
@@ -26,11 +29,61 @@ def dot(x: Rows, y: Rows) -> Number:
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
+def _power(dtype: DTypeLike, part: float) -> float:
+    """A power of two: the largest number of a type to this power."""
+    return 2.0 ** round(part * float(jnp.finfo(dtype).maxexp))
+
+
+FAR = 0.375
+"""The length that `bounded` gives to rows whose square overflows, as a power of the largest number: 2^48 in float32. There tanh is 1 for
+curvatures down to 2^-86, and k times its square is finite for curvatures up to 2^31."""
+
+
+def reduced(x: Rows, long: Array | None = None) -> Rows:
+    """x times a power of two so small (2^-80 in float32) that the square of no row overflows, and so large that none of a row vanishes
+    whose own square overflows; with `long`, only the rows where it is true.
+
+    As a choice for each row the power is no constant: XLA would multiply that by the inverse of a length first, and the product vanishes.
+    """
+    power = _power(x.dtype, -0.625)
+    return x * (power if long is None else jnp.where(long, power, 1))
+
+
+def lengthened(x: Rows, length: Number | float, long: Array) -> Rows:
+    """The vector of this length in the direction of x where its square overflows (`long`), without a derivative.
+
+    The derivative of a direction is 1/|x|, which is nothing next to 1. Where `long` is false, the result is finite and means nothing.
+    """
+    small = jax.lax.stop_gradient(reduced(x, long))
+    return small * (length / jnp.sqrt(jnp.where(long, dot(small, small), 1)))
+
+
+def bounded(x: Rows, divisor: Number | None = None) -> tuple[Rows, Number]:
+    """v = x/divisor, and |v|²; where that overflows, v is the vector of length `FAR` in the direction of x, with derivative 0."""
+    v = x
+    if divisor is not None:
+        # of entries that are larger, as no row of finite square has them, the quotient itself could overflow
+        largest = _power(x.dtype, 0.75)
+        v = trig.over(jnp.clip(x, -largest, largest), divisor)
+    square = dot(v, v)
+    long, far = square == jnp.inf, _power(x.dtype, FAR)
+    return jnp.where(long, lengthened(x, far, long), v), jnp.where(long, far * far, square)
+
+
+def far_and_flat(square: Number, k: Number) -> Array:
+    """Where k is 0 and `bounded` may have changed the length, which is not what tan_k is for."""
+    return (k == 0) & (square >= _power(square.dtype, FAR) ** 2)
+
+
 def shortening(x: Rows, most: Number | Array) -> Number:
-    """The r <= 1 with |r x|² <= most; a row whose square overflows gets 0."""
+    """The r <= 1 with |r x|² <= most; NaN stays NaN. Where |x|² overflows, r has the derivative 0; it vanishes with 1/|x|, beyond 1e37 in
+    float32."""
     square = dot(x, x)
-    beyond = square > most
-    return jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond, square, 1))
+    long, beyond = square == jnp.inf, ~(square <= most)
+    r = jnp.sqrt(jnp.where(beyond, most, 1) / jnp.where(beyond & ~long, square, 1))
+    small = jax.lax.stop_gradient(reduced(x, long))
+    far = jnp.where(long, _power(x.dtype, -0.625), 1) * jnp.sqrt(most) / jnp.sqrt(jnp.where(long, dot(small, small), 1))
+    return jnp.where(long, far, r)
 
 
 def inner_products(*factors: Rows) -> tuple[Number, ...]:

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Coordinates, Manifold, Point, Tangent, Verdict, pytree, require_positive
+from port_jax.manifolds.point_numbers import positive_or_nan, require_one
 
 __all__ = ["SCALING", "UNSCALED", "Scaled"]
 
@@ -117,7 +118,7 @@ class Scaled(Manifold):
     @property
     def curvature(self) -> Any:
         """The base's, divided by scale²."""
-        return self.base.curvature / jnp.asarray(self.scale) ** 2
+        return self.base.curvature / jnp.asarray(self._scale) ** 2
 
     def expmap0(self, u: Tangent, **options: Any) -> Point:
         """base.exp_0(u/s)."""
@@ -176,6 +177,10 @@ class Scaled(Manifold):
         """Whether the base has these operations."""
         return self.base.has(*operations)
 
+    def beside(self, shape: tuple[int, ...]) -> Manifold:
+        """The base's, at the same scale."""
+        return Scaled(self.base.beside(shape), self.scale)
+
     def with_exact_retraction(self) -> Manifold:
         """The base with its exact retraction, at the same scale."""
         return Scaled(self.base.with_exact_retraction(), self.scale)
@@ -219,6 +224,10 @@ class Scaled(Manifold):
         draw = self.random_normal if self.has("random_normal") else self.base.random
         return draw(key, *size, dtype=dtype, **kwargs)
 
+    def narrowed(self, x: Point, dtype: DTypeLike) -> Point:
+        """The base's."""
+        return self.base.narrowed(x, dtype)
+
     def origin(self, *size: int, dtype: DTypeLike | None = None) -> Point:
         """The base's origin."""
         return self.base.origin(*size, dtype=dtype)
@@ -260,7 +269,11 @@ class Scaled(Manifold):
             return value
         value = jnp.asarray(value)
         dtype = value.real.dtype if jnp.issubdtype(value.dtype, jnp.inexact) else jnp.result_type(float)
-        return value * jnp.asarray(self.scale, dtype) ** power
+        return value * jnp.asarray(self._scale, dtype) ** power
+
+    @property
+    def _scale(self) -> Any:
+        return positive_or_nan(require_one(self.name, "dist", "scale", self.scale))
 
     def _check_shape(self, x: Any, name: str) -> Verdict:
         return self.base._check_shape(x, name)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
-from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, sym, sym_funcm, transpose
+from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, identity, sym, sym_funcm, transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.spectral import spectral_function
@@ -164,13 +164,13 @@ def complex_dtype(dtype: DTypeLike | None) -> Any:
 
 def cayley_transform(z: Matrix) -> Matrix:
     """From the bounded domain to the upper half space: i (I + Z)(I - Z)⁻¹."""
-    eye = jnp.eye(z.shape[-1], dtype=z.dtype)
+    eye = identity(z.shape[-1], z)
     return 1j * _right_solve(eye + z, eye - z)
 
 
 def inverse_cayley_transform(z: Matrix) -> Matrix:
     """From the upper half space to the bounded domain: (Z - iI)(Z + iI)⁻¹."""
-    i = 1j * jnp.eye(z.shape[-1], dtype=z.dtype)
+    i = 1j * identity(z.shape[-1], z)
     return _right_solve(z - i, z + i)
 
 

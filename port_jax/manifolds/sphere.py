@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from port_jax.linalg import extract_diag, transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, concrete, pytree
+from port_jax.manifolds.row_products import bounded
 from port_jax.manifolds.sizes import require_size
 
 __all__ = ["Sphere", "SphereExact"]
@@ -74,7 +75,7 @@ class Sphere(Manifold):
 
     def projx(self, x: Vector) -> Vector:
         """Px/‖Px‖ with the projector P onto the subspace."""
-        x = self._subspace(x)
+        x = bounded(self._subspace(x))[0]
         return trig.over(x, jnp.linalg.norm(x, axis=-1, keepdims=True))
 
     def proju(self, x: Vector, u: Vector) -> Vector:
@@ -87,7 +88,7 @@ class Sphere(Manifold):
 
     def expmap(self, x: Vector, u: Vector) -> Vector:
         """cos(‖u‖) x + sin(‖u‖) u/‖u‖."""
-        square = jnp.sum(u * u, -1, keepdims=True)
+        u, square = bounded(u)
         return trig.cos_k(square) * x + trig.sin_ratio(square) * u
 
     def retr(self, x: Vector, u: Vector) -> Vector:

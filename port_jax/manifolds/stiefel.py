@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import block_matrix, expm, extract_diag, polar, sym, transpose
+from port_jax.linalg import block_matrix, expm, extract_diag, identity, polar, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.manifolds.sizes import require_size
 
@@ -106,10 +106,10 @@ class CanonicalStiefel(_Stiefel):
         n, p = x.shape[-2:]
         left, right = jnp.concatenate([u, -x], -1), jnp.concatenate([x, u], -1)
         if 2 * p < n:
-            small = jnp.eye(2 * p, dtype=x.dtype) - 0.5 * transpose(right) @ left
+            small = identity(2 * p, x) - 0.5 * transpose(right) @ left
             return v + left @ _solve(small, transpose(right) @ v)
         a = left @ transpose(right)
-        return _solve(jnp.eye(n, dtype=x.dtype) - 0.5 * a, v + 0.5 * a @ v)
+        return _solve(identity(n, x) - 0.5 * a, v + 0.5 * a @ v)
 
     def retr_transp(self, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:
         """`retr` and `transp_follow_retr` by one linear system."""

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import extract_diag, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
+from port_jax.linalg import extract_diag, identity, sym, sym_expm, sym_funcm, sym_inv_sqrtm2, sym_invm, sym_logm, trace, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.manifolds.sizes import require_size
 
@@ -170,7 +170,7 @@ def _log_quotient(inv_sqrt_x: Matrix, x: Matrix, y: Matrix) -> Matrix:
     """log(X^-½ Y X^-½): from Y - X by the series of log(1 + D) where D is small, so that it is exactly 0 at x = y."""
     d = sym(inv_sqrt_x @ (y - x) @ inv_sqrt_x)
     near = jnp.sum(d * d, (-2, -1), keepdims=True) < _NEAR**2
-    eye = jnp.eye(x.shape[-1], dtype=d.dtype)
+    eye = identity(x.shape[-1], d)
     small = jnp.where(near, d, 0)
     series = jnp.zeros_like(d)
     for n in range(_TERMS, 0, -1):

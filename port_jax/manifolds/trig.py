@@ -52,9 +52,9 @@ _RADIUS_TAN, _RADIUS_ARC, _RADIUS_SIN = 0.25, 0.1, 1.0
 
 
 def sqrt_or_zero(x: Number) -> Number:
-    """sqrt(x), and 0 with derivative 0 where x <= 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    """sqrt(x), and 0 with derivative 0 where x <= 0; NaN stays NaN."""
+    zero = x <= 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
 @jax.custom_jvp
@@ -86,8 +86,7 @@ def positive_part(x: Number) -> Number:
 def denominator(x: Number) -> Number:
     """x where it exceeds the smallest normal number, else that number; no case of accuracy/table.csv needs the bound.
 
-    It is there for x - y at the boundary, where A B - k|w|² underflows in half precision, and for infinite arguments.
-    """
+    It is there for x - y at the boundary, where A B - k|w|² underflows in half precision, and for infinite arguments."""
     return jnp.maximum(x, jnp.finfo(x.dtype).tiny)
 
 
@@ -368,8 +367,7 @@ def sin_k(x: Number, k: Number) -> Number:
 def arsin_k(x: Number, k: Signed) -> Number:
     """The inverse of sin_k."""
     k = as_curvature(k)
-    positive = (lambda r: _arcsin(_sine(r))) if k.spherical else None
-    return _number(x, k.value, _RADIUS_ARC, _ARSIN, _arsinh, positive)
+    return _number(x, k.value, _RADIUS_ARC, _ARSIN, _arsinh, (lambda r: _arcsin(_sine(r))) if k.spherical else None)
 
 
 def tan_fraction(x: Number, k: Signed) -> tuple[Number, Number | float, Number]:
@@ -382,11 +380,13 @@ def tan_fraction(x: Number, k: Signed) -> tuple[Number, Number | float, Number]:
 def binary_scale(*arrays: Array) -> Array:
     """The power of two nearest to half the largest entry by absolute value along the last axis, 1 where all are 0.
 
-    A constant for differentiation. Division by it rounds nothing, and squares of what is left neither overflow nor underflow.
+    A constant for differentiation. Division by it rounds nothing, and squares of what is left neither overflow nor underflow. Its inverse,
+    by which XLA multiplies rows, is a normal number.
     """
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(a), -1, keepdims=True) for a in jnp.broadcast_arrays(*arrays)]), 0)
-    largest = jnp.where(largest > 0, largest, 2)
-    return jax.lax.stop_gradient(jax.lax.reduce_precision(largest / 2, jnp.finfo(largest.dtype).nexp, 0))
+    info = jnp.finfo(largest.dtype)
+    half = jnp.minimum(jnp.where(largest > 0, largest, 2) / 2, 2.0 ** (info.maxexp - 2))
+    return jax.lax.stop_gradient(jax.lax.reduce_precision(half, info.nexp, 0))
 
 
 def softplus_inverse(c: float | Number) -> Number:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph
 from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
@@ -124,11 +124,11 @@ class DualDecoder(nn.Module):
         point = self.param("point", normal(ball, 0.25), (self.num_classes, dim))
         tangent = self.param("tangent", nn.initializers.normal(dim**-0.5), (self.num_classes, dim))
         scale = self.param("scale", nn.initializers.zeros, (self.num_classes,))
-        far = pairwise_dist2plane(ball, h, point, tangent) * jnp.exp(scale)
+        far = pairwise_dist2plane(ball, h, point, tangent) * jnp.exp(scale)[None]
         gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(ball.to_tangent0(h))),
                  jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
         rates = (self.drop_h, self.drop_e)
-        gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1] for gate, rate in zip(gates, rates, strict=True)]
+        gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1:] for gate, rate in zip(gates, rates, strict=True)]
         return (gates[0] * far + gates[1] * flat) / jnp.maximum(gates[0] + gates[1], 1e-12)
 
 
@@ -199,9 +199,7 @@ class GIL(nn.Module):
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Pair | Float[Array, "n d"]:
         """GIL: a `Pair` of points of the ball and vectors of flat space. HGAT: points of the ball."""
-        require_shape("x", x, (graph.num_nodes, self.in_features))
-        require_finite("x", x)
-        x = jnp.asarray(x)
+        x = as_features("x", x, (graph.num_nodes, self.in_features))
         ball = self.ball()
         pair = Pair(x if self.hyperbolic_input else ball.from_tangent0(x), x)
         require_inside(pair.hyperbolic)
@@ -226,8 +224,9 @@ class GIL(nn.Module):
         HGAT: Fermi-Dirac of the squared distance. GIL: sigmoid(w_h p_h + w_e p_e), where p_h and p_e are Fermi-Dirac of
         |log_0 h_i - log_0 h_j| and |e_i - e_j|; as in the original, the gates w of the last pair are used for all pairs.
         """
-        pairs, ball = jnp.asarray(pairs), self.ball()
+        pairs, ball = as_indices("pairs", pairs), self.ball()
         if not isinstance(h, tuple):
+            h = as_numbers("h", h)
             return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
         curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (ball.to_tangent0(h[0]), h[1]))
         w_h, w_e = jax.nn.sigmoid(self.w_h(curved))[-1], jax.nn.sigmoid(self.w_e(flat))[-1]

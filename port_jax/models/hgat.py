@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph
 from port_jax.initializers import normal
 from port_jax.layers.activations import ACTIVATIONS
@@ -103,7 +103,7 @@ class HGAT(nn.Module):
         `masks` has one dict per layer with any of the factors "weight" [in, out], "edge" [E, H] (in the graph's edge order) and
         "self" [N, H]; without it they are drawn from the stream "dropout" unless `deterministic`.
         """
-        self._check(x, graph, node_features)
+        x, node_features = self._checked(x, graph, node_features)
         manifolds = [self._at(l) for l in range(len(self.features) + 1)]
         # from layer to layer in tangent spaces at the origin: log_0 undoes exp_0
         u = manifolds[0].to_tangent0(self.embedding) if x is None else x
@@ -123,11 +123,11 @@ class HGAT(nn.Module):
         """Class logits of embeddings."""
         if self.decoder is None:
             raise ValueError("the model has no classifier: found num_classes=None; construct it with num_classes")
-        return self.decoder(self._at(len(self.features)), h)
+        return self.decoder(self._at(len(self.features)), as_numbers("h", h))
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Fermi-Dirac probability of each link (i, j): 1 / (exp((d(h_i, h_j)^2 - r) / t) + 1)."""
-        pairs = jnp.asarray(pairs)
+        h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
         return fermi_dirac(self._at(len(self.features)).dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
     def manifolds(self, params: Params) -> ManifoldTree:
@@ -148,10 +148,9 @@ class HGAT(nn.Module):
     def _at(self, l: int) -> Manifold:
         return getattr(self, f"manifolds_{l}")()
 
-    def _check(self, x: Float[Array, "n in"] | None, graph: Graph, node_features: Float[Array, "n f"] | None) -> None:
+    def _checked(self, x: Any, graph: Graph, node_features: Any) -> tuple[Float[Array, "n in"] | None, Float[Array, "n f"] | None]:
         if self.num_nodes is None:
-            require_shape("x", x, (graph.num_nodes, self.in_features))
-            require_finite("x", x)
+            x = as_features("x", x, (graph.num_nodes, self.in_features))
         elif x is not None or graph.num_nodes != self.num_nodes:
             raise ValueError(f"x: the model trains its own {self.num_nodes} points; pass None, and a graph of as many nodes "
                              f"(found {graph.num_nodes})")  # fmt: skip
@@ -160,5 +159,5 @@ class HGAT(nn.Module):
             if (given or 0) != self.edge_features:
                 raise ValueError(f"graph.edge_features: found width {given}, the model has edge_features={self.edge_features}")
             if self.node_features:
-                require_shape("node_features", node_features, (graph.num_nodes, self.node_features))
-                require_finite("node_features", node_features)
+                node_features = as_features("node_features", node_features, (graph.num_nodes, self.node_features))
+        return x, node_features

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
@@ -61,7 +61,7 @@ class GRUCell(nn.Module):
             bound = nn.initializers.uniform(2 / self.features**0.5)
             start = lambda *args: bound(*args) - 1 / self.features**0.5  # noqa: E731
             weight = self.param(f"weight_{name}", start, (value.shape[-1], 3 * self.features))
-            return jnp.split(value @ weight + self.param(f"bias_{name}", start, (3 * self.features,)), 3, -1)
+            return jnp.split(value @ weight + self.param(f"bias_{name}", start, (3 * self.features,))[None], 3, -1)
 
         (xr, xz, xn), (hr, hz, hn) = gates("ih", x), gates("hh", h)
         z = jax.nn.sigmoid(xz + hz)
@@ -135,16 +135,14 @@ class HTGN(nn.Module):
         """
         if self.trainable_feat:
             x = self.feat if x is None else x
-        require_shape("x", x, (graph.num_nodes, self.in_features))
-        require_finite("x", x)
-        assert x is not None
+        x = as_features("x", x, (graph.num_nodes, self.in_features))
         balls = [self.ball(l) for l in range(len(self.features) + 1)]
         if not self.recurrent:
             return self._convolve(balls, balls[0].from_tangent0(x), graph, deterministic)
         u = self.linear(x)
         if hiddens is None:
             hiddens = jnp.zeros((1, graph.num_nodes, self.features[-1]), u.dtype)
-        require_shape("hiddens", hiddens, (len(hiddens), graph.num_nodes, self.features[-1]))
+        hiddens = as_features("hiddens", hiddens, (len(hiddens), graph.num_nodes, self.features[-1]))
         h = balls[0].projx(jnp.concatenate([balls[0].from_tangent0(u), hiddens[-1]], -1))
         h = balls[-1].to_tangent0(self._convolve(balls, h, graph, deterministic))
         return balls[-1].from_tangent0(self.gru(h, self._attend(balls[-1].to_tangent0(hiddens))))
@@ -156,7 +154,7 @@ class HTGN(nn.Module):
 
     def score(self, h: Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Fermi-Dirac probability with r = 2, t = 1 of the squared distance on the unit ball, as in the original for every c."""
-        pairs = jnp.asarray(pairs)
+        h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
         return fermi_dirac(PoincareBall(1.0).dist2(h[pairs[:, 0]], h[pairs[:, 1]]))
 
     def htc(self, h: Float[Array, "n d"], hidden: Float[Array, "n d"]) -> Float[Array, ""]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
@@ -58,9 +57,7 @@ class HyboNet(nn.Module):
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
         """Points of the hyperboloid. Unless `deterministic`, inputs of the linear maps are dropped by the stream "dropout"."""
-        require_shape("x", x, (graph.num_nodes, self.feat_dim - 1))
-        require_finite("x", x)
-        h = lift(jnp.asarray(x))
+        h = lift(as_features("x", x, (graph.num_nodes, self.feat_dim - 1)))
         for layer in self.layers:
             h = layer(h, graph, deterministic)
         return h
@@ -72,7 +69,7 @@ class HyboNet(nn.Module):
 
     def score(self, h: Float[Array, "n dim"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """2 + 2 <h_i, h_j>: minus the squared Lorentzian distance of each pair."""
-        pairs = jnp.asarray(pairs)
+        h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
         return 2 + 2 * (flip(h[pairs[:, 0]]) * h[pairs[:, 1]]).sum(-1)
 
     def manifolds(self, params: Params) -> ManifoldTree:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from port_jax.checks import as_indices, as_numbers
 from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz
 from port_jax.types import ManifoldTree, Params
@@ -44,13 +45,14 @@ class HyboNetKG(nn.Module):
 
     def __call__(self, heads: Int[Array, " b"], relations: Int[Array, " b"], tails: Int[Array, "b k"]) -> Float[Array, "b k"]:
         """The scores of k tails for each head and relation."""
-        heads, relations, tails = (jnp.asarray(i) for i in (heads, relations, tails))
+        given = {"heads": heads, "relations": relations, "tails": tails}
+        heads, relations, tails = (as_indices(name, value) for name, value in given.items())
         moved = self._moved(self.emb_entity[heads], relations)
         return self._match(moved[:, None], self.emb_entity[tails]) + self.bias_head[heads][:, None] + self.bias_tail[tails]
 
     def score(self, h: Float[Array, "n dim"], triples: Int[Array, "p 3"]) -> Float[Array, " p"]:
         """Scores of triples [P, 3] (head, relation, tail) with the entities at `h`."""
-        s, r, o = jnp.asarray(triples).T
+        h, (s, r, o) = as_numbers("h", h), as_indices("triples", triples).T
         return self._match(self._moved(h[s], r), h[o]) + self.bias_head[s] + self.bias_tail[o]
 
     def manifolds(self, params: Params) -> ManifoldTree:

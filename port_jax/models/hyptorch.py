@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from port_jax.checks import require_shape
+from port_jax.checks import as_numbers, require_shape
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.types import ManifoldTree, Params
 
@@ -31,7 +31,7 @@ def add(c: Float[Array, ""], x: Float[Array, "*batch d"], y: Float[Array, "*batc
 def plane_logits(c: Float[Array, ""], x: Float[Array, "n d"], p: Float[Array, "k d"], a: Float[Array, "k d"]) -> Float[Array, "n k"]:
     """lambda_p |a'| d(x, plane through p with normal a'), a' = (1 - c |p|^2) a, lambda_p |a'| = 2 |a|: with z = -p (+) x it is
     2 |a| / sqrt(c) arsinh(2 sqrt(c) <z, a> / (|a| (1 - c |z|^2)))."""
-    z = add(c, -p, x[:, None])
+    z, a = add(c, -p[None], x[:, None]), a[None]
     square = (a * a).sum(-1)
     norm = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
     below = jnp.where(square > 0, norm, 1) * (1 - c * (z * z).sum(-1))
@@ -92,9 +92,9 @@ class HypTorch(nn.Module):
     def encode(self, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
         """Points of the ball."""
         require_shape("x", x, (len(x), self.dim))
-        x, ball = jnp.asarray(x), self.ball()
+        x, ball = as_numbers("x", x), self.ball()
         if self.train_x:
-            at = inside(ball, ball.expmap0(self.xp, project=False))
+            at = inside(ball, ball.expmap0(self.xp[None], project=False))
             step = ball.expmap0(x / (1 - jnp.asarray(ball.c, x.dtype) * (at * at).sum()), project=False)  # lambda_p / 2 x
             h = add(jnp.asarray(ball.c, x.dtype), at, step)
         else:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice
+from port_jax.checks import as_indices, require_choice
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.types import ManifoldTree, Params
 
@@ -53,7 +53,7 @@ def tangent_dist2(x: Float[Array, " d"], v: Float[Array, "*batch d"], c: Float[A
     y = PoincareBall(c).expmap0(v, project=False)
     length2 = c * (v * v).sum(-1)
     cosh = jnp.cosh(jnp.where(length2 > 0, jnp.sqrt(jnp.where(length2 > 0, length2, 1)), 0))
-    square = c * ((x - y) ** 2).sum(-1) * cosh**2 / (1 - c * (x * x).sum(-1))
+    square = c * ((x.reshape(*[1] * (y.ndim - 1), -1) - y) ** 2).sum(-1) * cosh**2 / (1 - c * (x * x).sum(-1))
     return 4 / c * squared_arsinh_root(square)
 
 
@@ -97,7 +97,8 @@ class KGEmb(nn.Module):
 
     def encode(self, queries: Int[Array, "b k"]) -> tuple[Float[Array, "b rank"], Float[Array, " b"]]:
         """Points of the queries (head, relation, ...), each on the ball of its c, and the c of each."""
-        head, relation = jnp.asarray(queries)[:, 0], jnp.asarray(queries)[:, 1]
+        queries = as_indices("queries", queries)
+        head, relation = queries[:, 0], queries[:, 1]
         c = jax.nn.softplus(self.c[relation, 0] if self.multi_c else jnp.broadcast_to(self.c[0, 0], relation.shape))
         parts = [self.entity[head], self.rel[relation], self.rel_diag[relation]]
         parts.append(self.context_vec[relation] if self.kind == "AttH" else parts[0])
@@ -105,21 +106,23 @@ class KGEmb(nn.Module):
 
     def __call__(self, triples: Int[Array, "b 3"]) -> Float[Array, " b"]:
         """Scores of the triples."""
-        head, tail = jnp.asarray(triples)[:, 0], jnp.asarray(triples)[:, 2]
+        triples = as_indices("triples", triples)
+        head, tail = triples[:, 0], triples[:, 2]
         points, c = self.encode(triples)
         return self._offset(self.bh[head, 0], self.bt[tail, 0]) - jax.vmap(tangent_dist2)(points, self.entity[tail], c)
 
     def score(self, h: tuple[Float[Array, "b rank"], Float[Array, " b"]], pairs: Int[Array, "b 2"]) -> Float[Array, " b"]:
         """Scores of encoded queries and tails: h = encode(queries), pairs[:, 0] are the heads of the queries, pairs[:, 1] the tails."""
-        (points, c), pairs = h, jnp.asarray(pairs)
+        (points, c), pairs = h, as_indices("pairs", pairs)
         far = jax.vmap(tangent_dist2)(points, self.entity[pairs[:, 1]], c)
         return self._offset(self.bh[pairs[:, 0], 0], self.bt[pairs[:, 1], 0]) - far
 
     def score_tails(self, queries: Int[Array, "b k"]) -> Float[Array, "b entities"]:
         """Scores of every entity as the tail of each query, one query at a time in memory."""
+        queries = as_indices("queries", queries)
         points, c = self.encode(queries)
         far = jax.lax.map(lambda query: tangent_dist2(query[0], self.entity, query[1]), (points, c))
-        return self._offset(self.bh[jnp.asarray(queries)[:, 0]], self.bt.T) - far
+        return self._offset(self.bh[queries[:, 0]], self.bt.T) - far
 
     def manifolds(self, params: Params) -> ManifoldTree:
         """All parameters are Euclidean: they are tangent vectors at the origin."""

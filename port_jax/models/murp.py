@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from port_jax.checks import as_indices, as_numbers
 from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, PoincareBallExact
 from port_jax.types import ManifoldTree, Params
@@ -40,12 +40,13 @@ class MuRP(nn.Module):
         self, subjects: Int[Array, "*batch"], relations: Int[Array, "*batch"], objects: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
         """Scores of triples, given as three index arrays that broadcast."""
-        s, r, o = (jnp.asarray(i) for i in (subjects, relations, objects))
+        given = {"subjects": subjects, "relations": relations, "objects": objects}
+        s, r, o = (as_indices(name, value) for name, value in given.items())
         return self._far(self.Eh[s], self.Wu[r], self.Eh[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
     def score(self, h: Float[Array, "n d"], triples: Int[Array, "p 3"]) -> Float[Array, " p"]:
         """Scores of triples [P, 3] (subject, relation, object) with the entities at `h`."""
-        s, r, o = jnp.asarray(triples).T
+        h, (s, r, o) = as_numbers("h", h), as_indices("triples", triples).T
         return self._far(h[s], self.Wu[r], h[o], self.rvh[r]) + self.bs[s] + self.bo[o]
 
     def manifolds(self, params: Params) -> ManifoldTree:

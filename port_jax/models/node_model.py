@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice, require_finite, require_shape
+from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.decoders import fermi_dirac
@@ -112,12 +112,10 @@ class NodeModel(nn.Module):
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
         """Node embeddings. Unless `deterministic`, connections or features are dropped by the stream "dropout"."""
         hyperboloid = self.manifold == "Hyperboloid"
-        require_shape("x", x, (graph.num_nodes, self.feat_dim - hyperboloid))
-        require_finite("x", x)
+        x = as_features("x", x, (graph.num_nodes, self.feat_dim - hyperboloid))
         if self.c is None:  # files of every model contain the trained curvatures, whether the model uses them or not
             for l in range(self.curvatures):
                 self._at(l)
-        x = jnp.asarray(x)
         return self.run(jnp.pad(x, ((0, 0), (1, 0))) if hyperboloid else x, graph, deterministic)
 
     def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
@@ -127,7 +125,7 @@ class NodeModel(nn.Module):
 
     def score(self, h: Float[Array, "n dim"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Probability 1 / (exp((d^2 - r) / t) + 1) of each link, with d^2 by `square`."""
-        manifold, pairs = self._at(-1), jnp.asarray(pairs)
+        manifold, h, pairs = self._at(-1), as_numbers("h", h), as_indices("pairs", pairs)
         return fermi_dirac(self.square(manifold, h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
 
     def manifolds(self, params: Params) -> ManifoldTree:

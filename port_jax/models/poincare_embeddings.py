@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from port_jax.checks import require_choice
+from port_jax.checks import as_indices, as_numbers, require_choice
 from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
 from port_jax.types import ManifoldTree, Params
@@ -87,16 +87,16 @@ class PoincareEmbeddings(nn.Module):
 
     def __call__(self, inputs: Int[Array, "b k"]) -> Float[Array, "b k-1"]:
         """The energies of inputs[:, 1:] with respect to inputs[:, 0]; low for related elements."""
-        return self.energies(self.embedding[jnp.asarray(inputs)])
+        return self.energies(self.embedding[as_indices("inputs", inputs)])
 
     def energies(self, points: Float[Array, "b k ambient"]) -> Float[Array, "b k-1"]:
         """The same for rows already read from the table, whose derivatives are the gradients for sparse optimizers."""
-        points = self._placed(points)
+        points = self._placed(as_numbers("points", points))
         return self._energy(points[:, :1], points[:, 1:])
 
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """The energy of each pair, low for related elements."""
-        pairs = jnp.asarray(pairs)
+        h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
         return self._energy(h[pairs[:, 0]], h[pairs[:, 1]])
 
     def manifolds(self, params: Params) -> ManifoldTree:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds.base import Manifold
-from port_jax.optim import trees
+from port_jax.optim import scalars, trees
 from port_jax.types import Manifolds, Params, Updates
 
 __all__ = ["carry", "flat", "flattened", "norm", "riemannian"]
@@ -30,9 +30,15 @@ def carry(manifold: Manifold, start: Array, end: Array, grad: Array) -> Array:
 
 def norm(manifolds: Sequence[Manifold], points: Sequence[Array], tangents: Sequence[Array | None]) -> Float[Array, ""]:
     """The norm of a tangent to the product of the manifolds: sqrt(sum of <u, u>); gradient 0 at 0. None counts as 0."""
-    squares = [jnp.sum(manifold.inner(point, u)) for manifold, point, u in zip(manifolds, points, tangents, strict=True) if u is not None]
-    total = functools.reduce(operator.add, squares, jnp.zeros([]))
+    each = zip(manifolds, *(_wide(arrays) for arrays in (points, tangents)), strict=True)
+    squares = [jnp.sum(manifold.inner(point, u)) for manifold, point, u in each if u is not None]
+    total = functools.reduce(operator.add, squares) if squares else jnp.zeros([])
     return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+
+
+def _wide(arrays: Sequence[Array | None]) -> list[Array | None]:
+    """The arrays in float32 at least, so that sums of squares do not overflow in float16."""
+    return [a if a is None else a.astype(scalars.working_type(a.dtype)) for a in arrays]
 
 
 def riemannian(manifolds: Sequence[Manifold], points: Sequence[Array], grads: Sequence[Array | None]) -> list[Array | None]:

@@ -58,11 +58,15 @@ def riemannian_ogd(learning_rate: ScalarOrSchedule, *, manifolds: Manifolds, asc
         change = [jnp.zeros_like(p) for p in points]
         for i, (m, p, g) in enumerate(zip(found, points, grads, strict=True)):
             if g is not None:
+                kept, dtype = p.dtype, scalars.working_type(p.dtype)
+                p, g, last = (a.astype(dtype) for a in (p, g, previous[i]))
                 r = signs[i] * m.egrad2rgrad(p, g)
-                before = jnp.where(state.step == 0, r, previous[i])
+                before = jnp.where(state.step == 0, r, last)
                 u = -scalars.cast(rate, p.dtype) * (2 * r - before)
                 q = m.expmap(p, u)
-                change[i], previous[i] = q - p, m.transp(p, q, r)
+                change[i], previous[i] = q - p, m.transp(p, q, r).astype(kept)
+                if kept != dtype:
+                    change[i] = m.narrowed(q, kept) - points[i]
         return structure.unflatten(change), OptimisticState(state.step + 1, structure.unflatten(previous))
 
     return optax.GradientTransformation(init, update)

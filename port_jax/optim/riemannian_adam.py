@@ -24,7 +24,7 @@ class RiemannianAdamState(NamedTuple):
 
     step: updates made, the argument of schedules. count: the number of gradients that each parameter has seen (int32).
     mu: first moments, tangent at the points. nu: second moments in the shape of the manifold's `component_inner`,
-    one number per point (`[..., 1]`) for vectors. nu_max: the largest `nu` so far with `amsgrad`, else None.
+    one number per point (`[..., 1]`) for vectors, in float32 at least. nu_max: the largest `nu` so far with `amsgrad`, else None.
     """
 
     step: Int[Array, ""]
@@ -59,7 +59,8 @@ def riemannian_adam(
 
     The updates are new - old: `optax.apply_updates` adds them and lands within one rounding of the coordinate (of p or
     the new point, the larger) of the new point. Transformations after it in an `optax.chain` act on differences of
-    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it.
+    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it. MIGRATION.md says
+    which transformations of optax may stand where.
 
     Arguments:
         learning_rate: a number, or a schedule of the number of updates before this one.
@@ -75,7 +76,8 @@ def riemannian_adam(
 
     Gradients of complex parameters (Siegel spaces) are df/dRe + i df/dIm, as in torch: the conjugate of what jax.grad returns.
     Gradients may be None: such a parameter and its state do not change (unless stabilised), and its update is zero. NaN and infinite
-    gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32.
+    gradients are passed on; `optax.apply_if_finite` skips them. Half-precision parameters move in float32, and stay inside a ball by
+    a margin that the rounding of the update does not exceed; their first moments are of their own type, their second moments in float32.
 
     Errors: ValueError for a hyperparameter out of range, a parameter without a manifold, a manifold without a
     parameter, a shape that the manifold refuses, or a state of other parameters; TypeError for parameters that are
@@ -188,13 +190,17 @@ def adam_step(
     new = jax.tree.map(lambda new, old: new.astype(old.dtype), Moments(m, v, v_max), moments)
     if kept == dtype:
         return moved, change, new
-    return moved.astype(kept), moved.astype(kept) - point.astype(kept), new
+    moved = manifold.narrowed(moved, kept)
+    return moved, moved - point.astype(kept), new
 
 
 def second_moment(manifold: Manifold, point: Array) -> Array:
-    """Zeros in the shape of the manifold's `component_inner`."""
+    """Zeros in the shape of the manifold's `component_inner`, in float32 at least.
+
+    In half precision (1 - b2) <r, r> underflows, or b2 v rounds to v: the steps become thirty times too long, or stay short for ever.
+    """
     shape = jax.eval_shape(manifold.component_inner, point, point).shape
-    return jnp.zeros(shape, jnp.finfo(point.dtype).dtype)
+    return jnp.zeros(shape, jnp.finfo(scalars.working_type(point.dtype)).dtype)
 
 
 def _like(x: Array, dtype: DTypeLike) -> Any:

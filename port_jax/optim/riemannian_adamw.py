@@ -74,8 +74,9 @@ def riemannian_adamw(
     def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
             raise ValueError("riemannian_adamw moves points: call update(gradients, state, params)")
-        found, points, grads, structure = gradients.flattened(manifolds, params, updates)
-        moments = trees.match_state(state.mu, structure, "mu")
+        found, given, grads, structure = gradients.flattened(manifolds, params, updates)
+        kept = trees.match_state(state.mu, structure, "mu")
+        points, moments = ([a.astype(scalars.working_type(a.dtype)) for a in arrays] for arrays in (given, kept))
         moved = list(points)
         rate = scalars.at_step(learning_rate, state.step)
         for i, (manifold, flag) in enumerate(zip(found, decaying(params), strict=True)):
@@ -90,7 +91,13 @@ def riemannian_adamw(
             state._replace(mu=structure.unflatten(moments)),
             structure.unflatten(moved),
         )
-        return jax.tree.map(lambda d, q, p: d + (q - p), change, structure.unflatten(moved), params), state
+        change = [d + (q - p) for d, q, p in zip(jax.tree.leaves(change), moved, points, strict=True)]
+        for i, (manifold, p, old) in enumerate(zip(found, points, given, strict=True)):
+            if p.dtype != old.dtype and grads[i] is not None:  # half precision: the whole step is rounded once
+                change[i] = manifold.narrowed(p + change[i], old.dtype) - old
+            change[i] = change[i].astype(old.dtype)
+        mu = [m.astype(old.dtype) for m, old in zip(jax.tree.leaves(state.mu), kept, strict=True)]
+        return structure.unflatten(change), state._replace(mu=structure.unflatten(mu))
 
     return optax.GradientTransformation(init, update)
 

@@ -262,7 +262,8 @@ def riemannian_line_search(
                 directions = structure.unflatten(flat)
         change = [jnp.zeros_like(p) for p in leaves]
         for i, q, p in zip(live, ends, ps, strict=True):
-            change[i] = q.astype(leaves[i].dtype) - p.astype(leaves[i].dtype)
+            dtype = leaves[i].dtype
+            change[i] = q - p if p.dtype == dtype else matched[i].narrowed(q, dtype) - leaves[i]
         return structure.unflatten(change), RiemannianLineSearchState(
             count=count,
             step_size=jnp.asarray(result.step_size).astype(number),
@@ -304,7 +305,7 @@ def _number_type(leaves: Sequence[Array]) -> Any:
 def _inner(manifolds: Sequence[Manifold], points: Sequence[Array], u: Sequence[Array], v: Sequence[Array]) -> Float[Array, ""]:
     """<u, v> on the product of the manifolds."""
     parts = (jnp.sum(jnp.real(m.inner(p, a, b))) for m, p, a, b in zip(manifolds, points, u, v, strict=True))
-    return functools.reduce(operator.add, parts, jnp.zeros([]))
+    return functools.reduce(operator.add, parts)
 
 
 def _named(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:

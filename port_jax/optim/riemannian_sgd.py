@@ -143,10 +143,14 @@ def sgd_step(
     rate, momentum, dampening, decay = (scalars.cast(x, dtype) for x in hyper)
     # r = grad f(p) + decay p, as a Riemannian gradient
     if buffer is None:
-        return manifold.descend(point, grad + decay * point, rate).astype(kept), None
+        return _rounded(manifold, manifold.descend(point, grad + decay * point, rate), kept), None
     r = manifold.egrad2rgrad(point, grad + decay * point)
     # b = momentum b + (1 - dampening) r, from the raw gradient in the first step
     b = momentum * jnp.where(first, grad, buffer.astype(dtype)) + (1 - dampening) * r
     direction = r + momentum * b if nesterov else b
     point, b = manifold.retr_transp_ambient(point, -rate * direction, b)
-    return point.astype(kept), b.astype(kept)
+    return _rounded(manifold, point, kept), b.astype(kept)
+
+
+def _rounded(manifold: Manifold, point: Array, kept: Any) -> Array:
+    return point if point.dtype == kept else manifold.narrowed(point, kept)

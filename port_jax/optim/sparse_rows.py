@@ -73,7 +73,7 @@ def _combined(rows: Any, table: Table, name: str) -> RowGradients:
             f"row gradients of {name} have shapes {indices.shape} and {values.shape}; a table of {table.shape} takes "
             f"(n,) and (n, {table.shape[1]})"
         )
-    size = table.shape[0]
+    size, values = table.shape[0], values.astype(jnp.promote_types(values.dtype, jnp.float32))  # sums in half precision stand still
     if not isinstance(indices, Tracer):
         outside = np.asarray((indices < 0) | (indices > size))
         if outside.any():
@@ -114,4 +114,8 @@ def check_tables(found: list[Manifold], params: Params) -> None:
             raise ValueError(
                 f"parameter {trees.show(path)} has shape {table.shape} on {type(manifold).__name__}; sparse optimizers "
                 "take matrices whose rows are points"
+            )
+        if manifold.has("curvature") and np.size(manifold.curvature) > 1:
+            raise ValueError(
+                f"parameter {trees.show(path)}: its {type(manifold).__name__} has several curvatures; sparse optimizers take one number"
             )

@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, PyTree
 from optax.transforms import MaskedNode
 
+from port_jax.checks import as_numbers
 from port_jax.manifolds.base import Manifold
 from port_jax.types import Manifolds, Params, Updates
 
@@ -34,7 +36,8 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     """The manifold of each parameter, in the order of the flattened parameters.
 
     `manifolds` is a tree whose leaves are manifolds and whose paths are those of the parameters or prefixes of them, or a
-    callable that makes such a tree from the parameters. Raises ValueError for a parameter without a manifold and for a
+    callable that makes such a tree from the parameters. Curvatures with fewer axes than their parameter belong to its first axes, so
+    that models stacked by `nn.vmap` have one each (`Manifold.beside`). Raises ValueError for a parameter without a manifold and for a
     manifold without a parameter, TypeError for anything in the tree that is not a manifold.
     """
     if isinstance(manifolds, jax.Array):
@@ -45,15 +48,18 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
     for path, entry in given.items():
         if not isinstance(entry, Manifold):
             raise TypeError(f"manifolds at {show(path)}: found {_describe(entry)}, not a Manifold (use Euclidean() for a flat one)")
-    paths, _, _ = flatten(params)
+    paths, leaves, _ = flatten(params)
     used: set[Path] = set()
     found = []
-    for path in paths:
+    for path, leaf in zip(paths, leaves, strict=True):
         prefix = next((path[:n] for n in range(len(path) + 1) if path[:n] in given), None)
         if prefix is None:
             raise ValueError(f"parameter {show(path)} has no manifold: add one at its path (Euclidean() if it is flat)")
         used.add(prefix)
-        found.append(given[prefix])
+        try:
+            found.append(given[prefix].beside(jnp.shape(leaf)))
+        except ValueError as error:
+            raise ValueError(f"parameter {show(path)}: {error}") from error
     absent = _absent(params)
     for path in given.keys() - used:
         if not any(path[: len(gap)] == gap or gap[: len(path)] == path for gap in absent):
@@ -63,9 +69,13 @@ def match_manifolds(manifolds: Manifolds, params: Params) -> list[Manifold]:
 
 
 def check_parameters(found: list[Manifold], params: Params) -> None:
-    """Raises TypeError for parameters that cannot move (integers), ValueError for shapes that a manifold refuses."""
+    """Raises TypeError for parameters that cannot move (integers, tensors of torch), ValueError for shapes that a manifold refuses."""
     for path, leaf, manifold in zip(*flatten(params)[:2], found, strict=True):
         kind = type(manifold).__name__
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+            raise TypeError(
+                f"parameter {show(path)} is a {type(leaf).__module__}.{type(leaf).__qualname__}; make it an array of JAX or numpy"
+            )
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
             raise TypeError(
                 f"parameter {show(path)} is of type {jnp.result_type(leaf)} and cannot move; keep it out of the "
@@ -96,7 +106,7 @@ def match_gradients(grads: Updates, params: Params) -> list[Array | None]:
         if grad is not None and jnp.shape(grad) != jnp.shape(leaf):
             raise ValueError(f"gradient of {show(path)} has shape {jnp.shape(grad)}, the parameter has {jnp.shape(leaf)}")
         used.add(prefix)
-        found.append(grad)
+        found.append(grad if grad is None else as_numbers(f"gradient of {show(path)}", grad, like=jnp.result_type(leaf)))
     for path in given.keys() - used:
         if given[path] is not None:
             raise ValueError(f"gradient at {show(path)}: no parameter has this path")

@@ -17,7 +17,7 @@ __all__ = ["WeightAverage", "WeightAverageState", "weight_average"]
 
 
 class WeightAverageState(NamedTuple):
-    """count: the number of parameter trees averaged so far. average: a tree like the parameters, on their manifolds."""
+    """count: the number of parameter trees averaged so far. average: a tree like the parameters, on their manifolds, float32 at least."""
 
     count: Int[Array, ""]
     average: PyTree[Array]
@@ -49,10 +49,10 @@ def weight_average(decay: float | None = None, *, manifolds: Manifolds) -> Weigh
 
     def init(params: Params) -> WeightAverageState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
-        return WeightAverageState(jnp.zeros([], jnp.int32), jax.tree.map(jnp.asarray, params))
+        return WeightAverageState(jnp.zeros([], jnp.int32), jax.tree.map(_wide, params))
 
     def update(params: Params, state: WeightAverageState) -> WeightAverageState:
-        points, structure = jax.tree.flatten(params)
+        points, structure = jax.tree.flatten(jax.tree.map(_wide, params))
         averages = trees.match_state(state.average, structure, "average")
         found = trees.match_manifolds(manifolds, params)
         count = state.count + 1
@@ -63,6 +63,11 @@ def weight_average(decay: float | None = None, *, manifolds: Manifolds) -> Weigh
         return WeightAverageState(count, structure.unflatten(moved))
 
     return WeightAverage(init, update)
+
+
+def _wide(p: Array) -> Array:
+    """p in float32 at least: a share of 1/1000 of a half-precision number is lost in its rounding, and the average would stand still."""
+    return jnp.asarray(p, scalars.working_type(p.dtype))
 
 
 def _real(count: Array, like: Array) -> Array:

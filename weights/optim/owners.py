@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from weights.errors import Unmatched, Usage, shown
 from weights.files.optimizers import Optimizer
@@ -82,15 +83,17 @@ def _told(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming) -> Own
 
 @dataclass(frozen=True)
 class _Slot:
-    """An index of an optimizer.
-
-    shape: that of its state, None if it has none. point: whether that is a point's. flat: whether its optimizer is not Riemannian.
-    """
+    """An index of an optimizer. shape: that of its state, None if it has none. flat: whether its optimizer is not Riemannian."""
 
     index: int
     shape: tuple[int, ...] | None
-    point: bool
     flat: bool
+    state: Mapping[str, object] = field(repr=False)
+
+    @cached_property
+    def point(self) -> bool:
+        """Whether the state is a point's. It reads the moments from the file."""
+        return not self.flat and is_point(self.state)
 
     def takes(self, entry: Entry, curved: Collection[str] | None, strict: bool) -> bool:
         """Whether it may be the one of this parameter."""
@@ -143,8 +146,7 @@ def _slot(optimizer: Optimizer, index: int) -> _Slot:
     state = optimizer.raw["state"].get(index) or {}
     tensors = {name: value for name, value in state.items() if name in TENSORS and isinstance(value, Tensor)}
     shape = next((value.shape for value in tensors.values()), None)
-    riemannian = moves_points(groups_of(optimizer.raw))
-    return _Slot(index, shape, riemannian and is_point(state), not riemannian)
+    return _Slot(index, shape, not moves_points(groups_of(optimizer.raw)), state)
 
 
 def is_point(state: Mapping[str, object]) -> bool:

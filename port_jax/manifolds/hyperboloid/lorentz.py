@@ -5,11 +5,13 @@ The file is long because it has the ball's whole list of operations, each in a l
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -17,7 +19,8 @@ from port_jax.manifolds.base import Manifold, Move, Tangent, Verdict, pytree, re
 from port_jax.manifolds.hyperboloid import fused_step, geodesics, gyrogroup, metric
 from port_jax.manifolds.isometries import lorentz_to_poincare
 from port_jax.manifolds.pairs import arc, squares_to
-from port_jax.manifolds.row_products import dot, shortening
+from port_jax.manifolds.point_numbers import beside, positive_or_nan, require_one, require_point_numbers
+from port_jax.manifolds.row_products import bounded, dot, shortening
 from port_jax.manifolds.sizes import require_size
 from port_jax.manifolds.stereographic import PoincareBall
 
@@ -32,7 +35,9 @@ Number = Float[Array, "..."]
 class Lorentz(Manifold):
     """The hyperboloid -x0² + |xs|² = -k with x0 > 0: k is a squared radius, the curvature is -1/k.
 
-    Points have d + 1 coordinates, time first. An array-valued k broadcasts against points, with length 1 on their last axis.
+    Points have d + 1 coordinates, time first. An array-valued k broadcasts against points, with length 1 on its last axis; any other
+    shape is a ValueError, as is a k that is not positive. A traced k, as under `jax.jit`, is not known when the manifold is made: results
+    that depend on it are NaN where it is not positive. A trained curvature stays positive in the form k = softplus(raw), `from_raw`.
     """
 
     ndim: ClassVar[int] = 1
@@ -44,13 +49,23 @@ class Lorentz(Manifold):
         remedy = "k is a squared radius, so curvature -0.7 is k=1/0.7"
         require_positive(self.name, "k", self.k, remedy)
 
-    def _k(self, *arrays: Array) -> Array:
-        return jnp.asarray(self.k, jnp.result_type(*arrays))
+    def _k(self, *points: Array, dtype: DTypeLike | None = None) -> Array:
+        require_point_numbers(self.name, "k", self.k, *points)
+        return jnp.asarray(positive_or_nan(self.k), jnp.result_type(*points, *([] if dtype is None else [dtype])))
 
     @property
     def curvature(self) -> Any:
         """-1/k."""
-        return -1 / self.k
+        return -1 / positive_or_nan(self.k)
+
+    @classmethod
+    def from_raw(cls, raw: Any) -> Any:
+        """The hyperboloid of k = softplus(raw), which no step of an optimizer makes negative. geoopt trains k itself."""
+        return cls(jax.nn.softplus(raw))
+
+    def beside(self, shape: tuple[int, ...]) -> Lorentz:
+        """`Manifold.beside`."""
+        return dataclasses.replace(self, k=beside(self.name, "k", self.k, shape)) if np.ndim(self.k) else self
 
     # The metric.
 
@@ -100,12 +115,15 @@ class Lorentz(Manifold):
         return metric.project(x, self._k(x)) if project else x
 
     def expmap(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
-        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` recomputes the time coordinate."""
-        k = self._k(x, u)
-        if norm_tan:
-            u = metric.project_u(x, u, k)
-            return self._projected(geodesics.expmap(x, u, k, metric.tangent_norm2(x, u, k)), project)
-        return self._projected(geodesics.expmap(x, u, k), project)
+        """Exponential map; `norm_tan` first projects u onto the tangent space, `project` recomputes the time coordinate.
+
+        Where the point is too far for the dtype, it is the farthest representable one in that direction.
+        """
+        k, u = self._k(x, u), bounded(u)[0]
+        u = metric.project_u(x, u, k) if norm_tan else u
+        norm2 = metric.tangent_norm2(x, u, k) if norm_tan else metric.inner(u, u)
+        u, norm2 = geodesics.within_reach(x, u, norm2, k)
+        return self._projected(geodesics.expmap(x, u, k, norm2), project)
 
     def retr(self, x: Vector, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Vector:
         """`expmap`."""
@@ -185,7 +203,7 @@ class Lorentz(Manifold):
 
     def reach(self, v: Space, longest: float | None = None) -> Float[Array, "*batch 1"]:
         """The r <= 1 with log_0(exp_0(v)) = r v: up to `longest` sqrt(k), by default the largest distance that the dtype represents."""
-        return shortening(v, jnp.asarray((longest or geodesics.farthest(v.dtype)) ** 2 * self.k, v.dtype))
+        return shortening(v, (longest or geodesics.farthest(v.dtype)) ** 2 * self._k(v))
 
     @property
     def ball(self) -> PoincareBall:
@@ -194,7 +212,7 @@ class Lorentz(Manifold):
 
     def to_ball(self, x: Vector) -> Space:
         """x in the unit ball: geoopt's `lorentz_to_poincare`, which shrinks distances by sqrt(k)."""
-        return lorentz_to_poincare(x, self.k)
+        return lorentz_to_poincare(x, self._k(x))
 
     # The gyrogroup.
 
@@ -224,11 +242,11 @@ class Lorentz(Manifold):
 
     def mobius_pointwise_mul(self, w: Number, x: Vector) -> Vector:
         """Coordinates multiplied by w, of d entries, in the tangent space of the origin."""
-        return gyrogroup.mobius_pointwise_mul(w, x, self._k(w, x))
+        return gyrogroup.mobius_pointwise_mul(w, x, self._k(x, dtype=jnp.result_type(w)))
 
     def mobius_matvec(self, m: Float[Array, "*batch e d"], x: Vector) -> Float[Array, "*batch e+1"]:
         """The matrix m applied in the tangent space of the origin."""
-        return gyrogroup.mobius_matvec(m, x, self._k(m, x))
+        return gyrogroup.mobius_matvec(m, x, self._k(x, dtype=jnp.result_type(m)))
 
     def mobius_fn_apply(self, fn: Callable[..., Space], x: Vector, *args: Any, **kwargs: Any) -> Vector:
         """fn applied to the d coordinates in the tangent space of the origin."""
@@ -259,7 +277,7 @@ class Lorentz(Manifold):
 
     def dist2planes(self, x: Float[Array, "n d+1"], p: Float[Array, "m d+1"], a: Float[Array, "m d+1"]) -> Float[Array, "n m"]:
         """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
-        return self.dist2plane(x[:, None], p, a, signed=True)
+        return self.dist2plane(x[:, None], p[None], a[None], signed=True)
 
     def weighted_midpoint(
         self,
@@ -277,7 +295,7 @@ class Lorentz(Manifold):
 
     def dist_to(self, y: Float[Array, "m d+1"]) -> Callable[[Float[Array, " d+1"]], Float[Array, " m"]]:
         """The distances 2 sqrt(k) arsinh(sqrt(w²/(4k))) of one point to all of y, with Minkowski's w² summed pair by pair."""
-        k, two, squares = self._k(y), jnp.full((), 2, y.dtype), squares_to(y, -1)
+        k, two, squares = require_one(self.name, "dist_to", "k", self._k(y)), jnp.full((), 2, y.dtype), squares_to(y, -1)
         return lambda x: arc(jnp.maximum(squares(x), 0), two, two, -1 / k)
 
     # Points.
@@ -328,24 +346,31 @@ class Lorentz(Manifold):
         return ok, reason
 
     def _check_point_on_manifold(self, x: Vector, *, atol: float, rtol: float) -> Verdict:
-        k, square = self._k(x), metric.inner(x, x)
-        if not bool(jnp.allclose(square, -k, atol=atol, rtol=rtol)):
-            worst = float(square.ravel()[jnp.argmax(jnp.abs(square + k))])
-            return (
-                False,
-                f"<x, x> is {worst:.8g} and should be -k = {-float(jnp.max(k)):.8g}; projx(x) puts x on the manifold",
-            )
+        """|<x, x> + k| <= atol + rtol k, or x0 within its own rounding: far from the origin <x, x> is only that of its terms."""
+        x = jnp.asarray(x, jnp.result_type(x, 1.0))
+        k = self._k(x)
         if not bool(jnp.all(x[..., 0] > 0)):
-            return (
-                False,
-                f"x0 is {float(jnp.min(x[..., 0])):.8g} and should be positive; the time coordinate comes first",
-            )
-        return True, None
+            return False, f"x0 is {float(jnp.min(x[..., 0])):.8g} and should be positive; the time coordinate comes first"
+        found, right = x[..., :1], metric.time_of(x[..., 1:], k)
+        off = jnp.abs(found - right) - (atol + rtol * k) / (found + right) - x.shape[-1] * jnp.finfo(x.dtype).eps * right
+        if bool(jnp.all(off <= 0)):
+            return True, None
+        at = jnp.argmax(off / right)
+        return False, (
+            f"x0 is {float(found.ravel()[at]):.8g} and should be {float(right.ravel()[at]):.8g}, the root of k + |xs|² for the space part "
+            f"xs = x[1:], with k = {float(jnp.broadcast_to(k, off.shape).ravel()[at]):.8g}; projx(x) puts x on the manifold"
+        )
 
     def _check_vector_on_tangent(self, x: Vector, u: Tangent, *, atol: float, rtol: float) -> Verdict:
-        worst = float(jnp.max(jnp.abs(metric.inner(x, u))))
-        if worst <= atol:
+        """|<x, u>| <= atol, or within the rounding of its terms."""
+        x, u = (jnp.asarray(a, jnp.result_type(a, 1.0)) for a in (x, u))
+        e = metric.shrinking(x, self._k(x))
+        terms = dot(jnp.abs(x * e), jnp.abs(u))
+        product = metric.inner(x * e, u)
+        off = jnp.abs(product) - atol * e - x.shape[-1] * jnp.finfo(product.dtype).eps * terms
+        if bool(jnp.all(off <= 0)):
             return True, None
+        worst = float((jnp.abs(product) / e).ravel()[jnp.argmax(off / e)])
         return False, f"<x, u> is {worst:.8g} and should be 0; proju(x, u) makes u tangent"
 
 

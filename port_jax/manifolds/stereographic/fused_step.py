@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Move
-from port_jax.manifolds.row_products import inner_products
+from port_jax.manifolds.row_products import inner_products, reduced
 from port_jax.manifolds.stereographic.metric import boundary_margin, conformal_of_sums, on_grid
 
 __all__ = ["descend", "descend_along"]
@@ -25,14 +25,18 @@ Number = Float[Array, "*batch 1"]
 def descend(x: Rows, grad: Rows, rate: Array | float, k: Array) -> Rows:
     """x - rate egrad2rgrad(x, grad), pulled back into the ball of curvature k < 0."""
     h = on_grid(x, k)
-    hh, rest, xg, gg = inner_products(h, h, x - h, x + h, x, grad, grad, grad)
+    small = reduced(grad)
+    hh, rest, xg, gg, small2 = inner_products(h, h, x - h, x + h, x, grad, grad, grad, small, small)
     half = conformal_of_sums(hh, rest, k) / 2
     c = -rate * half * half
     # |x + c grad|², whose terms cancel only far from the boundary
     square = hh + rest + c * (2 * xg + c * gg)
     limit = (1 - boundary_margin(x.dtype)) / jnp.sqrt(-k)
     outside = square > limit * limit
-    return (x + c * grad) * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
+    near = (x + c * grad) * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
+    # a gradient whose square overflows leads to the boundary, against which x is nothing
+    long = gg == jnp.inf
+    return jnp.where(long, reduced(grad, long) * (-limit * jnp.sign(rate) / jnp.sqrt(jnp.where(long, small2, 1))), near)
 
 
 def descend_along(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> tuple[Number, Move]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.row_products import bounded, dot, far_and_flat
 from port_jax.manifolds.signed import Signed, as_curvature
 from port_jax.manifolds.stereographic.gyrogroup import gyration, mobius_add_fraction
 from port_jax.manifolds.stereographic.metric import conformal, cosine2, half_distance
@@ -20,9 +20,10 @@ def expmap(x: Vector, u: Vector, k: Signed) -> Vector:
     """Exponential map x + tan_k(lambda_x |u|/2) u/|u|."""
     k = as_curvature(k)
     a = conformal(x, k)
-    v = trig.over(u, a)
-    sin, cos, b = trig.tan_homogeneous(k * dot(v, v))
-    return mobius_add_fraction(x, sin * v, cos, a, b, k)
+    v, square = bounded(u, a)
+    sin, cos, b = trig.tan_homogeneous(k * square)
+    end = mobius_add_fraction(x, sin * v, cos, a, b, k)
+    return jnp.where(far_and_flat(square, k.value), x + u, end) if k.spherical else end
 
 
 def logmap(x: Vector, y: Vector, k: Signed) -> Vector:
@@ -51,7 +52,7 @@ def geodesic(t: Float[Array, "..."], x: Vector, y: Vector, k: Signed) -> Vector:
 
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Signed) -> Vector:
     """The point at arc length t of the geodesic from x in the direction of u (x for u = 0)."""
-    u2 = dot(u, u)
+    u, u2 = bounded(u)
     unit = trig.over(u, jnp.sqrt(jnp.where(u2 > 0, u2, 1)))
     sin, cos, b = trig.tan_fraction(t / 2, k)
     # b belongs to a direction of length 1; without a direction the point stays at x.

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.row_products import bounded, dot, far_and_flat
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, separation
 
@@ -152,7 +152,10 @@ def mobius_pointwise_mul(w: Float[Array, "..."], x: Vector, k: Signed) -> Vector
 
 def expmap0(u: Vector, k: Signed) -> Vector:
     """Exponential map at the origin: tan_k|u| u/|u|."""
-    return u * trig.tan_ratio(as_curvature(k) * dot(u, u))
+    k, (v, square) = as_curvature(k), bounded(u)
+    if k.spherical:  # k may be 0
+        v = jnp.where(far_and_flat(square, k.value), u, v)
+    return v * trig.tan_ratio(k * square)
 
 
 def logmap0(y: Vector, k: Signed) -> Vector:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from port_jax.checks import is_half
 from port_jax.manifolds import trig
-from port_jax.manifolds.row_products import dot, inner_products
+from port_jax.manifolds.row_products import dot, inner_products, lengthened
 from port_jax.manifolds.signed import Signed, as_curvature, number
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "half_distance",
     "inner",
     "lambda_x",
+    "narrowed",
     "norm",
     "on_grid",
     "project",
+    "project_any",
     "separation",
 ]
 
@@ -84,27 +87,47 @@ def conformal_of_sums(total: Scalar, rest: Scalar, k: Number) -> Scalar:
     k_rest, total_rest = k - k_head, total - total_head
     cross = k_head * total_rest + k_rest * total_head
     value = ((1 + k_head * total_head) + cross) + (k_rest * total_rest + k * rest)
-    return jnp.where(value > 0, value, info.eps / 2)
+    return jnp.where(value <= 0, info.eps / 2, value)
 
 
 def boundary_margin(dtype: DTypeLike) -> float:
-    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, and for half precision what it resolves.
+    """How far, relative to the radius, `project` keeps points from the boundary: geoopt's values, in half precision four roundings more.
 
     In accuracy/table.csv only the rows `ball projx` and `ball retr` depend on it; all others are of results before projection.
     """
     if dtype == jnp.float64:
         return 1e-5
-    return max(4e-3, 4 * float(jnp.finfo(dtype).eps))
+    return 4e-3 + 4 * float(jnp.finfo(dtype).eps) * is_half(dtype)
 
 
 def project(x: Vector, k: Signed, eps: float | None = None) -> Vector:
     """x, or for k < 0 its multiple of norm (1 - eps)/sqrt(-k) if it is longer than that."""
     x, k = jnp.asarray(x), number(k)
     eps = boundary_margin(x.dtype) if eps is None else eps
-    limit = ((1 - eps) / jnp.sqrt(jnp.where(k < 0, -k, 1))).astype(x.dtype)
+    limit = ((1 - eps) / jnp.sqrt(jnp.where(k >= 0, 1, -k))).astype(x.dtype)
     square = dot(x, x)
-    outside = (k < 0) & (square > limit * limit)
+    outside = ~((k >= 0) | (square <= limit * limit))  # NaN is, so that it stays
     return x * (jnp.where(outside, limit, 1) / jnp.sqrt(jnp.where(outside, square, 1)))
+
+
+def project_any(x: Vector, k: Signed) -> Vector:
+    """`project` of any x, also one whose square overflows: results of the formulas of this package are never as long."""
+    k = number(k)
+    long = (k < 0) & (dot(x, x) == jnp.inf)
+    limit = (1 - boundary_margin(x.dtype)) / jnp.sqrt(jnp.where(k < 0, -k, 1))
+    return jnp.where(long, lengthened(x, limit, long), project(x, k))
+
+
+def narrowed(x: Vector, k: Signed, dtype: DTypeLike) -> Vector:
+    """x rounded to a narrower type, moved to its `boundary_margin` first if it is beyond that by more than a rounding of all coordinates.
+
+    So a point that this function returned stays as it is, and stays inside the ball when a step of an optimizer is added to it with two
+    more roundings.
+    """
+    eps = float(jnp.finfo(dtype).eps)
+    margin = boundary_margin(dtype)
+    allowed = project(x, k, margin - eps)
+    return jnp.where(allowed == x, x, project(x, k, margin)).astype(dtype)
 
 
 def lambda_x(x: Vector, k: Signed) -> Scalar:
@@ -204,5 +227,7 @@ def dist2(x: Vector, y: Vector, k: Signed) -> Scalar:
 
 
 def dist0(x: Vector, k: Signed) -> Scalar:
-    """Distance to the origin 2 artan_k|x|."""
-    return 2 * trig.artan_k(trig.sqrt_or_zero(dot(x, x)), k)
+    """Distance to the origin 2 artan_k|x|; NaN outside of the ball, by more than the sum of the squares rounds."""
+    square = dot(x, x)
+    outside = -number(k) * square > 1 + (x.shape[-1] + 8) * jnp.finfo(x.dtype).eps
+    return jnp.where(outside, jnp.nan, 2 * trig.artan_k(trig.sqrt_or_zero(square), k))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from port_jax.manifolds.base import Manifold, Tangent, Verdict
+from port_jax.manifolds.point_numbers import beside, require_point_numbers
 from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.sizes import require_size
@@ -28,19 +31,26 @@ class StereographicModel(Manifold):
     """All operations of the model; its subclasses store the curvature and provide it as `k`.
 
     The metric is lambda_x² |u|² with lambda_x = 2/(1 + k|x|²), so expmap0(u) lies at distance 2|u| from the origin. An array-valued
-    k broadcasts against points, with length 1 on their last axis. With `project=False` a result is returned as the formula gives it;
-    otherwise it is kept inside the ball by at least 4e-3 (float64: 1e-5) of the radius.
+    k broadcasts against points, with length 1 on its last axis; any other shape is a ValueError. With `project=False` a result is
+    returned as the formula gives it; otherwise it is kept inside the ball by at least 4e-3 (float64: 1e-5) of the radius.
     """
 
     ndim: ClassVar[int] = 1
     unit: ClassVar[float] = 2.0
     spherical: ClassVar[bool] = True
     """Whether k can be positive."""
+    leaf: ClassVar[str] = "k"
+    """The name of the field with the curvature."""
 
     k: Any
 
-    def _k(self, *arrays: Array) -> Curvature:
-        return Curvature(jnp.asarray(self.k, jnp.result_type(*arrays)), self.spherical)
+    def _number(self) -> Any:
+        """The curvature for the formulas: NaN where its sign is not the manifold's."""
+        return self.k
+
+    def _k(self, *points: Array, dtype: DTypeLike | None = None) -> Curvature:
+        require_point_numbers(self.name, self.leaf, getattr(self, self.leaf), *points)
+        return Curvature(jnp.asarray(self._number(), jnp.result_type(*points, *([] if dtype is None else [dtype]))), self.spherical)
 
     def _projected(self, x: Vector, project: bool) -> Vector:
         return metric.project(x, self._k(x)) if project else x
@@ -48,12 +58,12 @@ class StereographicModel(Manifold):
     @property
     def curvature(self) -> Any:
         """k."""
-        return self.k
+        return self._number()
 
     @property
     def radius(self) -> Number:
         """1/sqrt|k|."""
-        return 1 / jnp.sqrt(jnp.abs(jnp.asarray(self.k)))
+        return 1 / jnp.sqrt(jnp.abs(jnp.asarray(self._number())))
 
     # The metric.
 
@@ -79,7 +89,7 @@ class StereographicModel(Manifold):
 
     def projx(self, x: Vector) -> Vector:
         """x, moved back along its ray to the largest radius that is allowed if it is beyond that."""
-        return metric.project(x, self._k(x))
+        return metric.project_any(x, self._k(x))
 
     def dist(self, x: Vector, y: Vector, *, keepdim: bool = False) -> Number:
         """Geodesic distance, with gradient 0 at x = y."""
@@ -90,14 +100,14 @@ class StereographicModel(Manifold):
         return _drop(metric.dist2(x, y, self._k(x, y)), keepdim)
 
     def dist0(self, x: Vector, *, keepdim: bool = False) -> Number:
-        """Distance to the origin."""
+        """Distance to the origin; NaN for x outside of the ball, where geoopt takes the boundary's."""
         return _drop(metric.dist0(x, self._k(x)), keepdim)
 
     # Maps between points and tangents.
 
     def retr(self, x: Vector, u: Tangent) -> Vector:
         """x + u, projected."""
-        return metric.project(x + u, self._k(x, u))
+        return metric.project_any(x + u, self._k(x, u))
 
     def expmap(self, x: Vector, u: Tangent, *, project: bool = True) -> Vector:
         """Exponential map."""
@@ -176,11 +186,11 @@ class StereographicModel(Manifold):
 
     def mobius_pointwise_mul(self, w: Number, x: Vector, *, project: bool = True) -> Vector:
         """Coordinates multiplied by w in the tangent space of the origin."""
-        return self._projected(gyrogroup.mobius_pointwise_mul(w, x, self._k(w, x)), project)
+        return self._projected(gyrogroup.mobius_pointwise_mul(w, x, self._k(x, dtype=jnp.result_type(w))), project)
 
     def mobius_matvec(self, m: Float[Array, "*batch e d"], x: Vector, *, project: bool = True) -> Float[Array, "*batch e"]:
         """The matrix m applied in the tangent space of the origin."""
-        return self._projected(gyrogroup.mobius_matvec(m, x, self._k(m, x)), project)
+        return self._projected(gyrogroup.mobius_matvec(m, x, self._k(x, dtype=jnp.result_type(m))), project)
 
     def mobius_fn_apply(self, fn: Callable[..., Vector], x: Vector, *args: Any, project: bool = True, **kwargs: Any) -> Vector:
         """fn applied in the tangent space of the origin."""
@@ -206,7 +216,13 @@ class StereographicModel(Manifold):
 
     def dist2planes(self, x: Float[Array, "n d"], p: Float[Array, "m d"], a: Float[Array, "m d"]) -> Float[Array, "n m"]:
         """Signed distances of x_i to the hyperplane through p_j with normal a_j, for all i and j."""
-        return self.dist2plane(x[:, None], p, a, signed=True)
+        return self.dist2plane(x[:, None], p[None], a[None], signed=True)
+
+    def beside(self, shape: tuple[int, ...]) -> StereographicModel:
+        """`Manifold.beside`."""
+        own: Any = self
+        number = getattr(self, self.leaf)
+        return dataclasses.replace(own, **{self.leaf: beside(self.name, self.leaf, number, shape)}) if np.ndim(number) else self
 
     @property
     def ball(self) -> StereographicModel:
@@ -249,6 +265,10 @@ class StereographicModel(Manifold):
         return inv_sproj(x, self._k(x))
 
     # Points.
+
+    def narrowed(self, x: Vector, dtype: DTypeLike) -> Vector:
+        """x rounded to a narrower type, inside the ball by the margin of that type: see `metric.narrowed`."""
+        return metric.narrowed(x, self._k(x), dtype)
 
     def random_normal(
         self, key: PRNGKeyArray, *size: int, mean: ArrayLike = 0.0, std: ArrayLike = 1.0, dtype: DTypeLike | None = None

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax import manifolds as right
+from port_jax.linalg import identity
 from port_jax.manifolds.base import Manifold, Point, Tangent, pytree
 from port_jax.manifolds.hyperboloid import geodesics, metric
 from port_jax.optim.from_torch.kinds import Kind
@@ -67,7 +68,7 @@ class BoundedDomain(right.BoundedDomain):
 
     def egrad2rgrad(self, x: Point, u: Tangent) -> Tangent:
         """The symmetric part of A u A."""
-        a = jnp.eye(x.shape[-1], dtype=x.dtype) - jnp.conj(x) @ x
+        a = identity(x.shape[-1], x) - jnp.conj(x) @ x
         return super().proju(x, a @ u @ a)
 
     def inner(self, x: Point, u: Tangent, v: Tangent | None = None, *, keepdim: bool = False) -> Number:
