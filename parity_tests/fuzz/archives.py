@@ -232,4 +232,4 @@ def case(random: Random, source: Path, folder: Path) -> Case:
     path.write_bytes(written(entries, before, comment, end))
     what = f"{name}: {', '.join(change.__name__.strip('_') for change in changes)}{f', its end {end}' if end else ''}"
     same = seeds.arrays(source / name) if keeping else None
-    return Case(path, what, {} if converted else seeds.given(random), converted, same, must=keeping, torch=not converted)
+    return Case(path, what, {} if converted else seeds.given(random), converted, same, must=keeping, sums=True, torch=not converted)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
 
 from weights.errors import LONGEST, ConversionError
@@ -46,14 +48,39 @@ def wrong_message(error: ConversionError, folder: Path) -> str:
 
 
 def require_torch_agrees(path: Path) -> None:
-    """Raises Fault where torch reads the file (weights only) and finds something else in it. What torch refuses is no matter."""
+    """Raises Fault where torch reads the file (weights only) and finds something else in it, and where it finds a view that is not inside
+    of its storage. What it refuses for another reason is no matter."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             theirs = torch.load(path, weights_only=True)
-    except Exception:  # whatever torch says of a file that it does not read
+    except Exception as error:  # whatever torch says of a file that it does not read
+        require("out of bounds" not in str(error), f"a tensor is not inside of its storage: {error}")
         return
     _compared(read(path).root, theirs, "the file", 0)
+
+
+def require_safetensors_agrees(path: Path) -> None:
+    """Raises Fault where the library of the format refuses the file, or finds other numbers in it."""
+    ours = read(path).root
+    assert isinstance(ours, dict)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            theirs = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise Fault(f"it is read, and its own library says {error}") from None
+    _compared(ours, theirs, "the file", 0)
+
+
+def require_sums(path: Path) -> None:
+    """Raises Fault where the checksum of a member is wrong that a file of numbers has to have."""
+    with zipfile.ZipFile(path) as file:
+        for info in file.infolist():
+            if info.filename.endswith(("/data.pkl", ".npy")) or "/data/" in info.filename:
+                try:
+                    file.read(info)
+                except (zipfile.BadZipFile, NotImplementedError) as error:
+                    require("CRC" not in str(error), f"it is read, although {error}")
 
 
 def _compared(ours: object, theirs: object, at: str, depth: int) -> None:

@@ -54,12 +54,13 @@ def case(random: Random, source: Path, folder: Path) -> Case:
         pairs = texts.paired({**config, **said})
     else:
         pairs, said = texts.changed(random, texts.paired(config), 1 + below(random, 2))
-    text = texts.written(pairs)
+    text, twice = texts.written(pairs), texts.repeats(pairs)
     if chance(random, 0.1):
         at = below(random, len(text))
         text = text[:at] + one_of(random, texts.RAW) + text[at + below(random, 3) :]
+        twice = False  # if it is JSON at all
     given["config"].write_text(text, encoding="utf-8", errors="surrogatepass")
-    return Case(model, f"{name}: {said!s:.300}", given)
+    return Case(model, f"{name}: {said!s:.300}", given, twice=twice)
 
 
 def _python(random: Random) -> Any:

@@ -97,7 +97,7 @@ def _tried(job: Job, folder: Path, old: Files, need: tuple[int, int], means: str
     """What was said on one full disk. AssertionError or RuntimeError if it is not as it has to be."""
     _put_back(folder, old)
     if means == "few bytes":
-        limit = _few_bytes(folder.parent, below(random, need[0] // PAGE) * PAGE)
+        limit = _few_bytes(folder.parent, below(random, 2 * need[0] // PAGE) * PAGE)  # of one output beside the other, too
     elif means == "few files":
         limit = _few_files(folder.parent, below(random, need[1]))
     else:

@@ -51,7 +51,7 @@ def header(random: Random, source: Path, folder: Path) -> Case:
     path = a.safetensors(folder / name, text, data)
     if chance(random, 0.1):
         path.write_bytes(struct.pack("<Q", one_of(random, (0, 1, len(text) - 1, len(text) + 1, 1 << 39, (1 << 63) - 1))) + text + data)
-    return Case(path, f"{name}: header, kind {kind} {said}", given, converted)
+    return Case(path, f"{name}: header, kind {kind} {said}", given, converted, twice=texts.repeats(pairs))
 
 
 def shards(random: Random, source: Path, folder: Path) -> Case:
@@ -69,7 +69,7 @@ def shards(random: Random, source: Path, folder: Path) -> Case:
         a.safetensors(folder / name, part, body)
         where |= dict.fromkeys(own, name)
     index = {"metadata": {"total_size": len(data)}, "weight_map": where}
-    same, must, said = seeds.arrays(source / "plain.safetensors"), chance(random, 0.2), "as it should be"
+    same, must, said, twice = seeds.arrays(source / "plain.safetensors"), chance(random, 0.2), "as it should be", False
     if must:
         random.shuffle(keys)
         text = texts.respelled(random, {**index, "weight_map": {key: where[key] for key in keys}})
@@ -86,6 +86,6 @@ def shards(random: Random, source: Path, folder: Path) -> Case:
         pairs = texts.paired(index)
         if kind > 1:
             pairs, said = texts.changed(random, pairs, 1 + below(random, 2))
-        text = texts.written(pairs)
+        text, twice = texts.written(pairs), texts.repeats(pairs)
     (folder / "x.index.json").write_text(text, encoding="utf-8", errors="surrogatepass")
-    return Case(folder / "x.index.json", f"index: {said}", seeds.GIVEN, same=same if must else None, must=must)
+    return Case(folder / "x.index.json", f"index: {said}", seeds.GIVEN, same=same if must else None, must=must, twice=twice)

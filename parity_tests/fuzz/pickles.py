@@ -219,6 +219,8 @@ class Grammar:
         if not chance(random, wild):
             rows, columns, offset = 1 + below(random, 3), 1 + below(random, 3), below(random, 3)
             stride = one_of(random, ((columns, 1), (1, rows), (0, 1), (1, 0), (1, 1)))
+            if chance(random, 0.05):  # at the end of the storage, or one beyond
+                offset = 15 + below(random, 2) - (rows - 1) * stride[0] - (columns - 1) * stride[1]
             return a.tensor(one_of(random, "01"), 16, offset=offset, shape=(rows, columns), stride=stride)
         dimensions = below(random, 4)
         shape = tuple(one_of(random, SIZES) for _ in range(dimensions))

@@ -65,6 +65,14 @@ def written(value: Any) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else json.dumps(value)
 
 
+def repeats(value: Any) -> bool:
+    """Whether an object in what `paired` gave has a key twice."""
+    if isinstance(value, Pairs):
+        keys = [pair[0] for pair in value]
+        return any(key in keys[:n] for n, key in enumerate(keys)) or any(repeats(pair[1]) for pair in value)
+    return isinstance(value, list) and any(map(repeats, value))
+
+
 def places(value: Any, path: tuple = ()) -> list[tuple]:
     """Where values stand in what `paired` gave, the keys included."""
     found = [path]

@@ -28,7 +28,15 @@ import weights.files.folder
 import weights.proof.diff
 import weights.views.embed_formats
 import weights.views.inspect  # what reads and what the commands import: here, and not in each process again
-from parity_tests.fuzz.checks import Fault, require, require_same, require_torch_agrees, wrong_message
+from parity_tests.fuzz.checks import (
+    Fault,
+    require,
+    require_safetensors_agrees,
+    require_same,
+    require_sums,
+    require_torch_agrees,
+    wrong_message,
+)
 from weights import cli
 from weights.contents import Contents
 from weights.errors import ConversionError
@@ -58,6 +66,10 @@ class Case:
     """The parameters by torch's keys that the file has if it is read."""
     must: bool = False
     """Whether the change keeps the meaning, so that the file has to be read."""
+    twice: bool = False
+    """Whether a key of its JSON is there twice, so that it is not to be read."""
+    sums: bool = False
+    """Whether the checksums of its members tell whether it is whole."""
     torch: bool = False
     """Whether torch may read it, too, and then has to find the same."""
 
@@ -126,6 +138,11 @@ def _done(case: Case, further: str, random: np.random.Generator, folder: Path) -
     found = weights.restore(case.path) if case.converted else weights.load(case.path, **case.given)
     if case.same is not None:
         require_same(arrays(found), case.same, "the result")
+    require(not case.twice, "a key is there twice, and one of the two is lost")
+    if case.sums:
+        require_sums(case.path)
+    if case.path.suffix == ".safetensors" and not case.converted:
+        require_safetensors_agrees(case.path)
     if case.torch:
         require_torch_agrees(case.path)
     if further in AFTER:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import geoopt
@@ -230,6 +231,22 @@ def test_a_damaged_folder_is_named(tmp_path):
             weights.restore(tmp_path / "out")
     with pytest.raises(Unreadable, match="not a converted checkpoint"):
         weights.restore(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "ocdbt.process_0/manifest.ocdbt"])
+def test_a_pipe_among_the_arrays_is_not_waited_for(tmp_path, name):
+    tree_file(tmp_path / "x.pth").save(tmp_path / "out")
+    file = tmp_path / "out" / "arrays" / name
+    file.unlink()
+    for put, why in (
+        (os.mkfifo, "a pipe"),
+        (partial(os.symlink, "/dev/zero"), "a device"),
+        (partial(os.symlink, "nothing"), "No such file"),
+    ):
+        put(file)
+        with pytest.raises(Unreadable, match=f"the arrays are damaged: '{name}' cannot be opened .{why}"):
+            weights.restore(tmp_path / "out")
+        file.unlink()
 
 
 @pytest.mark.parametrize("form", [*FORMS, "back.pth"])

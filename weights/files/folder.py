@@ -69,7 +69,7 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
     if not (home := entry(directory, "arrays")).is_dir():
         raise Unreadable("the folder of arrays is missing", "Convert again")
     context, arrays = ts.Context(), {}
-    budget = Budget(sum(path.stat().st_size for path in home.rglob("*") if path.is_file()), "Convert again")
+    budget = Budget(_size(home), "Convert again")
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
         size = math.prod(shape) * _type(dtype).itemsize
         budget.spend(MEMORY, size, f"the array {shown(name)}")
@@ -85,6 +85,18 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
                 raise Unreadable(f"the arrays are damaged ({name}: {why})", "Convert again") from None
         arrays[name] = flat.reshape(shape)
     return arrays
+
+
+def _size(home: Path) -> int:
+    """The bytes of all files of a folder. Unreadable for a pipe among them, which tensorstore would wait for, or a device."""
+    total = 0
+    for path in home.rglob("*"):
+        try:
+            total += 0 if path.is_dir() else size_of(path)
+        except OSError as error:
+            where = shown(str(path.relative_to(home)))
+            raise Unreadable(f"the arrays are damaged: {where} cannot be opened ({error.strerror})", "Convert again") from None
+    return total
 
 
 def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
