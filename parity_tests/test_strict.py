@@ -82,7 +82,7 @@ def test_every_method_of_a_manifold(name: str, derive: bool):
         required = [
             p for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
         ]
-        if method in ("has", "narrowed", "pack_point", "with_exact_retraction", "origin") or "key" in {p.name for p in required}:
+        if method in ("has", "beside", "narrowed", "pack_point", "with_exact_retraction", "origin") or "key" in {p.name for p in required}:
             continue
         args = [found[method_calls.SPECIAL.get((method, p.name), p.name)] for p in required]
         if method == "descend_along":

@@ -20,7 +20,23 @@ from port_jax.manifolds.stereographic.metric import boundary_margin
 
 HALF = (jnp.bfloat16, jnp.float16)
 CURVED = (pm.PoincareBall(0.7), pm.Stereographic(-0.5), pm.SphereProjection(0.7), pm.PoincareBallExact(0.7))
-NO_NUMBERS = {"self", "size", "key", "dtype", "fn", "fns", "args", "kwargs", "options", "i", "longest", "operations", "reducedim", "cls"}
+NO_NUMBERS = {
+    "self",
+    "size",
+    "key",
+    "dtype",
+    "fn",
+    "fns",
+    "args",
+    "kwargs",
+    "options",
+    "i",
+    "longest",
+    "operations",
+    "shape",
+    "reducedim",
+    "cls",
+}
 """Names of parameters that are no arrays of numbers; those of options that are yes or no are left out."""
 
 
@@ -98,7 +114,17 @@ KEPT = {("PoincareBall", jnp.bfloat16), ("Lorentz", jnp.float16), ("SymmetricPos
 REAL = [name for name in method_calls.MANIFOLDS if name not in ("UpperHalf", "BoundedDomain")]
 OTHER = {"fn": jnp.sin, "b1": 0.9, "rate": 0.1}
 RANDOM = {"random", "random_normal", "random_uniform", "random_naive", "random_combined", "wrapped_normal", "origin"}
-LEFT_OUT = RANDOM | {"has", "narrowed", "pack_point", "unpack_tensor", "with_exact_retraction", "dist_to", "from_point", "from_raw"}
+LEFT_OUT = RANDOM | {
+    "has",
+    "beside",
+    "narrowed",
+    "pack_point",
+    "unpack_tensor",
+    "with_exact_retraction",
+    "dist_to",
+    "from_point",
+    "from_raw",
+}
 
 
 def rounded(end: Any, dtype: Any) -> np.ndarray:
