@@ -127,7 +127,7 @@ def test_what_is_computed_from_manifolds_and_graphs():
         traced(lambda v, graph=graph, loops=loops: segment_softmax(v, graph, **loops), edges)
 
 
-@pytest.mark.parametrize("arch", slow.all_but({"hgat", "hybonet"}, CASES))
+@pytest.mark.parametrize("arch", slow.all_but({"hgat"}, CASES))
 def test_every_model(arch: str, tmp_path: Path):
     """The outputs on which `verify` compares the model with its original, and their derivatives by all parameters."""
     make, _ = CASES[arch]

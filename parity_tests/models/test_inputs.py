@@ -49,7 +49,7 @@ def test_indices_are_integers():
         jax.eval_shape(lambda: facts.init(draws.key(0), [0], [0.5], [1]))
 
 
-@pytest.mark.parametrize("arch", slow.all_but({"hgat", "hybonet"}, FEATURED))
+@pytest.mark.parametrize("arch", slow.all_but({"hybonet"}, FEATURED))
 def test_integer_features_go_through_every_model(arch: str, tmp_path: Path):
     """Traced: the outputs have the types that the same features in floating point give."""
     make, _ = CASES[arch]

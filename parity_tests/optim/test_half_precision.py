@@ -29,7 +29,6 @@ KEPT = {
     ("PoincareBall", "adamw", jnp.float16),
     ("SymmetricPositiveDefinite", "adam", jnp.bfloat16),
     ("Lorentz", "sgd", jnp.float16),
-    ("EuclideanStiefel", "adam", jnp.bfloat16),
     ("Euclidean", "line search", jnp.bfloat16),
 }
 REAL = [name for name, space in SPACES.items() if not np.iscomplexobj(space.start)]
