@@ -82,7 +82,7 @@ def test_every_method_of_a_manifold(name: str, derive: bool):
         required = [
             p for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
         ]
-        if method in ("has", "narrowed", "pack_point", "with_exact_retraction", "origin") or "key" in {p.name for p in required}:
+        if method in ("has", "beside", "narrowed", "pack_point", "with_exact_retraction", "origin") or "key" in {p.name for p in required}:
             continue
         args = [found[method_calls.SPECIAL.get((method, p.name), p.name)] for p in required]
         if method == "descend_along":
@@ -127,7 +127,7 @@ def test_what_is_computed_from_manifolds_and_graphs():
         traced(lambda v, graph=graph, loops=loops: segment_softmax(v, graph, **loops), edges)
 
 
-@pytest.mark.parametrize("arch", slow.all_but({"hgat", "hybonet"}, CASES))
+@pytest.mark.parametrize("arch", slow.all_but({"hgat"}, CASES))
 def test_every_model(arch: str, tmp_path: Path):
     """The outputs on which `verify` compares the model with its original, and their derivatives by all parameters."""
     make, _ = CASES[arch]

@@ -128,7 +128,7 @@ def _second(k, x, y):
     return f(k, x, y), *jax.jvp(gradient, (k, x, y), (k, x, y))
 
 
-@pytest.mark.parametrize("kind", slow.all_but({"apart", "opposite", "near the origin"}, KINDS[:5]))
+@pytest.mark.parametrize("kind", slow.all_but({"opposite"}, KINDS[:5]))
 def test_second_derivatives(kind):
     """float32 against float64, where the same points are not far: no square overflows."""
     for k, part in zip(CURVATURES, (0.6, 0.8, 0.9)):
@@ -143,7 +143,7 @@ def _last(m, x, y):
     return m.dist(x, y), m.dist0(x), m.projx(x), m.dist(x, x), jax.grad(m.dist, (0, 1))(x, y)
 
 
-@pytest.mark.parametrize(("k", "dtype"), slow.all_but(lambda c: c[1] == np.float32, [(k, t) for k in CURVATURES for t in DIGITS]))
+@pytest.mark.parametrize(("k", "dtype"), slow.all_but({(CURVATURES[0], np.float32)}, [(k, t) for k in CURVATURES for t in DIGITS]))
 def test_the_last_points(k, dtype):
     """Opposite points at the largest number: their distance is the logarithm of 4 x0²/k, and half of it from the origin."""
     far = dtype(0.97) * np.finfo(dtype).max

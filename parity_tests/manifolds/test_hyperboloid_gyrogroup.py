@@ -99,9 +99,10 @@ def test_laws():
 
 
 def test_both_models_offer_the_same_list():
-    """But for what is the model's own: the conformal factor and the projection, ambient products, the way back to the origin."""
+    """But for what is the model's own: the conformal factor and the projection, ambient products, the way back to the origin, and what
+    subclasses of the other have."""
     offered = [{n for n in dir(cls) if not n.startswith("_")} for cls in (StereographicModel, Lorentz)]
-    own = {"lambda_x", "radius", "spherical", "sproj", "inv_sproj"}, {"k", "inner0", "logmap0back"}
+    own = {"lambda_x", "radius", "spherical", "sproj", "inv_sproj"}, {"k", "inner0", "logmap0back", "from_raw"}
     assert offered[0] - offered[1] == own[0]
     assert offered[1] - offered[0] == own[1]
 

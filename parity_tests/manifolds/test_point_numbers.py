@@ -91,7 +91,7 @@ def test_a_traced_number_out_of_its_domain_makes_nan(kind, bad):
     assert np.isnan(slope(bad))
 
 
-@pytest.mark.parametrize("kind", slow.all_but({PoincareBall, Lorentz}, [PoincareBall, Lorentz, SphereProjection, Stereographic]))
+@pytest.mark.parametrize("kind", slow.all_but({PoincareBall}, [PoincareBall, Lorentz, SphereProjection, Stereographic]))
 def test_a_curvature_a_point(kind):
     """`[n, 1]` beside points `[n, d]` is each point's own, where n = d as well; `[n]` is refused by all, not only where n is not d."""
     numbers = jnp.asarray([0.4, 0.7, 1.9])
@@ -165,7 +165,7 @@ def steps(optimizer, params, grads):
 
 SIZES = [(3, 3), (2, 4), (1, 4)]
 STACKS = [(m, *size) for m in ((ball, riemannian_adam), (hyperboloid, riemannian_sgd), (product, riemannian_adam)) for size in SIZES]
-QUICK = {(STACKS[0][0], 3, 3), (STACKS[-1][0], 2, 4)}
+QUICK = {(STACKS[0][0], 3, 3)}
 
 
 @pytest.mark.parametrize(("space", "members", "n"), slow.all_but(QUICK, STACKS))

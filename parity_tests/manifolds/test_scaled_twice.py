@@ -96,7 +96,7 @@ PROPERTIES = {
         "n_manifolds",
     ),
 }
-NOT_SCALED = {"name", "narrowed", "from_raw", "from_point", "with_exact_retraction", "isp_k", "beside", "leaf"}
+NOT_SCALED = {"name", "narrowed", "from_raw", "from_point", "with_exact_retraction", "isp_k", "beside"}
 """Names of the class itself, and what makes another manifold: it has a test of its own below."""
 
 

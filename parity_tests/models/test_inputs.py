@@ -37,20 +37,19 @@ def test_integers_lists_and_tensors_are_numbers():
 
 
 def test_indices_are_integers():
-    links = PoincareEmbeddings(NODES, 2)
-    variables = links.init(draws.key(0), PAIRS)
-    h = jnp.asarray(0.1 * draws.rng(1).standard_normal((NODES, 2)))
+    links, h = PoincareEmbeddings(NODES, 2, manifold="euclidean"), 0.1 * draws.rng(1).standard_normal((NODES, 2))
+    variables = {"params": {"embedding": h}}
     want = links.apply(variables, h, PAIRS, method="score")
     for pairs in (PAIRS.tolist(), torch.tensor(PAIRS), jnp.asarray(PAIRS)):
-        np.testing.assert_array_equal(links.apply(variables, np.asarray(h).tolist(), pairs, method="score"), want)
+        np.testing.assert_array_equal(links.apply(variables, h.tolist(), pairs, method="score"), want)
     with pytest.raises(TypeError, match="pairs is an array of type float64; pass integers"):
         links.apply(variables, h, PAIRS.astype(float), method="score")
     facts = MuRP(entities=3, relations=2, dim=2)
     with pytest.raises(TypeError, match="relations is an array of type"):
-        facts.init(draws.key(0), [0], [0.5], [1])
+        jax.eval_shape(lambda: facts.init(draws.key(0), [0], [0.5], [1]))
 
 
-@pytest.mark.parametrize("arch", slow.all_but({"hgat", "hybonet"}, FEATURED))
+@pytest.mark.parametrize("arch", slow.all_but({"hybonet"}, FEATURED))
 def test_integer_features_go_through_every_model(arch: str, tmp_path: Path):
     """Traced: the outputs have the types that the same features in floating point give."""
     make, _ = CASES[arch]

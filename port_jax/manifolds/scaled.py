@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from typing import Any
@@ -179,7 +180,8 @@ class Scaled(Manifold):
 
     def beside(self, shape: tuple[int, ...]) -> Manifold:
         """The base's, at the same scale."""
-        return Scaled(self.base.beside(shape), self.scale)
+        base = self.base.beside(shape)
+        return self if base is self.base else dataclasses.replace(self, base=base)
 
     def with_exact_retraction(self) -> Manifold:
         """The base with its exact retraction, at the same scale."""

@@ -149,12 +149,14 @@ def _slot(optimizer: Optimizer, index: int) -> _Slot:
     return _Slot(index, shape, not moves_points(groups_of(optimizer.raw)), state)
 
 
-def is_point(state: Mapping[str, object]) -> bool:
-    """Whether a second moment is that of a squared norm along the last axis, as geoopt's Riemannian Adam keeps of a point."""
+def is_point(state: Mapping[str, object], shape: Sequence[int] | None = None) -> bool:
+    """Whether a second moment is that of a squared norm along the last axis, as geoopt's Riemannian Adam keeps of a point of this shape."""
     from port_jax.optim.from_torch.recognition import summed_along
 
     first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
     if not isinstance(first, Tensor) or not isinstance(second, Tensor) or not first.shape or first.shape != second.shape:
+        return False
+    if shape is not None and tuple(first.shape) != tuple(shape):
         return False
     return summed_along(first.array(), second.array(), -1)
 

@@ -133,7 +133,9 @@ def moved_keys(parts: Sections, entries: Sequence[Entry], curved: Collection[str
 def points_moved(parts: Sections, entries: Sequence[Entry], groups: Groups = None) -> set[str]:
     """The keys whose second moment is that of a squared norm along the last axis, as that of a point of a manifold in geoopt's
     Riemannian Adam, as far as the file and the caller's groups tell which parameter is which."""
-    return {key for key, state in _by_key(parts, entries, groups).items() if is_point(state)} if moves_points(parts) else set()
+    shapes = {e.key: e.shape for e in entries}  # the state of another parameter is no point, but an error that is raised later
+    states = _by_key(parts, entries, groups) if moves_points(parts) else {}
+    return {key for key, state in states.items() if is_point(state, shapes.get(key))}
 
 
 def _by_key(parts: Sections, entries: Sequence[Entry], groups: Groups, curved: Collection[str] | None = None) -> Mapping[str, Mapping]:

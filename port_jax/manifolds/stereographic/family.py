@@ -54,7 +54,7 @@ class PoincareBall(StereographicModel):
     """
 
     spherical: ClassVar[bool] = False
-    leaf: ClassVar[str] = "c"
+    _leaf: ClassVar[str] = "c"
 
     c: Any = 1.0
 

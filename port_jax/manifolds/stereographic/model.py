@@ -39,7 +39,7 @@ class StereographicModel(Manifold):
     unit: ClassVar[float] = 2.0
     spherical: ClassVar[bool] = True
     """Whether k can be positive."""
-    leaf: ClassVar[str] = "k"
+    _leaf: ClassVar[str] = "k"
     """The name of the field with the curvature."""
 
     k: Any
@@ -49,7 +49,7 @@ class StereographicModel(Manifold):
         return self.k
 
     def _k(self, *points: Array, dtype: DTypeLike | None = None) -> Curvature:
-        require_point_numbers(self.name, self.leaf, getattr(self, self.leaf), *points)
+        require_point_numbers(self.name, self._leaf, getattr(self, self._leaf), *points)
         return Curvature(jnp.asarray(self._number(), jnp.result_type(*points, *([] if dtype is None else [dtype]))), self.spherical)
 
     def _projected(self, x: Vector, project: bool) -> Vector:
@@ -221,8 +221,8 @@ class StereographicModel(Manifold):
     def beside(self, shape: tuple[int, ...]) -> StereographicModel:
         """`Manifold.beside`."""
         own: Any = self
-        number = getattr(self, self.leaf)
-        return dataclasses.replace(own, **{self.leaf: beside(self.name, self.leaf, number, shape)}) if np.ndim(number) else self
+        number = getattr(self, self._leaf)
+        return dataclasses.replace(own, **{self._leaf: beside(self.name, self._leaf, number, shape)}) if np.ndim(number) else self
 
     @property
     def ball(self) -> StereographicModel:
