@@ -90,12 +90,14 @@ def show(number: int, keep: Path | None) -> int:
 
 
 def run(numbers: range, kind: str | None = None) -> int:
-    """Tries cases with a bar, prints a table of what became of them and the faults, and returns how many those are."""
+    """Tries cases with a bar, prints a table of what became of them and the faults, and returns how many those are. An interrupt ends it
+    with the table so far."""
     chosen = [number for number in numbers if kind in (None, kind_of(number))]
     table, slowest, most = Counter(), dict.fromkeys(KINDS, (0.0, 0)), dict.fromkeys(KINDS, (0, 0))
     faults: list[dict[str, Any]] = []
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as name, tqdm(total=len(chosen), unit="case", disable=None) as bar:
+    bar = tqdm(total=len(chosen), unit="case", disable=None)
+    with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory() as name, bar:
         source = Path(name)
         seeds.make(source)
         while chosen:

@@ -60,7 +60,7 @@ def run(tries: int = TRIES, which: Sequence[Job] = jobs.ON_DISK) -> int:
                 random = draws.rng(SEED + 100 * number + turn)
                 means = ("few bytes", "few files", "a quota")[turn % 3] if mounted else "a quota"
                 try:
-                    table[job.name, _tried(job, folder, old, need, means, random)] += 1
+                    table[job.name, _tried(job, folder, old, need, means, turn, random)] += 1
                 except (AssertionError, RuntimeError) as error:
                     table[job.name, "wrong"] += 1
                     faults.append(f"{job.name}, {means}: {str(error).strip()[-600:]}")
@@ -93,11 +93,11 @@ def _prepared(job: Job, folder: Path) -> tuple[Files, tuple[int, int]]:
     return old, (sum(-(-len(content) // PAGE) * PAGE for content in new) // part, -(-len(new) // part))
 
 
-def _tried(job: Job, folder: Path, old: Files, need: tuple[int, int], means: str, random: Random) -> str:
+def _tried(job: Job, folder: Path, old: Files, need: tuple[int, int], means: str, turn: int, random: Random) -> str:
     """What was said on one full disk. AssertionError or RuntimeError if it is not as it has to be."""
     _put_back(folder, old)
     if means == "few bytes":
-        limit = _few_bytes(folder.parent, below(random, 2 * need[0] // PAGE) * PAGE)  # of one output beside the other, too
+        limit = _few_bytes(folder.parent, below(random, (1 + turn % 2) * need[0] // PAGE) * PAGE)  # also for one output beside the other
     elif means == "few files":
         limit = _few_files(folder.parent, below(random, need[1]))
     else:

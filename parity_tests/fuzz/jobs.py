@@ -22,7 +22,8 @@ from weights.files.reader import read
 from weights.files.tensors import from_array
 from weights.files.writer import write
 
-ROWS = 30_000
+ROWS = 1_000_000
+"""Of the table: so many that writing them takes a moment."""
 STEPS, EVERY, SIZE = 40, 5, 20_000
 """Of the runs of fit: steps, and those between two checkpoints; numbers in the state."""
 OLD, NEW, NONE = "old", "new", "none"

@@ -27,7 +27,7 @@ BETWEEN = "between"
 
 
 class Times(NamedTuple):
-    """Seconds of an undisturbed run: the whole, and from its first new file on."""
+    """Seconds of an undisturbed run: the whole, and those in which there is a file that it writes."""
 
     whole: float
     writing: float
@@ -67,13 +67,13 @@ def _prepared(job: Job, folder: Path) -> tuple[Path, Times]:
     jobs.inputs(old)
     done(lambda: job.first(old))
     work = _copied(old, folder / "timed")
-    child, begun, first = Child(lambda: job.run(work)), time.monotonic(), None
+    before, child, seen = _stamps(job, work), Child(lambda: job.run(work)), []
     while not child.ended():
-        if first is None and _writing(work):
-            first = time.monotonic() - begun
-        time.sleep(0.001)
-    whole = child.wait().seconds
-    return old, Times(whole, whole - (first or 0.0))
+        if _writing(work) or _stamps(job, work) != before:
+            seen.append(time.monotonic())
+            before = _stamps(job, work)
+        time.sleep(0.0002)
+    return old, Times(child.wait().seconds, max(seen[-1] - seen[0] if seen else 0.0, 0.002))
 
 
 def _killed(job: Job, folder: Path, old: Path, times: Times, random: np.random.Generator) -> tuple[str, str]:
@@ -81,7 +81,8 @@ def _killed(job: Job, folder: Path, old: Path, times: Times, random: np.random.G
     work = _copied(old, folder / "work")
     child = Child(lambda: job.run(work))
     if random.random() < 0.7:  # within the moments of writing, which are few
-        while not _writing(work) and not child.ended():
+        before = _stamps(job, work)
+        while not _writing(work) and _stamps(job, work) == before and not child.ended():
             time.sleep(0.0005)
         time.sleep(times.writing * 1.05 * random.random())
     else:
@@ -112,6 +113,13 @@ def _writing(work: Path) -> list[str]:
     names = [path.name for place in places if place.is_dir() for path in place.iterdir()]
     names += [path.name for path in (work / "out" / "checkpoints").glob("*")]
     return [name for name in names if name.startswith(".hyperport.") or "tmp" in name or name.endswith(".part")]
+
+
+def _stamps(job: Job, work: Path) -> list[tuple[int, int]]:
+    """What changes of outputs that are written where they stand, which is wrong."""
+    return [
+        (found.st_size, found.st_mtime_ns) for name in sorted(job.leaves) if (work / name).is_file() and (found := (work / name).stat())
+    ]
 
 
 def _print(table: Counter, which: Sequence[Job], kills: int, seconds: float) -> None:

@@ -157,7 +157,7 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
         value = top.get(name)
         if isinstance(value, list) and len(value) == 1:
             return (name, 0), value[0]
-        if value is not None and value != []:
+        if value is not None and not (isinstance(value, list) and not value):
             return (name,), value
     return (), None
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from port_jax.optim.from_torch.kinds import Kind
     from port_jax.optim.from_torch.sections import Section
 
+_DAMAGE = (TypeError, KeyError, IndexError, OverflowError, ZeroDivisionError)
+"""What settings that torch does not write may lead to."""
+
 
 def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], owned: Owned,
          timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
@@ -46,7 +49,7 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
         transformation, state, plan = _translated(choice, params, manifolds, section, list(found.values()), timing)
     except ConversionError:
         raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (ValueError, *_DAMAGE) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
     return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source)
 
@@ -70,6 +73,10 @@ def _translated(choice: Choice, params: Params, manifolds: Manifolds, section: S
                 translation = translate(kind, section, tallies, timed.state, per_step=timed.per_step or 1, last_axes=axes)
             except ValueError as error:
                 timed = replace(timed, problem=f"{error}; pass what is missing to {WHERE}")
+            except _DAMAGE as error:
+                timed = replace(
+                    timed, problem=f"its settings are not those of a scheduler of torch ({type(error).__name__}); pass it to {WHERE}"
+                )
     transformation, state = resume(translation, tallies, section, params, manifolds)
     plan = Plan(
         table=kind.name,

@@ -15,6 +15,8 @@ from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal, run
 from port_jax.manifolds import Euclidean
 from weights.errors import Refused, Usage
+from weights.files.reader import read
+from weights.files.sections import split
 
 FLAT = {"one.weight": Euclidean(), "two.weight": Euclidean()}
 
@@ -48,6 +50,11 @@ def back_and_forth(path: Path, **options: Any) -> weights.Checkpoint:
         weights.export(form, path.parent / "back.pth", overwrite=True)
         assert_deep_equal(torch.load(path), torch.load(path.parent / "back.pth"))
     return ckpt
+
+
+def test_an_array_for_a_scheduler_is_one(tmp_path):
+    torch.save({"model": {"w": torch.ones(2)}, "scheduler": np.ones((2, 3))}, tmp_path / "x.pth")
+    assert split(read(tmp_path / "x.pth").root).schedulers == (("scheduler",),)
 
 
 @pytest.mark.parametrize("wrap", ["opt", "optim_state_dict", "training.optimizer", "optimizers.0", "state.adam"])

@@ -16,7 +16,7 @@ import torch
 from torch.optim import lr_scheduler
 
 import weights
-from parity_tests.weights.helpers import Net, assert_deep_equal
+from parity_tests.weights.helpers import Net, assert_deep_equal, trained
 from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
 from port_jax.optim.from_torch.schedulers import scheduler_of
 from reference_torch.optim.from_torch.schedulers import resumed
@@ -220,3 +220,14 @@ def test_a_count_that_is_no_whole_number_is_reported(count):
         found = scheduled({"base_lrs": [0.1], "gamma": 0.9, **change}, 3, None)
         assert f"the scheduler's count of steps is {said!r}: " in found.problem
         assert found.done == 0
+
+
+def test_settings_of_a_scheduler_that_torch_does_not_write_are_reported(tmp_path):
+    """The rates stay as they are in the groups."""
+    net, opt = trained()
+    chain = {"_schedulers": [], "_last_lr": [0.01], "last_epoch": 3}
+    torch.save({"model": net.state_dict(), "optimizer": opt.state_dict(), "scheduler": chain}, tmp_path / "x.pth")
+    ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL)
+    timing = ckpt.report["optimizer"]["scheduler"]
+    assert not timing["rates_follow"]
+    assert "its settings are not those of a scheduler of torch (IndexError)" in timing["problem"]
