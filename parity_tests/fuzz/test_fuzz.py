@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from parity_tests import draws
 from parity_tests.fuzz import cases, seeds, trial
 from parity_tests.fuzz.trial import Case, tried
 from weights.errors import Unreadable
@@ -86,7 +87,7 @@ def test_what_is_wrong_is_seen(kind: str, said: str, source: Path, tmp_path: Pat
     same = seeds.arrays(source / "tree.pth")
     case = Case(seeds.copied(source / "tree.pth", tmp_path), "nothing", seeds.WITHOUT, same=same, must=True, torch=True)
     _bad(monkeypatch, kind)
-    outcome = tried(case, np.random.default_rng(1), tmp_path)
+    outcome = tried(case, draws.rng(1), tmp_path)
     assert (said in outcome.fault) if kind else not outcome.fault, outcome
 
 
