@@ -58,7 +58,8 @@ def jitted(manifold: pm.Manifold, method: str) -> Callable:
 
 WAYS = ("expmap0", "expmap", "retr", "projx", "descend", "within_reach")
 KEPT = {*(("PoincareBall", way, jnp.float32) for way in WAYS), ("Stereographic", "expmap", jnp.float64)}
-TABLE = [(name, way, dtype) for name in BALLS for way in WAYS for dtype in LENGTHS if way != "within_reach" or BALLS[name].has("expmap0")]
+NEEDS = {"expmap0": "expmap0", "within_reach": "expmap0"}
+TABLE = [(name, way, dtype) for name in BALLS for way in WAYS for dtype in LENGTHS if BALLS[name].has(NEEDS.get(way, "expmap"))]
 
 
 @pytest.mark.parametrize(("name", "way", "dtype"), slow.all_but(KEPT, TABLE))
@@ -75,7 +76,7 @@ def test_they_end_at_the_boundary(name: str, way: str, dtype: type):
         assert np.isfinite(slope).all()
         radius = np.linalg.norm(np.asarray(end, np.float64), axis=-1) * np.sqrt(C)
         np.testing.assert_allclose(radius, 1 - MARGIN[dtype], rtol=8 * float(jnp.finfo(dtype).eps))
-        if way != "expmap":
+        if way != "expmap" and not (name.endswith("Exact") and way in ("retr", "descend")):  # which are expmap there
             np.testing.assert_allclose(end, direction * (1 - MARGIN[dtype]) / np.sqrt(C), rtol=0, atol=16 * float(jnp.finfo(dtype).eps))
     if way == "expmap":  # the end does not depend on the length once tanh is 1
         ends = [jitted(manifold, way)(jnp.asarray(u, dtype), x, jnp.asarray(length, dtype))[0] for length in (1e3, LENGTHS[dtype][-1])]
