@@ -43,7 +43,7 @@ SEVERAL = {"pickles from a grammar": 4, "zip archives": 4, "operations of pickle
 OFTEN = tuple(kind for turn in range(4) for kind in KINDS if turn < SEVERAL.get(kind, 1))
 BLOCK = 5000
 """Cases of one process."""
-HANGING = 120.0
+HANGING = 300.0
 """Seconds without a word after which a process is stopped."""
 ADDRESSES = 6 << 30
 """Bytes beyond its start that a process may ask for."""
@@ -175,7 +175,7 @@ def _of_a_child(rows: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[s
             else:
                 break
         else:
-            yield {"ended": "no word for two minutes" if watch.killed else "see above"}
+            yield {"ended": "no word for five minutes" if watch.killed else "see above"}
         watch.stop()
     os.waitpid(child, 0)
 

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds after which a process is said to hang."""
 
 

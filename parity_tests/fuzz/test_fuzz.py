@@ -14,6 +14,7 @@ import pytest
 from parity_tests import draws
 from parity_tests.fuzz import cases, seeds, trial
 from parity_tests.fuzz.trial import Case, tried
+from parity_tests.slow import all_but
 from weights.errors import Unreadable
 from weights.files import tensors
 
@@ -94,15 +95,17 @@ def test_what_is_wrong_is_seen(kind: str, said: str, source: Path, tmp_path: Pat
 SAMPLE = """
 import sys
 from parity_tests.fuzz import disks, jobs, kills
-*_, export, fit = jobs.KILLED
-pair = next(job for job in jobs.ON_DISK if job.name == "embed npy")
-sys.exit(kills.run(4, (export, fit)) + disks.run(3, (pair,)))
+killed, full = sys.argv[1].split(), sys.argv[2].split()
+number = kills.run(2 * len(killed), [job for job in jobs.KILLED if job.name in killed])
+sys.exit(number + disks.run(2, [job for job in jobs.ON_DISK if job.name.replace(" ", "-") in full]))
 """
 
 
+@pytest.mark.parametrize(("killed", "full"), all_but({("export", "embed-npy")}, [("export", "embed-npy"), ("fit", "fit plot-out.svg")]))
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the files of a process in /proc")
-def test_kills_and_full_disks():
+def test_kills_and_full_disks(killed: str, full: str):
     """In a process that forks its children, which one with threads must not do."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", SAMPLE], capture_output=True, text=True, env=environment, check=False)
+    command = [sys.executable, "-W", "ignore", "-c", SAMPLE, killed, full]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
