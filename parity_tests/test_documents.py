@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,21 +17,31 @@ from parity_tests import machines
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "parity_tests"
-DOCUMENTS = ("README.md", "MIGRATION.md", "CHANGELOG.md", "docs/commands.md", "docs/speed.md")
-NAMED = sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)(?:::(\w+))?", (ROOT / "MIGRATION.md").read_text())))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+DOCUMENTS = ("README.md", "MIGRATION.md", "CHANGELOG.md", *(str(page.relative_to(ROOT)) for page in PAGES))
+NAMED = sorted({named for page in PAGES for named in re.findall(r"`((?:[\w/]+/)?test_\w+\.py)(?:::(\w+))?", page.read_text())})
 FIRST_RESULT = re.compile(r"^## A first result\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 
 
 # README's first snippets are those of its first result, which a test below runs in a process of its own.
-@pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "MIGRATION.md"])
-def test_snippets_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.slow
+def test_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}
-    for code in re.findall(r"```python\n(.*?)```", FIRST_RESULT.sub("", (ROOT / document).read_text()), re.DOTALL):
-        if "model.pth" not in code:  # a file of the reader
-            exec(compile(code, document, "exec"), names)  # each snippet continues the session of those before it
-            ran += 1
+    for code in re.findall(r"```python\n(.*?)```", FIRST_RESULT.sub("", (ROOT / "README.md").read_text()), re.DOTALL):
+        exec(compile(code, "README.md", "exec"), names)  # each snippet continues the session of those before it
+        ran += 1
     assert ran
+
+
+@pytest.mark.slow  # as that of the readme below
+def test_the_way_of_the_migration_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From the file to training in JAX and back, as a reader would type it. Its last snippet loads what came back into torch."""
+    pytest.importorskip("geoopt")
+    monkeypatch.chdir(tmp_path)
+    ran, names = run_session((ROOT / "MIGRATION.md").read_text(), "MIGRATION.md", columns=110)
+    assert ran.count("console") == 4
+    assert {entry["step"].item() for entry in names["optimizer"].state_dict()["state"].values()} == {50}
 
 
 def test_the_first_result_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -39,13 +50,7 @@ def test_the_first_result_of_the_readme(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     section = FIRST_RESULT.search((ROOT / "README.md").read_text())
     assert section
-    ran, names = [], {}
-    for kind, text in re.findall(r"```(python|console)\n(.*?)```", section[0], re.DOTALL):
-        ran.append(kind)
-        if kind == "python":
-            exec(compile(text, "README.md", "exec"), names)
-        else:
-            run_transcript(text)
+    ran, names = run_session(section[0], "README.md", columns=80)
     assert ran == ["python", "console", "python"]
     steps = {entry["step"] for entry in names["optimizer"].state_dict()["state"].values()}
     assert steps == {1}
@@ -56,9 +61,21 @@ def test_the_first_result_of_the_readme(tmp_path: Path, monkeypatch: pytest.Monk
     assert abs(names["params"]["points"] - names["points"].detach().numpy()).max() < 1e-6
 
 
-def run_transcript(text: str) -> None:
+def run_session(text: str, name: str, columns: int) -> tuple[list[str], dict[str, Any]]:
+    """Runs snippets and commands in turn. Returns the kind of each, and the names that the snippets left."""
+    ran, names = [], {}
+    for kind, code in re.findall(r"```(python|console)\n(.*?)```", text, re.DOTALL):
+        ran.append(kind)
+        if kind == "python":
+            exec(compile(code, name, "exec"), names)
+        else:
+            run_transcript(code, columns)
+    return ran, names
+
+
+def run_transcript(text: str, columns: int) -> None:
     """Runs the lines that begin with `$ hyperport`. The lines below a command are among those that it prints, in this order."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "80"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": str(columns)}
     for command, shown in re.findall(r"^\$ hyperport (.*)\n((?:(?!\$ ).*\n)*)", text, re.MULTILINE):
         done = subprocess.run([sys.executable, "-m", "weights.cli", *shlex.split(command)], check=False, capture_output=True,
                               encoding="utf-8", env=environment)  # fmt: skip

@@ -115,8 +115,8 @@ def test_drawn_lines_of_the_table_are_those_of_the_code(count):
 
 
 def test_the_summary_is_that_of_the_table():
-    """In MIGRATION.md, between its markers."""
-    assert report.in_migration() == report.summary(report.read(TABLE))
+    """In docs/accuracy.md, between its markers."""
+    assert report.on_page() == report.summary(report.read(TABLE))
 
 
 def test_float32_without_x64():

@@ -16,14 +16,14 @@ import port_jax.manifolds as port
 from parity_tests import draws, slow
 from parity_tests.manifolds.method_calls import BATCH, MANIFOLDS, SPECIAL, arguments
 
-INNER = "geoopt's inner pairs each point with each: the line search's row of MIGRATION.md"
-SIEGEL = "geoopt's Siegel numbers keep one axis: the row `Siegel dist and inner` of MIGRATION.md"
-DOMAIN = "geoopt exchanges two factors: the row `BoundedDomain.inner, egrad2rgrad` of MIGRATION.md"
-PROJU = "geoopt's is its egrad2rgrad: the row `proju of CanonicalStiefel, ...` of MIGRATION.md"
-TRANSP = "geoopt's projects y * v: the row `BirkhoffPolytope.transp` of MIGRATION.md"
-CAYLEY = "geoopt's is the Cayley retraction: the row `CanonicalStiefel.expmap, expmap_transp` of MIGRATION.md"
-ORIGIN = "geoopt's is random: the rows `Sphere.origin` and `Scaled.origin` of MIGRATION.md"
-BACK = "geoopt leaves out the scale: the row `Scaled(Lorentz).logmap0back` of MIGRATION.md"
+INNER = "geoopt's inner pairs each point with each: the line search's row of docs/differences.md"
+SIEGEL = "geoopt's Siegel numbers keep one axis: the row `Siegel dist and inner` of docs/differences.md"
+DOMAIN = "geoopt exchanges two factors: the row `BoundedDomain.inner, egrad2rgrad` of docs/differences.md"
+PROJU = "geoopt's is its egrad2rgrad: the row `proju of CanonicalStiefel, ...` of docs/differences.md"
+TRANSP = "geoopt's projects y * v: the row `BirkhoffPolytope.transp` of docs/differences.md"
+CAYLEY = "geoopt's is the Cayley retraction: the row `CanonicalStiefel.expmap, expmap_transp` of docs/differences.md"
+ORIGIN = "geoopt's is random: the rows `Sphere.origin` and `Scaled.origin` of docs/differences.md"
+BACK = "geoopt leaves out the scale: the row `Scaled(Lorentz).logmap0back` of docs/differences.md"
 _BALLS = ("Stereographic", "StereographicExact", "PoincareBall", "PoincareBallExact", "SphereProjection", "SphereProjectionExact")
 _BIRKHOFF = ("transp", "transp_follow_retr", "transp_follow_expmap", "retr_transp", "expmap_transp")
 _PRODUCTS = ("ProductManifold", "ProductManifold of Scaled", "StereographicProductManifold of Scaled")
@@ -37,7 +37,7 @@ DIFFERENT = {
     **{("CanonicalStiefel", method): CAYLEY for method in ("expmap", "expmap_transp", "transp_follow_expmap")},
     **{(name, "origin"): ORIGIN for name in ("Sphere", "SphereExact", *_PRODUCTS, "Scaled", "Scaled Sphere", "Scaled Scaled")},
     ("UpperHalf", "origin"): "geoopt's has one axis too few: diag_embed of ones of shape size[:-2]",
-    ("Lorentz", "norm"): "geoopt's takes no point: its row of MIGRATION.md",
+    ("Lorentz", "norm"): "geoopt's takes no point: its row of docs/differences.md",
     ("Lorentz", "norm keepdim"): "as without keepdim",
     ("Scaled Lorentz", "logmap0back"): BACK,
 }

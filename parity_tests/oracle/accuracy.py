@@ -2,7 +2,7 @@
 
     python -m parity_tests.oracle.accuracy [--thin 1] [--space ball] [--operation dist] [--out accuracy]
 
-writes table.csv, one plot a space, and the summary in MIGRATION.md (not for a thinned grid); a part of the work replaces its lines of
+writes table.csv, one plot a space, and the summary in docs/accuracy.md (not for a thinned grid); a part of the work replaces its lines of
 the table. Errors are relative (2-norm over 2-norm) in units of the dtype's eps; derivatives by k relative to the terms that they are
 sums of, where those are larger. `conditioned` is the largest error over one plus the condition number of its case.
 Mpmath takes gmpy2 where it is installed, and is twice as fast then.
@@ -131,7 +131,7 @@ def main() -> None:
         for space in dict.fromkeys(s for s, _, _ in work):
             report.plot(options.out / f"{space}.png", [e for e in found if e.row.space == space and e.row.of == "value"])
     if options.thin == 1:
-        report.into_migration(report.read(options.out / "table.csv"))  # of the digits that the table has
+        report.onto_page(report.read(options.out / "table.csv"))  # of the digits that the table has
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The accuracy table as files, plots, and the summary in MIGRATION.md."""
+"""The accuracy table as files, plots, and the summary in docs/accuracy.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from parity_tests.oracle.rows import Errors, Row
 
-MIGRATION = Path(__file__).parents[2] / "MIGRATION.md"
+PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
 BEGIN, END = "<!-- accuracy: written by make accuracy -->", "<!-- end of accuracy -->"
 
 
@@ -55,17 +55,17 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def in_migration() -> str:
-    """The summary that MIGRATION.md has between its markers."""
-    return MIGRATION.read_text().split(BEGIN)[1].split(END)[0].strip()
+def on_page() -> str:
+    """The summary that docs/accuracy.md has between its markers."""
+    return PAGE.read_text().split(BEGIN)[1].split(END)[0].strip()
 
 
-def into_migration(rows: Sequence[Row]) -> None:
-    """The summary between its markers in MIGRATION.md."""
-    text = MIGRATION.read_text()
+def onto_page(rows: Sequence[Row]) -> None:
+    """The summary between its markers in docs/accuracy.md."""
+    text = PAGE.read_text()
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    MIGRATION.write_text(f"{before}{BEGIN}\n\n{summary(rows)}\n\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{summary(rows)}\n\n{END}{after}")
 
 
 def plot(path: Path, found: Sequence[Errors]) -> None:
