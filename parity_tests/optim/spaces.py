@@ -1,8 +1,8 @@
 """The manifolds of the optimizers' table: geoopt's, the port's, and points in general position on them.
 
-`SPACES` are for optimizers that a person makes. Where geoopt's manifold is wrong and the port is not (docs/differences.md lists each case with
-its test), geoopt's operation is repaired here, so that a trajectory shows the optimizer and not the manifold. A comparison on these proves
-that the port's optimizer is geoopt's on a right manifold; it proves nothing about a run of geoopt's own classes.
+`SPACES` are for optimizers that a person makes. Where geoopt's manifold is wrong and the port is not (docs/differences.md lists each case
+with its test), geoopt's operation is repaired here, so that a trajectory shows the optimizer and not the manifold. A comparison on these
+proves that the port's optimizer is geoopt's on a right manifold; it proves nothing about a run of geoopt's own classes.
 
 `ORIGINALS` are for runs that geoopt has begun: its classes as they are. A translated optimizer has to take their steps.
 """

@@ -1,4 +1,4 @@
-"""What may stand before, around and after an optimizer of points, as docs/guide/optimizers.md says: whether points stay where they belong."""
+"""What may stand before, around and after an optimizer, as docs/guide/optimizers.md says: whether points stay where they belong."""
 
 from __future__ import annotations
 

@@ -59,8 +59,8 @@ def riemannian_adam(
 
     The updates are new - old: `optax.apply_updates` adds them and lands within one rounding of the coordinate (of p or
     the new point, the larger) of the new point. Transformations after it in an `optax.chain` act on differences of
-    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it. docs/guide/optimizers.md says
-    which transformations of optax may stand where.
+    points and move them off the manifold; put transformations of gradients (clipping, accumulation) before it. docs/guide/optimizers.md
+    says which transformations of optax may stand where.
 
     Arguments:
         learning_rate: a number, or a schedule of the number of updates before this one.

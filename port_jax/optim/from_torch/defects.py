@@ -1,7 +1,7 @@
 """geoopt's defects: its manifolds as its optimizers use them, for runs that go on as their original would have gone on.
 
-port_jax's manifolds are right where geoopt's are not (docs/differences.md lists the cases). An optimizer that a person makes moves points by them.
-An optimizer that is translated moves them by the classes of this module, which have the names of those whose steps they take.
+port_jax's manifolds are right where geoopt's are not (docs/differences.md lists the cases). An optimizer that a person makes moves points
+by them. An optimizer that is translated moves them by the classes of this module, which have the names of those whose steps they take.
 """
 
 from __future__ import annotations
