@@ -20,7 +20,7 @@ os.environ.setdefault(
 import jax
 import pytest
 
-from parity_tests import draws, without_torch
+from parity_tests import draws, slow, without_torch
 
 jax.config.update("jax_enable_x64", True)
 # Each operation's place in the source, which nobody reads here, is a tenth of the time in which programs are lowered.
@@ -48,3 +48,8 @@ else:
 def draws_of_its_own(request: pytest.FixtureRequest) -> None:
     """What a test draws depends on its name: the same in any order of tests, in a file alone, on any number of workers."""
     draws.restart(f"{request.node.path.name}::{request.node.nodeid.partition('::')[2]}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    slow.mark(config, items)

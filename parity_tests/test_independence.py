@@ -91,6 +91,7 @@ def test_observations_of_a_tree():
     uncorrelated(*offsets[:4])
 
 
+@pytest.mark.slow  # as the observations of a tree
 def test_levels_of_a_tree():
     """The directions in which nodes lie from their parents, and the offsets of their observations."""
     children, ball = 120, PoincareBall(1.0)

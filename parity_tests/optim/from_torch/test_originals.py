@@ -68,7 +68,8 @@ SPARSE = {
 }
 
 
-@pytest.mark.parametrize(("name", "dtype"), slow.all_but({("sgd", np.float32)}, [(name, dtype) for name in SPARSE for dtype in DTYPES]))
+@pytest.mark.slow  # as whole tables above
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name in SPARSE for dtype in DTYPES])
 def test_rows_go_on_as_geoopts_own_classes_do(name: str, dtype: Any):
     wrong = missed(SPARSE[name], dtype, ROWS)
     assert not wrong, "\n".join(wrong)
@@ -90,8 +91,9 @@ def test_the_double_dialect_stabilizes_as_geoopt_does():
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("before", slow.all_but({BEFORE}, [0, BEFORE]))
-@pytest.mark.parametrize("name", slow.all_but({"sgd stabilized"}, ["adam stabilized", "sgd stabilized"]))
+@pytest.mark.slow  # weights/optim/test_resumed_defects.py goes there and back, too
+@pytest.mark.parametrize("before", [0, BEFORE])
+@pytest.mark.parametrize("name", ["adam stabilized", "sgd stabilized"])
 def test_torch_takes_it_back_and_goes_on(name: str, before: int):
     """Some steps in torch, some in JAX, and more in torch again: those of one run in torch."""
     starts = {n: space.start for n, space in ORIGINALS.items()}

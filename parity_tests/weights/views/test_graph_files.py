@@ -76,6 +76,7 @@ def test_every_layout_is_the_same_graph(case: Case, layout: str):
     np.testing.assert_allclose(case.points(f"{deeper}:data.B"), case.want, rtol=1e-5, atol=1e-6)  # ones are normalised as in training
 
 
+@pytest.mark.slow  # Python takes the same files above
 def test_the_command_line_takes_it_for_pictures_and_for_verify(case: Case, tmp_path: Path, monkeypatch, capsys):
     """A table of nodes needs no features; a file is no output."""
     monkeypatch.chdir(case.folder)
