@@ -61,6 +61,7 @@ def pulled(x, w, c):
     return jax.value_and_grad(lambda x, w, c: frechet_mean(PoincareBall(c), x, w) @ cotangent, argnums=(0, 1, 2))(x, w, c)
 
 
+@pytest.mark.slow  # as the means' own equations
 def test_derivatives():
     """By points, weights and curvature against finite differences; what shifts the weights' sum shifts nothing."""
     args, derivatives = (POINTS, WEIGHTS, jnp.asarray(0.7)), jax.jit(pulled)

@@ -81,6 +81,7 @@ def test_acceptance_is_independent_of_the_velocity():
     assert abs(np.sum(residual * np.sign(probability - np.median(probability)))) < DEVIATIONS * size
 
 
+@pytest.mark.slow  # as the factors of a product
 def test_observations_of_a_tree():
     """Of each node beside those of others, with the deviation that is asked for."""
     siblings, ball = 500, PoincareBall(1.0)

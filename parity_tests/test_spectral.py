@@ -95,6 +95,7 @@ def test_mixed_derivatives(name: str, dtype: type):
         np.testing.assert_allclose(paired, np.sum(ct[i] * truth), rtol=0, atol=BOUND[dtype] * scale * np.abs(ct[i]).sum())
 
 
+@pytest.mark.slow  # test_linalg.py::test_hermitian_and_batches is its like
 def test_hermitian_and_eager():
     """Complex matrices, three coincident eigenvalues among them, without jit."""
     q = np.linalg.qr(normal(N, N) + 1j * normal(N, N))[0]

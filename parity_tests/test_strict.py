@@ -108,6 +108,7 @@ def test_every_method_of_a_manifold(name: str, derive: bool):
         jax.eval_shape(lambda: manifold.origin(2, *shape))
 
 
+@pytest.mark.slow  # as every model and method
 def test_what_is_computed_from_manifolds_and_graphs():
     x = jnp.full((4, 3), 0.1, jnp.float32)
     for source, target in itertools.pairwise((*isometries.MODELS, "klein", "ball", "klein")):

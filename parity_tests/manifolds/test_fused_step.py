@@ -137,6 +137,7 @@ def test_equals_the_general_form(rows, general, curvatures, distance):
             np.testing.assert_allclose(x + change, y, rtol=0, atol=2 * float(jnp.finfo(y.dtype).eps) * size)
 
 
+@pytest.mark.slow  # as its values, and test_second_derivatives_through_steps_in_a_scan
 @pytest.mark.parametrize(("rows", "general", "curvatures"), slow.all_but(MODELS[:1], MODELS))
 def test_derivatives_equal_those_of_the_general_form(rows, general, curvatures):
     manifold, plain = rows(curvatures[1]), general(curvatures[1])

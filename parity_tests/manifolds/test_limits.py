@@ -103,6 +103,7 @@ def test_ball_is_finite(dtype, twice):
     np.testing.assert_array_equal(jacobian, np.eye(4))
 
 
+@pytest.mark.slow  # test_far_points.py is its like
 @pytest.mark.parametrize(("dtype", "twice"), FINITE)
 def test_lorentz_is_finite(dtype, twice):
     x, y, u = (a.astype(dtype) for a in special(5, 0.7))

@@ -125,6 +125,7 @@ def test_all_pairs_have_one_curvature():
         Lorentz(jnp.ones((3, 1))).dist_to(y)
 
 
+@pytest.mark.slow  # as the other methods on a curvature a point
 def test_a_wrapped_normal_on_a_curvature_a_point():
     numbers, points = jnp.asarray([0.4, 0.7, 1.9]), arguments(PoincareBall(0.7))
     mean, x, _ = points

@@ -84,6 +84,7 @@ def test_parts():
     assert jax.tree.structure(same) == jax.tree.structure(MINE)
 
 
+@pytest.mark.slow  # test_laws.py is its like
 def test_laws_and_randoms():
     a = points()
 

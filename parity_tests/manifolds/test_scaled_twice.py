@@ -182,6 +182,7 @@ def read(m: Any, attribute: str) -> Any:
         return type(error).__name__
 
 
+@pytest.mark.slow  # as what is scaled twice
 def test_what_is_compared_is_not_refused():
     """Most methods give numbers on the bases that have them, and a scale that is lost shows."""
     base, shape = BASES["PoincareBall"]
@@ -193,6 +194,7 @@ def test_what_is_compared_is_not_refused():
     assert {*depends, "random", "random_normal", "wrapped_normal", "gradient", "retr_transp_ambient"} <= {w.split(":")[0] for w in lost}
 
 
+@pytest.mark.slow  # as what is scaled twice
 @pytest.mark.parametrize("stereographic", [False, True])
 def test_a_scaled_product_is_the_product_of_scaled_factors(stereographic: bool):
     """Except for adaptive optimizers' components, and for `random` of a plain product, which has no deviation to scale."""

@@ -120,6 +120,7 @@ def test_public_names():
     assert {metric.value for metric in SiegelMetricType} == {metric.value for metric in TheirMetric}
 
 
+@pytest.mark.slow  # as the metric's invariance below
 @pytest.mark.parametrize("metric", slow.all_but({SiegelMetricType.RIEMANNIAN, SiegelMetricType.WEIGHTED_SUM}, SiegelMetricType))
 def test_isometries(metric):
     """Both models have one distance, and it is invariant under Z -> A Z Aᵀ: real A and shifts above, unitary A in the domain."""

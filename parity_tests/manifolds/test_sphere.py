@@ -148,6 +148,7 @@ def test_origin(dtype):
     assert geoopt.Sphere().dist(theirs[0], theirs[1]) > 0.1
 
 
+@pytest.mark.slow  # as test_origin
 def test_origin_in_a_subspace():
     """P e/‖P e‖ of the last unit vector e with ‖P e‖² at least half of its mean K/d; nothing is divided by nearly nothing."""
     for kind in ("intersection", "complement"):
@@ -183,6 +184,7 @@ def test_the_origin_of_products_and_scaled_spheres():
     assert (product.any_origin, Scaled(product, 2.0).any_origin, Scaled(PoincareBall(0.7)).any_origin) == (True, True, False)
 
 
+@pytest.mark.slow  # test_random.py is its like
 def test_random_and_batches():
     sphere = Sphere(intersection=jnp.asarray(SPAN))
     x = sphere.random(draws.key(0), 2000, 6)

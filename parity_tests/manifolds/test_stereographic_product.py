@@ -139,6 +139,7 @@ def test_vectors_of_another_length_are_refused():
     np.testing.assert_allclose(MINE.mobius_pointwise_mul(0.3, x), MINE.mobius_scalar_mul(0.3, x), rtol=1e-12)
 
 
+@pytest.mark.slow  # as test_parity
 def test_times_meet_the_points_of_a_stack():
     """A factor with the shape of a stack of points: each time or number belongs to an entry of the batch, not of the stack."""
     ball, stacks = PoincareBall(0.7), StereographicProductManifold((PoincareBall(0.7), (2, 3)), (Stereographic(0.6), 1))

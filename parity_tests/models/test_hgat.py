@@ -276,6 +276,7 @@ def test_a_node_with_an_empty_blanket_stays_where_it_is(manifold: str):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
+@pytest.mark.slow  # as manifolds/test_interface.py
 @pytest.mark.parametrize("config", slow.all_but(lambda c: c is CONFIGS[6], [CONFIGS[6], CONFIGS[2]]), ids=lambda c: c["preset"])
 def test_jit_and_vmap_give_what_eager_gives(config: dict, tmp_path: Path):
     case = Case(config)

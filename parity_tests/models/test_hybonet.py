@@ -33,6 +33,7 @@ def test_forward_and_gradients(name: str, tmp_path: Path):
     FRAME.check(name, tmp_path, reference(FRAME.config(name)), single=name == "classes, attention")
 
 
+@pytest.mark.slow  # as the checkpoint of the authors with its optimizer
 def test_steps_in_its_groups(tmp_path: Path):
     config = FRAME.config("classes, attention")
     module = reference(config)

@@ -115,6 +115,7 @@ def test_second_moments_are_kept_in_single_precision(make: Any, dtype: Any, grad
     assert found[0] == pytest.approx(found[1], rel=6 * float(jnp.finfo(dtype).eps))
 
 
+@pytest.mark.slow  # as the second moments
 def test_averages_do_not_stand_still():
     """A share of 1/1000 of the difference is below the rounding of bfloat16."""
     ball = pm.PoincareBall(0.7)

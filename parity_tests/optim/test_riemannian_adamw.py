@@ -109,6 +109,7 @@ def test_it_settles_where_l2_does_not():
     assert float(jnp.linalg.norm(with_l2)) > 1 - 2e-5
 
 
+@pytest.mark.slow  # as its other errors
 def test_what_has_no_origin_has_to_say_it_does_not_decay():
     params = {"frame": jnp.eye(3, 2), "flat": jnp.ones(3)}
     manifolds = {"frame": CanonicalStiefel(), "flat": Euclidean()}

@@ -25,6 +25,7 @@ from weights.proof.reading import Said
 from weights.proof.verify import failed, verify
 
 
+@pytest.mark.slow  # test_the_reference_of_each_architecture_loads_it is its like
 def test_a_model_trained_in_jax_goes_on_in_torch(tmp_path: Path):
     """Five steps of riemannian_adam here, the file, three more on both sides."""
     params = born("hnn", CONFIG)

@@ -140,6 +140,7 @@ def test_the_rates_go_on_and_come_back(tmp_path, name):
     assert again.optimizer.param_groups[0]["lr"] == pytest.approx(run.optimizer.param_groups[0]["lr"], rel=1e-11)
 
 
+@pytest.mark.slow  # models/test_verify.py takes the file's steps, too
 def test_verify_goes_on_with_the_files_scheduler(tmp_path):
     """In the middle of its two updates a step, and not without it."""
     run = Run(SCHEDULERS["OneCycleLR"], each=2)

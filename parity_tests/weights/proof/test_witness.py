@@ -48,6 +48,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(program=program, out=out, ckpt=load(program.path, config=program.config), before=before, names=names)
 
 
+@pytest.mark.slow  # as the wrong optimizer below, which is caught
 def test_a_right_conversion_agrees_and_is_confirmed(recorded: SimpleNamespace):
     rows = rows_of(recorded.program, recorded.ckpt, recorded.out)
     assert not failed(rows), [row for row in rows if not row.ok]

@@ -58,6 +58,7 @@ def test_tables_with_their_names(monkeypatch, capsys, tmp_path, manifold):
     np.testing.assert_allclose(read_csv(tmp_path / "t.csv")[1], want, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow  # models/test_embeddings.py is its like
 @pytest.mark.parametrize("manifold", slow.all_but({"Lorentz"}, ["PoincareBall", "Lorentz"]))
 def test_an_encoder_runs_on_a_graph(tmp_path, manifold):
     random = draws.rng(0)
