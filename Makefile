@@ -27,7 +27,7 @@ version of Python, pip downloads the build with CUDA, which is six gigabytes. No
 endef
 export LARGE_TORCH
 
-.PHONY: help setup demo test test-slow test-machines lint bench accuracy trajectories mutants fuzz clean
+.PHONY: help setup demo test test-slow test-machines lint bench accuracy trajectories mutants fuzz docs clean
 
 help:
 	@echo "make demo           trains in torch, converts, verifies, and continues in torch and JAX; writes to out/"
@@ -47,6 +47,7 @@ help:
 	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"
 	@echo "make fuzz           reads 100,000 changed files, kills convert, export and fit 500 times, and fills small disks; for an hour"
 	@echo "                    (CASES=1000 and KILLS=50 are fewer; CASE=123 shows one changed file)"
+	@echo "make docs           builds the site with the guide and the API reference; open out/docs/site/index.html"
 	@echo "make clean          removes .venv, out/, build/ and *.egg-info"
 
 # torch is installed first: as a dependency of another package, it would be installed as the build with CUDA.
@@ -95,6 +96,10 @@ mutants: $(READY)
 
 fuzz: $(READY)
 	$(BIN)/python -m parity_tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(KILLS),--kills $(KILLS)) $(if $(CASE),--case $(CASE))
+
+docs: $(READY)
+	$(PIP) -c requirements.txt -r docs/requirements.txt
+	$(BIN)/python docs/build.py
 
 clean:
 	rm -rf $(VENV) out build *.egg-info
