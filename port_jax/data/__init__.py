@@ -2,6 +2,7 @@
 
 from port_jax.data.closure import ranking_batch, transitive_closure
 from port_jax.data.dataset import DataError, GraphData, load_graph
+from port_jax.data.edges import EdgeBatch, EdgeSampler
 from port_jax.data.features import degree_features, row_normalized
 from port_jax.data.neighbors import NeighborSampler, Subgraph
 from port_jax.data.splits import EdgeSplit, NodeSplit, sample_negatives, split_edges, split_nodes
@@ -9,6 +10,8 @@ from port_jax.data.stereographic_tree import StereographicTreeDataset
 
 __all__ = [
     "DataError",
+    "EdgeBatch",
+    "EdgeSampler",
     "EdgeSplit",
     "GraphData",
     "NeighborSampler",
