@@ -71,7 +71,7 @@ class EdgeSampler:
             raise ValueError(f"every pair of the {num_nodes} nodes has an edge: there is no negative")
         if replace != "both" and np.isin(full, kept).any():
             node = full[np.isin(full, kept)][0]
-            raise ValueError(f"node {node} has an edge to every other node: it has no negatives; leave its edges out, or pass replace='both'")
+            raise ValueError(f"node {node} has an edge to every other node: it has no negatives; leave it out, or pass replace='both'")
 
     def _taken(self, kept: np.ndarray, replaced: np.ndarray, directed: bool) -> None:
         """For each node, how many nodes before it are free below each of the nodes that it has an edge to."""
