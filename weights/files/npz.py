@@ -8,6 +8,7 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -79,7 +80,7 @@ def check(path: str | Path) -> None:
 def _plain(name: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError, RecursionError, SyntaxError, TokenError) as error:
         raise Unreadable(f"the entry {shown(name)} is not an array of plain numbers ({error!s:.100})", "Save it again") from None
 
 
