@@ -32,7 +32,7 @@ def check(manifolds: Manifolds, params: Params, entries: Sequence[Entry]) -> Non
     keys = {f"{e.path}": e.key for e in entries if e.role == "parameter"}
     leaves = jax.tree.leaves_with_path(params)
     for (path, leaf), manifold in zip(leaves, match_manifolds(manifolds, params), strict=True):
-        if not manifold.flat and np.ndim(leaf) >= manifold.ndim:
+        if not manifold.flat and np.ndim(leaf) >= manifold.ndim and np.size(leaf):
             name = "/".join(["params", *(str(getattr(step, "key", step)) for step in path)])
             _check_leaf(manifold, np.asarray(leaf), keys.get(name, name))
 

@@ -184,3 +184,12 @@ def test_the_command_line_takes_the_files_curvature(tmp_path: Path, monkeypatch:
     )
     assert code == 2
     assert "--manifold emb=PoincareBall:NUMBER" in err
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3)])
+def test_a_table_without_numbers_is_carried(shape: tuple[int, ...], tmp_path: Path):
+    """A ball of no dimension has one point, and a table of no rows has none: neither is off its manifold."""
+    torch.save({"emb": torch.zeros(shape)}, tmp_path / "x.pth")
+    ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds={"emb": PoincareBall(0.7)})
+    ckpt.export(tmp_path / "y.pth")
+    assert torch.load(tmp_path / "y.pth")["emb"].shape == shape
