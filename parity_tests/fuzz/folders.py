@@ -100,7 +100,7 @@ def entries(random: Random, source: Path, folder: Path) -> Case:
             one_of(random, (Path.mkdir, os.mkfifo, partial(os.symlink, "nothing"), partial(os.symlink, "/dev/zero")))(file)
         elif kind == 7:
             (path / ".hyperport.new").mkdir(exist_ok=True)
-            shutil.copyfile(file, path / ".hyperport.new" / file.name)
+            (path / ".hyperport.new" / file.name).write_bytes(file.read_bytes())
         else:
             directory = path / one_of(random, ("arrays", "arrays/d", "arrays/ocdbt.process_0"))
             if directory.is_dir():

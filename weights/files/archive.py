@@ -17,6 +17,7 @@ from weights.files.tensors import buffer
 
 CHUNK = 16 << 20
 _PIECE = 1 << 20
+_FOLDER = 0x10  # the attribute of MS-DOS that zip libraries take for a folder
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = 46
 """Bytes that an entry of the directory has at least."""
@@ -70,6 +71,8 @@ class Archive:
                 raise Refused(f"{_said(info)} occurs twice", "Do not trust this file")
             if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise Refused(f"{_said(info)} is encrypted, or packed in a way that torch does not use", "Save it again")
+            if info.external_attr & _FOLDER and info.file_size:  # torch would leave the tensor's memory as it found it
+                raise Unreadable(f"{_said(info)} is marked as a folder and has {info.file_size} bytes", "Copy the file again")
             if info.compress_type == zipfile.ZIP_DEFLATED:
                 self.budget.spend(MEMORY, info.file_size, "unpacking its zip entries")
             elif info.file_size != info.compress_size:

@@ -251,3 +251,27 @@ def test_geoopt_manifolds_of_other_kinds(tmp_path):
     torch.save(tree, tmp_path / "x.pth")
     found = read(tmp_path / "x.pth").root
     assert [curvature(found[n].manifold) for n in manifolds] == [1.5, pytest.approx(-0.3), None]
+
+
+def test_strings_of_python_2(tmp_path):
+    """Decoded as torch does; bytes that are no text stay bytes, where torch raises."""
+    for text, want in ((b"plain", "plain"), ("e\u0301".encode(), "e\u0301"), (b"\xff\xfe", b"\xff\xfe")):
+        for code in (b"U" + bytes([len(text)]), b"T" + struct.pack("<i", len(text))):
+            with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
+                file.writestr("a/data.pkl", b"\x80\x02}X\x01\x00\x00\x00a" + code + text + b"s.")
+                file.writestr("a/version", b"3\n")
+            assert read(tmp_path / "x.pth").root == {"a": want}
+            if code[:1] == b"U" and isinstance(want, str):
+                assert torch.load(tmp_path / "x.pth") == {"a": want}
+
+
+def test_a_tensor_that_torch_would_not_unpack(tmp_path):
+    """An entry that is marked as a folder: torch gives whatever was in the memory."""
+    torch.save({"w": torch.randn(5, 2)}, tmp_path / "x.pth")
+    with zipfile.ZipFile(tmp_path / "x.pth") as old, zipfile.ZipFile(tmp_path / "y.pth", "w") as new:
+        for name in old.namelist():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0x10 if name.endswith("data/0") else 0
+            new.writestr(info, old.read(name))
+    with pytest.raises(Unreadable, match="data/0' is marked as a folder and has 40 bytes"):
+        read(tmp_path / "y.pth")

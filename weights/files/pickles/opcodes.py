@@ -15,9 +15,10 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def _ascii(data: bytes) -> str | bytes:
+def _string(data: bytes) -> str | bytes:
+    """A string of Python 2, which torch decodes as UTF-8; bytes that are none stay bytes."""
     try:
-        return data.decode("ascii")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         return data
 
@@ -57,8 +58,8 @@ OPERATIONS: dict[int, Callable[[Machine], object]] = {
         b"\x8c": lambda m: m.push(_text(m.take(m.number(_BYTE)))),
         b"\x8d": lambda m: m.push(_text(m.take(m.number(_LONG)))),
         b"V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-        b"U": lambda m: m.push(_ascii(m.take(m.number(_BYTE)))),
-        b"T": lambda m: m.push(_ascii(m.take(m.number(_SIGNED)))),
+        b"U": lambda m: m.push(_string(m.take(m.number(_BYTE)))),
+        b"T": lambda m: m.push(_string(m.take(m.number(_SIGNED)))),
         b"B": lambda m: m.push(m.take(m.number(_WORD))),
         b"C": lambda m: m.push(m.take(m.number(_BYTE))),
         b"\x8e": lambda m: m.push(m.take(m.number(_LONG))),
