@@ -1,7 +1,8 @@
 """Environments of other libraries under out/benchmarks/, made when a benchmark needs one and kept.
 
 An environment has pinned packages, and a Python of its own or the project's packages below its own. Nothing is installed into the
-environment of the project. What cannot be made has a reason, and the rows that need it say so.
+environment of the project. What cannot be made has a reason, and the rows that need it say so. `python -m benchmarks.environments` makes
+all of them beforehand.
 """
 
 from __future__ import annotations
@@ -91,3 +92,11 @@ def works(*command: str) -> bool:
     with contextlib.suppress(OSError):
         return subprocess.run(command, capture_output=True).returncode == 0
     return False
+
+
+if __name__ == "__main__":
+    for one in ENVIRONMENTS:
+        try:
+            print(f"{one}: {python_of(one)}", flush=True)
+        except Missing as why:
+            print(f"{one}: {why}", flush=True)
