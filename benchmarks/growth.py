@@ -71,8 +71,8 @@ SERIES: dict[str, tuple[str, tuple[int, ...], Callable[[int], Case]]] = {
         lambda n: optim.sparse(n, 16),
     ),
     "pairwise distances and gradient": ("points", (500, 1_000, 2_000, 4_000), pairwise.case),
-    "HGAT, 8 edges a node": ("nodes", (1_000, 10_000, 50_000, 200_000), lambda n: hgat.case("", n, EDGES_EACH * n)),
-    "HGCN, hyperboloid, 8 edges a node": ("nodes", (1_000, 10_000, 50_000, 200_000), hgcn),
-    "Poincaré embeddings, an epoch": ("nodes", (2_000, 8_000, 32_000, 128_000), lambda n: poincare.case(n, "sparse")),
+    "HGAT, 8 edges a node": ("nodes", (1_000, 5_000, 20_000, 100_000), lambda n: hgat.case("", n, EDGES_EACH * n)),
+    "HGCN, hyperboloid, 8 edges a node": ("nodes", (1_000, 5_000, 20_000, 100_000), hgcn),
+    "Poincaré embeddings, an epoch": ("nodes", (2_000, 8_000, 32_000, 80_000), lambda n: poincare.case(n, "sparse")),
 }
 """Name -> what is counted, the sizes, and the case of a size."""

@@ -175,7 +175,7 @@ def checkpoint(folder: str) -> Numbers:
 
 
 def again(file: str, converted: str) -> Numbers:
-    """Programs compiled by `fit` with an evaluation, by an evaluation of its own, and by `verify`, the first time and the second."""
+    """Programs compiled by an evaluation, by `fit` with evaluations, and by `verify`, the first time and the second."""
     import jax
 
     import weights
@@ -202,8 +202,8 @@ def again(file: str, converted: str) -> Numbers:
         states.append(found.state)
 
     work: dict[str, Callable[[], Any]] = {
-        "fit": trained,
         "an evaluation": lambda: evaluate(states[-1].params),
+        "fit": trained,
         "verify": lambda: verify(weights.restore(converted), file),
     }
     found = {}

@@ -29,8 +29,7 @@ STEPS = 200
 LONGEST = {"hgat": 180.0, "accuracy": 50.0, "demo": 90.0, "command": 45.0}
 """Seconds after which no further round of a row begins, if it would not end in time."""
 ACCURACY = [(model, graph) for graph in ("airport", "cora", "disease_lp") for model in ("HGCN", "HGAT", "HyboNet")]
-
-AGAIN = ("fit", "an evaluation", "verify")
+AGAIN = ("an evaluation", "fit", "verify")
 """What is done twice in one process."""
 PATIENCE = 300.0
 """Seconds after which a process is given up."""
