@@ -32,12 +32,12 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
     tables = smaller(TABLES, quick)
     for kind, goals in MOST.items():
         for (n, d), most in zip(tables, goals, strict=True):
-            sides = (Side(single, (n, d, kind, euclidean)) for euclidean in (True, False))
-            yield cost(f"one step, {NAMES[kind]}, {n:,} x {d}", *sides) | {"most": most}
+            euclidean, riemannian = (Side(single, (n, d, kind, flat)) for flat in (True, False))
+            yield cost(f"one step, {NAMES[kind]}, {n:,} x {d}", euclidean, riemannian) | {"most": most}
     n, d = tables[-1]
     for kind in MOST:
-        sides = (Side(in_fit, (n, d, kind, euclidean)) for euclidean in (True, False))
-        yield cost(f"a step inside fit, {NAMES[kind]}, {n:,} x {d}", *sides, scale=1 / STEPS)
+        euclidean, riemannian = (Side(in_fit, (n, d, kind, flat)) for flat in (True, False))
+        yield cost(f"a step inside fit, {NAMES[kind]}, {n:,} x {d}", euclidean, riemannian, 1 / STEPS)
 
 
 def cost(work: str, euclidean: Side, riemannian: Side, scale: float = 1.0) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def again(file: str, converted: str) -> Numbers:
 
     count = 0
 
-    def note(event: str, seconds: float, **_: Any) -> None:
+    def note(event: str, duration_secs: float, **kwargs: Any) -> None:
         nonlocal count
         count += event == "/jax/core/compile/backend_compile_duration"
 

@@ -29,6 +29,8 @@ STEPS = 200
 LONGEST = {"hgat": 180.0, "accuracy": 50.0, "demo": 90.0, "command": 45.0}
 """Seconds after which no further round of a row begins, if it would not end in time."""
 ACCURACY = [(model, graph) for graph in ("airport", "cora", "disease_lp") for model in ("HGCN", "HGAT", "HyboNet")]
+SHELL = {"inspect": 1.5, "convert": 3.0, "verify": 10.0}
+"""Commands, and the goals in seconds."""
 AGAIN = ("an evaluation", "fit", "verify")
 """What is done twice in one process."""
 PATIENCE = 300.0
@@ -47,13 +49,9 @@ def rows(quick: bool) -> Iterator[dict[str, Any]]:
         yield from attempted([f"{model}, {name}, {steps} steps"], partial(accuracy, model, name, steps, rounds))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        file, out = str(folder / "hgat.pth"), str(folder / "converted")
         yield from attempted(["make demo, after installation"], lambda: [demo(folder / "demo", rounds)])
-        words = {"inspect": ([file], 1.5), "convert": ([file, "--out", out, "--force"], 3.0), "verify": ([file, "--converted", out], 10.0)}
-        for word, (arguments, goal) in words.items():
-            command = [str(Path(sys.executable).parent / "hyperport"), word, *arguments]
-            yield from attempted([f"hyperport {word}, the demo's checkpoint"], partial(shell, folder, command, rounds, goal))
-        yield from attempted([f"{work}, twice in one process" for work in AGAIN], lambda: compilations(folder, file, out))
+        yield from attempted([f"hyperport {word}, the demo's checkpoint" for word in SHELL], lambda: shell(folder, rounds))
+        yield from attempted([f"{work}, twice in one process" for work in AGAIN], lambda: compilations(folder))
 
 
 def attempted(works: Sequence[str], measure: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
@@ -98,16 +96,25 @@ def demo(folder: Path, rounds: int) -> dict[str, Any]:
     return {**taken([sys.executable, "examples/migrate_hgat.py", "--out", str(folder)], rounds, LONGEST["demo"]), "cold_goal_s": 40.0}
 
 
-def shell(folder: Path, command: list[str], rounds: int, goal: float) -> list[dict[str, Any]]:
-    """A command of the shell on the demo's checkpoint, which is made first."""
-    if not (folder / "hgat.pth").exists():
-        process(str(folder / "programs"), "checkpoint", str(folder))
-    return [{**taken(command, rounds, LONGEST["command"]), "warm_goal_s": goal}]
+def shell(folder: Path, rounds: int) -> list[dict[str, Any]]:
+    """The commands of the shell on the demo's checkpoint, which is made first."""
+    process(str(folder / "programs"), "checkpoint", str(folder))
+    hyperport, (file, out) = str(Path(sys.executable).parent / "hyperport"), files(folder)
+    arguments = {"inspect": [], "convert": ["--out", out, "--force"], "verify": ["--converted", out]}
+    return [
+        {**taken([hyperport, word, file, *arguments[word]], rounds, LONGEST["command"]), "warm_goal_s": goal}
+        for word, goal in SHELL.items()
+    ]
 
 
-def compilations(folder: Path, file: str, out: str) -> list[dict[str, Any]]:
+def files(folder: Path) -> tuple[str, str]:
+    """The demo's checkpoint, and what it was converted to."""
+    return str(folder / "hgat.pth"), str(folder / "converted")
+
+
+def compilations(folder: Path) -> list[dict[str, Any]]:
     """How many programs are compiled the first time, and the second time in the same process."""
-    found = process(str(folder / "programs"), "again", file, out)
+    found = process(str(folder / "programs"), "again", *files(folder))
     return [{"programs_first": found[f"{work}, first"], "programs_second": found[f"{work}, second"], "programs_goal": 0} for work in AGAIN]
 
 

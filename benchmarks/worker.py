@@ -89,7 +89,7 @@ class Worker:
 class Foreign:
     """A process of another environment, which is handed its end of the connection; it answers to the names of multiprocessing's."""
 
-    def __init__(self, theirs: Connection, python: str):
+    def __init__(self, theirs: Any, python: str):
         end = theirs.fileno()
         self.running = subprocess.Popen([python, "-m", "benchmarks.worker", str(end)], cwd=HERE, pass_fds=[end], stdin=subprocess.DEVNULL)
         self.kill = self.running.kill
