@@ -41,7 +41,7 @@ help:
 	@echo "                    (PYTHON=python3.11 selects the Python, TORCH=no leaves out torch and geoopt)"
 	@echo "make lint           checks style and types"
 	@echo "make bench          compares the speed of torch and JAX; writes benchmarks/results.json and docs/speed.md"
-	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared)"
+	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared; other libraries are installed in out/)"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
 	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"

@@ -1,8 +1,9 @@
-"""`python -m benchmarks [--quick] [NAME ...]` times torch and JAX side by side, prints a table, and writes results.json and docs/speed.md.
+"""`python -m benchmarks [--quick] [NAME ...]` times torch and JAX side by side, prints tables, and writes results.json and docs/speed.md.
 
 A benchmark is a module of this folder that has a function `cases(quick)`, or a function `rows(quick)` that measures by itself. Without
-names the benchmarks in `ALL` run. Each side of a case runs in a process of its own, and the processes take turns. A benchmark that is
-named replaces its own rows in results.json and leaves the others as they are.
+names the benchmarks in `ALL` run. Each side of a case runs in a process of its own, and the processes take turns. The rows of a benchmark
+replace its rows of the same machine in results.json as soon as it has ended; other benchmarks and machines stay as they are. What cannot
+be measured has a row that says why.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks import report
+from benchmarks.case import NotMeasured
+from benchmarks.tables import cells
 from benchmarks.worker import CONTEXT, PRELOADED
 
-ALL = ("optim", "pairwise", "hgat", "hgcn", "poincare", "weights")
-OTHERS = ("graphs", "startup")
+ALL = ("startup", "optim", "adam", "pairwise", "hgat", "hgcn", "architectures", "poincare", "peers", "weights", "growth")
+OTHERS = ("graphs",)
 QUIET = 1.0
 """The load average above which times are not reliable, because the threads of torch wait for each other."""
 
@@ -29,9 +33,7 @@ QUIET = 1.0
 def main() -> None:
     """Runs the benchmarks one after another and prints each row as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times torch and JAX side by side.")
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except graphs and startup)"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except graphs)")
     parser.add_argument("--quick", action="store_true", help="use smaller sizes and write no files")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
     parser.add_argument("--page", action="store_true", help="measure nothing; write the tables of docs/speed.md from results.json")
@@ -39,24 +41,33 @@ def main() -> None:
     if wrong := set(arguments.names) - {*ALL, *OTHERS}:
         parser.error(f"unknown benchmark: {', '.join(sorted(wrong))}; choose from {', '.join(ALL + OTHERS)}")
     if arguments.page:
-        report.write_page(report.section(report.load()))
+        show(report.load())
         return
     console, names = Console(width=None if sys.stdout.isatty() else 190), arguments.names or ALL
     load = wait_for_quiet(console, 0.0 if arguments.quick else 90.0)
     prepare(names, arguments.threads)
+    machine = report.machine(load, arguments.threads)
     found: list[dict[str, Any]] = []
     start = time.perf_counter()
     for name in names:
         for row in rows(name, arguments.quick):
             found.append({"benchmark": name, **row})
-            console.print(f"  [{time.perf_counter() - start:.0f} s] {', '.join(filter(None, report.cells(found[-1])))}", style="dim")
+            console.print(f"  [{time.perf_counter() - start:.0f} s] {', '.join(filter(None, cells(found[-1])))}", style="dim")
+        if not arguments.quick:
+            report.save(report.merged(found, machine))
     for shown in report.tables(found):
         console.print(shown)
+    for row in found:
+        if "not_measured" in row:
+            console.print(f"not measured: {row['work']}: {row['not_measured']}", style="bold red", markup=False)
     if not arguments.quick:
-        results = report.merged(found, report.machine(load, arguments.threads))
-        report.save(results)
-        report.write_page(report.section(results))
-        console.print(f"Wrote {report.RESULTS} and {report.PAGE}.")
+        console.print(f"Wrote {report.RESULTS}, {', '.join(map(str, show(report.load())))}.")
+
+
+def show(results: dict[str, Any]) -> list[Path]:
+    """Writes docs/speed.md and its plots."""
+    report.write_page(report.section(results))
+    return [report.PAGE, *report.draw(results)]
 
 
 def rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
@@ -66,8 +77,12 @@ def rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
     module = importlib.import_module(f"benchmarks.{name}")
     if hasattr(module, "rows"):
         yield from module.rows(quick)
-    else:
-        yield from map(measure, module.cases(quick))
+        return
+    for case in module.cases(quick):
+        try:
+            yield measure(case)
+        except NotMeasured as why:
+            yield {"work": case.work, "not_measured": str(why)}
 
 
 def prepare(names: Sequence[str], threads: int) -> None:

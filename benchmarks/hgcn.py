@@ -34,13 +34,17 @@ FILES = {"cora": "cora_nc.npz", "disease_lp": "disease_lp.npz"}
 
 def cases(quick: bool = False) -> Iterator[Case]:
     """Cora, then disease_lp with attention over edges and over all pairs in torch; `quick` leaves out the last case."""
-    names = {name: name if (FOLDER / file).exists() else f"a random graph of {name}'s size" for name, file in FILES.items()}
-    yield Case(f"HGCN training step, hyperboloid, {names['cora']}", Side(torch_step, ("cora",)), Side(jax_step, ("cora",)), 8.0,
-               Side(torch_compiled, ("cora",)))  # fmt: skip
-    work, ours = f"HGCN with attention, training step, ball, {names['disease_lp']}", Side(jax_step, ("disease_lp",))
+    yield Case(f"HGCN training step, hyperboloid, {name_of('cora')}", Side(torch_step, ("cora",)), Side(jax_step, ("cora",)), 8.0,
+               Side(torch_compiled, ("cora",)), best_goal=5.0)  # fmt: skip
+    work, ours = f"HGCN with attention, training step, ball, {name_of('disease_lp')}", Side(jax_step, ("disease_lp",))
     yield Case(f"{work}: edge by edge", Side(torch_step, ("disease_lp",)), ours, 3.0)
     if not quick:
         yield Case(f"{work}: torch over all N x N pairs", Side(torch_all_pairs, ("disease_lp",)), ours, 100.0)
+
+
+def name_of(name: str) -> str:
+    """The name of a graph, or what stands in for it."""
+    return name if (FOLDER / FILES[name]).exists() else f"a random graph of {name}'s size"
 
 
 def torch_step(name: str) -> Callable[[], None]:

@@ -11,42 +11,39 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks.adam import NAMES, stepping
 from benchmarks.case import Case, Side
+from benchmarks.points import C, table
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.optim import RowGradients, riemannian_adam, sparse_riemannian_adam
 
-C = 0.7
 BALL = [(1_000_000, 32, 15.0), (82_115, 10, 5.0), (1_000, 10, 5.0)]
 COMPILED = 82_115
-SPARSE = [(10_000_000, 16, 4.0), (100_000, 16, None)]
+SPARSE = [(10_000_000, 16, 5.0), (100_000, 16, None)]
 TOUCHED = 1_024
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
     """Whole tables on both manifolds, then rows of a large table and of a small one."""
-    for kind, name, sizes in (("ball", "ball", BALL), ("lorentz", "hyperboloid", BALL[1:])):
+    for kind, sizes in (("ball", BALL), ("lorentz", BALL[1:])):
         for n, d, goal in sizes:
-            n = n // 20 if quick and n > 100_000 else n
-            args = (n, d, kind)
-            # Points, momentum and second moments are read and written; the gradient is read.
-            moved = 4 * n * (5 * d + 2)
-            compiled = Side(torch_compiled, args) if (n, kind) == (COMPILED, "ball") else None
-            work = f"RiemannianAdam step, {name}, {n:,} x {d}"
-            yield Case(work, Side(torch_dense, args), Side(jax_dense, args), goal, compiled, moved)
+            yield dense(n // 20 if quick and n > 100_000 else n, d, kind)._replace(goal=goal)
     for n, d, goal in SPARSE:
-        n = n // 100 if quick and n > 1_000_000 else n
-        work = f"SparseRiemannianAdam step, ball, {TOUCHED:,} rows of {n:,} x {d}"
-        yield Case(work, Side(torch_sparse, (n, d)), Side(jax_sparse, (n, d)), goal)
+        yield sparse(n // 100 if quick and n > 1_000_000 else n, d)._replace(goal=goal)
 
 
-def table(n: int, d: int, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points and their gradients."""
-    rng = np.random.default_rng(0)
-    points = rng.standard_normal((n, d), dtype=np.float32)
-    points *= np.float32(0.3 / d**0.5)
-    if kind == "lorentz":
-        points[:, 0] = np.sqrt(1 + (points[:, 1:] ** 2).sum(-1))
-    return points, rng.standard_normal((n, d), dtype=np.float32)
+def dense(n: int, d: int, kind: str) -> Case:
+    """A whole table. Points, momentum and second moments are read and written; the gradient is read."""
+    args = (n, d, kind)
+    compiled = Side(torch_compiled, args) if (n, kind) == (COMPILED, "ball") else None
+    work = f"RiemannianAdam step, {NAMES[kind]}, {n:,} x {d}"
+    return Case(work, Side(torch_dense, args), Side(jax_dense, args), compiled=compiled, moved=4 * n * (5 * d + 2))
+
+
+def sparse(n: int, d: int) -> Case:
+    """Some of the rows of a table, of which as much is read and written."""
+    work = f"SparseRiemannianAdam step, ball, {TOUCHED:,} rows of {n:,} x {d}"
+    return Case(work, Side(torch_sparse, (n, d)), Side(jax_sparse, (n, d)), moved=4 * TOUCHED * (5 * d + 2))
 
 
 def torch_dense(n: int, d: int, kind: str) -> Callable[[], None]:
@@ -83,19 +80,8 @@ def jax_dense(n: int, d: int, kind: str) -> Callable[[], None]:
     """The optimizer of port_jax, compiled, with the table and the state donated."""
     tx = riemannian_adam(1e-3, manifolds=Lorentz() if kind == "lorentz" else PoincareBall(C))
 
-    def advance(table: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, table)
-        return table + updates, state
-
-    compiled = jax.jit(advance, donate_argnums=(0, 1))
     points, grads = (jnp.asarray(a) for a in table(n, d, kind))
-    held = [points, tx.init(points)]
-    del points
-
-    def step() -> None:
-        held[:] = jax.block_until_ready(compiled(*held, grads))
-
-    return step
+    return stepping(tx, points, grads)
 
 
 def touched_rows(n: int, d: int) -> tuple[np.ndarray, np.ndarray]:

@@ -27,8 +27,7 @@ NEAR = 256
 def cases(quick: bool = False) -> Iterator[Case]:
     """3,000 points on both sides, and 20,000 points in JAX alone, for which torch would need too much memory."""
     both, alone = (600, 3_000) if quick else (BOTH, ALONE)
-    yield Case(f"pairwise distances, value and gradient, {both:,} x {both:,}, 16 dimensions", Side(torch_pairs, (both,)),
-               Side(jax_pairs, (both,)), 20.0)  # fmt: skip
+    yield case(both)._replace(goal=20.0)
     matrix = alone**2 * 4 / 2**30
     needed = f"{eager_gib(alone):.0f} GiB for the arrays that eager mode keeps; one matrix over the pairs has {matrix:.1f} GiB"
     free = free_gib()
@@ -36,6 +35,13 @@ def cases(quick: bool = False) -> Iterator[Case]:
     if ours < 0.8 * free:
         yield Case(f"pairwise distances, value and gradient, {alone:,} x {alone:,}, 16 dimensions", None, Side(jax_pairs, (alone,)),
                    notes={"torch_needs": needed})  # fmt: skip
+
+
+def case(n: int) -> Case:
+    """n x n distances: they are written, and their cotangents are read; 2 W operations for each pair in the products of both."""
+    work = f"pairwise distances, value and gradient, {n:,} x {n:,}, {WIDTH} dimensions"
+    moved, multiplied = 4 * 2 * n * n, 3 * 2 * n * n * WIDTH
+    return Case(work, Side(torch_pairs, (n,)), Side(jax_pairs, (n,)), moved=moved, multiplied=multiplied)
 
 
 def eager_gib(n: int) -> float:

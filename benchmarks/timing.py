@@ -1,4 +1,4 @@
-"""Times the sides of a case in turns: medians with their spread, ratios, and the floor that the memory bandwidth sets."""
+"""Times the sides of a case in turns: medians with their spread, ratios, and the floor that memory and arithmetic set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.case import Case
+from benchmarks.case import Case, NotMeasured, Side
 from benchmarks.worker import Worker, WorkerError, seconds
 
 TURNS = 9
@@ -62,19 +62,41 @@ def measure(case: Case) -> dict[str, Any]:
             row |= {f"{name}_ratio": theirs.median / ours.median, f"{name}_low": theirs.low / ours.high,
                     f"{name}_high": theirs.high / ours.low}  # fmt: skip
     if case.moved is not None:
-        floor = floor_seconds(case.moved)
-        row |= {"floor_ms": 1e3 * floor, "times_floor": ours.median / floor}
-    return row | ({} if case.goal is None else {"goal": case.goal}) | dict(case.notes)
+        least = floor(case)
+        row |= {"floor_ms": 1e3 * least, "times_floor": ours.median / least}
+    goals = {"goal": case.goal, "best_goal": case.best_goal}
+    return row | {name: goal for name, goal in goals.items() if goal is not None} | dict(case.notes)
 
 
-def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dict[str, Timing]:
+def compared(work: str, theirs: Side, ours: Side, scale: float = 1.0, rounds: int = TURNS) -> dict[str, Any]:
+    """Measures a row of two sides, of which the other one has no compiled form: medians, peaks, and the ratio theirs / ours.
+
+    Both processes keep the memory that they free. A side that cannot run is the reason that the row gives.
+    """
+    workers: dict[str, Worker] = {}
+    try:
+        for name, side in (("theirs", theirs), ("jax", ours)):
+            workers[name] = Worker(side, kept=True)
+        times = in_turn({name: worker.turn for name, worker in workers.items()}, scale, rounds)
+    except NotMeasured as why:
+        return {"work": work, "not_measured": str(why)}
+    finally:
+        for worker in workers.values():
+            worker.close()
+    figures = {f"{name}_ms": 1e3 * times[name].median for name in times}
+    peaks = {f"{name}_peak_mib": worker.peak_mib for name, worker in workers.items()}
+    a, b = times["theirs"], times["jax"]
+    return {"work": work, **figures, **peaks, "ratio": a.median / b.median, "low": a.low / b.high, "high": a.high / b.low}
+
+
+def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0, rounds: int = TURNS) -> dict[str, Timing]:
     """Calls each function once per round for several rounds, so that a change in the machine's load affects all of them equally.
 
     A function returns its time in seconds, which is multiplied by `scale`.
     """
     found: dict[str, list[float]] = {name: [] for name in turns}
     start = time.perf_counter()
-    for number in range(TURNS):
+    for number in range(rounds):
         for name, turn in turns.items():
             time.sleep(PAUSE)
             found[name].append(turn() * scale)
@@ -83,7 +105,13 @@ def in_turn(turns: Mapping[str, Callable[[], float]], scale: float = 1.0) -> dic
     return {name: Timing(*np.quantile(times, [0.5, 0.25, 0.75]).tolist()) for name, times in found.items()}
 
 
-def floor_seconds(moved: int) -> float:
+def floor(case: Case) -> float:
+    """The seconds below which no program does the work of a case: its bytes at the bandwidth and its products at the rate of torch."""
+    assert case.moved is not None
+    return case.scale * (copy_seconds(case.moved) + product_seconds(case.multiplied))
+
+
+def copy_seconds(moved: int) -> float:
     """The seconds that reading and writing `moved` bytes in total takes at the current copy bandwidth.
 
     The bandwidth is the best of seven copies by torch, with all threads, between buffers that do not fit into the caches.
@@ -94,3 +122,15 @@ def floor_seconds(moved: int) -> float:
     source, target = torch.ones(count), torch.zeros(count)
     best = min(seconds(lambda: target.copy_(source)) for _ in range(7))
     return best * moved / (8 * count)
+
+
+def product_seconds(multiplied: int) -> float:
+    """The seconds of so many multiplications and additions in matrix products, at the rate of torch's product of square matrices."""
+    import torch
+
+    if not multiplied:
+        return 0.0
+    side = 1024
+    a, b, out = (torch.ones(side, side) for _ in range(3))
+    best = min(seconds(lambda: torch.matmul(a, b, out=out)) for _ in range(7))
+    return best * multiplied / (2 * side**3)

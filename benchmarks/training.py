@@ -64,6 +64,11 @@ def torch_step(model: Any, problem: Problem, graph: Any = None, compiled: bool =
             scores = model.score(model.encode(features, graph), pairs)
             return torch.nn.functional.binary_cross_entropy(scores, links)
 
+    return torch_training(loss, optimizer, compiled)
+
+
+def torch_training(loss: Callable[[], torch.Tensor], optimizer: Any, compiled: bool) -> Callable[[], None]:
+    """A step that descends on a loss, in place."""
     if compiled:
         loss = torch.compile(loss, dynamic=False)
 
@@ -76,7 +81,7 @@ def torch_step(model: Any, problem: Problem, graph: Any = None, compiled: bool =
 
 
 def jax_step(model: Any, problem: Problem) -> Callable[[], None]:
-    """One compiled step; parameters and optimizer state are kept between calls and donated."""
+    """One compiled step with RiemannianAdam."""
     graph = Graph.from_edges(problem.senders, problem.receivers, num_nodes=len(problem.features), weights=problem.weights)
     optimizer = riemannian_adam(RATE, manifolds=model.manifolds)
     features = jnp.asarray(problem.features)
@@ -89,16 +94,22 @@ def jax_step(model: Any, problem: Problem) -> Callable[[], None]:
         links, others = jnp.split(model.apply({"params": params}, h, targets, method="score"), 2)
         return (binary_cross_entropy(links, 1) + binary_cross_entropy(others, 0)) / 2
 
+    params = jax.jit(lambda key: model.init(key, features, graph)["params"])(jax.random.key(0))
+    return jax_training(params, loss, optimizer, features, graph, targets)
+
+
+def jax_training(params: Any, loss: Callable[..., jax.Array], optimizer: Any, *data: Any) -> Callable[[], None]:
+    """A compiled step that descends on loss(params, *data); parameters and optimizer state are kept between calls and donated."""
+
     def advance(carry: Any, *data: Any) -> Any:
         params, state = carry
         updates, state = optimizer.update(jax.grad(loss)(params, *data), state, params)
         return optax.apply_updates(params, updates), state
 
-    params = jax.jit(lambda key: model.init(key, features, graph)["params"])(jax.random.key(0))
     carry = [(params, optimizer.init(params))]
     compiled = jax.jit(advance, donate_argnums=0)
 
     def step() -> None:
-        carry[0] = jax.block_until_ready(compiled(carry[0], features, graph, targets))
+        carry[0] = jax.block_until_ready(compiled(carry[0], *data))
 
     return step

@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -14,7 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import Side
+from benchmarks.case import NotMeasured, Side
+from benchmarks.environments import python_of
 from port_jax.memory import keep_pages
 
 TURN = 0.1
@@ -25,10 +27,12 @@ SLOW = 2.0
 """After a first call that takes more seconds, there is one more call before the turns instead of two."""
 PRELOADED = ("torch", "geoopt", "geoopt.optim", "jax", "optax", "flax.linen", "port_jax.models", "port_jax.optim", "port_jax.pairwise")
 
+HERE = Path(__file__).parent.parent
+
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-class WorkerError(Exception):
+class WorkerError(NotMeasured):
     """The reason why a side stopped: the type, first line and innermost source line of its exception, or the time limit."""
 
 
@@ -46,8 +50,12 @@ class Worker:
 
     def __init__(self, side: Side, limit: float = 600.0, kept: bool = False):
         self.connection, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=serve, args=(theirs, side, kept), daemon=True)
-        self.process.start()
+        self.process: Any = CONTEXT.Process(target=serve, args=(theirs, side, kept), daemon=True)
+        if side.environment:
+            self.process = Foreign(theirs, python_of(side.environment))
+            self.connection.send((side, kept))
+        else:
+            self.process.start()
         theirs.close()
         try:
             if not self.connection.poll(limit):
@@ -76,6 +84,24 @@ class Worker:
         self.connection.close()
         self.process.kill()
         self.process.join()
+
+
+class Foreign:
+    """A process of another environment, which is handed its end of the connection; it answers to the names of multiprocessing's."""
+
+    def __init__(self, theirs: Any, python: str):
+        end = theirs.fileno()
+        self.running = subprocess.Popen([python, "-m", "benchmarks.worker", str(end)], cwd=HERE, pass_fds=[end], stdin=subprocess.DEVNULL)
+        self.kill = self.running.kill
+
+    def join(self) -> None:
+        """Waits for its end."""
+        self.running.wait()
+
+    @property
+    def exitcode(self) -> int | None:
+        """None as long as it runs."""
+        return self.running.poll()
 
 
 def serve(connection: Connection, side: Side, kept: bool) -> None:
@@ -143,3 +169,8 @@ def described(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     where = "/".join(Path(place.filename).parts[-3:])
     return f"{type(error).__name__}: {lines[0] if lines else ''} ({where}:{place.lineno})"
+
+
+if __name__ == "__main__":
+    here = Connection(int(sys.argv[1]))
+    serve(here, *here.recv())

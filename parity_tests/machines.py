@@ -11,7 +11,6 @@ code: 1 if a row that was asked for failed, else 0. PYTEST_ADDOPTS reaches every
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
@@ -31,6 +30,8 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+
+from benchmarks.environments import interpreter, works
 
 HOME = Path(__file__).parents[1]
 OUT = HOME / "out" / "machines"
@@ -120,7 +121,7 @@ def rows() -> list[Row]:
     it was. Instructions and files alone take the subjects that compute.
     """
     both = (("make", "test"), ("make", "demo", "OUT=SCRATCH/out"))
-    no_mounts = "" if _works(*read_only(HOME).prefix, "true") else "no read-only mounts: unshare is not there or not allowed"
+    no_mounts = "" if works(*read_only(HOME).prefix, "true") else "no read-only mounts: unshare is not there or not allowed"
     speechless = {"LANG": "C", "LC_ALL": None, "LC_CTYPE": None, "PYTHONUTF8": None, "PYTHONIOENCODING": None}
     own = (("make", "demo", f"PYTHON={sys.executable}"), ("make", "test"))
     seeds = [
@@ -172,19 +173,6 @@ def _versions(name: str, python: str, upgraded: tuple[str, ...], missing: str) -
     upgrade = ((f"{venv}/bin/python", "-m", "pip", "install", "--quiet", "--upgrade", *upgraded),) if upgraded else ()
     commands = (("make", "setup", f"PYTHON={python}", *settings), *upgrade, ("make", "test", *settings))
     return Row(("python",), name, commands, python=f"{venv}/bin/python", missing=missing)
-
-
-def interpreter(version: str) -> str:
-    """A Python of this version on the path or among pyenv's that can make virtual environments; empty without one."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
-    candidates = (f"python{version}", *map(str, sorted(pyenv.glob(f"versions/{version}.*/bin/python"))))
-    return next((python for python in candidates if _works(python, "-c", "import venv, ensurepip")), "")
-
-
-def _works(*command: str) -> bool:
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True).returncode == 0
-    return False
 
 
 def run(row: Row, commit: str, log: IO[str]) -> Result:
