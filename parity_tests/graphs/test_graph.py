@@ -181,3 +181,11 @@ def test_errors_of_the_other_constructors():
         Graph.from_edges([0], [0], num_nodes=1).normalized("column")
     with pytest.raises(GraphError, match="outside of jit"):
         jax.jit(lambda g: g.undirected().senders)(Graph.from_edges([0], [0], num_nodes=1))
+
+
+def test_it_is_shown_in_a_line():
+    graph = Graph.from_edges([0, 1, 2], [1, 2, 0], num_nodes=5, weights=np.ones(3, np.float32))
+    assert repr(graph) == "Graph(5 nodes, 3 edges, weights [3])"
+    assert repr(Graph.from_edge_list([["a", "b"]])) == "Graph(2 nodes, 1 edges, names [2])"
+    assert "None" not in repr(jax.jit(lambda g: g)(graph))
+    assert repr(jax.tree.map(lambda x: None, graph)).startswith("Graph(5 nodes")  # as messages of trees show it

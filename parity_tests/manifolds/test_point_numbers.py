@@ -223,3 +223,12 @@ def test_shapes_that_optimizers_refuse():
         sparse_riemannian_sgd(0.1, manifolds={"emb": PoincareBall(jnp.ones((4, 1)))}).init({"emb": table})
     for shape in ((4, 1), (1,), (4,)):
         riemannian_sgd(0.1, manifolds={"emb": PoincareBall(jnp.ones(shape))}).init({"emb": table})
+
+
+def test_the_search_for_nan_passes_a_right_number():
+    """With jax_debug_nans, each operation is looked at where nothing is compiled: none of a right curvature's makes NaN."""
+    with jax.debug_nans(True), jax.disable_jit():
+        slope = jax.grad(lambda raw: PoincareBall.from_raw(raw).dist0(np.array([0.1, 0.2])))(jnp.asarray(0.3))
+        assert np.isfinite(slope)
+        with pytest.raises(FloatingPointError):
+            jax.grad(lambda c: PoincareBall(c).dist0(np.array([0.1, 0.2])))(jnp.asarray(-0.3))

@@ -252,3 +252,19 @@ def test_history_as_table_file_and_picture(whole, tmp_path):
     whole.history.plot(tmp_path / "history.png")
     assert (tmp_path / "history.png").stat().st_size > 5000
     assert History().rows() == []
+
+
+@pytest.mark.parametrize("name", ["loss", "val/NLL", "mean_rank", "reconstruction_error", "mse"])
+def test_whether_small_is_good_is_not_guessed(name: str):
+    """The default is that the largest is the best, which for a loss would keep the worst state."""
+    evaluate = lambda params: {name: 1.0}  # noqa: E731
+    with pytest.raises(ValueError, match=f"monitor is '{name}', and mode is not given: give mode='min'"):
+        fit(count, counting(), steps=4, batch=(), evaluate=evaluate, monitor=name)
+    for mode in ("min", "max"):
+        assert fit(count, counting(), steps=4, batch=(), evaluate=evaluate, monitor=name, mode=mode).best_step == 4
+
+
+def test_a_step_without_data():
+    with pytest.raises(ValueError, match=r"batch=\(\) for a loss that takes no data"):
+        fit(count, counting(), steps=4)
+    assert int(fit(count, counting(), steps=4, batch=()).state.step) == 4

@@ -165,3 +165,12 @@ def test_what_a_loss_may_return(collections: Any, returned: Any, says: str):
     state = train_state(start().params, optax.sgd(RATE), draws.key(4), collections=collections)
     with pytest.raises(ValueError, match=says):
         gradient_step(lambda *given: returned, optax.sgd(RATE))(state, 0)
+
+
+def test_no_optimizer_is_said():
+    """A checkpoint of a file without an optimizer's state has None."""
+    for make in (lambda: gradient_step(lambda p, b, k: p.sum(), None), lambda: train_state(jnp.ones(2), None, draws.key(0))):
+        with pytest.raises(
+            ValueError, match=r"optimizer is None: a checkpoint of a file without .* make one, port_jax.optim.riemannian_adam"
+        ):
+            make()

@@ -25,7 +25,7 @@ __all__ = ["Graph"]
     meta_fields=["num_nodes"],
     drop_fields=["names"],
 )
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A directed graph whose receivers aggregate from senders.
 
@@ -42,6 +42,11 @@ class Graph:
     edge_features: Float[Array, "E ..."] | None
     num_nodes: int
     names: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        parts = {"weights": self.weights, "edge_features": self.edge_features, "names": self.names}
+        has = "".join(f", {name} {list(np.shape(value))}" for name, value in parts.items() if value is not None)
+        return f"Graph({self.num_nodes} nodes, {np.shape(self.order)[0] if np.ndim(self.order) else '?'} edges{has})"
 
     @property
     def senders(self) -> Int[Array, " E"]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from port_jax.manifolds.base import concrete
 
-__all__ = ["beside", "positive_or_nan", "require_one", "require_point_numbers"]
+__all__ = ["beside", "one_or_nan", "positive_or_nan", "require_one", "require_point_numbers"]
 
 
 def positive_or_nan(value: Any, *, zero: bool = False) -> Any:
@@ -24,7 +24,12 @@ def positive_or_nan(value: Any, *, zero: bool = False) -> Any:
         fits = known >= 0 if zero else known > 0
         return value if fits.all() else np.where(fits, known, np.nan)
     value = jnp.asarray(value, jnp.result_type(value, 1.0))
-    return value * jnp.where(value >= 0 if zero else value > 0, 1, jnp.nan).astype(value.dtype)
+    return value * one_or_nan(value >= 0 if zero else value > 0, value.dtype)
+
+
+def one_or_nan(fits: Any, dtype: Any) -> Any:
+    """1 where a condition holds, and NaN elsewhere. It is computed and not written down, as jax_debug_nans stops at every NaN that is."""
+    return jnp.sqrt(jnp.where(fits, 1, -1).astype(dtype))
 
 
 def require_point_numbers(owner: str, name: str, value: Any, *arrays: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,8 @@ __all__ = ["Fit", "fit"]
 
 SLOW = 4.0
 """From so many seconds of compilation on, `fit` says how to keep what is compiled."""
+_SMALL = re.compile(r"loss|nll|error|perplexity|rank|\bm[as]e\b|\brmse\b", re.IGNORECASE)
+"""What in a name says that small is good."""
 Evaluate = Callable[..., Mapping[str, float]]
 
 
@@ -59,7 +62,7 @@ def fit(
     evaluate: Evaluate | None = None,
     every: int = 100,
     monitor: str | None = None,
-    mode: str = "max",
+    mode: str | None = None,
     patience: int | None = None,
     folder: str | Path | None = None,
     progress: bool | None = None,
@@ -78,7 +81,9 @@ def fit(
         chunk: steps per call of the compiled function. Recording, bars and signals wait for the end of a chunk.
         evaluate: a function from the parameters (and the collections, if the state has any) to numbers by name. It is called every
             `every` steps and after the last one, and once before the first, where only its names are checked.
-        monitor: the number that decides what is best; `mode` is "max" or "min".
+        monitor: the number that decides what is best.
+        mode: whether the largest ("max", the default) or the smallest ("min") is the best. It has to be given if the name of the
+            monitored number says that it is a loss or an error.
         patience: stop after this many evaluations in a row without improvement.
         folder: where the state is saved at the start, after each evaluation, and before an error of `batches` or `evaluate` or an
             interrupt goes on. The two latest states and the best one are kept; `restore` reads them. A run that was saved there
@@ -97,7 +102,8 @@ def fit(
     the step and the name of the array; also if `steps` are fewer than the state or the folder has made, if the folder contains another
     run (a shape, a type, or what is monitored differs), or if it cannot be written.
     """
-    _check(steps, chunk, every, batch, batches, evaluate, monitor, mode, patience)
+    mode = _mode(monitor, mode)
+    _check(steps, chunk, every, batch, batches, evaluate, monitor, patience)
     if jax.default_backend() == "cpu":
         keep_pages()
     with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
@@ -294,14 +300,25 @@ def _bar(progress: bool | None, steps: int, first: int) -> Any:
     return tqdm(total=steps, initial=first, unit="step", disable=None if progress is None else not progress)
 
 
-def _check(steps: Any, chunk: Any, every: Any, batch: Any, batches: Any, evaluate: Any, monitor: str | None, mode: str, patience: Any):
+def _mode(monitor: str | None, mode: str | None) -> str:
+    """The mode, which nobody guesses where the name speaks against the default."""
+    if mode not in (None, "max", "min"):
+        raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
+    if mode is None and monitor is not None and (found := _SMALL.search(monitor)):
+        raise ValueError(
+            f"monitor is {monitor!r}, and mode is not given: give mode='min' if the smallest {found[0]} is the best, or mode='max'"
+        )
+    return mode or "max"
+
+
+def _check(steps: Any, chunk: Any, every: Any, batch: Any, batches: Any, evaluate: Any, monitor: str | None, patience: Any):
     for name, value, least in (("steps", steps, 0), ("chunk", chunk, 1), ("every", every, 1), ("patience", patience, 1)):
         if (name != "patience" or value is not None) and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
             raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
     if (batch is None) == (batches is None):
-        raise ValueError("give either batch (the same at every step) or batches (a function of the step's number)")
-    if mode not in ("max", "min"):
-        raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
+        raise ValueError(
+            "give either batch (the same at every step) or batches (a function of the step's number); batch=() for a loss that takes no data"
+        )
     if monitor is not None and evaluate is None:
         raise ValueError(f"monitor is {monitor!r}, but there is no evaluate to return it")
     if patience is not None and monitor is None:

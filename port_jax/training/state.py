@@ -51,6 +51,8 @@ def train_state(
     `opt_state` is an existing optimizer state, such as that of a converted checkpoint. `collections` are the mutable collections
     of a flax model, for example {"batch_stats": variables["batch_stats"]}.
     """
+    if opt_state is None:
+        _require_optimizer(optimizer)
     state = optimizer.init(params) if opt_state is None else opt_state
     return TrainState(params, state, jnp.zeros((), jnp.int32), key, {} if collections is None else dict(collections))
 
@@ -69,8 +71,9 @@ def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
             out, new = model.apply({"params": params, **collections}, batch.x, mutable=["batch_stats"])
             return jnp.mean((out - batch.y) ** 2), {}, new
 
-    Errors: ValueError if the loss returns something else, or records a number under the name `loss`.
+    Errors: ValueError if the optimizer is None, or the loss returns something else or records a number under the name `loss`.
     """
+    _require_optimizer(optimizer)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
@@ -86,6 +89,15 @@ def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
         return TrainState(params, opt_state, state.step + 1, state.key, collections), {"loss": found, **more}
 
     return step
+
+
+def _require_optimizer(optimizer: Any) -> None:
+    """ValueError for None, which a checkpoint without an optimizer's state has."""
+    if optimizer is None:
+        raise ValueError(
+            "optimizer is None: a checkpoint of a file without an optimizer's state has none; make one, "
+            "port_jax.optim.riemannian_adam(learning_rate, manifolds=checkpoint.manifolds), for example"
+        )
 
 
 def named(tree: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from weights.checkpoint import Checkpoint
-from weights.errors import Unmatched, Unreadable
+from weights.errors import Unmatched, Unreadable, shown
 from weights.files import npz
 from weights.mapping.probes import Edges
 from weights.models import ARCHITECTURES
@@ -49,7 +49,9 @@ class Witness:
             if meta is None:
                 return cls.of_authors(path, arrays, checkpoint)
             version = meta["witness"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except KeyError as error:
+            raise Unreadable(f"not a witness: it has no {shown(error.args[0])}", AGAIN, path=path) from None
+        except (ValueError, TypeError, RecursionError) as error:
             raise Unreadable(f"not a witness ({error!r:.80})", AGAIN, path=path) from None
         if version != FORMAT:
             raise Unreadable(f"a witness of version {version}; this version reads {FORMAT}", AGAIN, path=path)

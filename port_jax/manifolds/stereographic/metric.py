@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from port_jax.checks import is_half
 from port_jax.manifolds import trig
+from port_jax.manifolds.point_numbers import one_or_nan
 from port_jax.manifolds.row_products import dot, inner_products, lengthened
 from port_jax.manifolds.signed import Signed, as_curvature, number
 
@@ -230,4 +231,4 @@ def dist0(x: Vector, k: Signed) -> Scalar:
     """Distance to the origin 2 artan_k|x|; NaN outside of the ball, by more than the sum of the squares rounds."""
     square = dot(x, x)
     outside = -number(k) * square > 1 + (x.shape[-1] + 8) * jnp.finfo(x.dtype).eps
-    return jnp.where(outside, jnp.nan, 2 * trig.artan_k(trig.sqrt_or_zero(square), k))
+    return one_or_nan(~outside, square.dtype) * 2 * trig.artan_k(trig.sqrt_or_zero(square), k)
