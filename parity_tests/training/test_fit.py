@@ -265,6 +265,6 @@ def test_whether_small_is_good_is_not_guessed(name: str):
 
 
 def test_a_step_without_data():
-    with pytest.raises(ValueError, match=r"batch=\(\) for a loss that takes no data"):
+    with pytest.raises(ValueError, match=r"batch=\(\) if the loss takes no data"):
         fit(count, counting(), steps=4)
     assert int(fit(count, counting(), steps=4, batch=()).state.step) == 4

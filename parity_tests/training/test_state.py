@@ -170,7 +170,5 @@ def test_what_a_loss_may_return(collections: Any, returned: Any, says: str):
 def test_no_optimizer_is_said():
     """A checkpoint of a file without an optimizer's state has None."""
     for make in (lambda: gradient_step(lambda p, b, k: p.sum(), None), lambda: train_state(jnp.ones(2), None, draws.key(0))):
-        with pytest.raises(
-            ValueError, match=r"optimizer is None: a checkpoint of a file without .* make one, port_jax.optim.riemannian_adam"
-        ):
+        with pytest.raises(ValueError, match=r"optimizer is None: .* make one, port_jax.optim.riemannian_adam"):
             make()

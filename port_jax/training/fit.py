@@ -304,10 +304,8 @@ def _mode(monitor: str | None, mode: str | None) -> str:
     """The mode, which nobody guesses where the name speaks against the default."""
     if mode not in (None, "max", "min"):
         raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
-    if mode is None and monitor is not None and (found := _SMALL.search(monitor)):
-        raise ValueError(
-            f"monitor is {monitor!r}, and mode is not given: give mode='min' if the smallest {found[0]} is the best, or mode='max'"
-        )
+    if mode is None and monitor is not None and _SMALL.search(monitor):
+        raise ValueError(f"monitor is {monitor!r}, and mode is not given: give mode='min' if the smallest is the best, or mode='max'")
     return mode or "max"
 
 
@@ -317,7 +315,7 @@ def _check(steps: Any, chunk: Any, every: Any, batch: Any, batches: Any, evaluat
             raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
     if (batch is None) == (batches is None):
         raise ValueError(
-            "give either batch (the same at every step) or batches (a function of the step's number); batch=() for a loss that takes no data"
+            "give either batch (the same at every step) or batches (a function of its number); batch=() if the loss takes no data"
         )
     if monitor is not None and evaluate is None:
         raise ValueError(f"monitor is {monitor!r}, but there is no evaluate to return it")
