@@ -16,13 +16,14 @@ from parity_tests import machines
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "parity_tests"
-DOCUMENTS = ("README.md", "MIGRATION.md", "CHANGELOG.md", "docs/commands.md", "docs/speed.md")
-NAMED = sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)(?:::(\w+))?", (ROOT / "MIGRATION.md").read_text())))
+DOCUMENTS = ("README.md", "MIGRATION.md", "CHANGELOG.md", "docs/commands.md", "docs/layers.md", "docs/speed.md")
+TABLES = "".join((ROOT / name).read_text() for name in ("MIGRATION.md", "docs/layers.md"))
+NAMED = sorted(set(re.findall(r"`((?:[\w/]+/)?test_\w+\.py)(?:::(\w+))?", TABLES)))
 FIRST_RESULT = re.compile(r"^## A first result\n.*?(?=^## )", re.DOTALL | re.MULTILINE)
 
 
 # README's first snippets are those of its first result, which a test below runs in a process of its own.
-@pytest.mark.parametrize("document", [pytest.param("README.md", marks=pytest.mark.slow), "MIGRATION.md"])
+@pytest.mark.parametrize("document", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("README.md", "docs/layers.md")), "MIGRATION.md"])
 def test_snippets_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}

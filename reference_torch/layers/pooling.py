@@ -1,0 +1,44 @@
+"""Pooling by midpoints: of whole axes, and of windows of images with channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from geoopt import Lorentz
+from torch import Tensor, nn
+
+from reference_torch.layers.hybonet import inner
+
+
+def midpoint(manifold, xs: Tensor, weights: Tensor | None = None, dims: Sequence[int] = (-2,)) -> Tensor:
+    """geoopt's weighted midpoint on the ball, √k a/|a|_L with a = Σ wᵢxᵢ on the hyperboloid."""
+    if not isinstance(manifold, Lorentz):
+        return manifold.weighted_midpoint(xs, weights, reducedim=list(dims))
+    total = (xs if weights is None else weights[..., None] * xs).sum(tuple(dims))
+    return manifold.k.sqrt() * total / inner(total, total).abs().clamp_min(1e-30).sqrt()
+
+
+def windows(x: Tensor, size: tuple[int, int], strides: tuple[int, int]) -> Tensor:
+    """Windows [..., i, j, positions, c] of images [..., h, w, c]."""
+    parts = x.unfold(-3, size[0], strides[0]).unfold(-3, size[1], strides[1])  # [..., i, j, c, rows, columns]
+    return parts.flatten(-2).transpose(-1, -2)
+
+
+class MidpointPool(nn.Module):
+    """The midpoint over one axis."""
+
+    def forward(self, manifold, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Points [..., n, ambient] to points [..., ambient]."""
+        return midpoint(manifold, x, weights)
+
+
+class MidpointPool2d(nn.Module):
+    """The midpoint of each window."""
+
+    def __init__(self, window: tuple[int, int], strides: tuple[int, int]):
+        super().__init__()
+        self.window, self.strides = window, strides
+
+    def forward(self, manifold, x: Tensor) -> Tensor:
+        """Points [..., h, w, ambient] to points [..., i, j, ambient]."""
+        return midpoint(manifold, windows(x, self.window, self.strides))
