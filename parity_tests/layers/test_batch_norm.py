@@ -23,7 +23,7 @@ MEAN, VAR = np.array([0.2, -0.1, 0.3]), 0.8
 
 def ours(layer, params, m, points, *, evaluate=False):
     start, var = jnp.asarray(MEAN, points[0].dtype), jnp.asarray(VAR, points[0].dtype)
-    stats = {"mean": m.from_tangent0(start), "var": var} if isinstance(layer, MidpointBatchNorm) else {"mean": start, "var": var[None]}
+    stats = {"mean": jax.lax.stop_gradient(m.from_tangent0(start)), "var": var} if isinstance(layer, MidpointBatchNorm) else {"mean": start, "var": var[None]}
     variables = {"params": params, "batch_stats": stats}
     if evaluate:
         return layer.apply(variables, m, *points, use_running_average=True)
@@ -69,7 +69,8 @@ class Positive(Twin):
         return {**raw, "params": {n: np.abs(v) if n == "weight" else v for n, v in raw["params"].items()}}
 
 
-TWINS = tuple(Positive(**{f: getattr(t, f) for f in Twin.__dataclass_fields__}) for t in TWINS)
+# Normalised points lie at distances of a few deviations, whatever those of the inputs.
+TWINS = tuple(Positive(**{f: getattr(t, f) for f in Twin.__dataclass_fields__} | {"radius": 0.99}) for t in TWINS)
 TABLE = [(check, twin) for twin in TWINS for check in CHECKS]
 
 

@@ -56,7 +56,9 @@ class MidpointBatchNorm(nn.Module):
                 spread.value = (1 - self.momentum) * spread.value + self.momentum * var
         mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
         u = manifold.transp(mean, goal, manifold.logmap(mean, x))
-        return manifold.expmap(goal, jnp.sqrt(weight / (var + self.eps)) * u)
+        some = weight != 0  # where the root's derivative is not finite
+        root = jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + self.eps)), 0)
+        return manifold.expmap(goal, root * u)
 
 
 class LorentzBatchNorm(nn.Module):
