@@ -23,7 +23,9 @@ FIRST_RESULT = re.compile(r"^## A first result\n.*?(?=^## )", re.DOTALL | re.MUL
 
 
 # README's first snippets are those of its first result, which a test below runs in a process of its own.
-@pytest.mark.parametrize("document", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("README.md", "docs/layers.md")), "MIGRATION.md"])
+@pytest.mark.parametrize(
+    "document", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("README.md", "docs/layers.md")), "MIGRATION.md"]
+)
 def test_snippets_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}

@@ -23,7 +23,11 @@ MEAN, VAR = np.array([0.2, -0.1, 0.3]), 0.8
 
 def ours(layer, params, m, points, *, evaluate=False):
     start, var = jnp.asarray(MEAN, points[0].dtype), jnp.asarray(VAR, points[0].dtype)
-    stats = {"mean": jax.lax.stop_gradient(m.from_tangent0(start)), "var": var} if isinstance(layer, MidpointBatchNorm) else {"mean": start, "var": var[None]}
+    stats = (
+        {"mean": jax.lax.stop_gradient(m.from_tangent0(start)), "var": var}
+        if isinstance(layer, MidpointBatchNorm)
+        else {"mean": start, "var": var[None]}
+    )
     variables = {"params": params, "batch_stats": stats}
     if evaluate:
         return layer.apply(variables, m, *points, use_running_average=True)
