@@ -19,17 +19,9 @@ NAMES = {f"{part}/linear/{n}": f"{part}.{there}" for part in PARTS for n, there 
 MASK = np.array([[True, True, False, True], [True] * 4, [False, True, True, False]])
 
 
-class Attention(Twin):
-    """`scale` is positive, as it is where training starts."""
-
-    def raw(self, seed):
-        raw = super().raw(seed)
-        return {**raw, "params": {n: np.abs(v) + 0.5 if n == "scale" else v for n, v in raw["params"].items()}}
-
-
 TWINS = (
-    Attention("attention", "hyperboloid", LorentzAttention(6, 2), lambda _: theirs.LorentzAttention(4, 6, 2), ((2, 3, 3), (2, 4, 3)),
-              {**NAMES, "scale": "scale"}, extra=(MASK,)),
+    Twin("attention", "hyperboloid", LorentzAttention(6, 2), lambda _: theirs.LorentzAttention(4, 6, 2), ((2, 3, 3), (2, 4, 3)),
+              {**NAMES, "scale": "scale"}, extra=(MASK,), positive=("scale",)),
 )  # fmt: skip
 TABLE = [(check, twin) for twin in TWINS for check in CHECKS]
 

@@ -46,7 +46,9 @@ class LorentzAttention(nn.Module):
         k = jnp.asarray(manifold.k, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
         scale = self.param("scale", nn.initializers.constant(math.sqrt(self.features)), ())
         past = jnp.concatenate([-query[..., :1], query[..., 1:]], -1)
-        logits = (2 * k + 2 * jnp.einsum("...nhc,...mhc->...hnm", past, key)) / scale
+        # A softmax does not see what is the same for all keys p: <q, p - m> with their mean m takes the place of k + <q, p>, which cancels.
+        apart = key - jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
+        logits = 2 * jnp.einsum("...nhc,...mhc->...hnm", past, apart) / scale
         if mask is not None:
             shown = jnp.broadcast_to(jnp.expand_dims(mask, -3), logits.shape)
             logits = jnp.where(shown, logits, jnp.finfo(logits.dtype).min)

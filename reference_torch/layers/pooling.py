@@ -11,9 +11,14 @@ from reference_torch.layers.hybonet import inner
 
 
 def midpoint(manifold, xs: Tensor, weights: Tensor | None = None, dims: Sequence[int] = (-2,)) -> Tensor:
-    """geoopt's weighted midpoint on the ball, √k a/|a|_L with a = Σ wᵢxᵢ on the hyperboloid."""
+    """m/(1 + sqrt(1 + k|m|²)), m = Σ wλx/Σ w(λ - 1), on the ball; √k a/|a|_L, a = Σ wx, on the hyperboloid.
+
+    geoopt's weighted_midpoint adds 1e-10 to the denominator.
+    """
     if not isinstance(manifold, Lorentz):
-        return manifold.weighted_midpoint(xs, weights, reducedim=list(dims))
+        lam, w = manifold.lambda_x(xs, keepdim=True), 1 if weights is None else weights[..., None]
+        m = (w * lam * xs).sum(tuple(dims)) / (w * (lam - 1)).sum(tuple(dims)).clamp_min(1e-15)
+        return m / (1 + (1 + manifold.k * m.pow(2).sum(-1, keepdim=True)).clamp_min(1e-15).sqrt())
     total = (xs if weights is None else weights[..., None] * xs).sum(tuple(dims))
     return manifold.k.sqrt() * total / inner(total, total).abs().clamp_min(1e-30).sqrt()
 
