@@ -48,8 +48,8 @@ def by_torch(module: torch.nn.Module, params: Any, manifold: Any, points: Any) -
 class Twin:
     """names: parameter of the layer -> that of the original, with ".T" where it is stored transposed.
 
-    points, positive: the parameters that are points, and those that have to be positive. shapes: tangent coordinates of the inputs, which `extra` follows as it is. ours, theirs: calls
-    that differ from the plain one, whose results may be tuples.
+    points, positive: the parameters that are points, and those that have to be positive. shapes: tangent coordinates of the inputs, which
+    `extra` follows as it is. ours, theirs: calls that differ from the plain one, whose results may be tuples.
     """
 
     name: str
@@ -195,7 +195,7 @@ def check_float32(twin: Twin) -> None:
 
 
 def check_singular(twin: Twin) -> None:
-    """Rows at the origin, rows that coincide, and parameters that are all 0: finite, and torch's numbers where it has some."""
+    """Rows at the origin, rows that coincide, parameters that are 0 but for a scale: finite, and torch's numbers where it has some."""
     for empty in (False, True):
         raw = twin.raw(3)
         for u in raw["points"]:
@@ -204,7 +204,7 @@ def check_singular(twin: Twin) -> None:
         if len({a.shape for a in raw["points"]}) == 1 < len(raw["points"]):
             raw["points"][1][-1] = raw["points"][0][-1]
         if empty:
-            raw["params"] = {n: np.zeros_like(v) for n, v in raw["params"].items()}
+            raw["params"] = {n: v if n == "scale" else np.zeros_like(v) for n, v in raw["params"].items()}
         cotangents = twin.cotangents(raw)
         value, grads = twin.program(raw, cotangents)
         their_value, _ = twin.torch_sides(raw, cotangents, torch.float64)

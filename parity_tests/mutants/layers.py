@@ -196,8 +196,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     both(
         "layers, both: attention by distances at k = 1",
         "layers/attention.py",
-        "logits = 2 * jnp.einsum",
-        "logits = 2 / k * jnp.einsum",
+        "- lengths) / scale",
+        "- lengths) / k / scale",
         f"{ATTENTION}::test_attention_at_50_digits",
         reference=("-inner(apart, apart)[..., 0] / self.scale", "-inner(apart, apart)[..., 0] / manifold.k / self.scale"),
     ),

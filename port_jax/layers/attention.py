@@ -45,10 +45,13 @@ class LorentzAttention(nn.Module):
         query, key, value = (self._heads(manifold, name, a) for name, a in (("query", x), ("key", context), ("value", context)))
         k = jnp.asarray(manifold.k, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
         scale = self.param("scale", nn.initializers.constant(math.sqrt(self.features)), ())
-        past = jnp.concatenate([-query[..., :1], query[..., 1:]], -1)
-        # A softmax does not see what is the same for all keys p: <q, p - m> with their mean m takes the place of k + <q, p>, which cancels.
-        apart = key - jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
-        logits = 2 * jnp.einsum("...nhc,...mhc->...hnm", past, apart) / scale
+        # -|q - p|²_L is 2<q - m, p - m> - |p - m|²_L and what is the same for all keys p, which a softmax does not see. With the mean m of
+        # the keys no long vectors cancel, and there is no array of pairs and coordinates.
+        middle = jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
+        query, key = query - middle, key - middle
+        past = jnp.concatenate([-key[..., :1], key[..., 1:]], -1)
+        lengths = jnp.moveaxis(jnp.sum(past * key, -1), -1, -2)[..., None, :]
+        logits = (2 * jnp.einsum("...nhc,...mhc->...hnm", query, past) - lengths) / scale
         if mask is not None:
             shown = jnp.broadcast_to(jnp.expand_dims(mask, -3), logits.shape)
             logits = jnp.where(shown, logits, jnp.finfo(logits.dtype).min)
