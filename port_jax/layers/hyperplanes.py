@@ -41,7 +41,7 @@ class GaneaMLR(nn.Module):
         normals = self.param("normals", _normals, (self.num_classes, width - manifold.ambient))
         at = manifold.transp0(points, manifold.from_coordinates0(normals))
         length = manifold.unit * sqrt_or_zero(jnp.sum(normals * normals, -1))
-        distances = manifold.dist2planes(x.reshape(-1, width), points, at)
+        distances = manifold.dist2planes(x.reshape(-1, width), points, at)  # pyright: ignore[reportAttributeAccessIssue]
         return (distances * length[None]).reshape(*x.shape[:-1], self.num_classes)
 
 
