@@ -25,11 +25,12 @@ FIRST_RESULT = re.compile(r"^## A first result\n.*?(?=^## )", re.DOTALL | re.MUL
 
 # README's first snippets are those of its first result, which a test below runs in a process of its own.
 @pytest.mark.slow
-def test_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("document", ["README.md", "docs/layers.md"])
+def test_snippets_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     ran, names = 0, {}
-    for code in re.findall(r"```python\n(.*?)```", FIRST_RESULT.sub("", (ROOT / "README.md").read_text()), re.DOTALL):
-        exec(compile(code, "README.md", "exec"), names)  # each snippet continues the session of those before it
+    for code in re.findall(r"```python\n(.*?)```", FIRST_RESULT.sub("", (ROOT / document).read_text()), re.DOTALL):
+        exec(compile(code, document, "exec"), names)  # each snippet continues the session of those before it
         ran += 1
     assert ran
 

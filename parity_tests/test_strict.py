@@ -19,6 +19,7 @@ import torch
 import port_jax.manifolds as pm
 import weights
 from parity_tests import draws, slow
+from parity_tests.layers.to_build_with import TABLE as LAYERS
 from parity_tests.manifolds import method_calls
 from parity_tests.models.small_models import CASES
 from port_jax import optim
@@ -142,6 +143,17 @@ def test_every_model(arch: str, tmp_path: Path):
         return probe.outputs(checkpoint.settings, lambda method, *args: model.apply(variables, *args, method=method), inputs)
 
     traced(run, jax.tree.map(single, checkpoint.variables))
+
+
+@pytest.mark.parametrize(("layer", "manifold", "shapes"), LAYERS, ids=[type(layer).__name__ for layer, *_ in LAYERS])
+def test_every_layer_to_build_with(layer: Any, manifold: Any, shapes: Any):
+    """By inputs and parameters; the output has the type of the input."""
+    points = [manifold.projx(jnp.full((*s[:-1], s[-1] + manifold.ambient), 0.1, jnp.float32)) for s in shapes]
+    inputs = points or [jnp.array([0, 2])]
+    made = jax.eval_shape(lambda: layer.init(draws.key(0), manifold, *inputs))  # float64 where flax asks for JAX's type
+    variables = jax.tree.map(lambda a: jnp.ones(a.shape, jnp.float32), made)
+    traced(lambda v, *x: layer.apply(v, manifold, *(x or inputs)), variables, *points)
+    assert jax.eval_shape(lambda: layer.apply(variables, manifold, *inputs)).dtype == jnp.float32
 
 
 BALL = pm.PoincareBall(0.7)

@@ -1,6 +1,20 @@
 """All mutations, those that take the least time to say something wrong first."""
 
-from parity_tests.mutants import data, from_torch, gates, graphs, hostile, manifolds, models, optimizers, pairs, proof, sections, weights
+from parity_tests.mutants import (
+    data,
+    from_torch,
+    gates,
+    graphs,
+    hostile,
+    layers,
+    manifolds,
+    models,
+    optimizers,
+    pairs,
+    proof,
+    sections,
+    weights,
+)
 from parity_tests.mutants.mutation import Mutation
 
 SUBJECTS = {
@@ -8,6 +22,7 @@ SUBJECTS = {
     "optimizers": optimizers.MUTATIONS,
     "from_torch": from_torch.MUTATIONS,
     "graphs": graphs.MUTATIONS,
+    "layers": layers.MUTATIONS,
     "models": models.MUTATIONS,
     "both sides": pairs.MUTATIONS,
     "small errors": gates.MUTATIONS,

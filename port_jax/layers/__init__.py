@@ -1,12 +1,21 @@
 """Layers of hyperbolic networks as linen modules, and the functions that they share with the models."""
 
 from port_jax.layers.activations import ACTIVATIONS, leaky_relu
+from port_jax.layers.attention import LorentzAttention
+from port_jax.layers.batch_norm import LorentzBatchNorm, MidpointBatchNorm
+from port_jax.layers.convolution import LorentzConv2d, PoincareConv2d
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac, info_nce
+from port_jax.layers.embedding import PointEmbedding
 from port_jax.layers.gcn import Dense, GraphAttention, edge_weights
 from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
+from port_jax.layers.hyperplanes import GaneaMLR, LorentzMLR, PoincareMLR
 from port_jax.layers.learnable_curvature import Curved, manifold_of
+from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
+from port_jax.layers.pointwise import SpaceActivation, SpaceDropout, SpaceLayerNorm, TangentActivation, TangentDropout, TangentLayerNorm
+from port_jax.layers.pooling import MidpointPool, MidpointPool2d
+from port_jax.layers.residual import MidpointResidual, MobiusResidual, SpaceResidual
 from port_jax.layers.tangent import HypLinear
 
 __all__ = [
@@ -14,6 +23,7 @@ __all__ = [
     "BlanketAttention",
     "Curved",
     "Dense",
+    "GaneaMLR",
     "GraphAttention",
     "HgcnAggregation",
     "HgcnLayer",
@@ -21,10 +31,32 @@ __all__ = [
     "HypLinear",
     "Hyperplanes",
     "LorentzAggregation",
+    "LorentzAttention",
+    "LorentzBatchNorm",
+    "LorentzConv2d",
     "LorentzDecoder",
+    "LorentzFullyConnected",
     "LorentzGraphConvolution",
     "LorentzLinear",
+    "LorentzMLR",
+    "MidpointBatchNorm",
+    "MidpointPool",
+    "MidpointPool2d",
+    "MidpointResidual",
+    "MobiusLinear",
+    "MobiusResidual",
     "OriginAttention",
+    "PoincareConv2d",
+    "PoincareLinear",
+    "PoincareMLR",
+    "PointEmbedding",
+    "SpaceActivation",
+    "SpaceDropout",
+    "SpaceLayerNorm",
+    "SpaceResidual",
+    "TangentActivation",
+    "TangentDropout",
+    "TangentLayerNorm",
     "TangentLinear",
     "edge_weights",
     "fermi_dirac",

@@ -22,6 +22,7 @@ from port_jax.manifolds.signed import Curvature
 from port_jax.manifolds.stereographic import gyrogroup as ball
 
 __all__ = [
+    "centroid",
     "dist2plane",
     "gyration",
     "mobius_add",
@@ -116,16 +117,21 @@ def weighted_midpoint(
     w = jnp.ones(xs.shape[:-1], xs.dtype)[..., None] if weights is None else jnp.asarray(weights, xs.dtype)[..., None]
     if posweight:
         xs, w = jnp.where(w < 0, mobius_neg(xs), xs), jnp.abs(w)
-    total = jnp.sum(w * xs, axes, keepdims=True)
-    total = jnp.where(total[..., :1] < 0, -total, total)
-    # -|M|²_L = t² - s², as a product that keeps its digits far from the origin.
-    size = trig.sqrt_or_zero(dot(total[..., 1:], total[..., 1:]))
-    length = trig.sqrt_or_zero((total[..., :1] - size) * (total[..., :1] + size))
-    middle = _lift(total[..., 1:] * (jnp.sqrt(k) / jnp.where(length > 0, length, 1)), k)
+    middle = centroid(jnp.sum(w * xs, axes, keepdims=True), k)
     if lincomb:
         alpha = jnp.sum(jnp.broadcast_to(w, (*jnp.broadcast_shapes(w.shape[:-1], xs.shape[:-1]), 1)), axes, keepdims=True)
         middle = mobius_scalar_mul(alpha, middle, k)
     return middle if keepdim else jnp.squeeze(middle, axes)
+
+
+def centroid(total: Vector, k: Number | float) -> Vector:
+    """√k M/|M|_L for a sum M = Σ wᵢxᵢ of points with weights, turned to the future where it points to the past."""
+    k = jnp.asarray(k, total.dtype)
+    total = jnp.where(total[..., :1] < 0, -total, total)
+    # -|M|²_L = t² - s², as a product that keeps its digits far from the origin.
+    size = trig.sqrt_or_zero(dot(total[..., 1:], total[..., 1:]))
+    length = trig.sqrt_or_zero((total[..., :1] - size) * (total[..., :1] + size))
+    return _lift(total[..., 1:] * (jnp.sqrt(k) / jnp.where(length > 0, length, 1)), k)
 
 
 def _exp_space(v: Space, k: Number) -> Vector:

@@ -1,0 +1,95 @@
+"""Batch normalisation of points: centred, scaled by their spread, and moved to a trained point.
+
+Both layers follow flax's conventions: running statistics are the collection "batch_stats", written in training
+(`use_running_average=False` with `mutable=["batch_stats"]`) and used in evaluation. `momentum` is torch's: the weight of the **new**
+statistics, 0.1, where flax's is that of the old ones.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from port_jax.checks import as_numbers
+from port_jax.initializers import on_manifold
+from port_jax.layers.models_of_space import require_time
+from port_jax.manifolds import Manifold
+
+__all__ = ["LorentzBatchNorm", "MidpointBatchNorm"]
+
+Points = Float[Array, "*batch ambient"]
+
+
+def _between(manifold: Manifold, old: Float[Array, " ambient"], new: Float[Array, " ambient"], momentum: float):
+    """The midpoint of the two with the weights 1 - momentum and momentum."""
+    return manifold.weighted_midpoint(jnp.stack([old, new]), jnp.array([1 - momentum, momentum], new.dtype))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class MidpointBatchNorm(nn.Module):
+    """y = exp_β(sqrt(weight/(var + eps)) PT_{μ→β} log_μ x), with μ the midpoint, var = mean d(μ, x)², β = exp_0(bias).
+
+    On a ball or a hyperboloid (van Spengler et al. 2023, section 3.3; HypLL's HBatchNorm). All axes but the last are the batch.
+    Parameters: `weight` [] and `bias` [d], a tangent vector at the origin. Statistics: `mean` [ambient], a point, and `var` []. The running
+    mean is the midpoint of the old and the new one. HypLL has no running statistics and uses those of the batch in evaluation as well:
+    `use_running_average=False` there too is its layer.
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
+        x = as_numbers("x", x)
+        ambient = x.shape[-1]
+        weight = self.param("weight", nn.initializers.ones, ())
+        bias = self.param("bias", nn.initializers.zeros, (ambient - manifold.ambient,))
+        running = self.variable("batch_stats", "mean", lambda: manifold.origin(ambient, dtype=x.dtype))
+        spread = self.variable("batch_stats", "var", lambda: jnp.ones((), x.dtype))
+        if use_running_average:
+            mean, var = running.value, spread.value
+        else:
+            mean = manifold.weighted_midpoint(x)  # pyright: ignore[reportAttributeAccessIssue]
+            var = jnp.mean(manifold.dist2(jnp.broadcast_to(mean, x.shape), x))
+            if not self.is_initializing():
+                running.value = _between(manifold, running.value, mean, self.momentum)
+                spread.value = (1 - self.momentum) * spread.value + self.momentum * var
+        mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
+        u = manifold.transp(mean, goal, manifold.logmap(mean, x))
+        some = weight != 0  # where the root's derivative is not finite
+        root = jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + self.eps)), 0)
+        return manifold.expmap(goal, root * u)
+
+
+class LorentzBatchNorm(nn.Module):
+    """y = exp_β(PT_{0→β}(gamma/(var + eps) PT_{μ→0} log_μ x)), with μ the centroid and var = mean d(μ, x), not squared, without a root.
+
+    On a hyperboloid (Bdeir et al. 2024, section 4.2). Parameters: `beta` [d + 1], a **point**, and `gamma` [1]. Statistics: `mean` [d], the
+    coordinates of log_0 of the running mean, and `var` [1]. The centroid is taken over the axes between the first and the last, then over
+    the first. The running mean is the centroid of the old and the new one.
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
+        require_time(self, manifold, "MidpointBatchNorm")
+        x = as_numbers("x", x)
+        ambient = x.shape[-1]
+        beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (ambient,))
+        gamma = self.param("gamma", nn.initializers.ones, (1,))
+        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((ambient - 1,), x.dtype))
+        spread = self.variable("batch_stats", "var", lambda: jnp.ones((1,), x.dtype))
+        if use_running_average:
+            mean, var = manifold.from_tangent0(running.value), spread.value
+        else:
+            within = manifold.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x  # pyright: ignore[reportAttributeAccessIssue]
+            mean = manifold.weighted_midpoint(within)  # pyright: ignore[reportAttributeAccessIssue]
+            var = jnp.mean(manifold.dist(jnp.broadcast_to(mean, x.shape), x), keepdims=True).reshape(1)
+            if not self.is_initializing():
+                running.value = manifold.to_tangent0(_between(manifold, manifold.from_tangent0(running.value), mean, self.momentum))
+                spread.value = (1 - self.momentum) * spread.value + self.momentum * var
+        mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
+        u = manifold.transp0back(mean, manifold.logmap(mean, x)) * jnp.broadcast_to(gamma / (var + self.eps), x.shape)
+        return manifold.expmap(goal, manifold.transp0(goal, u))

@@ -1,0 +1,73 @@
+"""Convolutions of images whose pixels are points, with channels last: concatenate the points of a window, then map them linearly."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+from jaxtyping import Array, Float
+
+from port_jax.checks import as_numbers
+from port_jax.layers.models_of_space import require_ball, require_time
+from port_jax.layers.pooling import windows
+from port_jax.manifolds import Manifold
+from port_jax.manifolds.hyperboloid.concatenation import direct_concatenate
+from port_jax.manifolds.stereographic.concatenation import beta_concatenate
+from port_jax.manifolds.stereographic.unidirectional import at_distances, unidirectional
+
+__all__ = ["LorentzConv2d", "PoincareConv2d"]
+
+Pair = tuple[int, int]
+
+
+def _framed(manifold: Manifold, x: Float[Array, "*batch h w ambient"], padding: Pair) -> Float[Array, "*batch i j ambient"]:
+    """The image in a frame of origins."""
+    if padding == (0, 0):
+        return x
+    height, width = x.shape[-3:-1]
+    frame = manifold.origin(*x.shape[:-3], height + 2 * padding[0], width + 2 * padding[1], x.shape[-1], dtype=x.dtype)
+    return frame.at[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width, :].set(x)
+
+
+class PoincareConv2d(nn.Module):
+    """`PoincareLinear`'s map of the beta concatenation of each window (Shimizu et al. 2021, section 3.4; HypLL's HConvolution2d).
+
+    On a ball. Parameters: `kernel` [rows, columns, in, features] (HypLL's `weights` [in rows columns, features] has the channel first) and
+    `bias` [features]. `padding` adds origins on both sides.
+    """
+
+    features: int
+    kernel_size: Pair = (3, 3)
+    strides: Pair = (1, 1)
+    padding: Pair = (0, 0)
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Float[Array, "*batch h w in"]) -> Float[Array, "*batch i j out"]:
+        ball, x = require_ball(self, manifold), as_numbers("x", x)
+        start = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        kernel = self.param("kernel", start, (*self.kernel_size, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        joined = beta_concatenate(windows(_framed(ball, x, self.padding), self.kernel_size, self.strides), ball.k)
+        y = at_distances(unidirectional(ball.projx(joined), kernel.reshape(-1, self.features), bias, ball.k), ball.k)
+        return ball.projx(y)
+
+
+class LorentzConv2d(nn.Module):
+    """`LorentzFullyConnected` of the direct concatenation of each window (Bdeir et al. 2024, section 4.1).
+
+    On a hyperboloid. Parameters: `linear/kernel` [1 + rows columns in, features], the concatenation's time first and then its positions
+    row by row, and `linear/bias` [features]; y has features + 1 channels. `padding` adds origins on both sides, as the authors' padding
+    with zeros does once they have raised its time to √k.
+    """
+
+    features: int
+    kernel_size: Pair = (3, 3)
+    strides: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Float[Array, "*batch h w in+1"]) -> Float[Array, "*batch i j out+1"]:
+        require_time(self, manifold, "PoincareConv2d")
+        parts = windows(_framed(manifold, as_numbers("x", x), self.padding), self.kernel_size, self.strides)
+        joined = direct_concatenate(parts, manifold.k)  # pyright: ignore[reportAttributeAccessIssue]
+        space = nn.Dense(self.features, self.use_bias, name="linear")(joined)
+        return manifold.projx(manifold.from_coordinates0(space))

@@ -1,0 +1,24 @@
+"""Beta concatenation: several points of balls as one point of a ball of more dimensions (Shimizu et al. 2021, section 3.3)."""
+
+from __future__ import annotations
+
+from math import exp, lgamma
+
+from jaxtyping import Array, Float
+
+from port_jax.manifolds.signed import Signed
+from port_jax.manifolds.stereographic.gyrogroup import expmap0, logmap0
+
+__all__ = ["beta_concatenate", "beta_ratio"]
+
+
+def beta_ratio(whole: int, part: int) -> float:
+    """B(whole/2, 1/2)/B(part/2, 1/2), by which a part's tangent vector is shortened: the mean length of normal vectors stays."""
+    log_beta = lambda n: lgamma(n / 2) - lgamma((n + 1) / 2)  # noqa: E731  of B(n/2, 1/2)/√π
+    return exp(log_beta(whole) - log_beta(part))
+
+
+def beta_concatenate(x: Float[Array, "*batch parts d"], k: Signed) -> Float[Array, "*batch parts*d"]:
+    """exp_0 of the tangent vectors B(parts d/2, 1/2)/B(d/2, 1/2) log_0(x_i) side by side."""
+    parts, d = x.shape[-2:]
+    return expmap0(beta_ratio(parts * d, d) * logmap0(x, k).reshape(*x.shape[:-2], parts * d), k)
