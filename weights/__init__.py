@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
     from weights.files.reader import read
     from weights.files.writer import write
+    from weights.mapping.port import Functions, Port
+    from weights.mapping.rules import buffer, constant, curvature, linear, module, param, tied
     from weights.proof.recorder import Witness as witness
     from weights.views.embed import Embeddings, embeddings
 
@@ -19,6 +21,8 @@ _HOMES = {
     "embeddings": "views.embed",
     "export": "checkpoint",
     "restore": "checkpoint",
+    **dict.fromkeys(("Functions", "Port"), "mapping.port"),
+    **dict.fromkeys(("buffer", "constant", "curvature", "linear", "module", "param", "tied"), "mapping.rules"),
     "read": "files.reader",
     "witness": "proof.recorder:Witness",
     "write": "files.writer",
@@ -26,8 +30,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Checkpoint", "ConversionError", "Embeddings", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "embeddings", "export",
-    "load", "read", "restore", "witness", "write",
+    "Checkpoint", "ConversionError", "Embeddings", "Functions", "NotWritten", "Port", "Refused", "Unmatched", "Unreadable", "Usage",
+    "buffer", "constant", "curvature", "embeddings", "export", "linear", "load", "module", "param", "read", "restore", "tied", "witness",
+    "write",
 ]  # fmt: skip
 
 

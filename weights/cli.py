@@ -194,7 +194,7 @@ def verify(
         require_file(report, force, (file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
-    checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.named or True)
+    checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
     asked = Said(**said, optimizer=resuming.named)
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)

@@ -20,9 +20,10 @@ from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry, flatten, inverse
-from weights.mapping.probes import Argument, Inputs, Outputs, Probe
+from weights.mapping.port import Port
+from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
 from weights.proof import torch_steps
-from weights.proof.inputs import for_jax, for_torch
+from weights.proof.inputs import for_torch
 from weights.proof.trees import Points
 from weights.types import Document, Hyperparameters, Model, OptState, Params, TorchModule, Transformation, Variables
 
@@ -61,9 +62,13 @@ class _Run:
     settings: Hyperparameters = field(compare=False)
     model: Model | Points = field(compare=False)
     label: str
+    calling: Callable[..., Any] | None = None
+    """How a person's port calls the whole model."""
 
     def __call__(self, variables: Variables, inputs: Inputs) -> Outputs:
         def call(method: str, *args: Argument) -> Argument:
+            if self.calling is not None and method == "__call__":
+                return self.calling(self.model, variables, *args)
             return self.model.apply(variables, *args, method=method)
 
         return _named(self.probe.outputs(self.settings, call, inputs))
@@ -100,6 +105,7 @@ class Sides:
     inputs: Inputs
     model: Model | Points
     dtype: str
+    port: Port | None = None
 
     # JAX.
 
@@ -111,7 +117,8 @@ class Sides:
     @cached_property
     def _run(self) -> _Run:
         settings = self.checkpoint.settings
-        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}")
+        calling = self.port and self.port.call_jax
+        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}", calling)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -192,6 +199,8 @@ class Sides:
         """The torch module's outputs, which keep their graph of gradients."""
 
         def call(method: str, *args: Argument) -> Argument:
+            if self.port is not None and self.port.call_torch is not None and method == "__call__":
+                return self.port.call_torch(module, *args)
             return getattr(module, method)(*args)
 
         return _named(self.probe.outputs(self.reading.settings, call, self._for_torch))
@@ -221,14 +230,19 @@ class Sides:
         """
         import torch
 
-        module = self.reference(self.reading.settings).double()
-        result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
+        at = f" ({self.port.at})" if self.reading.own_port and self.port else ""
+        try:
+            module = self.reference(self.reading.settings).double()
+            result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise Unmatched(f"the torch module does not load the file: {lines[-1]:.300}{at}", "Make it with its sizes") from None
         known = {entry.key for entry in self.reading.entries if entry.role == "constant"}
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:
-            raise Unmatched(f"the torch reference of {self.reading.arch} and the file differ in the key {odd[0]!r}",
-                            "Use --level bits")  # fmt: skip
+            raise Unmatched(f"the torch reference of {self.reading.arch} and the file differ in the key {odd[0]!r}{at}",
+                            "Give the port the torch module that wrote it" if at else "Use --level bits")  # fmt: skip
         module.to(getattr(torch, self.dtype)).eval()
         if nudge:
             ways = torch.Generator().manual_seed(nudge)

@@ -20,8 +20,7 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Usage
 from weights.files.tensors import Tensor
 from weights.mapping import probes
-from weights.mapping.architecture import TREE
-from weights.models import ARCHITECTURES
+from weights.mapping.port import TREE
 from weights.proof import diff
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
 from weights.proof.rows import FLOAT64, Row, largest
@@ -176,14 +175,15 @@ def _sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None
         model, theirs = (Points.of(ckpt.entries, ckpt.manifolds, ckpt.variables["params"]) for ckpt in (checkpoint, reading))
         reference, probe = theirs.reference, points_probe(theirs)
     else:
-        table = ARCHITECTURES[reading.arch]
-        reference, probe = table.reference, table.probe
-        if reference is None or probe is None:
-            raise Usage(f"{reading.arch} has no torch reference to compare with", "Use --level settings")
+        port = reading.port
+        if port is None or port.torch is None:
+            raise Usage(f"{reading.arch} has no torch reference to compare with", "Use --level settings, or give the port torch=")
+        reference, probe = port.reference, port.compared
     inputs = probes.drawn(probe, reading.settings, seed, graph)
     return lambda dtype: Sides(
-        checkpoint=checkpoint, reading=reading, original=original, reference=reference, probe=probe, inputs=inputs, model=model, dtype=dtype
-    )
+        checkpoint=checkpoint, reading=reading, original=original, reference=reference, probe=probe, inputs=inputs, model=model,
+        dtype=dtype, port=reading.port,
+    )  # fmt: skip
 
 
 def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
