@@ -34,9 +34,12 @@ def beside(port: Port, model: Model | None, params: Params) -> Manifolds:
 
     Usage for a path that no parameter has.
     """
-    if port.manifolds is None:
-        return getattr(model, "manifolds", None)
-    return Whole(port.manifolds, port.at) if callable(port.manifolds) else _whole(port.manifolds, params, port.at)
+    given = port.manifolds
+    if given is None:
+        given = getattr(model, "manifolds", None)
+        if not port.own or given is None:
+            return given
+    return Whole(given, port.at) if callable(given) else _whole(given, params, port.at)
 
 
 def _whole(some: Mapping[str, Any], params: Params, at: str) -> dict[str, Any]:

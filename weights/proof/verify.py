@@ -244,8 +244,8 @@ def _step(sides: Sides, seed: int) -> _Results:
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
-    for key, spread in _spreads(sides).items():
-        slack[key] = slack.get(key, 0.0) + spread * way[key]
+    spread = max(_spreads(sides).values(), default=0.0)  # what moves one parameter moves the gradients of all others
+    slack = {key: slack.get(key, 0.0) + spread * way[key] for key in way}
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 
 
