@@ -40,6 +40,7 @@ MAY_CIRCLE: dict[tuple[str, str], str] = {}
 # Modules of port_jax without an original of the same stem in reference_torch, with the reason.
 UNPAIRED = {
     "port_jax/layers/activations.py": "torch has them",
+    "port_jax/layers/standard.py": "torch has them",
     "port_jax/optim/from_torch/defects.py": "geoopt has them; `parity_tests.optim.from_torch.originals` runs its classes as they are",
     "port_jax/optim/gradients.py": "a helper: gradients moved from one point to another",
     "port_jax/optim/guard.py": "torch and geoopt pass gradients that are not finite on; optax.apply_if_finite skips them",

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from weights.files.reader import read
     from weights.files.writer import write
     from weights.mapping.port import Functions, Port
-    from weights.mapping.rules import buffer, constant, curvature, linear, module, param, tied
+    from weights.mapping.rules import TRANSPOSE, Rule, buffer, constant, curvature, linear, module, param, permute, reshape, tied
+    from weights.proof.parity import parity
     from weights.proof.recorder import Witness as witness
     from weights.views.embed import Embeddings, embeddings
 
+RULES = ("TRANSPOSE", "Rule", "buffer", "constant", "curvature", "linear", "module", "param", "permute", "reshape", "tied")
 _HOMES = {
     "Checkpoint": "checkpoint",
     "load": "checkpoint",
@@ -21,8 +23,9 @@ _HOMES = {
     "embeddings": "views.embed",
     "export": "checkpoint",
     "restore": "checkpoint",
+    "parity": "proof.parity",
     **dict.fromkeys(("Functions", "Port"), "mapping.port"),
-    **dict.fromkeys(("buffer", "constant", "curvature", "linear", "module", "param", "tied"), "mapping.rules"),
+    **dict.fromkeys(RULES, "mapping.rules"),
     "read": "files.reader",
     "witness": "proof.recorder:Witness",
     "write": "files.writer",
@@ -30,9 +33,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Checkpoint", "ConversionError", "Embeddings", "Functions", "NotWritten", "Port", "Refused", "Unmatched", "Unreadable", "Usage",
-    "buffer", "constant", "curvature", "embeddings", "export", "linear", "load", "module", "param", "read", "restore", "tied", "witness",
-    "write",
+    "TRANSPOSE", "Checkpoint", "ConversionError", "Embeddings", "Functions", "NotWritten", "Port", "Refused", "Rule", "Unmatched",
+    "Unreadable", "Usage", "buffer", "constant", "curvature", "embeddings", "export", "linear", "load", "module", "param", "parity",
+    "permute", "read", "reshape", "restore", "tied", "witness", "write",
 ]  # fmt: skip
 
 

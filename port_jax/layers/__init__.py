@@ -7,10 +7,13 @@ from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
 from port_jax.layers.learnable_curvature import Curved, manifold_of
+from port_jax.layers.standard import GRU, LSTM, MultiheadAttention
 from port_jax.layers.tangent import HypLinear
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
+    "LSTM",
     "BlanketAttention",
     "Curved",
     "Dense",
@@ -24,6 +27,7 @@ __all__ = [
     "LorentzDecoder",
     "LorentzGraphConvolution",
     "LorentzLinear",
+    "MultiheadAttention",
     "OriginAttention",
     "TangentLinear",
     "edge_weights",

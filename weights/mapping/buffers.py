@@ -27,7 +27,7 @@ def problems(entry: Entry, tensor: Tensor, rule: Rule) -> list[tuple[str, str]]:
     if abs(value - rule.curvature) <= ROUNDING * (1 + abs(rule.curvature)):
         return []
     return [(f"the key {entry.key!r} gives curvature {value:.9g}, and the rule {rule.curvature:.9g} ({rule.at})",
-             f"Correct the rule, and the curvature in the flax module: c={value:.9g}")]  # fmt: skip
+             f"Correct the rule, and the curvature in the flax module: c={value:.7g}")]  # fmt: skip
 
 
 __all__ = ["problems"]

@@ -54,7 +54,7 @@ def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[
     absent = {path: shape for path, shape in (targets or {}).items() if path not in filled}
     unused = [rule for rule in rules if own and not rule.optional and id(rule) not in used]
     if own:
-        problems[:0] = own_ports.problems(unused, unexpected, absent, tensors, own)
+        problems += own_ports.problems(unused, unexpected, absent, tensors, own)
     else:
         missing = sorted(_key_of(path, rules) for path in absent)
         problems[:0] = [*_replaced(unexpected), *_missing(missing, unexpected), *_unexpected(unexpected, missing)]

@@ -25,6 +25,11 @@ def from_raw(name: str, raw: float) -> float:
     return softplus(raw) if name in ("isp_c", "isp_k") else raw
 
 
+def raw_of(name: str, curvature: float) -> float:
+    """The raw number of that name that stands for a curvature: the inverse of `from_raw`."""
+    return math.log(math.expm1(curvature)) if name in ("isp_c", "isp_k") else curvature
+
+
 def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
            learned: bool = False) -> list[float]:  # fmt: skip
     """The curvature of each of `count` manifolds. raw: the file's raw tensors by key, in order; empty if it has none.
@@ -89,4 +94,4 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     return numbers
 
 
-__all__ = ["ROUNDING", "from_raw", "settle", "softplus", "unit"]
+__all__ = ["ROUNDING", "from_raw", "raw_of", "settle", "softplus", "unit"]

@@ -169,7 +169,14 @@ class Port:
     @cached_property
     def compared(self) -> Probe:
         """What both sides are compared on: the probe, else the whole model on its inputs."""
-        return self.probe or Probe(lambda settings, draw: self.arguments(settings), _outputs)
+        if self.probe is not None:
+            return self.probe
+
+        def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
+            found = call("__call__", *[given[name] for name in self.arguments(settings)])  # jax sorts the names of a dict
+            return dict(found) if isinstance(found, Mapping) else {"output": found}
+
+        return Probe(lambda settings, draw: self.arguments(settings), outputs)
 
     def _made(self, value: Any, settings: Hyperparameters) -> Any:
         if isinstance(value, type):
@@ -181,12 +188,6 @@ class Port:
 
 def _array(value: Any) -> Any:
     return value if value is None or isinstance(value, (Edges, Mapping)) else np.asarray(value)
-
-
-def _outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
-    """What the model gives, by name."""
-    found = call("__call__", *given.values())
-    return dict(found) if isinstance(found, Mapping) else {"output": found}
 
 
 __all__ = ["TREE", "Found", "Functions", "Port"]

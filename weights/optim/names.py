@@ -104,9 +104,10 @@ def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
 
 
 def _buffer(entry: Entry) -> bool:
-    return entry.role == "buffer" or (entry.role == "constant" and (
-        not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_"))
-    ))
+    return entry.role == "buffer" or (
+        entry.role == "constant"
+        and (not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_")))
+    )
 
 
 def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[list[str]]:

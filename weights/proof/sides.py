@@ -19,9 +19,11 @@ from weights.errors import Unmatched
 from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
+from weights.mapping.curvature_settings import raw_of
 from weights.mapping.entries import Entry, flatten, inverse
 from weights.mapping.port import Port
 from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
+from weights.mapping.rules import Rule
 from weights.proof import torch_steps
 from weights.proof.inputs import for_torch
 from weights.proof.trees import Points
@@ -131,6 +133,10 @@ class Sides:
         ours, slopes = _pull(self._run, variables, self._for_jax, weights, targets, strength)
         return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
 
+    def run_flax(self, variables: Variables) -> Outputs:
+        """The outputs of the side of JAX, without compilation: for a call that is observed."""
+        return self._run(variables, self._for_jax)
+
     def steps(self, targets: Arrays) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
@@ -238,6 +244,7 @@ class Sides:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise Unmatched(f"the torch module does not load the file: {lines[-1]:.300}{at}", "Make it with its sizes") from None
         known = {entry.key for entry in self.reading.entries if entry.role == "constant"}
+        self._round(module)
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:
@@ -251,6 +258,16 @@ class Sides:
                     up = torch.rand(parameter.shape, generator=ways) < 0.5
                     parameter.copy_(torch.nextafter(parameter, torch.where(up, float("inf"), float("-inf")).to(parameter.dtype)))
         return module
+
+    def _round(self, module: TorchModule) -> None:
+        """Gives the torch module the fixed curvatures that a port's rules say, in float64. The conversion has found them in the file up to
+        the rounding of geoopt's float32, and the flax module has these numbers."""
+        found = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+        rules = self.port.rules_of(self.reading.settings) if self.port is not None and self.port.own else []
+        for rule in rules:
+            if isinstance(rule, Rule) and rule.curvature is not None:
+                for key in [key for key in found if rule.match(key) is not None]:
+                    found[key].data.fill_(raw_of(key.rpartition(".")[2], rule.curvature))
 
     # Both.
 
@@ -332,4 +349,4 @@ def _named(outputs: Outputs) -> Outputs:
     return named
 
 
-__all__ = ["STEPS", "Arrays", "Original", "Sides"]
+__all__ = ["QUICK", "STEPS", "Arrays", "Original", "Sides"]

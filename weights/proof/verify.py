@@ -84,7 +84,7 @@ def verify(
     if not steps_comparable(differ):
         depth = min(depth, LEVELS.index("grad"))
     needed()
-    make = _sides(checkpoint, reading.checkpoint, graph, seed)
+    make = both_sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
     if LEVELS[depth] == "step":
@@ -168,7 +168,7 @@ class _Results:
     slack: dict[str, float]
 
 
-def _sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
+def both_sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
     """Both sides of a checkpoint, by the precision. The model of a tree is its points, on each side by its own manifolds."""
     model, original = checkpoint.model, Original.of(reading)
     if reading.arch == TREE:
@@ -215,14 +215,15 @@ def _settings(checkpoint: Checkpoint, reading: Reading, found: Sequence[Differen
     return rows
 
 
-def _cotangents(outputs: Arrays, seed: int) -> Arrays:
+def cotangents(outputs: Arrays, seed: int) -> Arrays:
+    """Random weights of the outputs, by name."""
     random = np.random.default_rng(seed)
     return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
 
 
 def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     def weights(outputs: Arrays) -> Arrays:
-        return _cotangents(outputs, seed)
+        return cotangents(outputs, seed)
 
     theirs, slopes = sides.torch_pull(weights, 0)
     moved, moved_slopes = zip(*(sides.torch_pull(weights, nudge) for nudge in NUDGES))
@@ -238,7 +239,7 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
 def _step(sides: Sides, seed: int) -> _Results:
     """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
     first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
-    noise = _cotangents(first, seed)
+    noise = cotangents(first, seed)
     targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
@@ -309,4 +310,18 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
     return rows
 
 
-__all__ = ["TYPES", "Row", "failed", "missing", "needed", "show", "summary", "unverified", "verify", "versions"]
+__all__ = [
+    "TYPES",
+    "Row",
+    "Said",
+    "both_sides",
+    "cotangents",
+    "failed",
+    "missing",
+    "needed",
+    "show",
+    "summary",
+    "unverified",
+    "verify",
+    "versions",
+]

@@ -1,0 +1,164 @@
+"""Parity as a tool: errors that are planted in the port of `examples/own_model` are named, with the layer at which they begin."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import weights
+from examples.own_model.original import Net as Original
+from examples.own_model.original import trained
+from examples.own_model.port import PORT, Net
+from parity_tests import draws
+from port_jax.layers import Curved
+from port_jax.manifolds import PoincareBall
+from weights.proof.causes import of_arrays
+
+slow = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def original() -> Original:
+    """Trained a little, so that biases and statistics are not what they begin with."""
+    return trained(4)[0]
+
+
+def first(layer: Any) -> nn.Module:
+    """The network with another first layer: layer(ball, weight, bias, x)."""
+
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, ball, x):
+            weight = self.param("weight", nn.initializers.zeros, (8, 6))
+            return layer(ball, weight, self.param("bias", nn.initializers.zeros, (8,))[None], x)
+
+    return planted(first=lambda: Layer(name="first"))
+
+
+def planted(first: Any = None, curvature: Any = None, norm: Any = None, second: Any = None, before: Any = lambda x: x) -> nn.Module:
+    from examples.own_model.port import MobiusLinear
+    from port_jax.layers import Hyperplanes
+
+    class Planted(Net):
+        @nn.compact
+        def __call__(self, x):
+            ball = Curved("PoincareBall", 0.7, learnable=True, name="ball")()
+            ball = curvature(ball) if curvature else ball
+            h = (first or (lambda: MobiusLinear(8, name="first")))()(ball, ball.expmap0(x))
+            u = nn.BatchNorm(**{"use_running_average": True, "name": "norm", **(norm or {})})(ball.logmap0(h))
+            h = (second or (lambda: MobiusLinear(8, name="second")))()(ball, before(ball.expmap0(u)))
+            return Hyperplanes(3, name="planes")(ball, h)
+
+    return Planted()
+
+
+class Turned(nn.Module):
+    """The second layer with its square weight transposed."""
+
+    @nn.compact
+    def __call__(self, ball, x):
+        weight = self.param("weight", nn.initializers.zeros, (8, 8))
+        return ball.mobius_add(ball.mobius_matvec(weight.T, x), self.param("bias", nn.initializers.zeros, (8,))[None])
+
+
+def right(ball, weight, bias, x):
+    return ball.mobius_add(ball.mobius_matvec(weight, x), bias)
+
+
+ERRORS = {
+    "transposed": (lambda: planted(second=lambda: Turned(name="second")), "second", "second.weight transposed"),
+    "raw curvature": (lambda: planted(curvature=lambda ball: PoincareBall(ball.isp_c)), "first", "the raw curvature taken for c"),
+    "bias missing": (lambda: first(lambda ball, w, b, x: ball.mobius_matvec(w, x) + 0 * b), "first", "first.bias missing"),
+    "sign": (lambda: first(lambda ball, w, b, x: right(ball, w, -b, x)), "first", "first.bias with the other sign"),
+    "sign of the output": (lambda: first(lambda *args: -right(*args)), "first", "a factor of -1"),
+    "factor 2": (lambda: first(lambda ball, w, b, x: right(ball, 2 * w, b, x)), "first", "a factor of 2 at first.weight"),
+    "sqrt c": (lambda: first(lambda ball, w, b, x: right(ball, w, b, x) * ball.c**0.5), "first", "a factor of sqrt c"),
+    "1/c": (lambda: first(lambda ball, w, b, x: right(ball, w, b, x) / ball.c), "first", "a factor of 1/c"),
+    "c inverted": (lambda: planted(curvature=lambda ball: PoincareBall(1 / ball.c)), "first", "1/c"),
+    "halves": (lambda: first(lambda *args: jnp.roll(right(*args), 4, -1)), "first", "halves exchanged"),
+    "halves of a weight": (lambda: first(lambda ball, w, b, x: right(ball, jnp.roll(w, 3, 1), b, x)), "first", "the halves of first.weight"),
+    "training mode": (lambda: planted(norm={"use_running_average": False}), "norm", "training mode"),
+    "epsilon": (lambda: planted(norm={"epsilon": 1e-3}), "norm", "epsilon 0.001 in the place of 1e-05"),
+}  # fmt: skip
+QUICK = ("transposed", "raw curvature", "epsilon")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else slow) for name in ERRORS])
+def test_a_planted_error_is_named(name: str, original: Original):
+    make, layer, kind = ERRORS[name]
+    found = weights.parity(replace(PORT, model=make()), original, level="forward", types=("float64",))
+    assert not found.ok
+    assert found.first is not None
+    assert found.first.torch == layer
+    assert found.first.inputs_agree == (name not in ("raw curvature", "c inverted"))
+    assert found.cause is not None
+    assert kind in found.cause.kind
+    said = str(found)
+    assert re.search(
+        rf"The first layer that differs is {layer} \({layer} in flax\).*Farthest at \[\d, \d\]: \S+ in torch, \S+ in JAX", said
+    )
+    assert f"It looks like {found.cause.kind}" in said
+
+
+def test_what_is_between_the_layers_is_named(original: Original):
+    """A factor before the second layer: that layer is given other inputs."""
+    found = weights.parity(replace(PORT, model=planted(before=lambda x: 2 * x)), original, level="forward", types=("float64",))
+    assert found.first is not None
+    assert (found.first.torch, found.first.inputs_agree) == ("second", False)
+    assert "look at the code before it" in str(found)
+
+
+def test_a_right_port_and_the_errors_that_its_inputs_would_not_show(original: Original):
+    """Rows of zeros show nothing of the first weight; rows in general position show everything."""
+    quick: dict[str, Any] = {"level": "forward", "types": ("float64",), "mutants": True}
+    good = weights.parity(PORT, original, **quick)
+    assert good.ok
+    assert good.first is None
+    assert len(good.planted) > 15
+    assert not good.missed
+    blind = weights.parity(PORT, original, np.zeros((4, 6)), **quick)
+    assert blind.ok
+    assert {one.what for one in blind.missed} >= {"first.weight with the other sign", "first.weight missing"}
+    assert "No output depends on first.weight at these inputs" in str(blind)
+
+
+def test_values_alone():
+    x = draws.rng(0).normal(size=(4, 4))
+    for factor, name in ((2.0, "2"), (0.75, "(N - 1) / N"), (0.7**0.5, "sqrt c"), (1 / 0.7, "1/c"), (-1.0, "-1 (the sign)"), (3.3, "3.3")):
+        cause = of_arrays(x, factor * x, [0.7])
+        assert cause is not None
+        assert name in cause.kind
+    assert "axes" in of_arrays(x, x.T).kind
+    assert "halves" in of_arrays(x, np.roll(x, 2, -1)).kind
+    assert of_arrays(x, x + 1) is None
+    assert of_arrays(x, x) is None
+
+
+def test_gradients_alone(original: Original):
+    """Forward passes agree and one gradient is stopped."""
+    net = first(lambda ball, w, b, x: right(ball, jax.lax.stop_gradient(w), b, x))
+    found = weights.parity(replace(PORT, model=net), original, level="grad", types=("float64",))
+    assert not found.ok
+    assert found.first is not None
+    assert found.first.torch == "gradient of first.weight"
+
+
+def test_a_module_and_its_optimizer():
+    """Ten steps from the state of the optimizer that is given beside the module."""
+    import geoopt
+
+    module = trained(0)[0]
+    optimizer = geoopt.optim.RiemannianAdam(module.parameters(), lr=1e-2)
+    module(torch.randn(5, 6)).square().mean().backward()
+    optimizer.step()
+    found = weights.parity(PORT, module, optimizer=optimizer, types=("float64",))
+    assert found.ok, found
+    assert not any("fresh" in row.what for row in found.rows)
