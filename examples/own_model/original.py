@@ -21,7 +21,8 @@ class MobiusLinear(nn.Module):
         super().__init__()
         self.ball = ball
         self.weight = nn.Parameter(torch.randn(fan_out, fan_in) / fan_in**0.5)
-        self.bias = geoopt.ManifoldParameter(ball.random_normal(fan_out, std=0.1), manifold=ball)
+        start = ball.expmap0(0.1 * torch.randn(fan_out))
+        self.bias = geoopt.ManifoldParameter(start, manifold=ball)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.ball.mobius_add(self.ball.mobius_matvec(self.weight, x), self.bias)

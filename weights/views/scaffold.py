@@ -12,7 +12,7 @@ from weights.files.sections import Choice, Sections
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
 from weights.mapping.entries import Entry, tie_repeats
-from weights.mapping.manifold_trees import CURVED, recovered
+from weights.mapping.manifold_trees import CURVED, curvature, recovered
 from weights.optim.resume import moved_keys, points_moved
 
 RAW = ("isp_c", "isp_k", "k")
@@ -250,7 +250,7 @@ def _manifolds(parts: Sections, paths: Mapping[str, str]) -> str:
         if key in paths and tensor.manifold is not None:
             space, _ = recovered(tensor.manifold)
             kind = type(space).__name__
-            number = f"{float(getattr(space, CURVED[kind][1][1])):.7g}" if kind in CURVED else ""
+            number = f"{curvature(tensor.manifold):.7g}" if kind in CURVED else ""
             told[paths[key]] = f"manifolds.{kind}({number})"
     lines = [f"        {path!r}: {code}," for path, code in told.items()]
     for key in sorted(points_moved(parts, _entries(parts.tensors))):

@@ -84,7 +84,7 @@ ERRORS = {
     "1/c": (lambda: first(lambda ball, w, b, x: right(ball, w, b, x) / ball.c), "first", "a factor of 1/c"),
     "c inverted": (lambda: planted(curvature=lambda ball: PoincareBall(1 / ball.c)), "first", "1/c"),
     "halves": (lambda: first(lambda *args: jnp.roll(right(*args), 4, -1)), "first", "halves exchanged"),
-    "halves of a weight": (lambda: first(lambda ball, w, b, x: right(ball, jnp.roll(w, 3, 1), b, x)), "first", "the halves of first.weight"),
+    "halves of a weight": (lambda: first(lambda ball, w, b, x: right(ball, jnp.roll(w, 3, 1), b, x)), "first", "halves of first.weight"),
     "training mode": (lambda: planted(norm={"use_running_average": False}), "norm", "training mode"),
     "epsilon": (lambda: planted(norm={"epsilon": 1e-3}), "norm", "epsilon 0.001 in the place of 1e-05"),
 }  # fmt: skip
