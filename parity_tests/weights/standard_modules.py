@@ -60,7 +60,8 @@ class Zoo(torch.nn.Module):
             "attended": self.attn(x, x + 1, x - 1),
             "recurrent": (self.lstm(x)[0], self.lstm(x)[1][1], self.gru(x)[0]),
             "planes": self.planes(0.2 * x.flatten(0, 1)),
-            "tables": x @ (self.points[0] + self.table["up"] * self.table["w"] + self.far + self.shift),
+            "tables": x @ (self.points[0] + self.table["up"] * self.table["w"] + self.shift),
+            "far": x @ self.far,  # apart: geoopt stretches points that stand still, and what it stretches moves what they share
         }
 
 
@@ -104,7 +105,8 @@ class FlaxZoo(nn.Module):
             "attended": MultiheadAttention(4, 2, name="attn")(x, x + 1, x - 1),
             "recurrent": (recurrent, cells, GRU(4, name="gru")(x)[0]),
             "planes": Hyperplanes(4, name="planes")(PoincareBall(0.7), 0.2 * x.reshape(-1, 4)),
-            "tables": x @ (points + up * w + far + shift[None]),
+            "tables": x @ (points + up * w + shift[None]),
+            "far": x @ far,
         }
 
     def manifolds(self, params) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
 from weights.mapping.manifold_trees import CURVED
 from weights.mapping.port import Port
-from weights.proof import causes, layers, planted, verify
+from weights.proof import causes, layers, planted, step_causes, verify
 from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.rows import FLOAT64, Row
@@ -56,15 +57,17 @@ class Parity:
         yield from (f"  not shown: {one.what}. {one.remedy}" for one in self.missed)
 
 
-def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, level: str = "step",
-           types: Sequence[str] = verify.TYPES, mutants: bool = False, seed: int = 0) -> Parity:  # fmt: skip
+def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
+           level: str = "step", types: Sequence[str] = verify.TYPES, mutants: bool = False, seed: int = 0) -> Parity:  # fmt: skip
     """Compares a port with a torch module, or with the module that the port makes, loaded with a torch file.
 
     Outputs, vector-Jacobian products and the gradient of each parameter, ten steps (those of `optimizer` from its state, else of a fresh
     RiemannianAdam), in float64 and float32, compiled: see `weights.proof.verify.verify`, whose levels and gates are these. Where outputs
     differ, the first layer in torch's order that does is named, the worst index with both values, and the kind of error, which is found by
     planting errors in the torch module until it computes what the port does. mutants: plants errors in the port, and says which of them
-    these inputs would not show. inputs: in the place of the port's own.
+    these inputs would not show. inputs: in the place of the port's own. transformation: an optimizer of optax, whose first ten steps are
+    compared with those of `optimizer` (without it those are compared that the conversion makes of `optimizer`); where they differ, the
+    variant of Adam is named: decay or epsilon inside or outside, correction of the bias, order.
 
     Needs torch. Raises a ConversionError where the port does not fit.
     """
@@ -74,22 +77,37 @@ def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *
     if isinstance(original, (str, Path)):
         if port.torch is None:
             raise Usage(f"the port has no torch module ({port.at})", "Give it torch=, or a module in the place of the file")
-        return _compared(port, Path(original), level, types, mutants, seed)
+        return _compared(port, Path(original), level, types, mutants, seed, transformation)
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{type(original).__name__}.pth")
         saved = {"model": original.state_dict()} | ({} if optimizer is None else {"optimizer": optimizer.state_dict()})
         torch.save(saved, path)
-        return _compared(replace(port, torch=original), path, level, types, mutants, seed)
+        return _compared(replace(port, torch=original), path, level, types, mutants, seed, transformation)
 
 
-def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants: bool, seed: int) -> Parity:
+def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants: bool, seed: int, transformation: Any) -> Parity:
     checkpoint = load(path, port=port)
-    rows = verify.verify(checkpoint, path, said=verify.Said(port=port), level=level, types=types, seed=seed)
+    depth = "grad" if transformation is not None and level == "step" else level
+    rows = verify.verify(checkpoint, path, said=verify.Said(port=port), level=depth, types=types, seed=seed)
     found = first_and_cause(checkpoint, rows, seed) if verify.failed(rows) else (None, None)
+    if transformation is not None and not verify.failed(rows):
+        more, cause = _stepped(checkpoint, transformation, seed)
+        rows, found = rows + more, (None, cause)
     shown = tuple(planted.tried(_sides(checkpoint, seed), seed)) if mutants else ()
     return Parity(rows, *found, planted=shown)
+
+
+def _stepped(checkpoint: Checkpoint, transformation: Any, seed: int) -> tuple[list[Row], Cause | None]:
+    """Ten steps of a person's own transformation beside torch's, and what a difference looks like."""
+    if not checkpoint.plans:
+        raise Usage("a transformation is given, and there is no optimizer of torch beside it", "Give optimizer=, the one of torch")
+    whole = optax.with_extra_args_support(transformation)
+    mine = replace(checkpoint, optimizer=whole, opt_state=whole.init(checkpoint.variables["params"]))
+    sides = verify.both_sides(mine, checkpoint, None, seed)("float64")
+    rows = verify.step_rows(sides, seed)
+    return rows, step_causes.of_steps(sides, verify.targets_of(sides, seed)) if verify.failed(rows) else None
 
 
 def _sides(checkpoint: Checkpoint, seed: int) -> Sides:

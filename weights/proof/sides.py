@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 
 from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
-from weights.errors import Unmatched
+from weights.errors import ConversionError, Unmatched
 from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import raw_of
 from weights.mapping.entries import Entry, flatten, inverse
+from weights.mapping.flax_modules import said
 from weights.mapping.port import Port
 from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
 from weights.mapping.rules import Rule
@@ -66,8 +67,23 @@ class _Run:
     label: str
     calling: Callable[..., Any] | None = None
     """How a person's port calls the whole model."""
+    at: str = ""
+    """The place of a person's port; empty for an architecture."""
 
     def __call__(self, variables: Variables, inputs: Inputs) -> Outputs:
+        try:
+            return self._called(variables, inputs)
+        except ConversionError:
+            raise
+        except Exception as error:
+            if not self.at:  # an architecture's errors are those of the program
+                raise
+            raise Unmatched(
+                f"the model cannot be applied to the converted variables: {said(error)} ({self.at})",
+                "Call it in evaluation, by the defaults of its arguments or by call_jax=(model, variables, *inputs) of the port",
+            ) from None
+
+    def _called(self, variables: Variables, inputs: Inputs) -> Outputs:
         def call(method: str, *args: Argument) -> Argument:
             if self.calling is not None and method == "__call__":
                 return self.calling(self.model, variables, *args)
@@ -119,8 +135,8 @@ class Sides:
     @cached_property
     def _run(self) -> _Run:
         settings = self.checkpoint.settings
-        calling = self.port and self.port.call_jax
-        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}", calling)
+        calling, at = (self.port.call_jax, self.port.at if self.port.own else "") if self.port else (None, "")
+        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}", calling, at)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -137,7 +153,7 @@ class Sides:
         """The outputs of the side of JAX, without compilation: for a call that is observed."""
         return self._run(variables, self._for_jax)
 
-    def steps(self, targets: Arrays) -> Arrays:
+    def steps(self, targets: Arrays, count: int = STEPS) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
         metric = torch_steps.metric(self.checkpoint.plans) if self.original.optimizers else {}
@@ -149,7 +165,7 @@ class Sides:
 
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
-        for _ in range(STEPS):
+        for _ in range(count):
             _, _, slopes = self.pull(variables, zero, targets, 1.0)
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
             params, state = advance(slopes["params"], state, variables["params"])
@@ -179,7 +195,7 @@ class Sides:
         zeros = {key: np.zeros(found[key].shape, self.dtype) for key in self._trained}
         return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
 
-    def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
+    def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
         module = self.module(nudge)
         found, sections = dict(module.named_parameters()), self.original.optimizers
@@ -190,7 +206,7 @@ class Sides:
             plans = zip(self.reading.plans, sections, strict=True)
             resumed = [torch_steps.resumed(self.reading, plan, raw, module) for plan, raw in plans]
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
-        for step in range(STEPS):
+        for step in range(count):
             module.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]

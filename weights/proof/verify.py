@@ -236,11 +236,21 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     }
 
 
-def _step(sides: Sides, seed: int) -> _Results:
-    """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
+def targets_of(sides: Sides, seed: int) -> Arrays:
+    """Targets close to torch's outputs."""
     first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
     noise = cotangents(first, seed)
-    targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
+    return {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
+
+
+def step_rows(sides: Sides, seed: int) -> list[Row]:
+    """The rows of ten steps, in float64."""
+    return _gated("step", "float64", _amplified(_step(sides, seed), _forward_and_grad(sides, seed)["grad"]), None)
+
+
+def _step(sides: Sides, seed: int) -> _Results:
+    """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
+    targets = targets_of(sides, seed)
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 
@@ -73,6 +74,10 @@ def right(ball, weight, bias, x):
     return ball.mobius_add(ball.mobius_matvec(weight, x), bias)
 
 
+def in_training(model, variables, x):
+    return model.apply(variables, x, train=True, mutable=["batch_stats"])[0]
+
+
 ERRORS = {
     "transposed": (lambda: planted(second=lambda: Turned(name="second")), "second", "second.weight transposed"),
     "raw curvature": (lambda: planted(curvature=lambda ball: PoincareBall(ball.isp_c)), "first", "the raw curvature taken for c"),
@@ -85,7 +90,7 @@ ERRORS = {
     "c inverted": (lambda: planted(curvature=lambda ball: PoincareBall(1 / ball.c)), "first", "1/c"),
     "halves": (lambda: first(lambda *args: jnp.roll(right(*args), 4, -1)), "first", "halves exchanged"),
     "halves of a weight": (lambda: first(lambda ball, w, b, x: right(ball, jnp.roll(w, 3, 1), b, x)), "first", "halves of first.weight"),
-    "training mode": (lambda: planted(norm={"use_running_average": False}), "norm", "training mode"),
+    "training mode": (lambda: {"call_jax": in_training}, "norm", "training mode"),
     "epsilon": (lambda: planted(norm={"epsilon": 1e-3}), "norm", "epsilon 0.001 in the place of 1e-05"),
 }  # fmt: skip
 QUICK = ("transposed", "raw curvature", "epsilon")
@@ -94,7 +99,10 @@ QUICK = ("transposed", "raw curvature", "epsilon")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in QUICK else slow) for name in ERRORS])
 def test_a_planted_error_is_named(name: str, original: Original):
     make, layer, kind = ERRORS[name]
-    found = weights.parity(replace(PORT, model=make()), original, level="forward", types=("float64",))
+    made = make()
+    found = weights.parity(
+        replace(PORT, **(made if isinstance(made, dict) else {"model": made})), original, level="forward", types=("float64",)
+    )
     assert not found.ok
     assert found.first is not None
     assert found.first.torch == layer
@@ -106,6 +114,11 @@ def test_a_planted_error_is_named(name: str, original: Original):
         rf"The first layer that differs is {layer} \({layer} in flax\).*Farthest at \[\d, \d\]: \S+ in torch, \S+ in JAX", said
     )
     assert f"It looks like {found.cause.kind}" in said
+
+
+def test_a_model_that_only_trains_is_refused(original: Original):
+    with pytest.raises(weights.Unmatched, match=r"cannot be applied .*batch_stats.*port\.py:\d+\)\. Call it in evaluation"):
+        weights.parity(replace(PORT, model=planted(norm={"use_running_average": False})), original, level="forward", types=("float64",))
 
 
 def test_what_is_between_the_layers_is_named(original: Original):
@@ -162,3 +175,32 @@ def test_a_module_and_its_optimizer():
     found = weights.parity(PORT, module, optimizer=optimizer, types=("float64",))
     assert found.ok, found
     assert not any("fresh" in row.what for row in found.rows)
+
+
+STEPS = {
+    "right": (lambda rate: optax.chain(optax.add_decayed_weights(0.1), optax.adam(rate)), None),
+    "decay outside": (lambda rate: optax.adamw(rate, weight_decay=0.1), "decay outside .* in the port; torch has decay inside"),
+    "no decay": (lambda rate: optax.adam(rate), "no decay in the port; torch has decay inside"),
+    "epsilon inside": (
+        lambda rate: optax.chain(optax.add_decayed_weights(0.1), optax.adam(rate, eps=0.0, eps_root=1e-8)),
+        "epsilon inside the root in the port; torch has epsilon outside",
+    ),
+    "rate": (lambda rate: optax.chain(optax.add_decayed_weights(0.1), optax.adam(2 * rate)), "another learning rate: 2"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name == "decay outside" else slow) for name in STEPS])
+def test_an_optimizer_of_ones_own(name: str):
+    """A transformation of optax beside torch's Adam, on a flat network."""
+    make, kind = STEPS[name]
+    draws.seed_torch(5)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    for parameter in module.parameters():
+        parameter.data *= 1e-3 if name == "epsilon inside" else 1.0
+    port = weights.Port(nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(2)]), inputs=draws.rng(6).normal(size=(5, 4)))
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, weight_decay=0.1)
+    found = weights.parity(port, module, optimizer=optimizer, transformation=make(1e-2), types=("float64",))
+    assert found.ok == (kind is None), found
+    if kind is not None:
+        assert found.cause is not None
+        assert re.search(kind, found.cause.kind), found.cause
