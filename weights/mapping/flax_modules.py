@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import flax.linen as nn
 import jax
 
 from weights.errors import ConversionError, Unmatched
@@ -13,6 +13,11 @@ from weights.mapping.entries import flatten
 from weights.mapping.port import Functions, Port
 from weights.mapping.standard import Target
 from weights.types import Hyperparameters, Model
+
+if TYPE_CHECKING:
+    from flax.linen.module import InterceptorContext
+
+OWN = str(Path(__file__).parents[1])
 
 
 def described(port: Port, settings: Hyperparameters) -> tuple[Model, Target | None]:
@@ -51,7 +56,7 @@ def said(error: BaseException) -> str:
     trace, at = error.__traceback__, ""
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in name and not name.startswith("<"):
+        if "site-packages" not in name and not name.startswith(("<", OWN)):
             at = f"{name.rpartition('/')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
     text = str(error).strip().split("\n")[0]
@@ -59,9 +64,11 @@ def said(error: BaseException) -> str:
 
 
 def _target(model: Model, example: tuple) -> Target:
+    from flax import linen as nn
+
     classes: dict[str, type] = {}
 
-    def seen(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+    def seen(call: Callable[..., Any], args: Any, kwargs: Any, context: InterceptorContext) -> Any:
         classes["/".join(context.module.path)] = type(context.module)
         return call(*args, **kwargs)
 
