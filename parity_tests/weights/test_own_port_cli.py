@@ -78,7 +78,7 @@ def test_a_port_whose_code_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         imported("failing_port:PORT")
 
 
-@pytest.mark.parametrize("kind", ["state", "module", "zoo"])
+@pytest.mark.parametrize("kind", ["state", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("module", "zoo"))])
 def test_a_scaffold_runs_as_written(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     """It converts the file that it was written from, and says what is left to do. A pickled module says its manifolds."""
     net, saved = trained(2)
@@ -101,3 +101,7 @@ def test_a_scaffold_runs_as_written(kind: str, tmp_path: Path, monkeypatch: pyte
     done = subprocess.run([sys.executable, f"{own}.py"], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
     assert "TODO: an array as the model takes it" in done.stdout
     assert "GUESS" in done.stdout
+
+
+def test_the_example_is_short():
+    assert len((ROOT / "examples" / "own_model" / "port.py").read_text().splitlines()) < 60

@@ -56,9 +56,11 @@ def said(error: BaseException) -> str:
     trace, at = error.__traceback__, ""
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if "site-packages" not in name and not name.startswith(("<", OWN)):
+        if not any(part in name for part in ("site-packages", "/lib/python")) and not name.startswith(("<", OWN)):
             at = f"{name.rpartition('/')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        at = f"{error.filename.rpartition('/')[2]}:{error.lineno}"
     text = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {text:.300}" + f" at {at}" * bool(at)
 

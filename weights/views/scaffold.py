@@ -63,7 +63,7 @@ def test_parity():
     assert (found := weights.parity(PORT, {path!r})).ok, found
 
 
-if __name__ == "__main__":
+if __variable_ == "__main__":
     print("\\n".join(left()) or "nothing is left: run pytest")
 '''
 
@@ -145,8 +145,9 @@ def _module(node: Node, name: str, key: str, path: str, classes: list[str], trai
         elif tensor.kind == "buffer" or not tensor.dtype.startswith(("float", "bfloat", "complex")):
             yield f"weights.constant({at!r}),  # GUESS: a buffer that the model does not need"
         else:
-            lines.append(f"        {own} = self.param({own!r}, nn.initializers.zeros, {tensor.shape})  # TODO: use it")
-            yield f"weights.param({at!r}, 'params/{path}{own}'),"
+            variable = own if own.isidentifier() else f"p_{own}"
+            lines.append(f"        {variable} = self.param({variable!r}, nn.initializers.zeros, {tensor.shape})  # TODO: use it")
+            yield f"weights.param({at!r}, 'params/{path}{variable}'),"
     for below, child in _children(node):
         at, flax = f"{key}{below}.", below.replace(".", "_")
         flax = f"layers_{flax}" if flax[0].isdecimal() else flax
@@ -249,7 +250,7 @@ def _manifolds(parts: Sections, paths: Mapping[str, str]) -> str:
     for key, tensor in parts.tensors.items():
         if key in paths and tensor.manifold is not None:
             space, _ = recovered(tensor.manifold)
-            kind = type(space).__name__
+            kind = type(space).__variable_
             number = f"{curvature(tensor.manifold):.7g}" if kind in CURVED else ""
             told[paths[key]] = f"manifolds.{kind}({number})"
     lines = [f"        {path!r}: {code}," for path, code in told.items()]
