@@ -21,6 +21,7 @@ from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.rows import FLOAT64, Row
 from weights.proof.sides import Sides
+from weights.proof.witness import Witness
 from weights.types import TorchModule
 
 GATE = 1e-8
@@ -58,7 +59,8 @@ class Parity:
 
 
 def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
-           level: str = "step", types: Sequence[str] = verify.TYPES, mutants: bool = False, seed: int = 0) -> Parity:  # fmt: skip
+           witness: str | Path | None = None, level: str = "step", types: Sequence[str] = verify.TYPES, mutants: bool = False,
+           seed: int = 0) -> Parity:  # fmt: skip
     """Compares a port with a torch module, or with the module that the port makes, loaded with a torch file.
 
     Outputs, vector-Jacobian products and the gradient of each parameter, ten steps (those of `optimizer` from its state, else of a fresh
@@ -67,13 +69,21 @@ def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *
     planting errors in the torch module until it computes what the port does. mutants: plants errors in the port, and says which of them
     these inputs would not show. inputs: in the place of the port's own. transformation: an optimizer of optax, whose first ten steps are
     compared with those of `optimizer` (without it those are compared that the conversion makes of `optimizer`); where they differ, the
-    variant of Adam is named: decay or epsilon inside or outside, correction of the bias, order.
+    variant of Adam is named: decay or epsilon inside or outside, correction of the bias, order. witness: what the person's own program has
+    recorded of the file (`weights.witness`), which is compared in the place of a torch module; its inputs and outputs have the port's names
+    (those of `inputs=` and of what the model gives; "input" and "output" where these are arrays). It needs no torch.
 
-    Needs torch. Raises a ConversionError where the port does not fit.
+    Otherwise it needs torch. Raises a ConversionError where the port does not fit.
     """
-    verify.needed()
     if inputs is not None:
         port = replace(port, inputs=inputs)
+    if witness is not None:
+        if not isinstance(original, (str, Path)):
+            raise Usage("a witness is given beside a torch module", "Give the file of which it was recorded")
+        checkpoint = load(original, port=port)
+        recorded = Witness.read(witness, checkpoint)
+        return Parity(verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings"))
+    verify.needed()
     if isinstance(original, (str, Path)):
         if port.torch is None:
             raise Usage(f"the port has no torch module ({port.at})", "Give it torch=, or a module in the place of the file")

@@ -63,7 +63,7 @@ def test_parity():
     assert (found := weights.parity(PORT, {path!r})).ok, found
 
 
-if __variable_ == "__main__":
+if __name__ == "__main__":
     print("\\n".join(left()) or "nothing is left: run pytest")
 '''
 
@@ -250,7 +250,7 @@ def _manifolds(parts: Sections, paths: Mapping[str, str]) -> str:
     for key, tensor in parts.tensors.items():
         if key in paths and tensor.manifold is not None:
             space, _ = recovered(tensor.manifold)
-            kind = type(space).__variable_
+            kind = type(space).__name__
             number = f"{curvature(tensor.manifold):.7g}" if kind in CURVED else ""
             told[paths[key]] = f"manifolds.{kind}({number})"
     lines = [f"        {path!r}: {code}," for path, code in told.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -143,6 +144,22 @@ def test_a_right_port_and_the_errors_that_its_inputs_would_not_show(original: Or
     assert blind.ok
     assert {one.what for one in blind.missed} >= {"first.weight with the other sign", "first.weight missing"}
     assert "No output depends on first.weight at these inputs" in str(blind)
+
+
+@slow
+def test_a_witness(tmp_path: Path):
+    """What a program has recorded stands in the place of the torch module; a port that computes something else fails."""
+    module, saved = trained(4)
+    module.eval()
+    torch.save(saved, tmp_path / "own.pth")
+    record = weights.witness(tmp_path / "w.npz", module, tmp_path / "own.pth", input=torch.as_tensor(PORT.inputs, dtype=torch.float32))
+    record.outputs(output=lambda i: module(i.input))
+    port = replace(PORT, torch=None)
+    found = weights.parity(port, tmp_path / "own.pth", witness=tmp_path / "w.npz")
+    assert found.ok, found
+    assert any(row.what == "output" for row in found.rows)
+    wrong = replace(port, model=planted(second=lambda: Turned(name="second")))
+    assert not weights.parity(wrong, tmp_path / "own.pth", witness=tmp_path / "w.npz").ok
 
 
 def test_values_alone():
