@@ -40,6 +40,7 @@ def TODO(*shape):
 
 '''
 TAIL = '''
+
 PORT = weights.Port(
     Net(),
     rules=[
@@ -164,7 +165,7 @@ def _module(node: Node, name: str, key: str, path: str, classes: list[str], trai
             yield from _module(child, inner, at, f"{path}{flax}/", classes, trained)
     if name:
         body = "\n".join(lines)
-        call = f"    @nn.compact\n    def __call__(self, x):\n{body}\n        return x  # TODO: what it gives\n\n"
+        call = f"    @nn.compact\n    def __call__(self, x):\n{body}\n        return x  # TODO: what it gives\n"
         classes.append(f"\nclass {name}(nn.Module):\n{call}")
 
 
