@@ -19,7 +19,7 @@ class MobiusLinear(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, ball: PoincareBall, x: Float[Array, "n in"]) -> Float[Array, "n out"]:
+    def __call__(self, ball: Any, x: Float[Array, "n in"]) -> Float[Array, "n out"]:
         weight = self.param("weight", nn.initializers.lecun_normal(in_axis=-1, out_axis=-2), (self.features, x.shape[-1]))
         return ball.mobius_add(ball.mobius_matvec(weight, x), self.param("bias", nn.initializers.zeros, (self.features,))[None])
 
