@@ -231,7 +231,7 @@ def _leaf(node: Node, name: str) -> Leaf | None:
         return Leaf(f"nn.Dense({weight[0]}{bias})", f"TODO(1, {weight[1]})", f"Linear({weight[1]}, {weight[0]})", maps)
     if len(weight) in (3, 4, 5):
         window = ", ".join(map(str, weight[2:]))
-        shape = ", ".join(["1", *map(str, weight[2:]), str(weight[-1])])
+        shape = ", ".join(map(str, (1, *weight[2:], *weight[1:2])))
         kind = f"Conv{len(weight) - 2}d; its stride, padding and groups?"
         return Leaf(f'nn.Conv({weight[0]}, ({window},), padding="VALID"{bias})', f"TODO({shape})", kind, maps)
     return None
