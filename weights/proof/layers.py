@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from weights.mapping.entries import Entry
+from weights.mapping.probes import Inputs
 from weights.proof.sides import QUICK, Sides
 from weights.types import TorchModule, Variables
 
@@ -70,7 +71,7 @@ def torch_calls(sides: Sides, module: TorchModule) -> dict[str, Call]:
 def flax_calls(sides: Sides) -> dict[str, Call]:
     """The first call of each flax module by its path; of arguments that consist of arrays, such as manifolds, the arrays."""
 
-    def traced(variables: Variables) -> dict[str, tuple[list[Any], list[Any]]]:
+    def traced(variables: Variables, inputs: Inputs) -> dict[str, tuple[list[Any], list[Any]]]:
         found: dict[str, tuple[list[Any], list[Any]]] = {}
 
         def seen(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -80,10 +81,10 @@ def flax_calls(sides: Sides) -> dict[str, Call]:
             return result
 
         with nn.intercept_methods(seen):
-            sides.run_flax(variables)
+            sides.run_flax(variables, inputs)
         return found
 
-    found = jax.jit(traced, compiler_options=QUICK)(sides.variables)
+    found = jax.jit(traced, compiler_options=QUICK)(sides.variables, sides.given)
     return {name: Call([np.asarray(x) for x in given], [np.asarray(x) for x in gave]) for name, (given, gave) in found.items()}
 
 

@@ -155,7 +155,7 @@ def first_and_cause(checkpoint: Checkpoint, rows: Sequence[Row], seed: int = 0) 
 def _of_outputs(sides: Sides, module: TorchModule) -> Difference | None:
     """The first output that differs, where no layer does: the code around the layers."""
     theirs = {name: value.detach().numpy() for name, value in sides.run_torch(module).items()}
-    ours = {name: np.asarray(value) for name, value in jax.jit(sides.run_flax)(sides.variables).items()}
+    ours = {name: np.asarray(value) for name, value in jax.jit(sides.run_flax)(sides.variables, sides.given).items()}
     for name in theirs:
         if not layers.agree(theirs[name], ours[name], GATE):
             return layers.difference("", name, False, theirs[name], ours[name])

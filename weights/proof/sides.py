@@ -149,9 +149,14 @@ class Sides:
         ours, slopes = _pull(self._run, variables, self._for_jax, weights, targets, strength)
         return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
 
-    def run_flax(self, variables: Variables) -> Outputs:
+    @property
+    def given(self) -> Inputs:
+        """The inputs as JAX takes them."""
+        return self._for_jax
+
+    def run_flax(self, variables: Variables, given: Inputs) -> Outputs:
         """The outputs of the side of JAX, without compilation: for a call that is observed."""
-        return self._run(variables, self._for_jax)
+        return self._run(variables, given)
 
     def steps(self, targets: Arrays, count: int = STEPS) -> Arrays:
         """Parameters after the steps."""
