@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs" / "guide").glob("*.md"))
-QUICK = {"arrays", "debugging"}
+QUICK = {"arrays", "debugging", "own_model"}
 """The others are like these, and run in `make test-slow`."""
 
 

@@ -41,6 +41,7 @@ MAY_CIRCLE: dict[tuple[str, str], str] = {}
 UNPAIRED = {
     "port_jax/layers/activations.py": "torch has them",
     "port_jax/layers/models_of_space.py": "a helper: the originals do not look at the manifold that they are given",
+    "port_jax/layers/standard.py": "torch has them",
     "port_jax/optim/from_torch/defects.py": "geoopt has them; `parity_tests.optim.from_torch.originals` runs its classes as they are",
     "port_jax/optim/gradients.py": "a helper: gradients moved from one point to another",
     "port_jax/optim/guard.py": "torch and geoopt pass gradients that are not finite on; optax.apply_if_finite skips them",

@@ -26,9 +26,8 @@ from port_jax import optim
 from port_jax.graphs import Graph, aggregate, edge_dot, segment_max, segment_softmax, segment_sum
 from port_jax.manifolds import isometries
 from port_jax.pairwise import pairwise_dist, pairwise_dist2plane
-from weights.mapping.probes import Draw
+from weights.mapping.probes import Draw, for_jax
 from weights.models import ARCHITECTURES
-from weights.proof.inputs import for_jax
 
 
 @contextlib.contextmanager

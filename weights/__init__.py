@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from weights.errors import ConversionError, NotWritten, Refused, Unmatched, Unreadable, Usage
     from weights.files.reader import read
     from weights.files.writer import write
+    from weights.mapping.port import Functions, Port
+    from weights.mapping.rules import TRANSPOSE, Rule, buffer, constant, curvature, linear, module, param, permute, reshape, tied
+    from weights.proof.parity import parity
     from weights.proof.recorder import Witness as witness
     from weights.views.embed import Embeddings, embeddings
 
+RULES = ("TRANSPOSE", "Rule", "buffer", "constant", "curvature", "linear", "module", "param", "permute", "reshape", "tied")
 _HOMES = {
     "Checkpoint": "checkpoint",
     "load": "checkpoint",
@@ -19,6 +23,9 @@ _HOMES = {
     "embeddings": "views.embed",
     "export": "checkpoint",
     "restore": "checkpoint",
+    "parity": "proof.parity",
+    **dict.fromkeys(("Functions", "Port"), "mapping.port"),
+    **dict.fromkeys(RULES, "mapping.rules"),
     "read": "files.reader",
     "witness": "proof.recorder:Witness",
     "write": "files.writer",
@@ -26,8 +33,9 @@ _HOMES = {
 }
 
 __all__ = [
-    "Checkpoint", "ConversionError", "Embeddings", "NotWritten", "Refused", "Unmatched", "Unreadable", "Usage", "embeddings", "export",
-    "load", "read", "restore", "witness", "write",
+    "TRANSPOSE", "Checkpoint", "ConversionError", "Embeddings", "Functions", "NotWritten", "Port", "Refused", "Rule", "Unmatched",
+    "Unreadable", "Usage", "buffer", "constant", "curvature", "embeddings", "export", "linear", "load", "module", "param", "parity",
+    "permute", "read", "reshape", "restore", "tied", "witness", "write",
 ]  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from weights.exporter import origin, torch_tree
 from weights.files.opening import hashes, opened
 from weights.files.sections import Choice
 from weights.files.writer import write
-from weights.mapping.architecture import TREE
 from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
+from weights.mapping.port import TREE, Port
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
 from weights.optim.owners import Groups
@@ -82,7 +82,7 @@ class Checkpoint(Contents):
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True,
          updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
-         about: Mapping[str, str] | None = None, progress: Progress | None = None) -> Checkpoint:  # fmt: skip
+         about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
     config: the training run's configuration: the path of a JSON file, or a mapping.
@@ -99,10 +99,14 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     optimizers is converted ("optimizer_states.0"), if not all of them: then they become one transformation, and are several in the export.
     about: what the report shall say of the file beside its hash: its source and licence, for example.
     progress: is called for each tensor with its key, how many are done, and how many there are.
+    port: a model of one's own, in the place of `arch`.
 
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
     path = Path(path)
+    if port is not None and (not isinstance(port, Port) or port.name in {*ARCHITECTURES, TREE}):
+        what = f"is called {port.name!r}, as an architecture is" if isinstance(port, Port) else f"is {port!r:.80}"
+        raise Usage(f"the port {what}", "Give a weights.Port, with name= where its module has the name of an architecture")
     try:
         file = opened(path, config, Choice(section, prefix, optimizer_at))
         trained = Trained(
@@ -110,7 +114,7 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
             points=partial(points_moved, groups=groups) if optimizer else lambda parts, entries: (),
             on_manifolds=moves_points if optimizer else lambda parts: False,
         )
-        found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress)
+        found = converted(file, ARCHITECTURES, arch, curvature, manifolds, trained, progress, port)
         resumption = None
         if optimizer and found.parts.optimizers:
             name = None if isinstance(optimizer, bool) else optimizer
@@ -137,25 +141,27 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
         plans=resumption.plans if resumption else (),
         source=source,
         given=manifolds,
+        port=found.table,
     )
 
 
-def restore(path: str | Path) -> Checkpoint:
-    """The checkpoint that `Checkpoint.save` wrote at `path`, bit for bit.
+def restore(path: str | Path, port: Port | None = None) -> Checkpoint:
+    """The checkpoint that `Checkpoint.save` wrote at `path`, bit for bit. port: the one with which it was loaded, if that was a port of
+    one's own: the folder has its name and no code.
 
-    Raises Unreadable for a path that is not a converted checkpoint, or a damaged one.
+    Raises Unreadable for a path that is not a converted checkpoint, or a damaged one, Usage for a port that is missing or another one.
     """
-    return Checkpoint(**vars(store.read(path)))
+    return Checkpoint(**vars(store.read(path, port)))
 
 
-def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False) -> None:
+def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False, port: Port | None = None) -> None:
     """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 
     Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
-    shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written.
+    shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written. port: as `restore` takes it.
     """
     if not isinstance(checkpoint, Checkpoint):
-        checkpoint = restore(checkpoint)
+        checkpoint = restore(checkpoint, port)
     try:
         write(path, torch_tree(checkpoint), overwrite)
     except ConversionError as error:

@@ -14,6 +14,10 @@ import typer
 from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, Run, grouped
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weights.checkpoint import Checkpoint as Converted
+    from weights.proof.rows import Row
     from weights.types import Document, Progress
 
 CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
@@ -194,7 +198,7 @@ def verify(
         require_file(report, force, (file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
-    checkpoint = restore(converted) if converted else load(file, **said, optimizer=resuming.named or True)
+    checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
     asked = Said(**said, optimizer=resuming.named)
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
@@ -207,7 +211,27 @@ def verify(
         with new_file(report, force) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
     if failed(rows):
+        if checkpoint.own_port and not as_json:
+            _print_first_difference(checkpoint, rows, seed)
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hyperport scaffold model.pth --out myport.py")
+def scaffold(
+    file: File,
+    out: Annotated[Path, typer.Option(help="Python file to write.")],
+    section: Annotated[str | None, typer.Option(help="Where in the file the model is, if the file has several: ema, for example.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="What the model's keys begin with, if others stand beside them.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the first version of a port for a model of your own: rules, a flax module to fill in, and a test of what is left to do."""
+    from weights.views.scaffold import scaffold as begin
+
+    text = begin(file, out, force, section, prefix)
+    lines = text.splitlines()
+    todo, guesses = (sum(mark in line for line in lines) for mark in ("# TODO", "GUESS"))
+    typer.echo(f"{out}: {len(lines)} lines, {todo} places to fill in and {guesses} guesses to check: python {out} lists them")
+    typer.echo(f"then: hyperport inspect {file} --port {out.stem}:PORT")
 
 
 @app.command(epilog="Example: hyperport recorder > record_witness.py")
@@ -319,6 +343,13 @@ class _progress:
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _print_first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> None:
+    from weights.proof.parity import explained, first_and_cause
+
+    for line in explained(*first_and_cause(checkpoint, rows, seed)):
+        typer.echo(line)
 
 
 def _print_facts(facts: Document) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from weights.files.source import Source
 from weights.mapping.entries import Entry
+from weights.mapping.port import Port
 from weights.optim.plan import Plan
 from weights.types import Config, Document, Hyperparameters, Manifolds, Model, NamedManifolds, OptState, Transformation, Variables
 
@@ -43,6 +44,13 @@ class Contents:
     source: Source = field(repr=False)
     given: NamedManifolds | None = field(repr=False, default=None)
     """The manifolds that the caller named."""
+    port: Port | None = field(repr=False, default=None)
+    """What the converter knows of the model: its architecture's, or the person's own; None for a tree of parameters."""
+
+    @property
+    def own_port(self) -> bool:
+        """Whether the model is a person's own: no architecture is chosen by its name."""
+        return self.port is not None and self.port.own
 
     @property
     def plan(self) -> Plan | None:

@@ -47,8 +47,8 @@ def write_reference(path: Path, arch: str, params: Params, settings: Config, opt
 
 def _reference(arch: str, settings: Config) -> TorchModule:
     table = ARCHITECTURES.get(arch)
-    if table is None or table.reference is None:
-        known = ", ".join(name for name, found in ARCHITECTURES.items() if found.reference is not None)
+    if table is None or table.torch is None:
+        known = ", ".join(name for name, found in ARCHITECTURES.items() if found.torch is not None)
         raise Usage(f"{arch!r} is no architecture with a torch reference", f"Known are {known}")
     try:
         return table.reference(settings)

@@ -10,7 +10,7 @@ from weights.checkpoint import Checkpoint, load, restore
 from weights.errors import Usage
 from weights.files.config import read_config
 from weights.files.other_formats import is_run
-from weights.mapping.architecture import TREE
+from weights.mapping.port import TREE
 from weights.options import Reading, Resuming, Run
 
 LIKE = (
@@ -39,10 +39,15 @@ def exported(file: Path, reading: Reading, resuming: Resuming, run: Run, optimiz
         asked = (resuming.named or True) if optimizer else False
         return _began(file, reading, run, asked, made_with, **resuming.said).after(file, run.chosen, optimizer=optimizer)
     require_no_run(file, run)
-    said = [*reading.given, *resuming.given, *["--no-optimizer"] * (not optimizer), *["--made-with"] * (made_with is not None)]
+    said = [*_without_port(reading), *resuming.given, *["--no-optimizer"] * (not optimizer), *["--made-with"] * (made_with is not None)]
     if said:
         raise Usage("what convert wrote already contains all that", f"Omit {', '.join(said)}", path=file)
-    return restore(file)
+    return restore(file, reading.own_port)
+
+
+def _without_port(reading: Reading) -> list[str]:
+    """The options that were used but for --port, which a converted checkpoint of one's own model needs."""
+    return [option for option in reading.given if option != "--port"]
 
 
 def require_no_run(file: Path, run: Run) -> None:
@@ -54,9 +59,9 @@ def require_no_run(file: Path, run: Run) -> None:
 def _stored(file: Path, reading: Reading, optimizer: Any, **resuming: Any) -> Checkpoint:
     if store.form_of(file) is None:
         return load(file, optimizer=optimizer, **reading.said, **resuming)
-    if reading.given:
-        raise Usage("a converted checkpoint already contains its settings", f"Omit {', '.join(reading.given)}", path=file)
-    return restore(file)
+    if said := _without_port(reading):
+        raise Usage("a converted checkpoint already contains its settings", f"Omit {', '.join(said)}", path=file)
+    return restore(file, reading.own_port)
 
 
 def _began(file: Path, reading: Reading, run: Run, optimizer: Any, made_with: Path | None, **resuming: Any) -> Checkpoint:

@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from port_jax.manifolds.base import Manifold
+    from weights.mapping.port import Port
 
 File = Annotated[Path, typer.Argument(help="A torch file, a .safetensors file, or an .index.json of shards.")]
 Checkpoint = Annotated[
@@ -59,6 +60,9 @@ class Reading:
             help="With --arch tree: key=PoincareBall:0.7, key=Lorentz (with the file's curvature), or '*.bias=Euclidean'. May be repeated."
         ),
     ] = None
+    port: Annotated[
+        str | None, typer.Option(help="A port of your own, in the place of --arch: package.module:NAME, found from the current folder.")
+    ] = None
     section: Annotated[str | None, typer.Option(help="Where in the file the model is, if the file has several: ema, for example.")] = None
     prefix: Annotated[str | None, typer.Option(help="What the model's keys begin with, if others stand beside them: model., say.")] = None
 
@@ -73,7 +77,15 @@ class Reading:
             "manifolds": _manifolds(self.manifold) if self.manifold else None,
             "section": self.section,
             "prefix": self.prefix,
+            "port": self.own_port,
         }
+
+    @property
+    def own_port(self) -> Port | None:
+        """The port that is named."""
+        from weights.port_names import imported
+
+        return None if self.port is None else imported(self.port)
 
     @property
     def given(self) -> list[str]:

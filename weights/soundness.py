@@ -21,7 +21,8 @@ from weights.files.sections import split_again
 from weights.mapping.entries import Entry, flatten, inverse
 from weights.optim.plan import Plan, groups_of
 
-ROLES = ("parameter", "constant", "tied")
+ROLES = ("parameter", "buffer", "constant", "tied")
+PLACED = ("parameter", "buffer")
 
 
 def require_sound(contents: Contents) -> None:
@@ -50,7 +51,7 @@ def require_sound(contents: Contents) -> None:
 def _checked_entries(entries: Sequence[Entry]) -> dict[str, Entry]:
     by_key: dict[str, Entry] = {}
     for entry in entries:
-        texts = [entry.key, *([entry.path] if entry.role == "parameter" else []), *([entry.tied] if entry.role == "tied" else [])]
+        texts = [entry.key, *([entry.path] if entry.role in PLACED else []), *([entry.tied] if entry.role == "tied" else [])]
         sizes = all(type(n) is int and n >= 0 for n in entry.shape)
         if not all(isinstance(text, str) for text in texts) or entry.role not in ROLES or entry.dtype not in NUMPY or not sizes:
             raise _damaged(f"the entry of {shown(entry.key)} is none")
@@ -69,12 +70,12 @@ def _checked_entries(entries: Sequence[Entry]) -> dict[str, Entry]:
 
 def _require_variables(contents: Contents, by_key: dict[str, Entry]) -> None:
     flat = flatten({name: tree for name, tree in contents.variables.items() if tree or name != "params"})
-    if sorted(flat) != sorted(str(entry.path) for entry in by_key.values() if entry.role == "parameter"):
+    if sorted(flat) != sorted(str(entry.path) for entry in by_key.values() if entry.role in PLACED):
         raise _damaged("its parameters are not those of its keys")
     if contents.constants.keys() != {key for key, entry in by_key.items() if entry.role == "constant"}:
         raise _damaged("its constants are not those of its keys")
     for key, entry in by_key.items():
-        if entry.role == "parameter":
+        if entry.role in PLACED:
             inverse(entry, np.broadcast_to(np.empty((), np.int8), np.shape(flat[str(entry.path)])), str(entry.path))
         elif entry.role == "constant":
             _require_like(contents.constants[key], entry.shape, entry.dtype, key)

@@ -15,24 +15,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weights.contents import Contents
-from weights.errors import ConversionError, Unreadable
+from weights.errors import ConversionError, Unreadable, Usage
 from weights.files import folder, json_text, npz, object_json, safetensors
 from weights.files import source as sources
 from weights.files.archive import Archive
 from weights.files.budget import Budget
 from weights.files.dtypes import NUMPY
 from weights.files.outputs import require_file, require_folder, settled
-from weights.mapping.architecture import TREE
+from weights.mapping import port_manifolds
 from weights.mapping.entries import Entry, flatten, place
+from weights.mapping.flax_modules import described
 from weights.mapping.leaves import leaf_of
 from weights.mapping.manifold_trees import from_json, spaces, to_json
-from weights.mapping.rules import Rule, matching
+from weights.mapping.port import TREE, Port
+from weights.mapping.rules import Rule, fill, matching
+from weights.mapping.standard import completed
 from weights.models import ARCHITECTURES
 from weights.optim import plan as optimizers
 from weights.optim.plan import Plan
 from weights.optim.resume import beside
 from weights.soundness import require_sound
-from weights.types import Document, ManifoldTree, Variables
+from weights.types import Document, ManifoldTree, Model, Variables
 
 FORMAT, FORMAT_OF_SEVERAL = 2, 3
 """The second is for conversions with several optimizers, which versions that read only the first would lose."""
@@ -75,12 +78,12 @@ def save(contents: Contents, path: str | Path, overwrite: bool = False) -> None:
         safetensors.write(path, named, {MARK: str(FORMAT), **texts, "crc32": _sum(texts)}, overwrite)
 
 
-def read(path: str | Path) -> Contents:
-    """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged."""
+def read(path: str | Path, port: Port | None = None) -> Contents:
+    """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged, Usage for another `port` than made it."""
     path = Path(path)
     try:
         with settled(path) if path.is_dir() else contextlib.nullcontext():
-            return _restored(path)
+            return _restored(path, port)
     except ConversionError as error:
         raise error.at(path) from None
     except _DAMAGE as error:
@@ -138,11 +141,12 @@ def _description(contents: Contents, arrays: Mapping[str, ArrayLike]) -> Documen
         "optimizer_at": list(contents.source.optimizer_at),
         "arrays": {path: [name, str(np.asarray(v).dtype), list(np.shape(v))] for name, (path, v) in zip(names, arrays.items())},
         "tree": object_json.encode(contents.source.root, {}),
+        **({"own_port": True} if contents.own_port else {}),
         **({"plans": [{**_stored(plan), "at": list(plan.at)} for plan in contents.plans]} if len(contents.plans) > 1 else {}),
     }
 
 
-def _restored(path: Path) -> Contents:
+def _restored(path: Path, port: Port | None) -> Contents:
     form = form_of(path)
     if form == "npz":
         found = npz.read(Archive(path, Budget.of(path)))
@@ -162,7 +166,7 @@ def _restored(path: Path) -> Contents:
     expected = _checked_format(description)
     if found is None:
         found = folder.read_arrays(path, {name: rest for name, *rest in expected.values()})
-    contents = _rebuilt(description, config, report, _typed(found, expected, description.get("crc32")), budget)
+    contents = _rebuilt(description, config, report, _typed(found, expected, description.get("crc32")), budget, port)
     require_sound(contents)
     return contents
 
@@ -205,7 +209,8 @@ def _sum(texts: Mapping[str, str]) -> str:
     return f"{zlib.crc32(chr(0).join(texts[name] for name in folder.DOCUMENTS).encode()):08x}"
 
 
-def _rebuilt(description: Document, config: Document, report: Document, arrays: dict[str, np.ndarray], budget: Budget) -> Contents:
+def _rebuilt(description: Document, config: Document, report: Document, arrays: dict[str, np.ndarray], budget: Budget,
+             port: Port | None) -> Contents:  # fmt: skip
     numpy = {name.removeprefix("numpy/"): a for name, a in arrays.items() if name.startswith("numpy/")}
     root = object_json.decode(description["tree"], numpy, budget)
     kept = {int(name.removeprefix("kept/")): a for name, a in arrays.items() if name.startswith("kept/")}
@@ -221,10 +226,13 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
         place(variables, name.removeprefix("variables/"), leaf_of(arrays.pop(name)))
     constants = {key: arrays[f"constants/{n}"] for n, key in enumerate(description["constants"])}
     settings, arch = description["settings"], description["arch"]
-    table = ARCHITECTURES.get(arch)
-    model = table.build(settings) if table else None
-    manifolds = getattr(model, "manifolds", None) if table else spaces(cast("dict", from_json(description["manifolds"])))
-    entries = _entries(description["keys"], table.rules(settings) if table else None)
+    table = _port(arch, bool(description.get("own_port")), port)
+    if table is None:
+        model, rules, manifolds = None, None, spaces(cast("dict", from_json(description["manifolds"])))
+    else:
+        model, rules = _rules(table, settings, {key: tuple(shape) for key, _, shape, *_ in description["keys"]})
+        manifolds = port_manifolds.beside(table, model, variables["params"])
+    entries = _entries(description["keys"], rules)
     plans, transformation, state = _plans(description), None, None
     if plans:
         transformation, shapes = optimizers.build(plans, variables["params"], beside(manifolds))
@@ -245,7 +253,29 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
         entries=entries,
         plans=plans,
         source=origin,
+        port=table,
     )
+
+
+def _port(arch: str, own: bool, port: Port | None) -> Port | None:
+    """The port of a conversion: the person's own, or the architecture's; None for a tree."""
+    if own and port is None:
+        raise Usage(
+            f"it was converted by a port of your own, {arch!r}, whose code is not in it",
+            "Give it with --port package.module:NAME (port=...)",
+        )
+    if port is not None and (not own or port.name != arch):
+        what = f"by the port {arch!r}" if own else f"as {arch!r}"
+        raise Usage(f"it was converted {what}, and the port {port.name!r} is given", "Give that port" if own else "Omit --port (port=...)")
+    return port or ARCHITECTURES.get(arch)
+
+
+def _rules(port: Port, settings: Document, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Model, list[Rule]]:
+    rules = [rule for rule in port.rules_of(settings) if isinstance(rule, Rule)]
+    if all(matching(rules, key) for key in shapes):
+        return port.build(settings), rules
+    model, target = described(port, settings)
+    return model, completed(port.rules_of(settings), shapes, target)
 
 
 def _stored(plan: Plan) -> Document:
@@ -264,7 +294,10 @@ def _plans(description: Document) -> tuple[Plan, ...]:
 def _entries(rows: list[list], rules: Sequence[Rule] | None) -> list[Entry]:
     entries = []
     for key, role, shape, dtype, path, tied in rows:
-        layout = {} if rules is None or path is None else {"layout": matching(rules, key)[0][0].layout}
+        found = [] if rules is None or path is None else matching(rules, key)
+        if rules is not None and path is not None and (len(found) != 1 or fill(str(found[0][0].path), found[0][1]) != path):
+            raise Usage(f"the port has another place for the key {key!r} than {path}, where it was converted to", "Convert again")
+        layout = {"layout": found[0][0].layout} if found else {}
         entries.append(Entry(key, role, tuple(shape), dtype, path, tied=tied, **layout))
     return entries
 

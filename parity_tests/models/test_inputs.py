@@ -14,9 +14,8 @@ from parity_tests import draws, slow
 from parity_tests.models.graph_models import GRAPH, NODES, PAIRS, X
 from parity_tests.models.small_models import CASES
 from port_jax.models import MLP, MuRP, PoincareEmbeddings
-from weights.mapping.probes import Draw
+from weights.mapping.probes import Draw, for_jax
 from weights.models import ARCHITECTURES
-from weights.proof.inputs import for_jax
 
 FEATURED = ("hgat", "hgcn", "hnn", "gcn", "gat", "mlp", "hybonet", "htgn", "gil", "hyptorch")
 

@@ -172,8 +172,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: nine steps in JAX beside ten in torch",
         f"{HOME}/sides.py",
-        "        for _ in range(STEPS):\n",
-        "        for _ in range(STEPS - 1):\n",
+        "        for _ in range(count):\n",
+        "        for _ in range(count - 1):\n",
         f"{GATES}::test_a_right_conversion_passes_in_every_parameter_and_the_files_own_optimizer",
     ),
     error(

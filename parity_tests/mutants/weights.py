@@ -81,7 +81,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a curvature in the configuration that is a thousandth off",
         "weights/mapping/curvature_settings.py",
-        "if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):",
+        "if abs(value - other) > ROUNDING * (1 + abs(other)):",
         "if abs(value - other) > 1e-3 * (1 + abs(other)):",
         f"{CONVERT}::test_a_gap_or_a_conflict_names_the_option",
     ),

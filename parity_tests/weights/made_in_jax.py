@@ -18,5 +18,5 @@ ADAM = {"name": "RiemannianAdam", "lr": 0.02, "weight_decay": 0.01}
 def born(arch: str, settings: Any, dtype: Any = jnp.float64) -> Any:
     """Fresh parameters of a flax module."""
     table = ARCHITECTURES[arch]
-    variables = table.build(settings).init(draws.key(3), *table.inputs(settings))
+    variables = table.build(settings).init(draws.key(3), *table.example(settings))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables)["params"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from port_jax.manifolds import Euclidean, PoincareBall
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture
+from weights.mapping.port import Port
 from weights.mapping.rules import constant, linear, param, reshape, tied
 
 
@@ -53,12 +53,12 @@ def rules(settings: Mapping):
     ]
 
 
-TOY = Architecture(
+TOY = Port(
     name="toy",
     recognise=lambda found: "emb" in found.tensors and "att" in found.tensors,
     settle=settle,
     rules=rules,
-    build=lambda s: Module(s["width"], s["depth"], tuple(s["curvature"]), s["scale"]),
+    model=lambda s: Module(s["width"], s["depth"], tuple(s["curvature"]), s["scale"]),
     inputs=lambda s: (np.zeros((1, 3), np.float32),),
     groups=lambda settings, keys: [
         [k for k in keys if not k.endswith("bias")],

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from weights.errors import Unmatched, Usage
 from weights.files.opening import Opened
 from weights.files.sections import Sections
-from weights.mapping import parameter_tree, points
-from weights.mapping.architecture import Architecture, Found
+from weights.mapping import parameter_tree, points, port_manifolds
 from weights.mapping.convert import plan, to_flax
-from weights.mapping.entries import Entry, flatten
+from weights.mapping.entries import Entry
+from weights.mapping.flax_modules import described
 from weights.mapping.leaves import counted
 from weights.mapping.manifold_trees import leaves
-from weights.mapping.recognition import recognised
+from weights.mapping.port import Found, Port
+from weights.mapping.recognition import candidates, recognised
 from weights.mapping.report import reported
 from weights.mapping.settings import Settings
-from weights.types import Curvature, Document, Hyperparameters, Manifolds, Model, NamedManifolds, Progress, Variables
+from weights.mapping.standard import completed
+from weights.types import Config, Curvature, Document, Hyperparameters, Manifolds, Model, NamedManifolds, Progress, Variables
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Converted:
     manifolds, report: see `weights.contents`.
     """
 
-    table: Architecture | None
+    table: Port | None
     parts: Sections
     settings: Hyperparameters
     model: Model | None
@@ -43,16 +44,21 @@ class Converted:
     report: Document
 
 
-def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None, curvature: Curvature, given: NamedManifolds | None,
-              trained: parameter_tree.Trained, progress: Progress | None) -> Converted:  # fmt: skip
-    """The model of a file, as one of the `known` architectures or as a tree of parameters.
+def converted(file: Opened, known: Mapping[str, Port], arch: str | None, curvature: Curvature, given: NamedManifolds | None,
+              trained: parameter_tree.Trained, progress: Progress | None, port: Port | None = None) -> Converted:  # fmt: skip
+    """The model of a file, by a person's `port`, as one of the `known` architectures, or as a tree of parameters.
 
     arch, curvature, progress: as the caller gives them to `weights.load`; `given` are the manifolds. trained: what the optimizer's
     state tells of a tree. Raises Usage and Unmatched.
     """
+    if port is not None and arch is not None:
+        raise Usage(f"arch={arch!r} is given beside a port", "Omit one of them: --arch (arch=...) or --port (port=...)")
     config = file.config
-    table, parts = recognised(known, arch, file.parts, config or {})
-    settings = Settings(config, {"curvature": curvature})
+    if port is None:
+        table, parts = recognised(known, arch, file.parts, config or {})
+        settings = Settings(config, {"curvature": curvature})
+    else:
+        table, parts, settings = port, *_fitting(port, file.parts, config, curvature)
     if table is None:
         model, entries = None, parameter_tree.matched(parts, settings, trained, given)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
@@ -62,9 +68,17 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
         if given is not None:
             raise Usage(f"manifolds are given for arch='tree' only; {table.name} has its own", "Omit manifolds= (--manifold)")
         model, entries = _matched(table, parts, settings)
-        spaces, flat = getattr(model, "manifolds", None), []
+        spaces, flat = None, []
     variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))
     variables.setdefault("params", {})
+    if table is not None:
+        spaces = port_manifolds.beside(table, model, variables["params"])
+        port_manifolds.require_pickled(table, spaces, variables["params"], parts.tensors, entries)
+        if port is not None and spaces is None and (moved := trained.points(parts, entries)):
+            raise Usage(
+                f"the optimizer has moved {sorted(moved)[0]!r} as a point of a manifold, and the port does not say of which ({port.at})",
+                "Give it manifolds={path: PoincareBall(...)}, or the flax module a method manifolds(params)",
+            )
     points.check(spaces, variables["params"], entries)
     report = reported(file, table, parts, settings, entries)
     if flat:
@@ -82,19 +96,31 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     )
 
 
-def _matched(table: Architecture, parts: Sections, settings: Settings) -> tuple[Model, list[Entry]]:
+def _fitting(port: Port, parts: Sections, config: Config | None, curvature: Curvature) -> tuple[Sections, Settings]:
+    """The file's parts whose keys are the port's: as they are, else without the first part of all keys, if they share one."""
+    first: Unmatched | None = None
+    for candidate in candidates(parts):
+        settings = Settings(config, {"curvature": curvature})
+        try:
+            _matched(port, candidate, settings)
+        except Unmatched as error:
+            first = first or error
+            continue
+        return candidate, Settings(config, {"curvature": curvature})
+    assert first is not None
+    raise first
+
+
+def _matched(table: Port, parts: Sections, settings: Settings) -> tuple[Model, list[Entry]]:
     """The flax module, and what each key becomes. Unmatched where settings, keys or shapes do not fit."""
-    table.settle(Found(parts.tensors, settings.config), settings)
+    if table.settle is not None:
+        table.settle(Found(parts.tensors, settings.config), settings)
     if settings.given.get("curvature") is not None and "curvature" not in settings.values:
         raise Usage(f"the file contains the curvatures of {table.name}", "Omit --curvature (curvature=...)")
-    rules = table.rules(settings.values)
-    try:
-        model = table.build(settings.values)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), *table.inputs(settings.values))
-    except (ValueError, TypeError) as error:
-        raise Unmatched(f"no {table.name} can be built from the settings: {error}", "Correct the configuration") from None
-    targets = {path: tuple(s.shape) for path, s in flatten(shapes).items()}  # pyright: ignore[reportAttributeAccessIssue]
-    return model, plan(parts.tensors, rules, targets)
+    model, target = described(table, settings.values)
+    shapes = {key: tensor.shape for key, tensor in parts.tensors.items()}
+    rules = completed(table.rules_of(settings.values), shapes, target, parts.tensors if table.own else None)
+    return model, plan(parts.tensors, rules, None if target is None else target.shapes, "" if table.settle else table.at)
 
 
 __all__ = ["Converted", "converted"]

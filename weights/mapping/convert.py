@@ -10,61 +10,67 @@ import numpy as np
 from weights.errors import Unmatched
 from weights.files.dtypes import NUMPY
 from weights.files.tensors import Tensor, blocks, same_bits
-from weights.mapping import foreign
+from weights.mapping import buffers, foreign, own_ports
 from weights.mapping.entries import Entry, flatten, inverse, place
 from weights.mapping.rules import Layout, Rule, fill, matching
 
 Flat = dict[str, np.ndarray]
+Problem = tuple[str, str]
+"""A cause and its remedy."""
 
 
-def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None) -> list[Entry]:
-    """The entry of every key, in the file's order. `targets`: the shapes of the model's variables by path; None accepts any.
+def plan(tensors: Mapping[str, Tensor], rules: Sequence[Rule], targets: Mapping[str, tuple[int, ...]] | None,
+         own: str = "") -> list[Entry]:  # fmt: skip
+    """The entry of every key, in the file's order. `targets`: the shapes of the model's variables by path; None accepts any. `own`: the
+    place of a port that a person has written, whose every rule has to fit a key; empty for a table of a family of models.
 
-    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a variable that no key or two keys fill,
-    a shape that differs from the model's, and names that are tied in the file but not in the table.
+    Raises Unmatched, naming the first problem, for a key that no rule or several rules fit, a rule that fits no key, a variable that no key
+    or two keys fill, a shape that differs from the model's, a buffer among the parameters, a fixed curvature of another number, and names
+    that are tied in the file but not in the table.
     """
-    problems: list[tuple[str, str]] = []
+    problems: list[Problem] = []
     entries: list[Entry] = []
     filled: dict[str, str] = {}
     unexpected: list[str] = []
+    used: set[int] = set()
     for key, tensor in tensors.items():
         found = matching(rules, key)
+        used |= {id(rule) for rule, _ in found}
         if len(found) > 1:
-            problems.append(
-                (
-                    f"the key {key!r} fits {len(found)} rules: {', '.join(r.key for r, _ in found)}",
-                    "The table of this architecture is ambiguous: please report it",
-                )
-            )
+            listed = " and ".join(f"{rule.key!r} ({rule.at})" for rule, _ in found)
+            problems.append((f"the key {key!r} fits {len(found)} rules: {listed}", "Remove one of them, or make its pattern narrower"))
         elif not found:
             unexpected.append(key)
         else:
             rule, values = found[0]
-            path = rule.path and fill(rule.path, values)
-            role = "parameter" if path else "tied" if rule.tied else "constant"
-            entry = Entry(
-                key=key,
-                role=role,
-                shape=tensor.shape,
-                dtype=tensor.dtype,
-                path=path,
-                layout=rule.layout,
-                tied=rule.tied and fill(rule.tied, values),
-            )
+            entry = _entry(key, tensor, rule, values)
             entries.append(entry)
-            if path:
+            problems.extend(buffers.problems(entry, tensor, rule))
+            if path := entry.path:
                 if path in filled:
                     problems.append((f"the keys {filled[path]!r} and {key!r} both become {path}", "Remove one of them"))
                 filled[path] = key
-                problems.extend(_misfit(entry, targets))
-    missing = sorted(_key_of(path, rules) for path in (targets or {}) if path not in filled)
-    problems[:0] = [*_replaced(unexpected), *_missing(missing, unexpected), *_unexpected(unexpected, missing)]
+                problems.extend(_misfit(entry, targets, rule, own))
+    absent = {path: shape for path, shape in (targets or {}).items() if path not in filled}
+    unused = [rule for rule in rules if own and not rule.optional and id(rule) not in used]
+    if own:
+        problems += own_ports.problems(unused, unexpected, absent, tensors, own)
+    else:
+        missing = sorted(_key_of(path, rules) for path in absent)
+        problems[:0] = [*_replaced(unexpected), *_missing(missing, unexpected), *_unexpected(unexpected, missing)]
     problems.extend(_ties(entries, tensors))
     if problems:
         cause, remedy = problems[0]
         more = f" ({len(problems) - 1} more problem{'s' * (len(problems) > 2)} after this one)" if len(problems) > 1 else ""
         raise Unmatched(cause + more, remedy)
     return entries
+
+
+def _entry(key: str, tensor: Tensor, rule: Rule, values: Mapping[str, str]) -> Entry:
+    path = rule.path and fill(rule.path, values)
+    role = ("parameter" if path.startswith("params/") else "buffer") if path else "tied" if rule.tied else "constant"
+    tied = rule.tied and fill(rule.tied, values)
+    return Entry(key=key, role=role, shape=tensor.shape, dtype=tensor.dtype, path=path, layout=rule.layout, tied=tied)
 
 
 def to_flax(
@@ -101,7 +107,7 @@ def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[st
     """The way back: a function from a key to its array, in torch's layout and the file's type."""
     by_key = {entry.key: entry for entry in entries}
     flat = flatten(variables)
-    expected = {entry.path for entry in entries if entry.role == "parameter"}
+    expected = {entry.path for entry in entries if entry.path}
     if expected != set(flat):
         odd = sorted(map(str, expected ^ set(flat)))
         raise Unmatched(
@@ -122,20 +128,27 @@ def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[st
     return value
 
 
-def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None) -> list[tuple[str, str]]:
+def _misfit(entry: Entry, targets: Mapping[str, tuple[int, ...]] | None, rule: Rule, own: str) -> list[Problem]:
     if targets is None:
         return []
     want = targets.get(str(entry.path))
     if want is None:
+        near = difflib.get_close_matches(str(entry.path), targets, 1, 0)
+        remedy = f"Correct the rule: the nearest path is {near[0]}" if near else "The flax module has no variables"
         return [
             (
-                f"the key {entry.key!r} becomes {entry.path}, which the model does not have",
-                "Check the configuration: it describes a smaller model",
+                f"the key {entry.key!r} becomes {entry.path}, which the model does not have" + f" ({rule.at})" * bool(own),
+                remedy if own else "Check the configuration: it describes a smaller model",
             )
         ]
     got = _shape(entry.layout, entry.shape)
     if got == want:
         return []
+    if own:
+        return [(
+            f"the key {entry.key!r} has shape {entry.shape}, {entry.layout.name} {got}; {entry.path} takes {want} ({rule.at})",
+            "Give the rule the layout that leads there (TRANSPOSE, permute, reshape), or the flax module the file's sizes",
+        )]  # fmt: skip
     expected = next((s for s in (want, want[::-1]) if _shape(entry.layout, s) == want), want)
     turned = " (its transpose would fit)" if _shape(entry.layout, entry.shape[::-1]) == want else ""
     return [(f"the key {entry.key!r} has shape {entry.shape}; the model takes {expected}{turned}",
@@ -192,7 +205,7 @@ def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple
     ]  # fmt: skip
     first: dict[tuple, str] = {}
     for entry in entries:
-        if entry.role == "parameter":
+        if entry.path:
             other = first.setdefault(tensors[entry.key].place, entry.key)
             if other != entry.key:
                 problems.append((f"the keys {other!r} and {entry.key!r} are one tensor in the file; the model trains them apart",

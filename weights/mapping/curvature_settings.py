@@ -11,6 +11,9 @@ import numpy as np
 from weights.errors import Unmatched, Usage
 from weights.mapping.settings import WHERE, Settings
 
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""geoopt computes log(exp(c) - 1) in float32."""
+
 
 def softplus(raw: float) -> float:
     """log(1 + exp(raw)) in float64: geoopt's c for its stored isp_c."""
@@ -20,6 +23,11 @@ def softplus(raw: float) -> float:
 def from_raw(name: str, raw: float) -> float:
     """The curvature that a raw tensor of that name stands for: isp_c and isp_k through softplus, the rest as they are."""
     return softplus(raw) if name in ("isp_c", "isp_k") else raw
+
+
+def raw_of(name: str, curvature: float) -> float:
+    """The raw number of that name that stands for a curvature: the inverse of `from_raw`."""
+    return math.log(math.expm1(curvature)) if name in ("isp_c", "isp_k") else curvature
 
 
 def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
@@ -45,7 +53,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
             if learned and where == "config":  # where training began
                 continue
             for key, value, other in zip(raw, values, others):
-                if abs(value - other) > 4 * float(np.finfo(np.float32).eps) * (1 + abs(other)):
+                if abs(value - other) > ROUNDING * (1 + abs(other)):
                     raise Unmatched(
                         f"{key!r} in the file gives curvature {value:.9g}, {WHERE[where]} gives {other:.9g}",
                         "Correct it to the file's value, or set learnable_curvature in the configuration if the curvature was trained",
@@ -86,4 +94,4 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     return numbers
 
 
-__all__ = ["from_raw", "settle", "softplus", "unit"]
+__all__ = ["ROUNDING", "from_raw", "raw_of", "settle", "softplus", "unit"]

@@ -15,7 +15,7 @@ from weights.mapping.rules import IDENTITY, Layout
 
 @dataclass(frozen=True)
 class Entry:
-    """What one key of the file becomes. `role` is "parameter" (at `path`), "constant" or "tied" (to `tied`)."""
+    """What one key of the file becomes. `role` is "parameter" or "buffer" (at `path`), "constant" or "tied" (to `tied`)."""
 
     key: str
     role: str

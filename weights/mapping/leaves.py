@@ -28,11 +28,11 @@ def leaf_of(array: np.ndarray) -> Array | np.ndarray:
 
 
 def counted(progress: Progress | None, entries: Sequence[Entry]) -> Callable[[np.ndarray], Array | np.ndarray]:
-    """`leaf_of`, calling `progress` for each parameter."""
+    """`leaf_of`, calling `progress` for each variable."""
     if progress is None:
         return leaf_of
-    keys = iter([e.key for e in entries if e.role == "parameter"])
-    total = sum(e.role == "parameter" for e in entries)
+    keys = iter([e.key for e in entries if e.path])
+    total = sum(e.path is not None for e in entries)
     done = 0
 
     def leaf(array: np.ndarray) -> Array | np.ndarray:

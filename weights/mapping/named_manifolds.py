@@ -10,7 +10,7 @@ import numpy as np
 
 from weights.errors import Unmatched, Usage
 from weights.files.tensors import Tensor
-from weights.mapping.curvature_settings import from_raw
+from weights.mapping.curvature_settings import ROUNDING, from_raw
 from weights.mapping.entries import Entry, flatten, place
 from weights.mapping.manifold_trees import CURVED, Following, recovered
 from weights.types import NamedManifolds
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 RAW = {"isp_c", "isp_k", "k", "_scale", "_log_scale"}
 """Names under which geoopt's manifolds keep their curvature and scale, as single numbers."""
-ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""geoopt computes log(exp(c) - 1) in float32."""
 
 
 def beside(found: Sequence[Entry], given: NamedManifolds | None, tensors: Mapping[str, Tensor]) -> dict:

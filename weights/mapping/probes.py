@@ -153,6 +153,20 @@ def _as_edges(value: Any) -> Edges:
     raise Unmatched(f"the graph has shape {array.shape}", "Give an adjacency matrix [N, N], dense or sparse, or an edge index [2, E]")
 
 
+def for_jax(value: Argument, dtype: str | None) -> Argument:
+    """Inputs as JAX takes them, floating numbers in the precision compared; None: as they are."""
+    import jax.numpy as jnp
+
+    from port_jax.graphs import Graph
+
+    if isinstance(value, Edges):
+        weights, features = (for_jax(part, dtype) for part in (value.weights, value.features))
+        return Graph.from_edges(value.senders, value.receivers, num_nodes=value.num_nodes, weights=weights, edge_features=features)
+    if isinstance(value, Mapping):
+        return {name: for_jax(part, dtype) for name, part in value.items()}
+    return value if value is None else jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
+
+
 def on_nodes(
     width: Callable[[Hyperparameters], int],
     classified: Callable[[Hyperparameters], bool],
@@ -214,4 +228,4 @@ def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | 
     return senders, receivers, None if weights is None else weights.astype(np.float64), data.features.astype(np.float64)
 
 
-__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "Recorded", "drawn", "on_nodes"]
+__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "Recorded", "drawn", "for_jax", "on_nodes"]

@@ -9,24 +9,24 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.files.sections import Sections, without_first
 from weights.files.tensors import Tensor
 from weights.mapping import foreign
-from weights.mapping.architecture import TREE, Architecture, Found
-from weights.mapping.rules import matching
+from weights.mapping.port import TREE, Found, Port
+from weights.mapping.rules import Rule, matching
 from weights.mapping.settings import Settings
 from weights.types import Config
 
-Recognised = tuple[Architecture | None, Sections]
+Recognised = tuple[Port | None, Sections]
 """The architecture, None for a tree of parameters; and the file's parts, whose keys are then as the architecture has them."""
 
 
-def recognised(known: Mapping[str, Architecture], name: str | None, parts: Sections, config: Config) -> Recognised:
+def recognised(known: Mapping[str, Port], name: str | None, parts: Sections, config: Config) -> Recognised:
     """The one of the `known` architectures that a file is of. Usage for an unknown name or several that fit, Unmatched for none."""
     name = name or (config.get("arch") if isinstance(config.get("arch"), str) else None)
     if name == TREE:
         return None, parts
     if name is not None:
         return _named(known, name, parts, config)
-    for candidate in _candidates(parts):
-        fitting = [table for table in known.values() if table.recognise(Found(candidate.tensors, config))]
+    for candidate in candidates(parts):
+        fitting = [table for table in known.values() if table.recognise is not None and table.recognise(Found(candidate.tensors, config))]
         if len(fitting) > 1:
             raise Usage(f"the keys fit several architectures: {', '.join(t.name for t in fitting)}", "Choose one with --arch (arch=...)")
         if fitting:
@@ -37,12 +37,12 @@ def recognised(known: Mapping[str, Architecture], name: str | None, parts: Secti
     )  # fmt: skip
 
 
-def _named(known: Mapping[str, Architecture], name: str, parts: Sections, config: Config) -> Recognised:
+def _named(known: Mapping[str, Port], name: str, parts: Sections, config: Config) -> Recognised:
     table = known.get(name.lower())
     if table is None:
         raise Usage(f"no architecture is called {name!r}", f"Known are {', '.join(known)} and {TREE}")
-    for candidate in _candidates(parts):
-        if table.recognise(Found(candidate.tensors, config)):
+    for candidate in candidates(parts):
+        if table.recognise is not None and table.recognise(Found(candidate.tensors, config)):
             return table, candidate
     raise _unmatched(
         parts, [table], config, f"the keys are not those of {table.name}",
@@ -50,7 +50,7 @@ def _named(known: Mapping[str, Architecture], name: str, parts: Sections, config
     )  # fmt: skip
 
 
-def _unmatched(parts: Sections, tables: Sequence[Architecture], config: Config, cause: str, remedy: str) -> Unmatched:
+def _unmatched(parts: Sections, tables: Sequence[Port], config: Config, cause: str, remedy: str) -> Unmatched:
     """The error for keys that fit nothing; it shows those that are foreign, if that can be told."""
     if written := foreign.remedy(parts.tensors):
         keys, call = written
@@ -60,26 +60,27 @@ def _unmatched(parts: Sections, tables: Sequence[Architecture], config: Config, 
     return Unmatched(f"{cause}; they are {foreign.some(list(parts.tensors))}", remedy)
 
 
-def _nearest(known: Iterable[Architecture], tensors: Mapping[str, Tensor], config: Config) -> tuple[str, list[str]] | None:
+def _nearest(known: Iterable[Port], tensors: Mapping[str, Tensor], config: Config) -> tuple[str, list[str]] | None:
     """The architecture whose table has most of the keys, and the keys that it does not have; None if none has half of them."""
     best: tuple[str, list[str]] | None = None
     for table in known:
         # A table asks for what its own files have; on others it may fail in any way.
         with contextlib.suppress(ConversionError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
             settings = Settings(config, {})
-            table.settle(Found(tensors, settings.config), settings)
-            rules = table.rules(settings.values)
+            if table.settle is not None:
+                table.settle(Found(tensors, settings.config), settings)
+            rules = [rule for rule in table.rules_of(settings.values) if isinstance(rule, Rule)]
             left = [key for key in tensors if not matching(rules, key)]
             if len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
                 best = table.name, left
     return best
 
 
-def _candidates(parts: Sections) -> Iterator[Sections]:
+def candidates(parts: Sections) -> Iterator[Sections]:
     """The parts as they are, and then without the first part of all keys, if they share one."""
     yield parts
     if (deeper := without_first(parts)) is not None:
         yield deeper
 
 
-__all__ = ["recognised"]
+__all__ = ["candidates", "recognised"]

@@ -9,8 +9,8 @@ import jax
 from weights.files import places
 from weights.files.opening import Opened
 from weights.files.sections import Sections
-from weights.mapping.architecture import TREE, Architecture
 from weights.mapping.entries import Entry
+from weights.mapping.port import TREE, Port
 from weights.mapping.settings import Settings
 from weights.types import Document
 
@@ -20,7 +20,7 @@ NO_OPTIMIZER = "there is no optimizer for it"
 UNASSIGNED = "its rates are those of none of the optimizers, or of several, and so the learning rates stay as they are in the groups"
 
 
-def reported(file: Opened, table: Architecture | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
+def reported(file: Opened, table: Port | None, parts: Sections, settings: Settings, entries: Sequence[Entry]) -> Document:
     """What each tensor and setting became. The optimizer's part is added by `weights.checkpoint`."""
     report: Document = {
         "file": file.path.name,
@@ -36,7 +36,7 @@ def reported(file: Opened, table: Architecture | None, parts: Sections, settings
         "carried": list(parts.extras),
         "count": len(parts.tensors),
     }  # fmt: skip
-    wide = [e.key for e in entries if e.dtype == "float64" and e.role == "parameter"]
+    wide = [e.key for e in entries if e.dtype == "float64" and e.path]
     if wide and not jax.config.read("jax_enable_x64"):
         report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
     return report

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+
+from weights.mapping.code_places import written
 
 Shape = tuple[int, ...]
 
@@ -72,8 +74,11 @@ class Rule:
     """What becomes of the keys that match `key`.
 
     `{i}` in a pattern stands for digits, `{i:any}` for anything without a dot, `{i:deep}` for anything at all; the same
-    names in `path` and `tied` take what they matched. Exactly one of: `path`, a slash-separated flax path; `tied`, the key
-    that this one repeats bit by bit; neither, a constant, carried verbatim.
+    names in `path` and `tied` take what they matched. Exactly one of: `path`, a slash-separated flax path, which begins with its
+    collection; `tied`, the key that this one repeats bit by bit; neither, a constant, carried verbatim.
+
+    curvature: the curvature that a constant of this name stands for, which the file's has to be. optional: whether it may fit no key.
+    at: the place in the code where it is written.
     """
 
     key: str
@@ -81,6 +86,12 @@ class Rule:
     layout: Layout = IDENTITY
     tied: str | None = None
     optional: bool = False
+    curvature: float | None = None
+    at: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.at:
+            object.__setattr__(self, "at", written())
 
     def match(self, key: str) -> dict[str, str] | None:
         """What the placeholders stand for if the key fits, else None."""
@@ -95,9 +106,43 @@ class Rule:
         return fill(self.key, found.groupdict()) if found else None
 
 
+@dataclass(frozen=True)
+class Module:
+    """The flax module at `path` below a collection that a torch module stands for, by its key; its tensors become what
+    `weights.mapping.standard` says of a module of its class. Placeholders are those of a `Rule`."""
+
+    key: str
+    path: str
+    at: str = field(default="", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.at:
+            object.__setattr__(self, "at", written())
+
+    def match(self, key: str) -> tuple[str, str] | None:
+        """The path for the beginning of a key, and the rest of the key; None for a key of another module."""
+        found = _pattern(self.key + "." + "{rest_:deep}").fullmatch(key)
+        return None if found is None else (fill(self.path, found.groupdict()), found["rest_"])
+
+
+def module(key: str, path: str) -> Module:
+    """A standard module that has another name in flax: module("fc1", "Dense_0")."""
+    return Module(key, path)
+
+
 def param(key: str, path: str, layout: Layout = IDENTITY) -> Rule:
     """A parameter."""
     return Rule(key, path, layout)
+
+
+def buffer(key: str, path: str, layout: Layout = IDENTITY) -> Rule:
+    """A tensor that is not trained and is a variable of the flax module: its path begins with another collection than params."""
+    return Rule(key, path, layout)
+
+
+def curvature(key: str, path: str | None = None, *, c: float | None = None) -> Rule:
+    """A raw curvature (isp_c, k): trained at a path, or fixed with the number that it stands for, which the file is checked against."""
+    return Rule(key, path, SCALAR if path else IDENTITY, curvature=c)
 
 
 def linear(key: str, path: str) -> tuple[Rule, Rule]:
@@ -141,14 +186,19 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 __all__ = [
     "IDENTITY",
+    "SCALAR",
     "TRANSPOSE",
     "Layout",
+    "Module",
     "Rule",
+    "buffer",
     "chain",
     "constant",
+    "curvature",
     "fill",
     "linear",
     "matching",
+    "module",
     "param",
     "permute",
     "reshape",

@@ -1,6 +1,6 @@
 """The table of each architecture, one file each. A new one is a file and a line here."""
 
-from weights.mapping.architecture import Architecture
+from weights.mapping.port import Port
 from weights.models.gat import GAT
 from weights.models.gcn import GCN
 from weights.models.gil import GIL
@@ -17,7 +17,7 @@ from weights.models.murp import MURP
 from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
 from weights.models.shallow import Shallow
 
-ARCHITECTURES: dict[str, Architecture] = {
+ARCHITECTURES: dict[str, Port] = {
     table.name: table
     for table in (
         HGAT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weights.mapping.architecture import Found
+from weights.mapping.port import Found
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
 from weights.models import node_model

@@ -9,8 +9,8 @@ import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings, on_ball
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Draw, Inputs, Probe, on_nodes
 from weights.mapping.rules import Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_flag, same_numbers
@@ -225,14 +225,14 @@ def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
 
 
 PROBE = Probe(draw, NODES.outputs)
-GIL = Architecture(
+GIL = Port(
     name="gil",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=PROBE,
     code="hgcn",
     nodes=NodeEmbeddings(manifold=on_ball),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Argument, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param, tied
 from weights.mapping.settings import Settings, same_numbers
@@ -155,14 +155,14 @@ def encoder_inputs(settings: Hyperparameters, x: Array, graph: Graph) -> list[Ar
     return [None if settings["num_nodes"] else x, graph]
 
 
-HGAT = Architecture(
+HGAT = Port(
     name="hgat",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding", start=True, inputs=encoder_inputs),
 )

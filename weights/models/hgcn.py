@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weights.mapping.architecture import Found
+from weights.mapping.port import Found
 from weights.mapping.rules import Rule, linear, param, tied
 from weights.mapping.settings import Settings, same_flag
 from weights.models import node_model

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Argument, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import TRANSPOSE, Rule, constant, linear, param
 from weights.mapping.settings import Settings, same_flag, same_numbers
@@ -206,15 +206,15 @@ def encoded_on(model: Model, variables: Variables) -> Manifold:
     return model.apply(variables, method=lambda module: module.ball(len(model.features)))
 
 
-HTGN = Architecture(
+HTGN = Port(
     name="htgn",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
     optimizer=lambda config: "RiemannianAdam",
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=encoder_inputs, manifold=encoded_on),
 )

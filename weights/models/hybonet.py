@@ -9,8 +9,8 @@ import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import TRANSPOSE, Rule, constant, param
 from weights.mapping.settings import Settings, same_flag
@@ -107,15 +107,15 @@ def encoded_on(model: Model, variables: Variables) -> Manifold:
 
 
 PROBE = on_nodes(lambda settings: settings["feat_dim"] - 1, lambda settings: settings["task"] == "nc", weighted=True)
-HyboNet = Architecture(
+HyboNet = Port(
     name="hybonet",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
     groups=groups,
-    reference=reference,
+    torch=reference,
     probe=PROBE,
     code="hybonet",
     nodes=NodeEmbeddings(normalized=True, manifold=encoded_on),

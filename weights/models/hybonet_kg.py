@@ -7,8 +7,8 @@ import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
@@ -93,14 +93,14 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     return {"scores": call("__call__", given["heads"], given["relations"], given["tails"]), "entities": call("encode")}
 
 
-HYBONET_KG = Architecture(
+HYBONET_KG = Port(
     name="hybonet_kg",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     code="hybonet",
     nodes=NodeEmbeddings(table="emb_entity"),

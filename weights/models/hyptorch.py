@@ -9,8 +9,8 @@ import numpy as np
 
 from weights.errors import Usage
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings, on_ball
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import ROWS, Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings, same_flag, same_numbers
@@ -98,14 +98,14 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     return found if settings["num_classes"] is None else {**found, "logits": call("__call__", given["x"])}
 
 
-HYPTORCH = Architecture(
+HYPTORCH = Port(
     name="hyptorch",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(inputs=lambda settings, x, graph: [x], manifold=on_ball),
 )

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, constant, param
 from weights.mapping.settings import Settings
@@ -99,14 +99,14 @@ def ball(params: Params) -> Manifold | None:
     return PoincareBall(float(np.logaddexp(0, c.astype(np.float64)).item())) if c.size == 1 else None
 
 
-KGEMB = Architecture(
+KGEMB = Port(
     name="kgemb",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="entity", tangents=ball),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
@@ -69,14 +69,14 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     return {"scores": call("__call__", given["subjects"], given["relations"], given["objects"]), "entities": call("encode")}
 
 
-MURP = Architecture(
+MURP = Port(
     name="murp",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     code="murp",
     nodes=NodeEmbeddings(table="Eh"),

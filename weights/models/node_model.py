@@ -10,8 +10,8 @@ import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import on_nodes
 from weights.mapping.rules import Rule, linear, param, tied
 from weights.mapping.settings import Settings, same_flag
@@ -163,20 +163,20 @@ PROBE = on_nodes(
 
 
 def architecture(name: str, keys: Callable[[Found], bool], settle: Callable[[Found, Settings], None],
-                 rules: Callable[[Hyperparameters], Sequence[Rule]], node_table: str = "") -> Architecture:  # fmt: skip
+                 rules: Callable[[Hyperparameters], Sequence[Rule]], node_table: str = "") -> Port:  # fmt: skip
     """An architecture of this code base: its files name the model in the configuration, and several have the same keys."""
 
     def recognise(found: Found) -> bool:
         return keys(found) and found.config.get("model", name) == name
 
-    return Architecture(
+    return Port(
         name=name.lower(),
         recognise=recognise,
         settle=settle,
         rules=rules,
-        build=build(name),
+        model=build(name),
         inputs=inputs,
-        reference=reference(name),
+        torch=reference(name),
         probe=PROBE,
         code="hgcn",
         nodes=NodeEmbeddings(table=node_table, normalized=True),

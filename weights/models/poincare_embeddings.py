@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from weights.mapping import curvature_settings
-from weights.mapping.architecture import Architecture, Found
 from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe
 from weights.mapping.rules import Rule, param
 from weights.mapping.settings import Settings
@@ -63,14 +63,14 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     return {"energies": call("__call__", given["rows"]), "points": call("encode")}
 
 
-POINCARE_EMBEDDINGS = Architecture(
+POINCARE_EMBEDDINGS = Port(
     name="poincare_embeddings",
     recognise=recognise,
     settle=settle,
     rules=rules,
-    build=build,
+    model=build,
     inputs=inputs,
-    reference=reference,
+    torch=reference,
     probe=Probe(draw, outputs),
     nodes=NodeEmbeddings(table="embedding"),
 )

@@ -13,7 +13,7 @@ REMEDY = "Name its class with --optimizer-class (optimizer=), or convert without
 
 def path_of(entry: Entry) -> str:
     """The parameter's path under "params"; for a tensor that is not a parameter, a name that no parameter has."""
-    return f"({entry.role}) {entry.key}" if entry.path is None else entry.path.removeprefix(COLLECTION)
+    return entry.path.removeprefix(COLLECTION) if entry.role == "parameter" and entry.path else f"({entry.role}) {entry.key}"
 
 
 def forward_shape(entry: Entry) -> tuple[int, ...]:

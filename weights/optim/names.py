@@ -104,8 +104,9 @@ def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
 
 
 def _buffer(entry: Entry) -> bool:
-    return entry.role == "constant" and (
-        not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_"))
+    return entry.role == "buffer" or (
+        entry.role == "constant"
+        and (not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_")))
     )
 
 

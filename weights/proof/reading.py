@@ -18,8 +18,8 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.files import places
 from weights.files.opening import Opened, opened
 from weights.files.sections import Choice, split_again, without_first
-from weights.mapping.architecture import TREE
 from weights.mapping.manifold_trees import leaves, to_json
+from weights.mapping.port import TREE, Port
 from weights.optim.owners import Groups
 from weights.optim.plan import Plan
 from weights.proof.rows import MANIFOLD
@@ -44,6 +44,7 @@ class Said:
     section: str | None = None
     prefix: str | None = None
     optimizer_at: str | None = None
+    port: Port | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
         arguments["curvature"], taken["curvature"] = conversion.settings["curvature"], "taken from the conversion: give --curvature"
     if said.arch is None and conversion.arch == TREE:
         arguments["arch"] = TREE
+    if said.port is None and conversion.own_port:
+        arguments["port"] = conversion.port
     if conversion.arch == TREE and said.manifolds is None and said.arch in (None, TREE):
         arguments["manifolds"] = _unpickled(conversion) or None
     if not conversion.plans and said.optimizer is None:
@@ -121,7 +124,7 @@ def _places(conversion: Checkpoint, file: Opened, said: Said, arguments: dict[st
 def _loaded(path: Path, conversion: Checkpoint, arguments: dict[str, Any], taken: dict[str, str]) -> Checkpoint:
     """The file converted again. Its architecture and the optimizer's class are the conversion's only where they are not recognised."""
     tries: list[tuple[dict[str, Any], dict[str, str]]] = [({}, {})]
-    if arguments["arch"] is None:
+    if arguments["arch"] is None and arguments["port"] is None:
         tries.append(({"arch": conversion.arch}, {"architecture": "not recognised, taken from the conversion: give --arch"}))
     if arguments[OPTIMIZER] is True and conversion.plans:
         classes = {plan.place: plan.table for plan in conversion.plans}

@@ -15,14 +15,18 @@ from numpy.typing import ArrayLike
 
 from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
-from weights.errors import Unmatched
+from weights.errors import ConversionError, Unmatched
 from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
+from weights.mapping.curvature_settings import raw_of
 from weights.mapping.entries import Entry, flatten, inverse
-from weights.mapping.probes import Argument, Inputs, Outputs, Probe
+from weights.mapping.flax_modules import said
+from weights.mapping.port import Port
+from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
+from weights.mapping.rules import Rule
 from weights.proof import torch_steps
-from weights.proof.inputs import for_jax, for_torch
+from weights.proof.inputs import for_torch
 from weights.proof.trees import Points
 from weights.types import Document, Hyperparameters, Model, OptState, Params, TorchModule, Transformation, Variables
 
@@ -61,9 +65,28 @@ class _Run:
     settings: Hyperparameters = field(compare=False)
     model: Model | Points = field(compare=False)
     label: str
+    calling: Callable[..., Any] | None = None
+    """How a person's port calls the whole model."""
+    at: str = ""
+    """The place of a person's port; empty for an architecture."""
 
     def __call__(self, variables: Variables, inputs: Inputs) -> Outputs:
+        try:
+            return self._called(variables, inputs)
+        except ConversionError:
+            raise
+        except Exception as error:
+            if not self.at:  # an architecture's errors are those of the program
+                raise
+            raise Unmatched(
+                f"the model cannot be applied to the converted variables: {said(error)} ({self.at})",
+                "Call it in evaluation, by the defaults of its arguments or by call_jax=(model, variables, *inputs) of the port",
+            ) from None
+
+    def _called(self, variables: Variables, inputs: Inputs) -> Outputs:
         def call(method: str, *args: Argument) -> Argument:
+            if self.calling is not None and method == "__call__":
+                return self.calling(self.model, variables, *args)
             return self.model.apply(variables, *args, method=method)
 
         return _named(self.probe.outputs(self.settings, call, inputs))
@@ -100,6 +123,7 @@ class Sides:
     inputs: Inputs
     model: Model | Points
     dtype: str
+    port: Port | None = None
 
     # JAX.
 
@@ -111,7 +135,8 @@ class Sides:
     @cached_property
     def _run(self) -> _Run:
         settings = self.checkpoint.settings
-        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}")
+        calling, at = (self.port.call_jax, self.port.at if self.port.own else "") if self.port else (None, "")
+        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}", calling, at)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -124,7 +149,16 @@ class Sides:
         ours, slopes = _pull(self._run, variables, self._for_jax, weights, targets, strength)
         return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
 
-    def steps(self, targets: Arrays) -> Arrays:
+    @property
+    def given(self) -> Inputs:
+        """The inputs as JAX takes them."""
+        return self._for_jax
+
+    def run_flax(self, variables: Variables, given: Inputs) -> Outputs:
+        """The outputs of the side of JAX, without compilation: for a call that is observed."""
+        return self._run(variables, given)
+
+    def steps(self, targets: Arrays, count: int = STEPS) -> Arrays:
         """Parameters after the steps."""
         optimizer, state = self._optimizer()
         metric = torch_steps.metric(self.checkpoint.plans) if self.original.optimizers else {}
@@ -136,7 +170,7 @@ class Sides:
 
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
-        for _ in range(STEPS):
+        for _ in range(count):
             _, _, slopes = self.pull(variables, zero, targets, 1.0)
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
             params, state = advance(slopes["params"], state, variables["params"])
@@ -166,7 +200,7 @@ class Sides:
         zeros = {key: np.zeros(found[key].shape, self.dtype) for key in self._trained}
         return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
 
-    def torch_steps(self, targets: Arrays, nudge: int) -> tuple[Arrays, Arrays]:
+    def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
         module = self.module(nudge)
         found, sections = dict(module.named_parameters()), self.original.optimizers
@@ -177,7 +211,7 @@ class Sides:
             plans = zip(self.reading.plans, sections, strict=True)
             resumed = [torch_steps.resumed(self.reading, plan, raw, module) for plan, raw in plans]
         start = {key: found[key].detach().numpy().copy() for key in self._trained}
-        for step in range(STEPS):
+        for step in range(count):
             module.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
@@ -192,6 +226,8 @@ class Sides:
         """The torch module's outputs, which keep their graph of gradients."""
 
         def call(method: str, *args: Argument) -> Argument:
+            if self.port is not None and self.port.call_torch is not None and method == "__call__":
+                return self.port.call_torch(module, *args)
             return getattr(module, method)(*args)
 
         return _named(self.probe.outputs(self.reading.settings, call, self._for_torch))
@@ -221,14 +257,20 @@ class Sides:
         """
         import torch
 
-        module = self.reference(self.reading.settings).double()
-        result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
+        at = f" ({self.port.at})" if self.reading.own_port and self.port else ""
+        try:
+            module = self.reference(self.reading.settings).double()
+            result = module.load_state_dict({k: torch_steps.tensor(t) for k, t in self.original.tensors.items()}, strict=False)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise Unmatched(f"the torch module does not load the file: {lines[-1]:.300}{at}", "Make it with its sizes") from None
         known = {entry.key for entry in self.reading.entries if entry.role == "constant"}
+        self._round(module)
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:
-            raise Unmatched(f"the torch reference of {self.reading.arch} and the file differ in the key {odd[0]!r}",
-                            "Use --level bits")  # fmt: skip
+            raise Unmatched(f"the torch reference of {self.reading.arch} and the file differ in the key {odd[0]!r}{at}",
+                            "Give the port the torch module that wrote it" if at else "Use --level bits")  # fmt: skip
         module.to(getattr(torch, self.dtype)).eval()
         if nudge:
             ways = torch.Generator().manual_seed(nudge)
@@ -237,6 +279,16 @@ class Sides:
                     up = torch.rand(parameter.shape, generator=ways) < 0.5
                     parameter.copy_(torch.nextafter(parameter, torch.where(up, float("inf"), float("-inf")).to(parameter.dtype)))
         return module
+
+    def _round(self, module: TorchModule) -> None:
+        """Gives the torch module the fixed curvatures that a port's rules say, in float64. The conversion has found them in the file up to
+        the rounding of geoopt's float32, and the flax module has these numbers."""
+        found = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
+        rules = self.port.rules_of(self.reading.settings) if self.port is not None and self.port.own else []
+        for rule in rules:
+            if isinstance(rule, Rule) and rule.curvature is not None:
+                for key in [key for key in found if rule.match(key) is not None]:
+                    found[key].data.fill_(raw_of(key.rpartition(".")[2], rule.curvature))
 
     # Both.
 
@@ -318,4 +370,4 @@ def _named(outputs: Outputs) -> Outputs:
     return named
 
 
-__all__ = ["STEPS", "Arrays", "Original", "Sides"]
+__all__ = ["QUICK", "STEPS", "Arrays", "Original", "Sides"]

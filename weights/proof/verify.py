@@ -20,8 +20,7 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Usage
 from weights.files.tensors import Tensor
 from weights.mapping import probes
-from weights.mapping.architecture import TREE
-from weights.models import ARCHITECTURES
+from weights.mapping.port import TREE
 from weights.proof import diff
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
 from weights.proof.rows import FLOAT64, Row, largest
@@ -85,7 +84,7 @@ def verify(
     if not steps_comparable(differ):
         depth = min(depth, LEVELS.index("grad"))
     needed()
-    make = _sides(checkpoint, reading.checkpoint, graph, seed)
+    make = both_sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
     if LEVELS[depth] == "step":
@@ -169,21 +168,22 @@ class _Results:
     slack: dict[str, float]
 
 
-def _sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
+def both_sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
     """Both sides of a checkpoint, by the precision. The model of a tree is its points, on each side by its own manifolds."""
     model, original = checkpoint.model, Original.of(reading)
     if reading.arch == TREE:
         model, theirs = (Points.of(ckpt.entries, ckpt.manifolds, ckpt.variables["params"]) for ckpt in (checkpoint, reading))
         reference, probe = theirs.reference, points_probe(theirs)
     else:
-        table = ARCHITECTURES[reading.arch]
-        reference, probe = table.reference, table.probe
-        if reference is None or probe is None:
-            raise Usage(f"{reading.arch} has no torch reference to compare with", "Use --level settings")
+        port = reading.port
+        if port is None or port.torch is None:
+            raise Usage(f"{reading.arch} has no torch reference to compare with", "Use --level settings, or give the port torch=")
+        reference, probe = port.reference, port.compared
     inputs = probes.drawn(probe, reading.settings, seed, graph)
     return lambda dtype: Sides(
-        checkpoint=checkpoint, reading=reading, original=original, reference=reference, probe=probe, inputs=inputs, model=model, dtype=dtype
-    )
+        checkpoint=checkpoint, reading=reading, original=original, reference=reference, probe=probe, inputs=inputs, model=model,
+        dtype=dtype, port=reading.port,
+    )  # fmt: skip
 
 
 def _bits(checkpoint: Checkpoint, path: Path) -> list[Row]:
@@ -215,14 +215,15 @@ def _settings(checkpoint: Checkpoint, reading: Reading, found: Sequence[Differen
     return rows
 
 
-def _cotangents(outputs: Arrays, seed: int) -> Arrays:
+def cotangents(outputs: Arrays, seed: int) -> Arrays:
+    """Random weights of the outputs, by name."""
     random = np.random.default_rng(seed)
     return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
 
 
 def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     def weights(outputs: Arrays) -> Arrays:
-        return _cotangents(outputs, seed)
+        return cotangents(outputs, seed)
 
     theirs, slopes = sides.torch_pull(weights, 0)
     moved, moved_slopes = zip(*(sides.torch_pull(weights, nudge) for nudge in NUDGES))
@@ -235,17 +236,27 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     }
 
 
+def targets_of(sides: Sides, seed: int) -> Arrays:
+    """Targets close to torch's outputs."""
+    first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
+    noise = cotangents(first, seed)
+    return {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
+
+
+def step_rows(sides: Sides, seed: int) -> list[Row]:
+    """The rows of ten steps, in float64."""
+    return _gated("step", "float64", _amplified(_step(sides, seed), _forward_and_grad(sides, seed)["grad"]), None)
+
+
 def _step(sides: Sides, seed: int) -> _Results:
     """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
-    first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
-    noise = _cotangents(first, seed)
-    targets = {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
+    targets = targets_of(sides, seed)
     start, theirs = sides.torch_steps(targets, 0)
     moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours, way = sides.steps(targets), _gaps(theirs, start)
-    for key, spread in _spreads(sides).items():
-        slack[key] = slack.get(key, 0.0) + spread * way[key]
+    spread = max(_spreads(sides).values(), default=0.0)  # what moves one parameter moves the gradients of all others
+    slack = {key: slack.get(key, 0.0) + spread * way[key] for key in way}
     return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
 
 
@@ -309,4 +320,18 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
     return rows
 
 
-__all__ = ["TYPES", "Row", "failed", "missing", "needed", "show", "summary", "unverified", "verify", "versions"]
+__all__ = [
+    "TYPES",
+    "Row",
+    "Said",
+    "both_sides",
+    "cotangents",
+    "failed",
+    "missing",
+    "needed",
+    "show",
+    "summary",
+    "unverified",
+    "verify",
+    "versions",
+]

@@ -15,7 +15,6 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, shown
 from weights.files import npz
 from weights.mapping.probes import Edges
-from weights.models import ARCHITECTURES
 from weights.types import Document
 
 FORMAT = 1
@@ -60,7 +59,7 @@ class Witness:
     @classmethod
     def of_authors(cls, path: Path, arrays: Mapping[str, np.ndarray], checkpoint: Checkpoint) -> Witness:
         """Arrays that the authors' code has written: inputs, outputs, and the gradients grad/<key> of its loss."""
-        table = ARCHITECTURES.get(checkpoint.arch)
+        table = checkpoint.port
         if table is None or table.probe is None or table.probe.recorded is None:
             raise Unreadable(f"no recording, and {checkpoint.arch} has no names for arrays of its authors' code", AGAIN, path=path)
         found = table.probe.recorded(checkpoint.settings, arrays)

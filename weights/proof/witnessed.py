@@ -15,10 +15,9 @@ from numpy.typing import ArrayLike
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Usage
 from weights.mapping import probes
-from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten, inverse, place
+from weights.mapping.port import TREE
 from weights.mapping.probes import Probe
-from weights.models import ARCHITECTURES
 from weights.proof.rows import FLOAT64, MANIFOLD, Row, largest
 from weights.proof.sides import QUICK, Arrays, Original, Sides
 from weights.proof.witness import SEED, Witness
@@ -87,14 +86,14 @@ def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness)
     original: the file; None where torch is not installed, and then nothing is compared.
     """
     names, why, dtype = list(witness.meta["modules"]), _speechless(checkpoint), witness.dtype
-    reference = None if why else ARCHITECTURES[checkpoint.arch].reference
-    if original is None or reference is None:
-        why = why or ("there is no torch reference" if reference is None else "it needs torch and geoopt")
+    port = checkpoint.port
+    if original is None or port is None or port.torch is None:
+        why = why or ("there is no torch reference" if port is None or port.torch is None else "it needs torch and geoopt")
         return [Row(LEVEL, dtype, f"module {name} ({why})", 0.0, 0.0, True, False) for name in names]
     probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, witness.inputs)
-    sides = Sides(checkpoint=checkpoint, reading=checkpoint, original=original, reference=reference, probe=probe, inputs=inputs,
-                  model=checkpoint.model, dtype=dtype)  # fmt: skip
+    sides = Sides(checkpoint=checkpoint, reading=checkpoint, original=original, reference=port.reference, probe=probe, inputs=inputs,
+                  model=checkpoint.model, dtype=dtype, port=port)  # fmt: skip
     ours = sides.torch_modules(names)
     rows = []
     for name in names:
@@ -144,23 +143,19 @@ def _by_key(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """All tensors in torch's layout by key."""
     flat, found = flatten(checkpoint.variables), dict(checkpoint.constants)
     for entry in checkpoint.entries:
-        if entry.role == "parameter":
+        if entry.path is not None:
             found[entry.key] = inverse(entry, np.asarray(flat[str(entry.path)]), str(entry.path))
     return {**found, **{e.key: found[e.tied] for e in checkpoint.entries if e.role == "tied" and e.tied in found}}
 
 
 def _speechless(checkpoint: Checkpoint) -> str:
     """Why the converted model has no outputs that could be compared; empty where it has."""
-    table = ARCHITECTURES.get(checkpoint.arch)
-    if checkpoint.arch == TREE:
-        return "a tree of parameters has no outputs"
-    return f"{checkpoint.arch} does not say what its outputs are" if table is None or table.probe is None else ""
+    return "a tree of parameters has no outputs" if checkpoint.port is None else ""
 
 
 def _probe(checkpoint: Checkpoint) -> Probe:
-    probe = ARCHITECTURES[checkpoint.arch].probe
-    assert probe is not None, _speechless(checkpoint)
-    return probe
+    assert checkpoint.port is not None, _speechless(checkpoint)
+    return checkpoint.port.compared
 
 
 def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) -> Sides:
@@ -168,7 +163,7 @@ def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) 
     probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, given)
     return Sides(checkpoint=checkpoint, reading=checkpoint, original=Original({}, ()), reference=_no_torch, probe=probe, inputs=inputs,
-                 model=checkpoint.model, dtype=dtype)  # fmt: skip
+                 model=checkpoint.model, dtype=dtype, port=checkpoint.port)  # fmt: skip
 
 
 def _outputs(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
@@ -194,7 +189,7 @@ def _in_float32(checkpoint: Checkpoint) -> Checkpoint:
         return float(np.float32(value)) if isinstance(value, float) else value
 
     settings = {name: rounded(value) if name in CURVATURES else value for name, value in checkpoint.settings.items()}
-    return replace(checkpoint, settings=settings, model=ARCHITECTURES[checkpoint.arch].build(settings))
+    return replace(checkpoint, settings=settings, model=checkpoint.port.build(settings) if checkpoint.port else None)
 
 
 def _pulled(checkpoint: Checkpoint, witness: Witness, dtype: str, prefix: str) -> Iterator[Row]:

@@ -19,11 +19,10 @@ from port_jax.optim.trees import match_manifolds
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
 from weights.files.inputs import size_of
-from weights.mapping.architecture import TREE
 from weights.mapping.entries import flatten
 from weights.mapping.graph_files import graph_data
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
-from weights.models import ARCHITECTURES
+from weights.mapping.port import TREE
 from weights.types import Document
 
 
@@ -131,7 +130,7 @@ def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> Grap
 
 def _nodes(checkpoint: Checkpoint) -> NodeEmbeddings:
     """What the architecture says of its nodes' embeddings; of a tree of parameters nothing is known."""
-    return ENCODED if checkpoint.arch == TREE else ARCHITECTURES[checkpoint.arch].nodes
+    return ENCODED if checkpoint.port is None else checkpoint.port.nodes
 
 
 def _only_table(checkpoint: Checkpoint) -> str:

@@ -65,7 +65,7 @@ def show(report: Document) -> None:
     screen, rows = Screen(width=160), []
     for row in report["tensors"]:
         becomes = {"tied": "= {}", "constant": "(constant)"}.get(row["role"], "{}").format(row["becomes"])
-        layout = row["layout"] if row["role"] == "parameter" and row["layout"] != "as it is" else ""
+        layout = row["layout"] if row["role"] in ("parameter", "buffer") and row["layout"] != "as it is" else ""
         rows.append((row["key"], "x".join(map(str, row["shape"])) or "one", row["dtype"], becomes, row.get("manifold", layout)))
     title = f"{report['file']} ({report['format']}, {report['count']} tensors, {report['bytes']} bytes)"
     screen.table(("key", "shape", "type", "becomes", "layout"), rows, title)
@@ -105,7 +105,7 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     screen = Screen()
     screen.line(
         f"{out}: {report['arch']}, {roles.count('parameter')} parameters, {roles.count('constant')} constants, "
-        f"{roles.count('tied')} tied names"
+        f"{roles.count('tied')} tied names" + f", {roles.count('buffer')} buffers" * ("buffer" in roles)
     )
     for name, entry in report["settings"].items():
         screen.line(f"  {name} = {entry['value']}  (from {entry['from']})")

@@ -1,0 +1,203 @@
+"""A port beside its torch module, as a tool: what `verify` compares, the first layer that differs, and what kind of error it looks like."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from weights.checkpoint import Checkpoint, load
+from weights.errors import Usage
+from weights.mapping.manifold_trees import CURVED
+from weights.mapping.port import Port
+from weights.proof import causes, layers, planted, step_causes, verify
+from weights.proof.causes import Cause
+from weights.proof.layers import Difference
+from weights.proof.rows import FLOAT64, Row
+from weights.proof.sides import Sides
+from weights.proof.witness import Witness
+from weights.types import TorchModule
+
+GATE = 1e-8
+"""By which layers are told apart in float64, relative to the largest value; outputs have the gates of `verify`."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared. rows: as `verify` gives them. first: where the outputs begin to differ; None where they do not. cause: what it
+    looks like, None where nothing that was tried explains it. planted: in mutation mode, the planted errors.
+    """
+
+    rows: list[Row]
+    first: Difference | None = None
+    cause: Cause | None = None
+    planted: tuple[planted.Planted, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every comparison is within its gate."""
+        return not verify.failed(self.rows)
+
+    @property
+    def missed(self) -> list[planted.Planted]:
+        """The planted errors that the inputs would not have shown."""
+        return [one for one in self.planted if not one.caught]
+
+    def __str__(self) -> str:
+        return "\n".join([verify.summary([row for row in self.rows if row.verified]), *explained(self.first, self.cause), *self._missed()])
+
+    def _missed(self) -> Iterator[str]:
+        if self.planted:
+            yield f"{len(self.planted) - len(self.missed)} of {len(self.planted)} planted errors would show on these inputs."
+        yield from (f"  not shown: {one.what}. {one.remedy}" for one in self.missed)
+
+
+def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
+           witness: str | Path | None = None, level: str = "step", types: Sequence[str] = verify.TYPES, mutants: bool = False,
+           seed: int = 0) -> Parity:  # fmt: skip
+    """Compares a port with a torch module, or with the module that the port makes, loaded with a torch file.
+
+    Outputs, vector-Jacobian products and the gradient of each parameter, ten steps (those of `optimizer` from its state, else of a fresh
+    RiemannianAdam), in float64 and float32, compiled: see `weights.proof.verify.verify`, whose levels and gates are these. Where outputs
+    differ, the first layer in torch's order that does is named, the worst index with both values, and the kind of error, which is found by
+    planting errors in the torch module until it computes what the port does. mutants: plants errors in the port, and says which of them
+    these inputs would not show. inputs: in the place of the port's own. transformation: an optimizer of optax, whose first ten steps are
+    compared with those of `optimizer` (without it those are compared that the conversion makes of `optimizer`); where they differ, the
+    variant of Adam is named: decay or epsilon inside or outside, correction of the bias, order. witness: what the person's own program has
+    recorded of the file (`weights.witness`), which is compared in the place of a torch module; its inputs and outputs have the port's names
+    (those of `inputs=` and of what the model gives; "input" and "output" where these are arrays). It needs no torch.
+
+    Otherwise it needs torch. Raises a ConversionError where the port does not fit.
+    """
+    if inputs is not None:
+        port = replace(port, inputs=inputs)
+    if witness is not None:
+        if not isinstance(original, (str, Path)):
+            raise Usage("a witness is given beside a torch module", "Give the file of which it was recorded")
+        checkpoint = load(original, port=port)
+        recorded = Witness.read(witness, checkpoint)
+        return Parity(verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings"))
+    verify.needed()
+    if isinstance(original, (str, Path)):
+        if port.torch is None:
+            raise Usage(f"the port has no torch module ({port.at})", "Give it torch=, or a module in the place of the file")
+        return _compared(port, Path(original), level, types, mutants, seed, transformation)
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{type(original).__name__}.pth")
+        saved = {"model": original.state_dict()} | ({} if optimizer is None else {"optimizer": optimizer.state_dict()})
+        torch.save(saved, path)
+        return _compared(replace(port, torch=original), path, level, types, mutants, seed, transformation)
+
+
+def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants: bool, seed: int, transformation: Any) -> Parity:
+    checkpoint = load(path, port=port)
+    depth = "grad" if transformation is not None and level == "step" else level
+    rows = verify.verify(checkpoint, path, said=verify.Said(port=port), level=depth, types=types, seed=seed)
+    found = first_and_cause(checkpoint, rows, seed) if verify.failed(rows) else (None, None)
+    if transformation is not None and not verify.failed(rows):
+        more, cause = _stepped(checkpoint, transformation, seed)
+        rows, found = rows + more, (None, cause)
+    shown = tuple(planted.tried(_sides(checkpoint, seed), seed)) if mutants else ()
+    return Parity(rows, *found, planted=shown)
+
+
+def _stepped(checkpoint: Checkpoint, transformation: Any, seed: int) -> tuple[list[Row], Cause | None]:
+    """Ten steps of a person's own transformation beside torch's, and what a difference looks like."""
+    if not checkpoint.plans:
+        raise Usage("a transformation is given, and there is no optimizer of torch beside it", "Give optimizer=, the one of torch")
+    whole = optax.with_extra_args_support(transformation)
+    mine = replace(checkpoint, optimizer=whole, opt_state=whole.init(checkpoint.variables["params"]))
+    sides = verify.both_sides(mine, checkpoint, None, seed)("float64")
+    rows = verify.step_rows(sides, seed)
+    return rows, step_causes.of_steps(sides, verify.targets_of(sides, seed)) if verify.failed(rows) else None
+
+
+def _sides(checkpoint: Checkpoint, seed: int) -> Sides:
+    return verify.both_sides(checkpoint, checkpoint, None, seed)("float64")
+
+
+def first_and_cause(checkpoint: Checkpoint, rows: Sequence[Row], seed: int = 0) -> tuple[Difference | None, Cause | None]:
+    """Where the outputs of a checkpoint begin to differ, and what it looks like; of gradients alone only what it looks like."""
+    bad = {row.level for row in rows if not row.ok}
+    sides, curvatures = _sides(checkpoint, seed), _curvatures(checkpoint)
+    if "forward" in bad:
+        module = sides.module()
+        theirs = layers.torch_calls(sides, module)
+        first = layers.first_difference(sides, GATE, theirs, layers.flax_calls(sides)) or _of_outputs(sides, module)
+        if first is None:
+            return None, None
+        cause = causes.of_arrays(first.theirs, first.ours, curvatures)
+
+        def run(changed: TorchModule) -> np.ndarray:
+            if not first.torch:
+                return _output(sides, changed, first.flax)
+            found = layers.torch_calls(sides, changed)[first.torch].outputs
+            return next((x for x in found if x.shape == first.theirs.shape), found[0])
+
+        return first, cause or causes.of_module(module, run, first.ours, first.torch if first.inputs_agree else "")
+    if "grad" in bad:
+        theirs, ours = _gradients(sides, seed)
+        for key in theirs:
+            if not layers.agree(theirs[key], ours[key], FLOAT64["grad"]):
+                difference = layers.difference(key, key, True, theirs[key], ours[key])
+                return replace(difference, torch=f"gradient of {key}"), causes.of_arrays(theirs[key], ours[key], curvatures)
+    return None, None
+
+
+def _of_outputs(sides: Sides, module: TorchModule) -> Difference | None:
+    """The first output that differs, where no layer does: the code around the layers."""
+    theirs = {name: value.detach().numpy() for name, value in sides.run_torch(module).items()}
+    ours = {name: np.asarray(value) for name, value in jax.jit(sides.run_flax)(sides.variables, sides.given).items()}
+    for name in theirs:
+        if not layers.agree(theirs[name], ours[name], GATE):
+            return layers.difference("", name, False, theirs[name], ours[name])
+    return None
+
+
+def _output(sides: Sides, module: TorchModule, name: str) -> np.ndarray:
+    return sides.run_torch(module)[name].detach().numpy()
+
+
+def _gradients(sides: Sides, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    theirs, slopes = sides.torch_pull(lambda outputs: verify.cotangents(outputs, seed), 0)
+    weights = verify.cotangents(theirs, seed)
+    _, ours, _ = sides.pull(sides.variables, weights, {name: np.zeros_like(value) for name, value in theirs.items()}, 0.0)
+    return sides.tangential(slopes), sides.tangential(ours)
+
+
+def _curvatures(checkpoint: Checkpoint) -> list[float]:
+    spaces = checkpoint.manifolds
+    tree = spaces(checkpoint.variables["params"]) if callable(spaces) else spaces
+    manifolds = jax.tree.leaves(tree, is_leaf=lambda node: type(node).__name__ in CURVED)
+    found = [float(np.asarray(getattr(m, CURVED[type(m).__name__][1][1])).reshape(-1)[0]) for m in manifolds if type(m).__name__ in CURVED]
+    return sorted({round(value, 12) for value in found})
+
+
+def explained(first: Difference | None, cause: Cause | None) -> Iterator[str]:
+    """What was found, in lines."""
+    if first is not None:
+        where = (
+            f"The first layer that differs is {first.torch} ({first.flax} in flax)" if first.torch else f"The output {first.flax} differs"
+        )
+        if first.torch and not first.inputs_agree:
+            where += ", which is given other inputs: look at the code before it"
+        if not first.torch:
+            where += ", and no layer before it does: look at the code around the layers"
+        at = list(first.index)
+        yield f"{where}. Farthest at {at}: {first.values[0]:.9g} in torch, {first.values[1]:.9g} in JAX."
+        yield "In units in the last place: median {:.3g}, 99 % {:.3g}, largest {:.3g}.".format(*first.ulp)
+    if cause is not None:
+        yield f"It looks like {cause.kind}. {cause.remedy}."
+    elif first is not None:
+        yield "It looks like none of the errors that were tried: signs, factors, layouts, curvatures, epsilon, mode, missing parameters."
+
+
+__all__ = ["Parity", "explained", "first_and_cause", "parity"]
