@@ -26,7 +26,7 @@ def test_nnx_gives_the_same_numbers(layer: Any, manifold: Any, shapes: Any):
     @jax.jit
     def both(tangents: Any) -> Any:
         inputs = [manifold.from_tangent0(u) for u in tangents] or [jnp.array([0, 2])]
-        model = nnx.bridge.ToNNX(layer, rngs=nnx.Rngs(0)).lazy_init(manifold, *inputs)
+        model = nnx.bridge.ToNNX(layer, rngs=nnx.Rngs(draws.key(0))).lazy_init(manifold, *inputs)
         kinds = {"params": nnx.Param, "batch_stats": nnx.BatchStat}
         variables = {name: nnx.to_pure_dict(nnx.state(model, kind)) for name, kind in kinds.items()}
         return model(manifold, *inputs), layer.apply(variables, manifold, *inputs)
@@ -40,7 +40,7 @@ def test_nnx_keeps_running_statistics():
 
     @jax.jit
     def trained(x: Any) -> Any:
-        model = nnx.bridge.ToNNX(layers.MidpointBatchNorm(), rngs=nnx.Rngs(0)).lazy_init(BALL, x)
+        model = nnx.bridge.ToNNX(layers.MidpointBatchNorm(), rngs=nnx.Rngs(draws.key(0))).lazy_init(BALL, x)
         start = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         model(BALL, x, use_running_average=False, mutable=["batch_stats"])
         return start, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), jnp.mean(BALL.dist2(BALL.weighted_midpoint(x)[None], x))

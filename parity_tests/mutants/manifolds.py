@@ -127,8 +127,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a traced curvature of the wrong sign taken as it is",
         f"{HOME}/point_numbers.py",
-        "1, jnp.nan)",
-        "1, 1)",
+        "where(fits, 1, -1)",
+        "where(fits, 1, 1)",
         "manifolds/test_point_numbers.py::test_a_traced_number_out_of_its_domain_makes_nan",
     ),
     error(
