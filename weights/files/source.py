@@ -57,7 +57,7 @@ def _storages(tensors: list[Tensor], values: Values) -> dict[int, Tensor]:
     result: dict[int, Tensor] = {}
     for group in users.values():
         old = group[0].storage
-        if len({t.place for t in group}) == 1 and group[0].numel < old.numel:
+        if len({t.place for t in group}) == 1 and group[0].nbytes < old.nbytes:
             first = group[0]
             new = Storage(dtype=first.dtype, numel=first.numel, fetch=_alone(first, values), location=old.location, users=len(group))
             for tensor in group:
