@@ -21,7 +21,9 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
     """What export needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
     if optimizer is not None:
-        accounted |= {id(t) for own in parts.optimizers for t in sources.tensors_of(own.raw["state"])}
+        states = [own.raw["state"] for own in parts.optimizers]
+        beside = {id(t) for t in sources.tensors_of(root, frozenset(map(id, states)))}
+        accounted |= {id(t) for state in states for t in sources.tensors_of(state)} - beside
         accounted -= {id(t) for t in optimizer.unheld}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
@@ -55,7 +57,8 @@ def torch_tree(contents: Contents) -> object:
         raw, timing = places.at(source.root, plan.at), timers.get(plan.at)
         timing = timing if plan.scheduler is not None and isinstance(timing, Mapping) else None
         section, timed = save(raw, plan, states[plan.place], contents.entries, kept=kept, scheduler=timing)
-        replaced += [(raw, section), *([(timing, timed)] if timed is not timing else [])]
+        replaced += [(raw[name], section[name]) for name in ("state", "param_groups")]  # what else stands there is kept
+        replaced += [(timing, timed)] if timed is not timing else []
     return sources.filled(source, values, replaced)
 
 
