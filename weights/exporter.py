@@ -9,6 +9,7 @@ import numpy as np
 from weights.contents import Contents
 from weights.files import places
 from weights.files import source as sources
+from weights.files.pickles.standins import DefaultDict
 from weights.files.sections import Sections, split_again
 from weights.files.tensors import Tensor
 from weights.mapping import convert
@@ -57,9 +58,17 @@ def torch_tree(contents: Contents) -> object:
         raw, timing = places.at(source.root, plan.at), timers.get(plan.at)
         timing = timing if plan.scheduler is not None and isinstance(timing, Mapping) else None
         section, timed = save(raw, plan, states[plan.place], contents.entries, kept=kept, scheduler=timing)
-        replaced += [(raw[name], section[name]) for name in ("state", "param_groups")]  # what else stands there is kept
+        groups = [_like(old, new) for old, new in zip(raw["param_groups"], section["param_groups"], strict=True)]
+        replaced += [(raw["state"], _like(raw["state"], section["state"])), (raw["param_groups"], groups)]  # what else stands there is kept
         replaced += [(timing, timed)] if timed is not timing else []
     return sources.filled(source, values, replaced)
+
+
+def _like(old: object, new: dict) -> dict:
+    """The dictionary as one of the class that the file's is of."""
+    if isinstance(old, DefaultDict):
+        return DefaultDict(old.factory, new)
+    return type(old)(new) if isinstance(old, dict) else new
 
 
 __all__ = ["origin", "torch_tree"]

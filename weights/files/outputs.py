@@ -283,6 +283,8 @@ def _merge(new: Path, place: Path) -> None:
     with contextlib.suppress(OSError):  # there is none, or it is empty
         os.rename(new, place)
         return
+    for each in new.iterdir():
+        _require_replaceable(place / each.name)
     with _locked(place, 10 * PATIENCE):
         staged = place / _STAGED
         if staged.exists():
@@ -299,10 +301,33 @@ def _end(staged: Path, place: Path) -> None:
         old = place / new.name
         if new.name.startswith(_STAGED):  # an old entry that was moved aside
             continue
-        if old.is_dir() and not old.is_symlink():
+        if old.is_symlink():
+            _write_through(new, _place(old))
+            continue
+        if old.is_dir():
             os.rename(old, staged / f"{_STAGED}.{new.name}")
         os.replace(new, old)
     shutil.rmtree(staged)
+
+
+def _require_replaceable(entry: Path) -> None:
+    """OSError for a link to anything but a file, or a place for one."""
+    if not entry.is_symlink():
+        return
+    to = _place(entry)
+    if (to.exists() and not to.is_file()) or not to.parent.is_dir():
+        raise FileExistsError(f"its {entry.name} is a link to {to}, where no file can be put")
+
+
+def _write_through(new: Path, place: Path) -> None:
+    """Puts a copy of a file where a link leads to, perhaps on another disk. `new` stays, where `entry` finds it until all is done."""
+    temporary = _temporary(place)
+    try:
+        shutil.copyfile(new, temporary)
+        _flush(temporary)
+        os.replace(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -96,23 +96,29 @@ def test_every_error_of_a_place_is_one_of_the_output(tmp_path: Path, monkeypatch
     def fail(*_: object, **__: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    for owner, name in ((Path, "is_dir"), (Path, "exists"), (Path, "glob"), (os, "link"), (Path, "mkdir")):
-        with monkeypatch.context() as patch, pytest.raises(NotWritten, match=os.strerror(code)):
+    def write() -> None:
+        with outputs.new_file(tmp_path / "out") as temporary:
+            temporary.write_bytes(b"x")
+
+    def make() -> None:
+        with outputs.new_directory(tmp_path / "out", lambda place: True):
+            pass
+
+    for owner, name, output in ((Path, "is_dir", write), (Path, "exists", write), (Path, "glob", write), (os, "link", write),
+                                (Path, "mkdir", make), (Path, "is_dir", make), (Path, "glob", make)):  # fmt: skip
+        with monkeypatch.context() as patch:
             patch.setattr(owner, name, fail)
             patch.setattr(os, "replace", fail)
-            if name == "mkdir":
-                with outputs.new_directory(tmp_path / "out", lambda place: True):
-                    pass
-            with outputs.new_file(tmp_path / "out") as temporary, open(temporary, "w") as file:
-                file.write("x")
+            with pytest.raises(NotWritten, match=os.strerror(code)):
+                output()
 
 
 SAID = {
     "No space left on device": (
         'DATA_LOSS: Error writing "0/.zarray": Failed to write 598093 bytes to file 15: No space left on device '
-        "[os_error_code='28'] [tensorstore_spec='{\"driver\":\"zarr\",\"kvstore\":{\"path\":\"0/\"}}']"
+        '[os_error_code=\'28\'] [tensorstore_spec=\'{"driver":"zarr","kvstore":{"path":"0/"}}\']'
     ),
-    "Disk quota exceeded": 'RESOURCE_EXHAUSTED: Error writing "a": b [source locations=\'x.cc:1\'] [os_error_code=\'122\']\nmore',
+    "Disk quota exceeded": "RESOURCE_EXHAUSTED: Error writing \"a\": b [source locations='x.cc:1'] [os_error_code='122']\nmore",
     "Something else": 'UNKNOWN: Error writing "0/0": Something else [tensorstore_spec=\'{"driver":"zarr","metadata":{"a":": "}}\']',
 }
 

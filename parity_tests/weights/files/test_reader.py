@@ -265,6 +265,22 @@ def test_strings_of_python_2(tmp_path):
                 assert torch.load(tmp_path / "x.pth") == {"a": want}
 
 
+def test_a_tensor_that_is_refused_is_named(tmp_path):
+    points = torch.randn(3, 2, dtype=torch.complex64)
+    odd = {
+        "conjugated": (points.conj(), "lazy marks"),
+        "negative": (points.conj().imag, "lazy marks"),
+        "narrow": (torch.zeros(2, dtype=torch.complex32), "type torch.complex32"),
+        "quantized": (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantized"),
+    }
+    for key, (tensor, why) in odd.items():
+        for held in (tensor, torch.nn.Parameter(tensor, requires_grad=False)):
+            for tree in ({"model": {"w": torch.ones(2), key: held}}, {key: held}, {"model": {"w": torch.ones(2), "more": {key: [held]}}}):
+                torch.save(tree, tmp_path / "x.pth")
+                with pytest.raises((Refused, Unreadable), match=rf"at '{key}', a tensor .*{why}"):
+                    read(tmp_path / "x.pth")
+
+
 def test_a_tensor_that_torch_would_not_unpack(tmp_path):
     """An entry that is marked as a folder: torch gives whatever was in the memory."""
     torch.save({"w": torch.randn(5, 2)}, tmp_path / "x.pth")

@@ -20,6 +20,8 @@ LINE = 4096
 MAX_INDEX = 1 << 32
 MAX_INTEGER = 255
 """Bytes of an integer: what torch.save writes, and what Python prints."""
+_AROUND = 12
+"""Objects of the stack among which the key of a tensor is: functions, and arguments that are there before the tensor's."""
 _ENTRY = 64
 """Bytes that an entry of a dictionary takes."""
 _STOP = 0x2E
@@ -164,7 +166,27 @@ class Machine:
             elif isinstance(given, (list, tuple, dict, set, frozenset)):
                 self.budget.spend(STEPS, len(given), "its pickle")
                 self.budget.spend(MEMORY, _ENTRY * len(given), "its pickle")
-        self.make(call(self.budget, *args))
+        try:
+            made = call(self.budget, *args)
+        except ConversionError as error:
+            raise self.named(error) from None
+        self.make(made)
+
+    def refer(self) -> None:
+        """BINPERSID: what the persistent id on the stack stands for."""
+        identity = self.pop()
+        try:
+            found = self.persistent(identity)
+        except ConversionError as error:
+            raise self.named(error) from None
+        self.push(found)
+
+    def named(self, error: ConversionError) -> ConversionError:
+        """An error of a tensor, with the key for which the tensor is made: the text nearest on the stack, below functions and marks."""
+        for value in reversed(self.stack[-_AROUND:]):
+            if isinstance(value, str):
+                return type(error)(f"at {shown(value)}, {error.cause}", error.remedy) if error.cause.startswith("a tensor ") else error
+        return error
 
     def new_object(self, keyword: bool = False) -> None:
         """NEWOBJ: an empty instance or a record of a class."""

@@ -92,7 +92,7 @@ OPERATIONS: dict[int, Callable[[Machine], object]] = {
         b"\x81": lambda m: m.new_object(),
         b"\x92": lambda m: m.new_object(keyword=True),
         b"b": lambda m: m.build(),
-        b"Q": lambda m: m.push(m.persistent(m.pop())),
+        b"Q": lambda m: m.refer(),
     }.items()
 }
 
