@@ -14,6 +14,7 @@ from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
 from weights.files.opening import hashes, opened
 from weights.files.outputs import require_file
+from weights.files.reader import files_of
 from weights.files.sections import Choice
 from weights.files.writer import write
 from weights.mapping.architecture import TREE
@@ -156,7 +157,7 @@ def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: boo
     shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written.
     """
     if not isinstance(checkpoint, Checkpoint):
-        require_file(path, overwrite, (checkpoint,))
+        require_file(path, overwrite, files_of(checkpoint))
         checkpoint = restore(checkpoint)
     try:
         write(path, torch_tree(checkpoint), overwrite)

@@ -114,12 +114,14 @@ def shards(path: Path, budget: Budget) -> dict[str, str]:
 
 
 def files_of(*given: str | Path | None) -> list[Path]:
-    """The files and folders that a command was given, and the shards of those that are an index of some."""
+    """The files and folders that a command was given, the shards of an index, and what links in a folder lead to."""
     found: list[Path] = []
     for path in (Path(each) for each in given if each is not None):
         found.append(path)
-        if path.suffix == ".json" and os.path.isfile(path):
-            with contextlib.suppress(OSError, ConversionError):
+        with contextlib.suppress(OSError, ConversionError):
+            if os.path.isdir(path):
+                found += [entry for entry in path.iterdir() if entry.is_symlink()]
+            elif path.suffix == ".json":
                 found += [path.parent / name for name in set(shards(path, Budget.of(path)).values())]
     return found
 

@@ -34,6 +34,7 @@ REFUSED = [
     "export c c/config.json",
     "export c c/arrays/manifest.ocdbt",
     "export c linked",
+    "export c report",
     "embed c --key w --out c/report.json",
     "embed c --key w --format npy --out c/torch.json",
     "plot c --key w --out c/torch.json",
@@ -51,6 +52,8 @@ def test_nothing_that_is_read_is_replaced(tmp_path: Path, monkeypatch, capsys):
     saved(tmp_path / "c" / "arrays" / "mine.pth")
     index(tmp_path / "m.index.json")
     (tmp_path / "linked").symlink_to("c/torch.json")
+    (tmp_path / "c" / "report.json").rename("report")
+    (tmp_path / "c" / "report.json").symlink_to("../report")
     before = everything(tmp_path)
     for command in REFUSED:
         code, _, err = run(monkeypatch, capsys, *command.format(tree=" ".join(TREE)).split(), "--force")
