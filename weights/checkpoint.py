@@ -13,6 +13,8 @@ from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import origin, torch_tree
 from weights.files.opening import hashes, opened
+from weights.files.outputs import require_file
+from weights.files.reader import files_of
 from weights.files.sections import Choice
 from weights.files.writer import write
 from weights.mapping.conversion import converted
@@ -161,6 +163,7 @@ def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: boo
     shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written. port: as `restore` takes it.
     """
     if not isinstance(checkpoint, Checkpoint):
+        require_file(path, overwrite, files_of(checkpoint))
         checkpoint = restore(checkpoint, port)
     try:
         write(path, torch_tree(checkpoint), overwrite)

@@ -111,10 +111,11 @@ def convert(
     """Convert a torch checkpoint, optimizer state included, to a folder or file that weights.restore reads."""
     from weights.checkpoint import load
     from weights.errors import Unmatched
+    from weights.files.reader import files_of
     from weights.store import require_free
     from weights.views.inspect import show_converted
 
-    require_free(out, force, (file, reading.config))
+    require_free(out, force, files_of(file, reading.config))
     with _progress("converting") as advance:
         asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
@@ -148,8 +149,9 @@ def export(
     """
     from weights import given
     from weights.files.outputs import require_file
+    from weights.files.reader import files_of
 
-    require_file(file, force, (folder, run.like, reading.config, made_with))
+    require_file(file, force, files_of(folder, run.like, reading.config, made_with))
     checkpoint = given.exported(folder, reading, resuming, run, optimizer, made_with)
     checkpoint.export(file, force)
     typer.echo(f"{file}: {file.stat().st_size} bytes")
@@ -189,13 +191,14 @@ def verify(
     from weights.checkpoint import load, restore
     from weights.files.graph_arrays import file_of
     from weights.files.outputs import new_file, require_file
+    from weights.files.reader import files_of
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
     if report:
-        require_file(report, force, (file, reading.config, converted, graph and file_of(graph), witness))
+        require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
     checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
@@ -279,10 +282,11 @@ def embed(
     """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
     from weights import given
     from weights.files.graph_arrays import file_of
+    from weights.files.reader import files_of
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, (file, graph and file_of(graph), names, reading.config, run.like))
+    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
@@ -310,10 +314,11 @@ def plot(
     from weights import given
     from weights.files.graph_arrays import file_of
     from weights.files.outputs import require_file
+    from weights.files.reader import files_of
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, (file, graph and file_of(graph), names, reading.config, run.like))
+    require_file(out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}

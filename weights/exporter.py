@@ -9,6 +9,7 @@ import numpy as np
 from weights.contents import Contents
 from weights.files import places
 from weights.files import source as sources
+from weights.files.pickles.standins import DefaultDict
 from weights.files.sections import Sections, split_again
 from weights.files.tensors import Tensor
 from weights.mapping import convert
@@ -21,7 +22,9 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
     """What export needs of the file: its objects, and the tensors that neither keys nor the optimizer's state account for."""
     accounted = {id(t) for t in parts.tensors.values()}
     if optimizer is not None:
-        accounted |= {id(t) for own in parts.optimizers for t in sources.tensors_of(own.raw["state"])}
+        states = [own.raw["state"] for own in parts.optimizers]
+        beside = {id(t) for t in sources.tensors_of(root, frozenset(map(id, states)))}
+        accounted |= {id(t) for state in states for t in sources.tensors_of(state)} - beside
         accounted -= {id(t) for t in optimizer.unheld}
     places = {t.place for t in parts.tensors.values()}
     every = enumerate(sources.tensors_of(root))
@@ -55,8 +58,17 @@ def torch_tree(contents: Contents) -> object:
         raw, timing = places.at(source.root, plan.at), timers.get(plan.at)
         timing = timing if plan.scheduler is not None and isinstance(timing, Mapping) else None
         section, timed = save(raw, plan, states[plan.place], contents.entries, kept=kept, scheduler=timing)
-        replaced += [(raw, section), *([(timing, timed)] if timed is not timing else [])]
+        groups = [_like(old, new) for old, new in zip(raw["param_groups"], section["param_groups"], strict=True)]
+        replaced += [(raw["state"], _like(raw["state"], section["state"])), (raw["param_groups"], groups)]  # what else stands there is kept
+        replaced += [(timing, timed)] if timed is not timing else []
     return sources.filled(source, values, replaced)
+
+
+def _like(old: object, new: dict) -> dict:
+    """The dictionary as one of the class that the file's is of."""
+    if isinstance(old, DefaultDict):
+        return DefaultDict(old.factory, new)
+    return type(old)(new) if isinstance(old, dict) else new
 
 
 __all__ = ["origin", "torch_tree"]

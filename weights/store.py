@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -82,7 +83,7 @@ def read(path: str | Path, port: Port | None = None) -> Contents:
     """What `save` wrote, bit for bit. Unreadable for a path that is not one, or is damaged, Usage for another `port` than made it."""
     path = Path(path)
     try:
-        with settled(path) if path.is_dir() else contextlib.nullcontext():
+        with settled(path) if os.path.isdir(path) else contextlib.nullcontext():
             return _restored(path, port)
     except ConversionError as error:
         raise error.at(path) from None
@@ -92,7 +93,7 @@ def read(path: str | Path, port: Port | None = None) -> Contents:
 
 def form_of(path: Path) -> str | None:
     """The form of a converted checkpoint: "folder", "npz" or "safetensors"; None for any other file. Every folder counts as one."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return "folder"
     try:
         budget = Budget.of(path)
@@ -157,7 +158,7 @@ def _restored(path: Path, port: Port | None) -> Contents:
             raise Unreadable("its metadata are damaged: their checksum does not match", "Convert again")
         texts = {name: metadata[name].encode() for name in folder.DOCUMENTS}
         found = {name: tensor.array() for name, tensor in tensors.items()}
-    elif path.is_dir():
+    elif os.path.isdir(path):
         texts, found = folder.read_documents(path), None
     else:
         raise Unreadable("not a converted checkpoint", "Give a folder or a file that hyperport convert wrote")

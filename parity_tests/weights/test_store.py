@@ -21,11 +21,12 @@ import safetensors.numpy
 import torch
 
 import weights
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.weights.helpers import assert_deep_equal, trained
-from port_jax.manifolds import PoincareBall
+from port_jax.manifolds import Euclidean, PoincareBall
 from weights import NotWritten, Refused, Unreadable, Usage
 from weights.files import outputs
+from weights.files.dtypes import NUMPY, SAFETENSORS
 
 
 def tree_file(path, **kwargs):
@@ -122,6 +123,23 @@ def test_manifold_parameters_and_odd_types_come_back(tmp_path, form):
     back = torch.load(tmp_path / "y.pth", weights_only=False)
     assert isinstance(back["emb"], geoopt.ManifoldParameter)
     assert_deep_equal(tree, back)
+
+
+@pytest.mark.parametrize("form", slow.all_but(FORMS[1:], FORMS))
+def test_every_type_comes_back_to_torch(tmp_path, form):
+    """Those without a class of storages too: whole, transposed, a part of a storage, and tied."""
+    lacking = {n for n in NUMPY if n not in SAFETENSORS.values()} if form == "out.safetensors" else set()
+    made = {n: torch.arange(12).reshape(3, 4).to(getattr(torch, n)) for n in NUMPY if n not in lacking}
+    tree = {f"{n}_{name}": t for n, w in made.items() for name, t in (("w", w), ("tied", w), ("rows", w[1:]), ("empty", w[:0].clone()))}
+    tree |= {f"{n}_turned": w.clone().t() for n, w in made.items()} | {f"{n}_row": w.clone()[1] for n, w in made.items()}
+    torch.save(tree, tmp_path / "x.pth")
+    weights.load(tmp_path / "x.pth", arch="tree", manifolds={"*": Euclidean()}).save(tmp_path / form)
+    weights.export(tmp_path / form, tmp_path / "y.pth")
+    assert_deep_equal(tree, torch.load(tmp_path / "y.pth", weights_only=True))
+    for name in lacking:
+        torch.save({"w": torch.ones(2).to(getattr(torch, name))}, tmp_path / "x.pth")
+        with pytest.raises(NotWritten, match=f"w is {name}, which safetensors does not have"):
+            weights.load(tmp_path / "x.pth", arch="tree").save(tmp_path / form, overwrite=True)
 
 
 def test_a_file_is_read_by_its_own_library(tmp_path):
@@ -274,7 +292,7 @@ def test_what_is_there_stays_until_the_new_is_on_disk(monkeypatch, tmp_path, for
 KILLED = """
 import os, sys, numpy as np
 import weights, torch
-from port_jax.manifolds import PoincareBall
+from port_jax.manifolds import Euclidean, PoincareBall
 ckpt = weights.load(sys.argv[1], arch="tree", manifolds={"emb": PoincareBall(0.7)})
 print("ready", flush=True)
 while True:

@@ -11,7 +11,10 @@ NUMPY: dict[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e4m3fnuz": np.dtype(ml_dtypes.float8_e4m3fnuz),
     "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
+    "float8_e5m2fnuz": np.dtype(ml_dtypes.float8_e5m2fnuz),
+    "float8_e8m0fnu": np.dtype(ml_dtypes.float8_e8m0fnu),
     "complex128": np.dtype(np.complex128),
     "complex64": np.dtype(np.complex64),
     "int64": np.dtype(np.int64),
@@ -51,6 +54,7 @@ STORAGES: dict[str, str] = {
 }
 
 STORAGE_OF = {name: storage for storage, name in STORAGES.items() if storage != "UntypedStorage"}
+"""torch's classes of storages by element type; types without one lie on bytes."""
 
 SAFETENSORS: dict[str, str] = {
     "F64": "float64",

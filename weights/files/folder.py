@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,8 +118,16 @@ def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
         for key, part in tree.items():
             _require_written(folder, key, part)
     except (ValueError, RuntimeError, TypeError) as error:  # how tensorstore says that a disk is full
-        why = str(error).splitlines()[0].rpartition('": ')[2]  # what stands before are the paths of temporary files
-        raise OSError(f"the arrays: {why[-160:]}") from None
+        raise OSError(f"the arrays: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    """What the system says, in a message of tensorstore that has the paths of temporary files before it and JSON behind it."""
+    text = str(error)
+    if code := re.search(r"os_error_code='?(\d+)", text):
+        return os.strerror(int(code[1]))
+    words = re.sub(r"\s*\[\w+( \w+)*='.*", "", text.partition("\n")[0]).rpartition('": ')[2]
+    return words[-160:]
 
 
 def _spec(folder: Path, key: str) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ ROWWISE, COLUMNWISE = "torch.sparse_csr", "torch.sparse_csc"
 def file_of(graph: str | Path) -> Path:
     """The file of a graph that is written FILE or FILE:PLACE."""
     name, colon, place = str(graph).rpartition(":")
-    return Path(name) if colon and place and not Path(graph).exists() and Path(name).is_file() else Path(graph)
+    return Path(name) if colon and place and not os.path.exists(graph) and os.path.isfile(name) else Path(graph)
 
 
 def arrays_of(graph: str | Path) -> dict[str, np.ndarray] | None:
@@ -57,7 +58,7 @@ def arrays_of(graph: str | Path) -> dict[str, np.ndarray] | None:
 
 def _is_npz(path: Path) -> bool:
     """Whether it is not for the reader of torch files: absent, a folder, or a zip of numpy's."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return True
     with open(path, "rb") as file:
         if path.suffix in (".npz", ".npy") or file.read(6) == b"\x93NUMPY":

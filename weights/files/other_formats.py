@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -96,7 +97,7 @@ RUN = "Export it first: hyperport export FOLDER back.pth --like CONVERTED (weigh
 
 def is_run(path: str | Path) -> bool:
     """Whether a path is a folder in which `port_jax.training.fit` saves states, and none that `convert` wrote."""
-    return Path(path, "checkpoints").is_dir() and not Path(path, "torch.json").exists()
+    return os.path.isdir(Path(path, "checkpoints")) and not os.path.exists(Path(path, "torch.json"))
 
 
 def of_folder(path: Path) -> ConversionError:

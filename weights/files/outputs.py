@@ -6,6 +6,7 @@ They are written beside their place, flushed to disk, then renamed. A symbolic l
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -25,43 +26,51 @@ except ImportError:  # not on this system: then two processes must not write one
 
 FORCE = "Give another path, or replace it with --force (in Python: overwrite=True)"
 PATIENCE = 3.0
+_REMEDIES = {
+    errno.ENAMETOOLONG: "Give a shorter name",
+    errno.ELOOP: "Give another path, without links that lead to each other",
+    errno.EROFS: "Give a path on a disk that can be written",
+    errno.ENOTDIR: "Give another path, whose folders are folders",
+}
 _STAGED = ".hyperport.new"
 _TEMPORARY = re.compile(r"\.hyperport\.([0-9a-f]{8})\.(\d+)\.(\d+)\.[0-9a-f]{8}\.part")
 
 
 def require_file(path: str | Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
-    """Raises NotWritten where a file cannot be put: over an input of the same command, over what exists unless `overwrite`."""
-    place = _place(Path(path))
-    for read in inputs:
-        if read is not None and place.exists() and os.path.exists(read) and os.path.samefile(read, place):
+    """Raises NotWritten where a file cannot be put: over an input of the same command, over what exists unless `overwrite`.
+
+    inputs: the files that the command reads, and folders, of which it reads whatever is in them.
+    """
+    with _told(path):
+        place = _place(Path(path))
+        if place.is_dir():
+            raise NotWritten("is a folder", "Give the path of a file", path=path)
+        if _is_read(place, inputs):
             raise NotWritten("is a file that this command reads", "Give another path", path=path)
-    if place.is_dir():
-        raise NotWritten("is a folder", "Give the path of a file", path=path)
-    if place.exists() and not place.is_file():
-        raise NotWritten("is not a regular file", "Give the path of a file", path=path)
-    if place.exists() and not overwrite:
-        raise NotWritten("exists already", FORCE, path=path)
-    if not place.parent.is_dir():
-        raise NotWritten("its folder does not exist", f"Create {place.parent} first", path=path)
+        if place.exists() and not place.is_file():
+            raise NotWritten("is not a regular file", "Give the path of a file", path=path)
+        if place.exists() and not overwrite:
+            raise NotWritten("exists already", FORCE, path=path)
+        _require_parent(place, path)
 
 
 def require_folder(path: str | Path, ours: Callable[[Path], bool], overwrite: bool, entries: Iterable[str] = (),
                    inputs: Iterable[str | Path | None] = ()) -> None:  # fmt: skip
     """Raises NotWritten where a folder cannot be put: over a file, and into a folder that is neither empty nor `ours` unless `overwrite`.
 
-    entries: the names that will be replaced in the folder; none of them may be one of the inputs.
+    entries: the names that will be replaced in the folder; none of them may be one of the inputs, be in one, or contain one.
     """
-    place, inputs = _place(Path(path)), [read for read in inputs if read is not None and os.path.exists(read)]
-    for name in entries:
-        if (place / name).exists() and any(os.path.samefile(read, place / name) for read in inputs):
-            raise NotWritten(f"its {name} is a file that this command reads", "Give another path", path=path)
-    if place.exists() and not place.is_dir():
-        raise NotWritten("exists and is not a folder", "Give another path", path=path)
-    if place.is_dir() and any(place.iterdir()) and not overwrite and not ours(place):
-        remedy = "Give another path, or write into it with --force (in Python: overwrite=True); its other files stay"
-        raise NotWritten("exists, and was not written by this command", remedy, path=path)
-    if not place.parent.is_dir():
-        raise NotWritten("its folder does not exist", f"Create {place.parent} first", path=path)
+    with _told(path):
+        place, inputs = _place(Path(path)), list(inputs)
+        for name in entries:
+            if _is_read(place / name, inputs):
+                raise NotWritten(f"its {name} is a file that this command reads", "Give another path", path=path)
+        if place.exists() and not place.is_dir():
+            raise NotWritten("exists and is not a folder", "Give another path", path=path)
+        if place.is_dir() and any(place.iterdir()) and not overwrite and not ours(place):
+            remedy = "Give another path, or write into it with --force (in Python: overwrite=True); its other files stay"
+            raise NotWritten("exists, and was not written by this command", remedy, path=path)
+        _require_parent(place, path)
 
 
 @contextlib.contextmanager
@@ -79,8 +88,9 @@ def new_files(*paths: str | Path, overwrite: bool = False) -> Iterator[list[Path
     """
     for path in paths:
         require_file(path, overwrite)
-    places = [_place(Path(path)) for path in paths]
-    temporaries = [_temporary(place) for place in places]
+    with _told(paths[0]):
+        places = [_place(Path(path)) for path in paths]
+        temporaries = [_temporary(place) for place in places]
     try:
         yield temporaries
         for temporary in temporaries:
@@ -104,8 +114,9 @@ def new_directory(path: str | Path, ours: Callable[[Path], bool], overwrite: boo
     output cannot be written.
     """
     require_folder(path, ours, overwrite)
-    place = _place(Path(path))
-    temporary = _temporary(place)
+    with _told(path):
+        place = _place(Path(path))
+        temporary = _temporary(place)
     try:
         temporary.mkdir()
         yield temporary
@@ -140,11 +151,49 @@ def settled(folder: Path) -> Iterator[None]:
 
 
 def _place(path: Path) -> Path:
-    return Path(os.path.realpath(path))
+    """What a path leads to, through all links. OSError for links that lead to each other."""
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return place
+
+
+def _is_read(place: Path, inputs: Iterable[str | Path | None]) -> bool:
+    """Whether what is at a place is an input, in a folder that is one, or a folder with one in it."""
+    if not place.exists():
+        return False
+    around = _around(place)
+    for read in inputs:
+        if read is not None and os.path.exists(read):
+            here = _around(Path(read))
+            if any(os.path.samefile(here[0], folder) for folder in around) or any(os.path.samefile(place, folder) for folder in here):
+                return True
+    return False
+
+
+def _around(path: Path) -> list[Path]:
+    """What a path leads to, and all folders around it."""
+    place = _place(path)
+    return [place, *place.parents]
+
+
+def _require_parent(place: Path, path: str | Path) -> None:
+    if not place.parent.is_dir():
+        raise NotWritten("its folder does not exist", f"Create {place.parent} first", path=path)
+
+
+@contextlib.contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """A block that looks at an output's place, where the system may not let it: NotWritten."""
+    try:
+        yield
+    except OSError as error:
+        raise _failed(error, path) from None
 
 
 def _failed(error: OSError, path: str | Path) -> NotWritten:
-    return NotWritten(f"cannot be written ({error.strerror or error})", "Check the folder and its free space", path=path)
+    remedy = _REMEDIES.get(error.errno or 0, "Check the folder and its free space")
+    return NotWritten(f"cannot be written ({error.strerror or error})", remedy, path=path)
 
 
 def _temporary(place: Path) -> Path:
@@ -234,6 +283,8 @@ def _merge(new: Path, place: Path) -> None:
     with contextlib.suppress(OSError):  # there is none, or it is empty
         os.rename(new, place)
         return
+    for each in new.iterdir():
+        _require_replaceable(place / each.name)
     with _locked(place, 10 * PATIENCE):
         staged = place / _STAGED
         if staged.exists():
@@ -250,10 +301,33 @@ def _end(staged: Path, place: Path) -> None:
         old = place / new.name
         if new.name.startswith(_STAGED):  # an old entry that was moved aside
             continue
-        if old.is_dir() and not old.is_symlink():
+        if old.is_symlink():
+            _write_through(new, _place(old))
+            continue
+        if old.is_dir():
             os.rename(old, staged / f"{_STAGED}.{new.name}")
         os.replace(new, old)
     shutil.rmtree(staged)
+
+
+def _require_replaceable(entry: Path) -> None:
+    """OSError for a link to anything but a file, or a place for one."""
+    if not entry.is_symlink():
+        return
+    to = _place(entry)
+    if (to.exists() and not to.is_file()) or not to.parent.is_dir():
+        raise FileExistsError(f"its {entry.name} is a link to {to}, where no file can be put")
+
+
+def _write_through(new: Path, place: Path) -> None:
+    """Puts a copy of a file where a link leads to, perhaps on another disk. `new` stays, where `entry` finds it until all is done."""
+    temporary = _temporary(place)
+    try:
+        shutil.copyfile(new, temporary)
+        _flush(temporary)
+        os.replace(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -113,6 +113,19 @@ def shards(path: Path, budget: Budget) -> dict[str, str]:
     return dict(pairs)
 
 
+def files_of(*given: str | Path | None) -> list[Path]:
+    """The files and folders that a command was given, the shards of an index, and what links in a folder lead to."""
+    found: list[Path] = []
+    for path in (Path(each) for each in given if each is not None):
+        found.append(path)
+        with contextlib.suppress(OSError, ConversionError):
+            if os.path.isdir(path):
+                found += [entry for entry in path.iterdir() if entry.is_symlink()]
+            elif path.suffix == ".json":
+                found += [path.parent / name for name in set(shards(path, Budget.of(path)).values())]
+    return found
+
+
 def _is_beside(name: object) -> bool:
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".", "..") or "\0" in name:
         return False
@@ -155,4 +168,4 @@ def _shard(path: Path, budget: Budget) -> dict:
     return root
 
 
-__all__ = ["TorchFile", "read", "shards"]
+__all__ = ["TorchFile", "files_of", "read", "shards"]

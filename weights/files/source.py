@@ -33,15 +33,16 @@ class Source:
     """By position in `tensors_of(root)`."""
 
 
-def tensors_of(root: object) -> list[Tensor]:
-    """Each tensor of a tree once, in order of appearance, including those inside modules and manifolds."""
-    return [node for node in _walk(root) if isinstance(node, Tensor)]
+def tensors_of(root: object, skip: frozenset[int] = frozenset()) -> list[Tensor]:
+    """Each tensor of a tree once, in order of appearance, including those inside modules and manifolds. skip: the ids of objects into
+    which nobody looks."""
+    return [node for node in _walk(root, skip) if isinstance(node, Tensor)]
 
 
 def filled(source: Source, values: Values, replaced: Sequence[tuple[object, object]] = ()) -> object:
     """The tree with new elements in its tensors, ties kept, and with sections exchanged as the pairs `replaced` (old, new) say."""
     new = {id(old): section for old, section in replaced}
-    stores = _storages([t for t in _walk(source.root, skip=frozenset(new)) if isinstance(t, Tensor)], values)
+    stores = _storages(tensors_of(source.root, frozenset(new)), values)
 
     def change(node: object) -> object:
         return new[id(node)] if id(node) in new else stores.get(id(node), node)
@@ -57,7 +58,7 @@ def _storages(tensors: list[Tensor], values: Values) -> dict[int, Tensor]:
     result: dict[int, Tensor] = {}
     for group in users.values():
         old = group[0].storage
-        if len({t.place for t in group}) == 1 and group[0].numel < old.numel:
+        if len({t.place for t in group}) == 1 and group[0].nbytes < old.nbytes:
             first = group[0]
             new = Storage(dtype=first.dtype, numel=first.numel, fetch=_alone(first, values), location=old.location, users=len(group))
             for tensor in group:

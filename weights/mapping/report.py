@@ -17,6 +17,7 @@ from weights.types import Document
 NAMES = "objects"
 """The names of the rows, as poincare-embeddings saves them."""
 NO_OPTIMIZER = "there is no optimizer for it"
+BESIDE = "it is neither the state of a parameter nor a setting of a group"
 UNASSIGNED = "its rates are those of none of the optimizers, or of several, and so the learning rates stay as they are in the groups"
 
 
@@ -55,6 +56,7 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
             left[own.place] = why
         else:
             converted.setdefault("optimizer", []).append(own.place)
+            left |= {places.written((*own.at, name)): BESIDE for name in own.raw if name not in ("state", "param_groups")}
         timing = optimizers.get(own.place, {}).get("scheduler") or {}
         if timing.get("rates_follow"):
             converted.setdefault("scheduler", []).append(places.written(own.scheduler_at))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from weights.errors import printable
 
-MOST = 5000
+MOST = 1000
 """Rows of a table that are printed; a thousand take a second."""
 
 LINE, CELL = 20_000, 2000

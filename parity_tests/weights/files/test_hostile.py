@@ -82,6 +82,8 @@ def test_calls_are_refused_by_name(tmp_path, function, zipped):
         (b"ctorch.storage\n_load_from_bytes\nX\x01\x00\x00\x00a\x85R", "_load_from_bytes"),
         (b"cfunctools\npartial\ncbuiltins\nset\n\x85R", "functools.partial"),
         (b"]q\x00h\x00a", "contains itself"),
+        (b")" + b"\x85" * 250 + b"\xff", "nests more than 200 deep"),  # before what follows is read
+        (b"(" * 150 + b")" + b"t\x85" * 150 + b"\xff", "nests more than 200 deep"),
     ],
 )
 def test_hostile_pickles(tmp_path, body, message):

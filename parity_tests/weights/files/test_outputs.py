@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -192,6 +193,35 @@ def test_links_are_followed_and_stay(tmp_path: Path):
         assert (tmp_path / form).is_symlink()
         assert weights.restore(tmp_path / "disk" / form).arch == "tree"
     assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == sorted(FORMS)
+
+
+def test_links_among_the_entries_are_followed_and_stay(tmp_path: Path):
+    ckpt = weights.load(saved(tmp_path / "x.pth"), arch="tree")
+    ckpt.save(tmp_path / "c")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "c" / "report.json").rename(tmp_path / "disk" / "report.json")
+    for name, target in (("report.json", "../disk/report.json"), ("config.json", "../disk/new.json")):
+        (tmp_path / "c" / name).unlink(missing_ok=True)
+        (tmp_path / "c" / name).symlink_to(target)
+    weights.load(saved(tmp_path / "y.pth", 4), arch="tree").save(tmp_path / "c")
+    assert all((tmp_path / "c" / name).is_symlink() for name in ("report.json", "config.json"))
+    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == ["new.json", "report.json"]
+    assert weights.restore(tmp_path / "c").report["file"] == "y.pth"
+    for name, target in (
+        ("report.json", "../disk"),
+        ("report.json", "../gone/r.json"),
+        ("arrays", "../disk"),
+        ("report.json", "report.json"),
+    ):
+        old = tmp_path / "c" / name
+        shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        old.symlink_to(target)
+        before = everything(tmp_path)
+        with pytest.raises(NotWritten, match=r"is a link to|Too many levels"):
+            ckpt.save(tmp_path / "c")
+        assert everything(tmp_path) == before
+        old.unlink()
+        ckpt.save(tmp_path / "c")
 
 
 def test_no_file_of_another_kind_is_replaced(tmp_path: Path):

@@ -20,7 +20,7 @@ import torch
 from parity_tests import draws
 from parity_tests.weights.helpers import Net, assert_deep_equal
 from weights import Refused, Unreadable
-from weights.files.dtypes import NUMPY
+from weights.files.dtypes import NUMPY, SAFETENSORS, STORAGE_OF
 from weights.files.pickles.standins import state_dict
 from weights.files.reader import read
 from weights.files.sections import split
@@ -40,7 +40,7 @@ def torch_bits(tensor: torch.Tensor) -> bytes:
 
 @pytest.mark.parametrize(("zipped", "protocol"), FORMS)
 def test_every_type_and_layout(tmp_path, zipped, protocol):
-    names = [n for n in NUMPY if zipped or n not in ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")]
+    names = [n for n in NUMPY if zipped or n in STORAGE_OF]
     tree = {n: torch.arange(12).reshape(3, 4).to(getattr(torch, n)) for n in names}
     base = torch.randn(4, 6)
     tree |= {
@@ -193,7 +193,7 @@ def test_safetensors_and_shards(tmp_path):
     found = read(tmp_path / "narrow.safetensors").root
     assert {name: found[name].array().astype(np.float32).tolist() for name in narrow} == {name: [0, 1, 2, 3] for name in narrow}
     safetensors.numpy.save_file({"a": arrays["a"]}, tmp_path / "one.safetensors")
-    kinds = {n: torch.arange(1, 13).reshape(3, 4).to(getattr(torch, n)) for n in NUMPY if n != "complex128"}  # which safetensors lacks
+    kinds = {n: torch.arange(1, 13).reshape(3, 4).to(getattr(torch, n)) for n in NUMPY if n in SAFETENSORS.values()}
     safetensors.torch.save_file(kinds, tmp_path / "kinds.safetensors")
     found = read(tmp_path / "kinds.safetensors").root
     assert {n: (found[n].dtype, bits(found[n].array())) for n in kinds} == {n: (n, torch_bits(t)) for n, t in kinds.items()}
@@ -263,6 +263,22 @@ def test_strings_of_python_2(tmp_path):
             assert read(tmp_path / "x.pth").root == {"a": want}
             if code[:1] == b"U" and isinstance(want, str):
                 assert torch.load(tmp_path / "x.pth") == {"a": want}
+
+
+def test_a_tensor_that_is_refused_is_named(tmp_path):
+    points = torch.randn(3, 2, dtype=torch.complex64)
+    odd = {
+        "conjugated": (points.conj(), "lazy marks"),
+        "negative": (points.conj().imag, "lazy marks"),
+        "narrow": (torch.zeros(2, dtype=torch.complex32), "type torch.complex32"),
+        "quantized": (torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "quantized"),
+    }
+    for key, (tensor, why) in odd.items():
+        for held in (tensor, torch.nn.Parameter(tensor, requires_grad=False)):
+            for tree in ({"model": {"w": torch.ones(2), key: held}}, {key: held}, {"model": {"w": torch.ones(2), "more": {key: [held]}}}):
+                torch.save(tree, tmp_path / "x.pth")
+                with pytest.raises((Refused, Unreadable), match=rf"at '{key}', a tensor .*{why}"):
+                    read(tmp_path / "x.pth")
 
 
 def test_a_tensor_that_torch_would_not_unpack(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from weights.errors import ConversionError, Refused, Unreadable, shown
-from weights.files.budget import CHARACTERS, MEMORY, OBJECT, STEPS, Budget
+from weights.files.budget import CHARACTERS, DEPTH, MEMORY, OBJECT, STEPS, Budget
 from weights.files.pickles.bounds import checked_key
 from weights.files.pickles.standins import Buildable, Known, Name, Record, kind
 
@@ -20,6 +20,8 @@ LINE = 4096
 MAX_INDEX = 1 << 32
 MAX_INTEGER = 255
 """Bytes of an integer: what torch.save writes, and what Python prints."""
+_AROUND = 12
+"""Objects of the stack among which the key of a tensor is: functions, and arguments that are there before the tensor's."""
 _ENTRY = 64
 """Bytes that an entry of a dictionary takes."""
 _STOP = 0x2E
@@ -54,6 +56,8 @@ class Machine:
         self.find, self.persistent, self.budget = find, persistent, budget
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.depths: dict[int, int] = {}
+        """By the ids of tuples that contain tuples, how deep they nest."""
 
     def run(self, operations: Mapping[int, Callable[[Machine], object]]) -> object:
         """The pickled object. Refused if it would call anything unknown, Unreadable if it is damaged."""
@@ -162,7 +166,27 @@ class Machine:
             elif isinstance(given, (list, tuple, dict, set, frozenset)):
                 self.budget.spend(STEPS, len(given), "its pickle")
                 self.budget.spend(MEMORY, _ENTRY * len(given), "its pickle")
-        self.make(call(self.budget, *args))
+        try:
+            made = call(self.budget, *args)
+        except ConversionError as error:
+            raise self.named(error) from None
+        self.make(made)
+
+    def refer(self) -> None:
+        """BINPERSID: what the persistent id on the stack stands for."""
+        identity = self.pop()
+        try:
+            found = self.persistent(identity)
+        except ConversionError as error:
+            raise self.named(error) from None
+        self.push(found)
+
+    def named(self, error: ConversionError) -> ConversionError:
+        """An error of a tensor, with the key for which the tensor is made: the text nearest on the stack, below functions and marks."""
+        for value in reversed(self.stack[-_AROUND:]):
+            if isinstance(value, str):
+                return type(error)(f"at {shown(value)}, {error.cause}", error.remedy) if error.cause.startswith("a tensor ") else error
+        return error
 
     def new_object(self, keyword: bool = False) -> None:
         """NEWOBJ: an empty instance or a record of a class."""
@@ -242,13 +266,24 @@ class Machine:
         self.budget.spend(MEMORY, _ENTRY, "its pickle")
         self.memo[index] = self.stack[-1]
 
+    def tuple_(self, items: list[Any]) -> None:
+        """Puts a tuple on the stack. Refused where it nests too deeply: what refers to the tuple is not unfolded to find that out."""
+        made, depth = tuple(items), 1 + max((self.depths.get(id(item), 1) for item in items if type(item) is tuple), default=0)
+        if depth > DEPTH:
+            raise Refused(f"it nests more than {DEPTH} deep", "Save a plain state_dict")
+        if depth > 1:
+            self.depths[id(made)] = depth
+        else:
+            self.depths.pop(id(made), None)  # of a tuple before it in the same place
+        self.make(made)
+
     def last(self, count: int) -> None:
         """Makes the last `count` values on the stack one tuple."""
-        items = tuple(self.stack[-count:])
+        items = self.stack[-count:]
         if len(items) != count or any(item is MARK for item in items):
             raise IndexError
         del self.stack[-count:]
-        self.make(items)
+        self.tuple_(items)
 
 
 def _fill(budget: Budget, array: np.ndarray, state: object) -> None:

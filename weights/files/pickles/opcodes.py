@@ -70,7 +70,7 @@ OPERATIONS: dict[int, Callable[[Machine], object]] = {
         b"\x8f": lambda m: m.make(set()),
         b"l": lambda m: m.make(m.marked()),
         b"d": lambda m: m.dictionary(m.marked()),
-        b"t": lambda m: m.make(tuple(m.marked())),
+        b"t": lambda m: m.tuple_(m.marked()),
         b"\x85": lambda m: m.last(1),
         b"\x86": lambda m: m.last(2),
         b"\x87": lambda m: m.last(3),
@@ -92,7 +92,7 @@ OPERATIONS: dict[int, Callable[[Machine], object]] = {
         b"\x81": lambda m: m.new_object(),
         b"\x92": lambda m: m.new_object(keyword=True),
         b"b": lambda m: m.build(),
-        b"Q": lambda m: m.push(m.persistent(m.pop())),
+        b"Q": lambda m: m.refer(),
     }.items()
 }
 

@@ -173,11 +173,9 @@ class Pickler:
             self.storages.append(storage)
         self.out += b"("
         self._save("storage")
-        if storage.untyped:
-            self._global("torch.storage", "UntypedStorage")
-        else:
-            self._global("torch", STORAGE_OF.get(storage.dtype, "ByteStorage"))
-        for part in (key, storage.location, storage.numel):
+        typed = not storage.untyped and storage.dtype in STORAGE_OF
+        self._global(*(("torch", STORAGE_OF[storage.dtype]) if typed else ("torch.storage", "UntypedStorage")))
+        for part in (key, storage.location, storage.numel if typed else storage.nbytes):
             self._save(part)
         self.out += b"tQ"
 

@@ -1,0 +1,139 @@
+"""No command destroys what it reads: shards of an index, what is in a folder, a file behind a link; and what the system says of a place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import weights
+from parity_tests.weights.files.test_outputs import everything, saved
+from parity_tests.weights.helpers import run
+from weights.errors import NotWritten
+from weights.files import folder, outputs
+from weights.files.reader import files_of
+
+TREE = ("--arch", "tree", "--manifold", "*=Euclidean")
+
+
+def index(path: Path) -> Path:
+    """An index of two shards."""
+    for name in ("w", "v"):
+        safetensors.torch.save_file({name: torch.arange(6.0).reshape(3, 2)}, path.parent / f"{name}.safetensors")
+    path.write_text(json.dumps({"metadata": {}, "weight_map": {"w": "w.safetensors", "v": "v.safetensors"}}))
+    return path
+
+
+REFUSED = [
+    "export c c/config.json",
+    "export c c/arrays/manifest.ocdbt",
+    "export c linked",
+    "export c report",
+    "embed c --key w --out c/report.json",
+    "embed c --key w --format npy --out c/torch.json",
+    "plot c --key w --out c/torch.json",
+    "verify x.pth {tree} --converted c --level bits --report c/torch.json",
+    "convert m.index.json {tree} --out w.safetensors",
+    "verify m.index.json {tree} --level bits --report v.safetensors",
+    "embed m.index.json {tree} --key w --out w.safetensors",
+    "convert c/arrays/mine.pth {tree} --out c",
+]
+
+
+def test_nothing_that_is_read_is_replaced(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights.load(saved(tmp_path / "x.pth"), arch="tree").save("c")
+    saved(tmp_path / "c" / "arrays" / "mine.pth")
+    index(tmp_path / "m.index.json")
+    (tmp_path / "linked").symlink_to("c/torch.json")
+    (tmp_path / "c" / "report.json").rename("report")
+    (tmp_path / "c" / "report.json").symlink_to("../report")
+    before = everything(tmp_path)
+    for command in REFUSED:
+        code, _, err = run(monkeypatch, capsys, *command.format(tree=" ".join(TREE)).split(), "--force")
+        assert (code, "is a file that this command reads. Give another path" in err) == (6, True), (command, code, err)
+    with pytest.raises(NotWritten, match="is a file that this command reads"):
+        weights.export("c", "c/config.json", overwrite=True)
+    assert everything(tmp_path) == before
+    (tmp_path / "c" / "arrays" / "mine.pth").unlink()
+    for allowed in ("convert x.pth {tree} --out c", "export c c/back.pth", "convert c/back.pth {tree} --out c"):
+        code, _, err = run(monkeypatch, capsys, *allowed.format(tree=" ".join(TREE)).split(), "--force")
+        assert code == 0, err
+    assert torch.load("c/back.pth")["w"].equal(torch.arange(6.0).reshape(3, 2))
+
+
+def test_the_shards_of_an_index_are_read_with_it(tmp_path: Path):
+    (tmp_path / "torn.json").write_text("{")
+    given = index(tmp_path / "m.index.json"), None, tmp_path / "torn.json", tmp_path / "gone.json"
+    assert sorted(path.name for path in files_of(*given)) == sorted(
+        ["m.index.json", "w.safetensors", "v.safetensors", "torn.json", "gone.json"]
+    )
+
+
+@pytest.mark.parametrize("form", ["", ".npz", ".safetensors"])
+def test_places_that_the_system_refuses(tmp_path: Path, monkeypatch, capsys, form: str):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "x.pth")
+    for name, target in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}{form}").symlink_to(f"{target}{form}")
+    before = everything(tmp_path)
+    for place, why in (("x" * 300, "File name too long"), ("a", "Too many levels"), ("x.pth/y", "folder"), ("gone/y", "folder")):
+        code, _, err = run(monkeypatch, capsys, "convert", "x.pth", *TREE, "--out", f"{place}{form}", "--force")
+        assert (code, why in err, len(err.splitlines())) == (6, True, 1), (place, code, err)
+    for command in ("inspect", "embed --key w --out e", "export"):
+        code, _, err = run(monkeypatch, capsys, *command.split(), "y" * 300, *["back.pth"] * (command == "export"))
+        assert (code, len(err.splitlines())) == (3, 1), (command, code, err)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EDQUOT, errno.EACCES])
+def test_every_error_of_a_place_is_one_of_the_output(tmp_path: Path, monkeypatch, code: int):
+    """Whichever look at the place the system refuses."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    def write() -> None:
+        with outputs.new_file(tmp_path / "out") as temporary:
+            temporary.write_bytes(b"x")
+
+    def make() -> None:
+        with outputs.new_directory(tmp_path / "out", lambda place: True):
+            pass
+
+    for owner, name, output in ((Path, "is_dir", write), (Path, "exists", write), (Path, "glob", write), (os, "link", write),
+                                (Path, "mkdir", make), (Path, "is_dir", make), (Path, "glob", make)):  # fmt: skip
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(NotWritten, match=os.strerror(code)):
+                output()
+
+
+SAID = {
+    "No space left on device": (
+        'DATA_LOSS: Error writing "0/.zarray": Failed to write 598093 bytes to file 15: No space left on device '
+        '[os_error_code=\'28\'] [tensorstore_spec=\'{"driver":"zarr","kvstore":{"path":"0/"}}\']'
+    ),
+    "Disk quota exceeded": "RESOURCE_EXHAUSTED: Error writing \"a\": b [source locations='x.cc:1'] [os_error_code='122']\nmore",
+    "Something else": 'UNKNOWN: Error writing "0/0": Something else [tensorstore_spec=\'{"driver":"zarr","metadata":{"a":": "}}\']',
+}
+
+
+@pytest.mark.parametrize("cause", SAID)
+def test_the_cause_in_what_tensorstore_says(cause: str, tmp_path: Path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(SAID[cause])
+
+    monkeypatch.setattr(ocp.Checkpointer, "save", fail)
+    with pytest.raises(NotWritten) as caught:
+        folder.write(tmp_path / "c", {"w": np.ones(3)}, {name: {} for name in folder.DOCUMENTS})
+    assert caught.value.cause == f"cannot be written (the arrays: {cause})"
