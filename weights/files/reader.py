@@ -42,6 +42,7 @@ def read(path: str | Path) -> TorchFile:
     path = Path(path)
     try:
         budget = Budget.of(path)
+        other_formats.require_whole(path)
         with _all_is_kept():
             kind, root = _read(path, budget)
     except IsADirectoryError:

@@ -67,7 +67,7 @@ BYSTANDERS: dict[str, Any] = {
     "names": np.array(["u", "vw"]),
     "bytes": np.array([b"u", b"vw"]),
     "dates": np.array(["2024-05-06"], dtype="datetime64[D]"),
-    "objects": np.array([{"x": 1}, None], dtype=object),
+    "mixed": np.array([{"x": 1}, None], dtype=object),
     "settings": Settings(),
     "path": pathlib.PurePosixPath("/a/b"),
     "price": decimal.Decimal("1.5"),
