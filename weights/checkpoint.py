@@ -11,7 +11,8 @@ from pathlib import Path
 from weights import from_jax, store, training_run
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
-from weights.exporter import origin, torch_tree
+from weights.exporter import named_arrays, origin, torch_tree
+from weights.files import safetensors
 from weights.files.opening import hashes, opened
 from weights.files.sections import Choice
 from weights.files.writer import write
@@ -151,13 +152,18 @@ def restore(path: str | Path) -> Checkpoint:
 def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False) -> None:
     """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 
+    A `path` that ends in .safetensors becomes such a file, if the original has nothing but a model's tensors; Usage otherwise.
+
     Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
     shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written.
     """
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = restore(checkpoint)
     try:
-        write(path, torch_tree(checkpoint), overwrite)
+        if Path(path).suffix in (".safetensors", ".npz"):
+            safetensors.write(Path(path), named_arrays(checkpoint, Path(path).suffix), {"format": "pt"}, overwrite)
+        else:
+            write(path, torch_tree(checkpoint), overwrite)
     except ConversionError as error:
         raise error.at(path) from None
 

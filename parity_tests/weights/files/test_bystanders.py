@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import weights
 from parity_tests.weights.helpers import Call, assert_deep_equal, run, trained
@@ -141,3 +142,21 @@ def test_an_optimizer_and_a_scheduler_that_were_pickled_as_objects(tmp_path, mon
                        "--manifold", "lin=Euclidean", "--json")  # fmt: skip
     assert code == 0
     assert "state_dict" in json.loads(out)["note"]
+
+
+def test_export_writes_what_the_name_says(tmp_path, monkeypatch, capsys):
+    """A .safetensors of tensors alone; what has more than tensors is refused under that name, and so is .npz."""
+    net, _ = trained()
+    save_file(net.state_dict(), tmp_path / "x.safetensors")
+    weights.load(tmp_path / "x.safetensors", arch="tree", manifolds=MANIFOLDS).save(tmp_path / "alone")
+    weights.export(tmp_path / "alone", tmp_path / "back.safetensors")
+    found = load_file(tmp_path / "back.safetensors")
+    assert found.keys() == net.state_dict().keys()
+    assert all(found[key].dtype == value.dtype and found[key].equal(value) for key, value in net.state_dict().items())
+    saved(tmp_path / "y.pth", epoch=3)
+    weights.load(tmp_path / "y.pth", arch="tree", manifolds=MANIFOLDS).save(tmp_path / "more")
+    for name, what in (("b.safetensors", "this checkpoint has 'model', 'optimizer', 'epoch'"), ("b.npz", "torch reads no .npz file")):
+        code, _, err = run(monkeypatch, capsys, "export", tmp_path / "more", tmp_path / name)
+        assert code == 2
+        assert f"{what}. Give a name that ends in .pth" in err
+        assert not (tmp_path / name).exists()
