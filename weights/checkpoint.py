@@ -11,7 +11,8 @@ from pathlib import Path
 from weights import from_jax, store, training_run
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
-from weights.exporter import origin, torch_tree
+from weights.exporter import named_arrays, origin, torch_tree
+from weights.files import safetensors
 from weights.files.opening import hashes, opened
 from weights.files.outputs import require_file
 from weights.files.reader import files_of
@@ -159,6 +160,8 @@ def restore(path: str | Path, port: Port | None = None) -> Checkpoint:
 def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False, port: Port | None = None) -> None:
     """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 
+    A `path` that ends in .safetensors becomes such a file, if the original has nothing but a model's tensors; Usage otherwise.
+
     Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
     shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written. port: as `restore` takes it.
     """
@@ -166,7 +169,10 @@ def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: boo
         require_file(path, overwrite, files_of(checkpoint))
         checkpoint = restore(checkpoint, port)
     try:
-        write(path, torch_tree(checkpoint), overwrite)
+        if Path(path).suffix in (".safetensors", ".npz"):
+            safetensors.write(Path(path), named_arrays(checkpoint, Path(path).suffix), {"format": "pt"}, overwrite)
+        else:
+            write(path, torch_tree(checkpoint), overwrite)
     except ConversionError as error:
         raise error.at(path) from None
 

@@ -131,7 +131,7 @@ def convert(
 @grouped
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder or file that convert wrote, or the folder of a run of fit.")],
-    file: Annotated[Path, typer.Argument(help="Torch file to write.")],
+    file: Annotated[Path, typer.Argument(help="Torch file to write; .safetensors for a file of nothing but tensors.")],
     reading: Reading,
     resuming: Resuming,
     run: Run,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from weights.contents import Contents
+from weights.errors import Usage, shown
 from weights.files import places
 from weights.files import source as sources
 from weights.files.pickles.standins import DefaultDict
@@ -71,4 +72,20 @@ def _like(old: object, new: dict) -> dict:
     return type(old)(new) if isinstance(old, dict) else new
 
 
-__all__ = ["origin", "torch_tree"]
+def named_arrays(contents: Contents, suffix: str) -> dict[str, np.ndarray]:
+    """The tensors of the file by key, for a format that has nothing else; Usage if the file has more, or for another suffix."""
+    root = contents.source.root
+    if suffix != ".safetensors":
+        raise Usage(f"torch reads no {suffix} file", "Give a name that ends in .pth")
+    more = [key for key, value in root.items() if not isinstance(value, Tensor)] if isinstance(root, Mapping) else ["a module"]
+    if more:
+        raise Usage(
+            f"a .safetensors file has only tensors, and this checkpoint has {', '.join(map(shown, more[:4]))}",
+            "Give a name that ends in .pth",
+        )
+    tree = torch_tree(contents)
+    assert isinstance(tree, Mapping)
+    return {str(key): tensor.array() for key, tensor in tree.items()}
+
+
+__all__ = ["named_arrays", "origin", "torch_tree"]

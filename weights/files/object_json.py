@@ -53,7 +53,8 @@ def encode(root: object, arrays: dict[str, np.ndarray]) -> Document:
             if type(value) is _SEQUENCES[kind]:
                 return [kind, [node(v) for v in (sorted(value, key=repr) if "set" in kind else value)]]
         if isinstance(value, Record):
-            return ["record", node(value.cls), node(value.args), node(value.state), node(value.items), value.called]
+            parts = map(node, (value.cls, value.args, value.state, value.items))
+            return ["record", *parts, value.called, *([node(value.listed)] if value.listed else [])]
         if isinstance(value, (Name, Known)):
             return [
                 "name",
@@ -116,6 +117,7 @@ def decode(data: Document, arrays: Mapping[str, np.ndarray], budget: Budget) -> 
         elif kind == "record":
             made[number] = record = Record(Name("", ""), called=rest[4])
             record.cls, record.args, record.state, record.items = (value(r) for r in rest[:4])
+            record.listed = value(rest[5]) if len(rest) > 5 else []
         elif kind == "name":
             module, name, owner, known = rest
             made[number] = Known(module, name) if known else Name(module, name, value(owner))

@@ -37,7 +37,7 @@ class Optimizer:
 
 def found(root: object) -> list[Optimizer]:
     """All of the file, in its order. What stands inside of one is not another."""
-    return [Optimizer(path, value) for path, value in _outermost(root, _is_optimizer)]
+    return [Optimizer(path, value) for path, value in _outermost(root, is_optimizer)]
 
 
 def chosen(every: Sequence[Optimizer], said: str | None) -> tuple[Optimizer, ...]:
@@ -56,7 +56,7 @@ def scheduled(every: Sequence[Optimizer], root: object) -> tuple[list[Optimizer]
     A scheduler belongs to the optimizer whose rates it has set. Where these leave a choice, its name or position decides, if it is that
     of an optimizer ("sched_h" and "opt_h"; the second of each list).
     """
-    timers = [(path, value) for path, value in _outermost(root, _is_scheduler) if not any(path[: len(o.at)] == o.at for o in every)]
+    timers = [(path, value) for path, value in _outermost(root, is_scheduler) if not any(path[: len(o.at)] == o.at for o in every)]
     fitting = [[n for n, each in enumerate(every) if _has_set(state, each.raw)] for _, state in timers]
     if max(len(every), len(timers)) > MOST:
         return list(every), [path for path, _ in timers]
@@ -80,11 +80,15 @@ def _outermost(root: object, wanted: Callable[[dict], bool]) -> list[tuple[tuple
     return list(states.items())
 
 
-def _is_optimizer(value: dict) -> bool:
-    return isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict)
+def is_optimizer(value: object) -> bool:
+    """Whether a value is an optimizer's state_dict."""
+    return isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict)
 
 
-def _is_scheduler(value: dict) -> bool:
+def is_scheduler(value: object) -> bool:
+    """Whether a value is a scheduler's state_dict."""
+    if not isinstance(value, dict):
+        return False
     counts = type(value.get("last_epoch")) is int or isinstance(value.get("_schedulers"), list)
     return counts and not {"_last_lr", "base_lrs", "num_bad_epochs", "_schedulers"}.isdisjoint(value)
 
@@ -124,4 +128,4 @@ def _kin(scheduler: tuple, optimizer: tuple) -> bool:
     return [step for step in one if step] == [step for step in two if step]
 
 
-__all__ = ["Optimizer", "chosen", "found", "scheduled"]
+__all__ = ["Optimizer", "chosen", "found", "is_optimizer", "is_scheduler", "scheduled"]

@@ -40,6 +40,11 @@ _TENSORFLOW_NAME = re.compile(r".*\.(index|data-\d{5}-of-\d{5}|pb|tflite)")
 _GLOBAL = re.compile(
     rb"c([A-Za-z_][\w.]*)\n([A-Za-z_]\w*)\n|\x8c(.)([A-Za-z_][\w.]*)(?:\x94)?\x8c(.)([A-Za-z_]\w*)(?:\x94)?\x93", re.DOTALL
 )
+INDEX = ".index.json"
+PIECE = re.compile(r"(.*?)-?\d+-of-0*([1-9]\d*)\.(?:safetensors|bin|pth?|ckpt)")
+"""The name of a shard: what all begin with, and how many there are."""
+_OTHER = ("optimizer", "scheduler", "training_args", "rng_state", "scaler")
+"""What trainers write beside a model in files of their own."""
 _MODELS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
@@ -113,8 +118,23 @@ def of_folder(path: Path) -> ConversionError:
         return Unreadable("a folder of TensorFlow", _TENSORFLOW)
     if "data.pkl" in names:
         return Unreadable("a torch file that somebody has unpacked", "Give the file itself")
-    inside = sorted(name for name in names if name.endswith((".index.json", *_MODELS)))
+    inside = sorted(name for name in names if name.endswith((INDEX, *_MODELS)) and not (name.startswith(_OTHER) or PIECE.fullmatch(name)))
+    inside.sort(key=lambda name: not name.endswith(INDEX))
     return Unreadable("a folder, not a file", f"Give a checkpoint in it, {shown(inside[0])} for example" if inside else GIVE)
+
+
+def require_whole(path: Path) -> None:
+    """Usage for one shard of several: of a model in parts, it is only a part."""
+    found = PIECE.fullmatch(path.name)
+    if found is None or int(found[2]) < 2:
+        return
+    beside = sorted(each.name for each in path.parent.glob(f"*{INDEX}") if each.name.startswith(found[1]))
+    remedy = (
+        f"Give the index beside it, {shown(beside[0])}"
+        if beside
+        else f"Put the other shards and their {INDEX} beside it, and give that; or rename the file, if it is the whole model"
+    )
+    raise Usage(f"one of the {int(found[2])} shards of a model", remedy)
 
 
 def _classes(head: bytes) -> str:
@@ -128,4 +148,4 @@ def _classes(head: bytes) -> str:
     return f" (it contains a {found[0]:.100})" if found else ""
 
 
-__all__ = ["CONVERTED", "GATHER", "GIVE", "HEAD", "PART", "RUN", "is_run", "of_file", "of_folder", "of_zip"]
+__all__ = ["CONVERTED", "GATHER", "GIVE", "HEAD", "PART", "RUN", "is_run", "of_file", "of_folder", "of_zip", "require_whole"]

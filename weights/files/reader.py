@@ -15,6 +15,7 @@ from weights.files import json_text, npz, other_formats, safetensors, torch_lega
 from weights.files.archive import Archive
 from weights.files.budget import Budget
 from weights.files.inputs import size_of
+from weights.files.live_objects import as_state_dicts
 from weights.files.pickles.bounds import checked_tree
 from weights.files.tensors import Tensor
 
@@ -41,6 +42,7 @@ def read(path: str | Path) -> TorchFile:
     path = Path(path)
     try:
         budget = Budget.of(path)
+        other_formats.require_whole(path)
         with _all_is_kept():
             kind, root = _read(path, budget)
     except IsADirectoryError:
@@ -70,7 +72,7 @@ def _read(path: Path, budget: Budget, shard: bool = False) -> tuple[str, object]
     kind, load = _format(path, head, shard)
     root = load(path, budget)
     checked_tree(root, budget)
-    return kind, root
+    return kind, as_state_dicts(root)
 
 
 def _format(path: Path, head: bytes, shard: bool) -> tuple[str, Callable[[Path, Budget], object]]:

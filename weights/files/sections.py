@@ -65,7 +65,7 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     model_at, model = _model(root, choice)
     tensors = dict(_tensors(model))
     if not tensors:
-        raise Unreadable("the file contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}")
+        raise Unreadable(*_without_names(model, places.written(model_at)))
     top = root if isinstance(root, dict) else {}
     for key in tensors:
         if len(key) > LONGEST or key.count(".") > DEPTH:
@@ -139,6 +139,24 @@ def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
                 yield f"{prefix}{name}", value
             elif isinstance(value, (Mapping, Record)) and isinstance(name, str):
                 yield from _tensors(value, f"{prefix}{name}.", depth + 1)
+
+
+def _without_names(model: object, at: str) -> tuple[str, str]:
+    """What there is where no tensor has a name, and what to do about it."""
+    where = f"the section {shown(at)}" if at else "the file"
+    together = "Give the model's file; to convert both, torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict()}, FILE)"
+    if optimizers.is_optimizer(model):
+        return f"{where} has the state of an optimizer, and no model", together
+    if optimizers.is_scheduler(model):
+        return f"{where} has the state of a scheduler, and no model", together
+    for path, value in places.within(model):
+        if isinstance(value, list) and any(isinstance(item, Tensor) for item in value):
+            name = places.written(path) or at
+            return (
+                f"{where} has {len(value)} tensors in a list ({shown(name)}), which does not say what they are of",
+                "Copy them into the model in torch (ema.copy_to(model.parameters()), for example), and save its state_dict",
+            )
+    return f"{where} contains no tensors", f"Save a state_dict, by itself or under one of {', '.join(MODELS)}"
 
 
 def _optimizers(root: object, top: Mapping) -> tuple[list[Optimizer], list[tuple]]:

@@ -101,11 +101,12 @@ def _window(flat: np.ndarray, tensor: Tensor) -> np.ndarray:
 def children_of(node: object) -> list[object]:
     """The objects directly inside of one, in modules and manifolds too."""
     if isinstance(node, dict):
-        return [*node.values(), *vars(node).values()] if isinstance(node, OrderedDict) else list(node.values())
+        keys = [key for key in node if isinstance(key, Tensor)]
+        return [*keys, *node.values(), *(vars(node).values() if isinstance(node, OrderedDict) else ())]
     if isinstance(node, (list, tuple)):
         return list(node)
     if isinstance(node, Record):
-        return [node.args, node.state, node.items]
+        return [node.args, node.state, node.items, node.listed]
     return [node.manifold] if isinstance(node, Tensor) else []
 
 
@@ -136,7 +137,8 @@ def _copied(node: Any, change: Callable[[object], object], memo: dict[int, Any])
     if isinstance(node, dict):
         new = node.__class__() if not isinstance(node, DefaultDict) else DefaultDict(node.factory)
         memo[id(node)] = new
-        new.update({key: _copied(value, change, memo) for key, value in node.items()})
+        pairs = ((_copied(key, change, memo) if isinstance(key, Tensor) else key, value) for key, value in node.items())
+        new.update({key: _copied(value, change, memo) for key, value in pairs})
         if isinstance(node, OrderedDict):
             vars(new).update(vars(node))
     elif isinstance(node, list):
@@ -147,7 +149,7 @@ def _copied(node: Any, change: Callable[[object], object], memo: dict[int, Any])
     elif isinstance(node, Record):
         new = memo[id(node)] = Record(node.cls, called=node.called)
         new.args, new.items = _copied(node.args, change, memo), _copied(node.items, change, memo)
-        new.state = _copied(node.state, change, memo)
+        new.state, new.listed = _copied(node.state, change, memo), _copied(node.listed, change, memo)
     return new
 
 

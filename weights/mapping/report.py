@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax
 
 from weights.files import places
+from weights.files.live_objects import Packed
 from weights.files.opening import Opened
 from weights.files.sections import Sections
 from weights.mapping.entries import Entry
@@ -38,8 +39,14 @@ def reported(file: Opened, table: Port | None, parts: Sections, settings: Settin
         "count": len(parts.tensors),
     }  # fmt: skip
     wide = [e.key for e in entries if e.dtype == "float64" and e.path]
+    notes = []
     if wide and not jax.config.read("jax_enable_x64"):
-        report["note"] = f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set"
+        notes.append(f"{len(wide)} float64 tensors stay numpy arrays; jax computes with them in float32 until jax_enable_x64 is set")
+    sections = [section for own in parts.optimizers for section in ((own.at, own.raw), (own.scheduler_at, own.scheduler))]
+    if packed := [places.written(at) for at, state in sections if isinstance(state, Packed)]:
+        notes.append(f"{', '.join(packed)} was pickled as an object: export writes its state_dict")
+    if notes:
+        report["note"] = "; ".join(notes)
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -113,3 +114,48 @@ def test_folders(tmp_path: Path):
     ):
         with pytest.raises(ConversionError, match=what):
             read(path)
+
+
+def test_files_beside_a_model_are_named_for_what_they_are(tmp_path: Path, monkeypatch, capsys):
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(2)).sum().backward()
+    optimizer.step()
+    ema = {"decay": 0.9, "shadow_params": [p.detach() for p in net.parameters()]}
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    torch.save(torch.optim.lr_scheduler.StepLR(optimizer, 3).state_dict(), tmp_path / "scheduler.pt")
+    torch.save({"model": net.state_dict(), "ema": ema}, tmp_path / "ema.pth")
+    for name, what, options in (
+        ("optimizer.pt", "the file has the state of an optimizer, and no model. Give the model's file", ()),
+        ("scheduler.pt", "the file has the state of a scheduler, and no model. Give the model's file", ()),
+        ("ema.pth", "2 tensors in a list ('shadow_params'), which does not say what they are of. Copy them", ("--section", "ema")),
+    ):
+        code, out, err = run(monkeypatch, capsys, "convert", tmp_path / name, "--arch", "tree", "--out", tmp_path / "c", *options)
+        assert (code, out) == (3, ""), name
+        assert what in err, name
+
+
+def test_shards_by_themselves_are_no_model(tmp_path: Path, monkeypatch, capsys):
+    """Of a model in parts, the folder's message and a part's name the index, which is right; other files of a trainer are not advised."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    parts = {f"model-0000{n}-of-00002.bin": {f"w{n}": torch.ones(2)} for n in (1, 2)}
+    for name, part in parts.items():
+        torch.save(part, folder / name)
+    index = folder / "model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {key: name for name, part in parts.items() for key in part}}))
+    first, options = folder / "model-00001-of-00002.bin", ("--arch", "tree", "--manifold", "*=Euclidean", "--out", tmp_path / "c")
+    for given in (folder, first):
+        code, _, err = run(monkeypatch, capsys, "convert", given, *options)
+        assert code in (2, 3)
+        assert "'model.bin.index.json'" in err
+    assert run(monkeypatch, capsys, "convert", index, *options)[0] == 0
+    index.unlink()
+    code, _, err = run(monkeypatch, capsys, "convert", first, *options)
+    assert code == 2
+    assert "one of the 2 shards of a model. Put the other shards" in err
+    for name in parts:
+        (folder / name).unlink()
+    torch.save(parts, folder / "optimizer.pt")
+    torch.save(parts, folder / "pytorch_model.bin")
+    assert "'pytorch_model.bin'" in run(monkeypatch, capsys, "convert", folder, *options)[2]

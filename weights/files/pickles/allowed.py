@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -32,30 +33,29 @@ SPREAD = tuple(f"torch.distributed.{part}" for part in ("tensor", "_tensor", "_s
 """Where the classes are of tensors of which each process has a part."""
 
 
-class DType(Buildable):
-    """numpy.dtype as pickled: a code, then its byte order."""
+class DType(Record):
+    """numpy.dtype as pickled: a code, then its byte order in the state."""
 
-    def __init__(self, budget: Budget, code: object, *_: object):
-        self.code, self.order = code, "="
+    def __init__(self, budget: Budget, code: object, *rest: object):
+        super().__init__(Known("numpy", "dtype"), (code, *rest), called=True)
 
-    def build(self, state: object) -> None:
-        """Takes the byte order from the pickled state; ValueError for a state that numpy would not write."""
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "=", "|"):
-            raise ValueError
-        self.order = state[1]
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a type of numbers."""
+        code = self.args[0]
+        return isinstance(code, str) and code[:1] in (*"bfiuc",) and code[1:].isdigit()
 
     def numpy(self) -> np.dtype:
-        """The type itself; Refused for anything but plain numbers."""
-        if not isinstance(self.code, str) or self.code[:1] not in "bfiuc" or not self.code[1:].isdigit():
-            raise Refused(
-                f"the pickle contains a numpy array of type {shown(self.code)}",
-                "Save arrays of plain numbers only",
-            )
-        return np.dtype(self.code).newbyteorder(self.order)  # pyright: ignore[reportArgumentType]
+        """The type itself; Refused for anything but plain numbers, ValueError for a state that numpy would not write."""
+        if not self.is_plain:
+            raise Refused(f"the pickle contains numbers of numpy's type {shown(self.args[0])}", "Save plain numbers only")
+        if not isinstance(self.state, tuple) or len(self.state) < 2 or self.state[1] not in ("<", ">", "=", "|"):
+            raise ValueError
+        return np.dtype(self.args[0]).newbyteorder(self.state[1])
 
 
 class Partial(Buildable):
-    """functools.partial around geoopt's rebuilding function, the only one in torch files."""
+    """functools.partial around geoopt's rebuilding function, the only one that a tensor needs."""
 
     def __init__(self, budget: Budget, function: object):
         if not isinstance(function, Known) or str(function) != "geoopt.tensor._rebuild_manifold_tensor":
@@ -208,12 +208,13 @@ def _bytes(budget: Budget, *args: object) -> bytes:
 
 
 def _attribute(budget: Budget, owner: object, name: object) -> Name:
-    """getattr on a class of torch, as modules that keep `torch.relu` pickle it: a name again, never the attribute."""
-    if not isinstance(owner, Name) or not owner.module.startswith("torch") or not isinstance(name, str) or name.startswith("_"):
+    """getattr on a class, as modules that keep `torch.relu` and nested classes are pickled: a name again, never the attribute."""
+    known = isinstance(owner, Name) and (owner.makes or owner.module.startswith("torch"))
+    if not isinstance(owner, Name) or not known or not isinstance(name, str) or name.startswith("_"):
         raise Refused(f"the pickle calls getattr on {shown(owner)}", "Save the state_dict alone")
     full = str(owner)
     budget.spend(CHARACTERS, len(full) + len(name), "its pickle")
-    return Name(full, name, owner)
+    return Name(full, name, owner, makes=owner.makes and _is_class(name))
 
 
 def _reconstruct(budget: Budget, cls: object, *_: object) -> object:
@@ -262,10 +263,14 @@ def _table() -> dict[str, Known]:
     put("collections.Counter", _table_of(Counts), _empty(Counts))
     put("argparse.Namespace", None, _record("argparse", "Namespace"))
     for name in ("Namespace", "SimpleNamespace"):
-        put(f"types.{name}", _record("types", name), _record("types", name))
+        put(f"types.{name}", _call("types", name), _record("types", name))
     for path in ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"):
         put(f"pathlib.{path}", _call("pathlib", path))
         put(f"pathlib._local.{path}", _call("pathlib._local", path))
+    for path in ("datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta", "datetime.timezone", "decimal.Decimal",
+                 "fractions.Fraction", "uuid.UUID", "collections.deque"):  # fmt: skip
+        module, _, name = path.partition(".")
+        put(path, _call(module, name), _record(module, name))
     put("functools.partial", Partial)
     put("geoopt.tensor._rebuild_manifold_tensor")
     put("copyreg._reconstructor copy_reg._reconstructor", _reconstruct)
@@ -320,7 +325,12 @@ def find(module: str, name: str) -> Known | Name:
         )
     if not all(part.isidentifier() for part in (*parts, *name.split("."))):
         raise Refused(f"the pickle names {shown(full)}, which is not a name", "The file is damaged")
-    return Name(module, name)
+    return Name(module, name, makes=_is_class(name) and parts[0] not in sys.stdlib_module_names)
+
+
+def _is_class(name: str) -> bool:
+    """Whether a name is written as classes are. Functions, which do things, are not."""
+    return name.rpartition(".")[2].lstrip("_")[:1].isupper()
 
 
 __all__ = ["find"]

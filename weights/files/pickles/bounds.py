@@ -10,13 +10,10 @@ import numpy as np
 
 from weights.errors import Refused, shown
 from weights.files.budget import CHARACTERS, DEPTH, STEPS, Budget
-from weights.files.dtypes import ALIASES, NUMPY
 from weights.files.pickles.standins import Buildable, Known, Name, Record
 from weights.files.source import children_of
 from weights.files.tensors import Tensor
 
-DTYPES = frozenset({*NUMPY, *ALIASES})
-"""The names of torch's types, which stand among hyper-parameters as they are."""
 _DISTINCT = 1 << 61
 """Integers below this are their own hash, or share it with one other."""
 _SHORT = 64
@@ -64,7 +61,9 @@ _CONTAINERS = (dict, list, tuple, Record, Name, Known, Buildable)
 
 
 def checked_tree(root: object, budget: Budget) -> None:
-    """Refuses nesting beyond 200, containers and modules that contain themselves, and foreign objects outside of records.
+    """Refuses nesting beyond 200, containers and modules that contain themselves, and a foreign object that is all there is.
+
+    Foreign objects beside a model are carried as records; what is in them is paid for like the rest.
 
     An object that stands in several places is paid for in each but the first, with all that is in it. So whatever walks the tree later
     may forget where it has been.
@@ -81,6 +80,9 @@ class _Tree:
         """Whether there are objects that are not unfolded: what modules have beside their tensors, and manifolds."""
 
     def check(self, root: object) -> None:
+        if isinstance(root, (Name, Buildable)) or (isinstance(root, Record) and not root.is_module and not _data(root)):
+            what = f"contains a {root.name:.120}" if isinstance(root, Record) else f"refers to {shown(root)}"
+            raise Refused(f"the file {what}, which is not on the reader's list", "Save the state_dict alone")
         active: set[tuple[int, bool]] = set()
         stack: list[tuple[object, bool, _Inner | None]] = [(root, False, None)] if isinstance(root, _CONTAINERS) else []
         while stack:
@@ -113,12 +115,11 @@ class _Tree:
                 parts = [node.attributes.get(part) for part in ("_parameters", "_buffers", "_modules")]
                 named = [pair for part in parts if isinstance(part, dict) for pair in part.items() if isinstance(pair[1], (Tensor, Record))]
                 return _Inner([value for _, value in named], [name for name, _ in named], True)
-            if _data(node):
+            if _data(node) or not lenient:
                 named = [*node.items.items(), *node.attributes.items()]
-                return _Inner([*(value for _, value in named), node.args], [name for name, _ in named], True)
-        if not lenient and not (isinstance(node, Known) and node.module == "torch" and node.name in DTYPES):
-            what = f"contains a {node.name:.120}" if isinstance(node, Record) else f"refers to {shown(node)}"
-            raise Refused(f"the file {what}, which is not on the reader's list", "Save the state_dict alone")
+                return _Inner([*(value for _, value in named), node.args, node.listed], [name for name, _ in named], True)
+        if isinstance(node, Buildable):
+            raise Refused("the file contains a part of a tensor beside its tensors", "The file is damaged")
         return _Inner((), None, lenient)
 
     def _measured(self, inner: _Inner) -> _Size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ _AROUND = 12
 _ENTRY = 64
 """Bytes that an entry of a dictionary takes."""
 _STOP = 0x2E
+_EMPTY = Known("numpy.core.multiarray", "_reconstruct"), (Known("numpy", "ndarray"), (0,), b"b")
+"""How a pickle makes the array that it then gives a state."""
 _DAMAGE = (
     IndexError,
     KeyError,
@@ -147,6 +150,33 @@ class Machine:
             raise IndexError
         return value
 
+    def _exchange(self, old: object, new: object) -> None:
+        """Puts another value in the place of the top of the stack and of what was remembered of it."""
+        self.budget.spend(STEPS, len(self.memo), "its pickle")
+        self.budget.spend(MEMORY, OBJECT, "its pickle")
+        self.stack[-1] = new
+        self.memo |= {index: new for index, value in self.memo.items() if value is old}
+
+    def _without_it(self) -> str:
+        """What to do about an object that is not read: of a dictionary, which entry to leave out."""
+        key = self._entry()
+        if key is None:
+            return "If the file is trusted, load it in torch and save its state_dict alone"
+        return f"It stands at {shown(key)}: if the file is trusted, load it in torch, remove that entry, and save it again"
+
+    def _entry(self) -> str | None:
+        """The key of the outermost dictionary whose value is being made."""
+        if len(self.stack) < 3 or not isinstance(self.stack[0], dict) or self.stack[1] is not MARK:
+            return None
+        found = None
+        for key, value in zip_longest(self.stack[2::2], self.stack[3::2]):
+            if not isinstance(key, str):
+                break
+            found = key
+            if value is MARK or isinstance(value, (Name, Buildable)) or (isinstance(value, Known) and value.call is not None):
+                break
+        return found
+
     # Composite operations
 
     def reduce(self) -> None:
@@ -154,12 +184,12 @@ class Machine:
         args, function = self.pop(), self.pop()
         if not isinstance(args, tuple):
             raise TypeError
+        if isinstance(function, Name) and function.makes:
+            self.make(Record(function, args, called=True))
+            return
         call = getattr(function, "call", None) if isinstance(function, (Known, Buildable)) else None
         if call is None:
-            raise Refused(
-                f"the pickle calls {shown(function)}, which is not on the reader's list",
-                "If the file is trusted, load it in torch and save its state_dict alone",
-            )
+            raise Refused(f"the pickle calls {shown(function)}, which is not on the reader's list", self._without_it())
         for given in args:
             if isinstance(given, (str, bytes, bytearray)):
                 self.budget.spend(MEMORY, 4 * len(given), "its pickle")
@@ -216,7 +246,10 @@ class Machine:
         elif isinstance(target, Buildable):
             target.build(state)
         elif isinstance(target, np.ndarray):
-            _fill(self.budget, target, state)
+            if _is_foreign(state):
+                self._exchange(target, Record(*_EMPTY, state=state, called=True))
+            else:
+                _fill(self.budget, target, state)
         else:
             raise Refused(f"the pickle sets the state of a {kind(target)}", "Save the state_dict instead of the object")
 
@@ -233,9 +266,10 @@ class Machine:
 
     def append(self, items: list[Any]) -> None:
         """Adds to the list on the stack."""
-        if type(self.stack[-1]) is not list:
+        target = self.stack[-1].listed if isinstance(self.stack[-1], Record) else self.stack[-1]
+        if type(target) is not list:
             raise TypeError
-        self.stack[-1].extend(items)
+        target.extend(items)
 
     def add(self, items: list[Any]) -> None:
         """Adds to the set on the stack."""
@@ -257,7 +291,12 @@ class Machine:
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError
         self.budget.spend(CHARACTERS, len(module) + len(name), "its pickle")
-        self.make(self.find(module, name))
+        try:
+            found = self.find(module, name)
+        except Refused as error:
+            at = self._entry()
+            raise error if at is None else Refused(f"{error.cause} (it stands at {shown(at)})", error.remedy) from None
+        self.make(found)
 
     def put(self, index: int) -> None:
         """Remembers the top of the stack under an index."""
@@ -284,6 +323,11 @@ class Machine:
             raise IndexError
         del self.stack[-count:]
         self.tuple_(items)
+
+
+def _is_foreign(state: object) -> bool:
+    """Whether an ndarray's pickled state has other things than numbers, such as text."""
+    return isinstance(state, tuple) and len(state) == 5 and getattr(state[2], "is_plain", True) is False
 
 
 def _fill(budget: Budget, array: np.ndarray, state: object) -> None:

@@ -52,10 +52,7 @@ class Pickler:
         elif isinstance(value, list):
             self.out += b"]"
             self._remember(value)
-            self.out += b"("
-            for item in value:
-                self._save(item)
-            self.out += b"e"
+            self._appended(value)
         elif isinstance(value, dict):
             self._dict(value)
         elif isinstance(value, Record):
@@ -135,6 +132,12 @@ class Pickler:
             self._save(dict(vars(value)))
             self.out += b"b"
 
+    def _appended(self, value: list) -> None:
+        self.out += b"("
+        for item in value:
+            self._save(item)
+        self.out += b"e"
+
     def _items(self, value: dict) -> None:
         if value:
             self.out += b"("
@@ -159,6 +162,8 @@ class Pickler:
         self._save(value.args)
         self.out += b"R" if value.called else b"\x81"
         self._remember(value)
+        if value.listed:
+            self._appended(value.listed)
         self._items(value.items)
         if value.state is not None:
             self._save(value.state)

@@ -12,11 +12,12 @@ from weights.files.tensors import Tensor
 
 @dataclass(eq=False)
 class Name:
-    """A global that the file names and the reader does not know. It may stand in the attributes of a module, nowhere else."""
+    """A global that the file names and the reader does not know. `makes`: whether it is taken for a class, whose objects are records."""
 
     module: str
     name: str
     owner: Name | None = None
+    makes: bool = False
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
@@ -45,6 +46,8 @@ class Record:
     items: dict = field(default_factory=dict)
     called: bool = False
     """Whether the file makes it by calling its class (REDUCE) rather than by __new__ (NEWOBJ)."""
+    listed: list = field(default_factory=list)
+    """What the file appends to it."""
 
     @property
     def name(self) -> str:
