@@ -36,8 +36,8 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
     They are found in the groups' own `param_names`, else in the groups that the caller gives, else in the shapes of the states: the
     parameters of a group are in the model's order, with or without the fixed ones, which have no state, and without buffers.
 
-    curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a choice, an optimizer
-    that is not Riemannian has none of them. naming: for a single optimizer, its table, too.
+    curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a
+    choice, an optimizer that is not Riemannian has none of them. naming: for a single optimizer, its table, too.
 
     Raises Usage where two optimizers have the same parameter or several ways fit, and those of `names.keys_by_index`.
     """

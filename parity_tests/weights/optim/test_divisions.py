@@ -1,4 +1,4 @@
-"""Whose the optimizer's indices are, where neither names nor counts say it: a state goes to the parameter that torch kept it of, or nowhere."""
+"""Whose an optimizer's indices are, where neither names nor counts say it: a state goes to the parameter it is of, or nowhere."""
 
 from __future__ import annotations
 
