@@ -17,6 +17,7 @@ from weights.mapping.convert import plan, to_flax
 from weights.mapping.entries import Entry, flatten
 from weights.mapping.leaves import counted
 from weights.mapping.manifold_trees import leaves
+from weights.mapping.named_manifolds import shortened
 from weights.mapping.recognition import recognised
 from weights.mapping.report import reported
 from weights.mapping.settings import Settings
@@ -54,6 +55,7 @@ def converted(file: Opened, known: Mapping[str, Architecture], arch: str | None,
     table, parts = recognised(known, arch, file.parts, config or {})
     settings = Settings(config, {"curvature": curvature})
     if table is None:
+        given = shortened(given, parts.written)
         model, entries = None, parameter_tree.matched(parts, settings, trained, given)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
         flat = parameter_tree.flat(leaves(spaces), entries)

@@ -70,7 +70,7 @@ def _nearest(known: Iterable[Architecture], tensors: Mapping[str, Tensor], confi
             table.settle(Found(tensors, settings.config), settings)
             rules = table.rules(settings.values)
             left = [key for key in tensors if not matching(rules, key)]
-            if len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
+            if left and len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
                 best = table.name, left
     return best
 

@@ -99,22 +99,33 @@ def _by_order(optimizer: Optimizer, indices: Sequence[int], entries: Sequence[En
     found = divided([mine], every, Rules(sure=naming.sure)) if begun else None
     if found is not None and _shared(mine, found) and curved is not None:
         found = divided([mine], every, Rules(curved, sure=naming.sure)) or found
-    if found is None and len(trained) == len(mine):
+    remedy = _beside(every, len(mine))
+    if found is None and len(trained) == len(mine) and not remedy:
         return {index: entry.key for index, entry in zip(indices, trained)}, "the state_dict's order"
     if found is None:
         raise Unmatched(
             f"the optimizer has {len(mine)} parameters; the model has {len(trained)} trained ones, or {len(every)} with the fixed ones",
-            "Give groups=[[keys in the order of the training code]] (--group), or save model and optimizer together",
+            remedy or "Give groups=[[keys in the order of the training code]] (--group), or save model and optimizer together",
         )
     if (several := _shared(mine, found)) is not None:
         slot, keys = several
         raise Usage(
             f"the optimizer has {len(mine)} of {len(every)} tensors, and nothing says which: its state of index {slot.index} can be "
             f"that of {' or of '.join(shown(key) for key in keys[:3])}{' or of others' if len(keys) > 3 else ''}",
-            f"Give the keys in the order of the training code: --group {','.join(entry.key for entry in every[:3])},... (groups=[[...]])",
+            f"{remedy}{', or give' if remedy else 'Give'} the keys in the order of the training code: "
+            f"--group {','.join(entry.key for entry in every[:3])},... (groups=[[...]])",
         )
     taken = [entry.key for entry, row in zip(every, found.rows, strict=True) if row is not None]
     return dict(zip(indices, taken, strict=True)), "the state_dict's order" if taken == [e.key for e in trained] else BY_SHAPES
+
+
+def _beside(every: Sequence[Entry], count: int) -> str:
+    """The remedy where a part of the keys has as many parameters as the optimizer: others stand beside the model; else nothing."""
+    for first in dict.fromkeys(f"{entry.key.partition('.')[0]}." for entry in every if "." in entry.key):
+        own = [entry for entry in every if entry.key.startswith(first)]
+        if len(own) < len(every) and count in (len(own), sum(entry.role == "parameter" for entry in own)):
+            return f"If the model is what begins with {shown(first)}, give --prefix {first} (prefix={first!r})"
+    return ""
 
 
 def _shared(row: Sequence[Slot], found: Division, number: int = 0) -> tuple[Slot, list[str]] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import jax
 
 from weights.errors import ConversionError, Unmatched, Usage
+from weights.files import places
 from weights.files.optimizers import Optimizer
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
@@ -91,6 +92,10 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
         timing = Timing(scheduler=own.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates)
         try:
             loaded = engine.load(own.raw, choice, params, manifolds=manifolds, entries=entries, owned=mine, timing=timing)
+        except engine.NotTranslated as error:
+            others = [each.place for each in every if each is not own] + [places.written(at) for at in parts.others]
+            choose = f", or only another one: --optimizer-at {' or '.join(others)} (optimizer_at=...)" if others else ""
+            raise reported_place(every, own.place, Unmatched(error.cause, error.remedy + choose)) from None
         except (Unmatched, Usage) as error:
             raise reported_place(every, own.place, error) from None
         transformations[own.place], states[own.place] = loaded[:2]

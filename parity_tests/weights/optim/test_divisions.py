@@ -14,7 +14,7 @@ import torch
 import weights
 from parity_tests import draws
 from port_jax.manifolds import PoincareBall
-from weights.errors import Usage
+from weights.errors import Unmatched, Usage
 
 NAMED = {"p": PoincareBall}
 
@@ -115,3 +115,50 @@ def test_several_optimizers_one_of_which_has_a_fixed_curvature(tmp_path: Path):
                 weights.load(path, arch="tree", manifolds=NAMED)
         else:
             assert_same(moments(weights.load(path, arch="tree", manifolds=NAMED)), torchs)
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, model: Net):
+        super().__init__()
+        self.model, self.criterion = model, torch.nn.CrossEntropyLoss(torch.ones(1, 4))
+
+
+def test_keys_beside_the_model_are_left_out_by_a_prefix_and_manifolds_are_named_as_the_file_names_them(tmp_path: Path):
+    net, path = Net(buffer=None), tmp_path / "net.ckpt"
+    optimizer = radam(net.parameters())
+    torchs = saved(path, net, optimizer)
+    torch.save({"state_dict": Wrapped(net).state_dict(), "optimizer_states": [optimizer.state_dict()]}, path)
+    with pytest.raises(Usage, match=r"If the model is what begins with 'model\.', give --prefix model\. \(prefix='model\.'\)"):
+        weights.load(path, arch="tree", manifolds={"model.p": PoincareBall})
+    for name in ("p", "model.p", "model.p*"):
+        assert_same(moments(weights.load(path, arch="tree", manifolds={name: PoincareBall}, prefix="model.")), torchs)
+    compiled = {f"_orig_mod.module.{key}": value for key, value in net.state_dict().items()}
+    torch.save({"model": compiled, "optimizer": optimizer.state_dict()}, path)
+    for name in ("p", "_orig_mod.module.p"):
+        assert_same(moments(weights.load(path, arch="tree", manifolds={name: PoincareBall})), torchs)
+
+
+def test_an_architecture_that_has_every_key_is_not_said_to_lack_one(tmp_path: Path):
+    path = tmp_path / "net.ckpt"
+    torch.save({"state_dict": {"model.emb": torch.ones(4, 3), "criterion.weight": torch.ones(3)}}, path)
+    with pytest.raises(Unmatched) as raised:
+        weights.load(path)
+    assert "does not have ." not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "make", [torch.optim.NAdam, torch.optim.Muon, torch.optim.RAdam, torch.optim.Adadelta], ids=lambda make: make.__name__
+)
+def test_a_class_without_a_translation_is_said_to_have_none(tmp_path: Path, make: Any):
+    net, path = torch.nn.Linear(3, 2, bias=False), tmp_path / "net.pth"
+    one, other = make(net.parameters(), lr=1e-3), torch.optim.Adam([torch.nn.Parameter(torch.ones(2))], lr=1e-3)
+    net.weight.sum().backward()
+    one.step()
+    torch.save({"model": net.state_dict(), "optimizer": one.state_dict()}, path)
+    for name in (True, make.__name__):
+        with pytest.raises(Unmatched, match="not (translated|recognised).*--no-optimizer") as raised:
+            weights.load(path, arch="tree", optimizer=name)
+        assert "--optimizer-class" not in str(raised.value)
+    torch.save({"model": {**net.state_dict(), "b": torch.ones(2)}, "one": one.state_dict(), "other": other.state_dict()}, path)
+    with pytest.raises(Unmatched, match=r"the optimizer at one: .*--no-optimizer.*another one: --optimizer-at other"):
+        weights.load(path, arch="tree", groups={"one": [["weight"]], "other": [["b"]]})
