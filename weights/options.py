@@ -235,13 +235,15 @@ def _manifold(text: str) -> tuple[str, Manifold | type[Manifold]]:
     import port_jax.manifolds as manifolds
     from port_jax.manifolds.base import Manifold
     from weights.errors import Usage
-    from weights.mapping.manifold_trees import CURVED
+    from weights.mapping.manifold_trees import CURVED, IN_PYTHON, PRODUCT
 
     key, _, kind = text.partition("=")
     name, _, value = kind.partition(":")
     cls = getattr(manifolds, name, None)
     if not key or not isinstance(cls, type) or not issubclass(cls, Manifold):
         raise Usage(f"--manifold {text!r} does not name a manifold", WRITE)
+    if name == PRODUCT:
+        raise Usage(f"--manifold {text!r}: a {name} has factors, which no option says", IN_PYTHON.replace("emb", key))
     try:
         if not value:
             return key, cls if cls.__name__ in CURVED else cls()

@@ -57,13 +57,20 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "several optimizers: parameters by shapes alone, the first way that fits",
         "weights/optim/owners.py",
-        "    if len(ways) > 1:\n",
-        "    if False:\n",
+        "if len(options) > 1 and not fixed(entry):",
+        "if False:",
         f"{SEVERAL}::test_what_nothing_says_is_asked_with_the_choices",
     ),
     error(
-        "several optimizers: whose moments are those of points not looked at",
+        "one optimizer: the first reading of its indices that fits",
         "weights/optim/owners.py",
+        "if (several := _shared(mine, found)) is not None:",
+        "if False:",
+        "weights/optim/test_divisions.py::test_a_buffer_in_the_place_of_a_fixed_curvature_is_asked_for",
+    ),
+    error(
+        "several optimizers: whose moments are those of points not looked at",
+        "weights/optim/divisions.py",
         "return not self.flat and is_point(self.state)",
         "return False",
         f"{SEVERAL}::test_points_that_nobody_names_are_asked_for",

@@ -108,7 +108,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error(
         "trees: points by the first moment",
-        "weights/optim/owners.py",
+        "weights/optim/divisions.py",
         "return summed_along(first.array(), second.array(), -1)",
         "return summed_along(second.array(), first.array(), -1)",
         "weights/mapping/test_named_manifolds.py::test_a_point_that_nobody_names_is_refused",

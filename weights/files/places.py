@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from weights.errors import Usage
+from weights.files.pickles.standins import Record
 
 DEPTH = 4
 """Wrappers around wrappers that are looked into."""
@@ -24,19 +25,25 @@ def written(path: tuple) -> str:
 
 
 def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """The dicts and lists in the file with their paths, from the top down, each once."""
+    """The dicts, lists and pickled modules in the file with their paths, from the top down, each once; none of what is in a module."""
     seen: set[int] = set()
-    row = [(path, root)]
+    row = [(path, root)] if _holds(root) else []
     for _ in range(DEPTH):
         below: list[tuple[tuple, object]] = []
         for where, value in row:
-            if not isinstance(value, (dict, list)) or id(value) in seen:
+            if id(value) in seen:
                 continue
             seen.add(id(value))
             yield where, value
+            if isinstance(value, Record):
+                continue
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            below += [((*where, name), item) for name, item in items if isinstance(name, (str, int)) and isinstance(item, (dict, list))]
+            below += [((*where, name), item) for name, item in items if isinstance(name, (str, int)) and _holds(item)]
         row = below
+
+
+def _holds(value: object) -> bool:
+    return isinstance(value, (dict, list)) or (isinstance(value, Record) and value.is_module)
 
 
 def path_of(root: object, said: str, option: str) -> tuple:

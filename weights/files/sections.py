@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from weights.errors import Refused, Unreadable, shown
 from weights.files import optimizers, places, wrappers
@@ -53,6 +53,8 @@ class Sections:
     """The paths of the schedulers that belong to none of `optimizers`."""
     updates: int | None = None
     """Steps of the optimizer, if there is one and the file counts them by itself."""
+    written: Mapping[str, str] = field(default_factory=dict)
+    """By key, the key as the file has it, with what wrappers and the prefix put there."""
 
 
 def split(root: object, choice: Choice | None = None) -> Sections:
@@ -95,6 +97,7 @@ def split(root: object, choice: Choice | None = None) -> Sections:
         others=tuple(each.at for each in listed if choice.optimizer is not None and each.at != own[0].at),
         schedulers=tuple(path for path in timers if path and path not in [each.scheduler_at for each in own]),
         updates=updates if len(listed) == 1 else None,
+        written=dict(zip(tensors, (key for key in every if key.startswith(prefix)), strict=True)),
     )
 
 
@@ -111,7 +114,8 @@ def without_first(sections: Sections) -> Sections | None:
         return None
     first = f"{firsts.pop()}."
     tensors = {key.removeprefix(first): tensor for key, tensor in sections.tensors.items()}
-    return replace(sections, tensors=tensors, prefix=sections.prefix + first)
+    written = {key.removeprefix(first): long for key, long in sections.written.items()}
+    return replace(sections, tensors=tensors, prefix=sections.prefix + first, written=written)
 
 
 def _model(root: object, choice: Choice) -> tuple[tuple, object]:

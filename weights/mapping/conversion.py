@@ -16,6 +16,7 @@ from weights.mapping.entries import Entry
 from weights.mapping.flax_modules import described
 from weights.mapping.leaves import counted
 from weights.mapping.manifold_trees import leaves
+from weights.mapping.named_manifolds import shortened
 from weights.mapping.port import Found, Port
 from weights.mapping.recognition import candidates, recognised
 from weights.mapping.report import reported
@@ -60,6 +61,7 @@ def converted(file: Opened, known: Mapping[str, Port], arch: str | None, curvatu
     else:
         table, parts, settings = port, *_fitting(port, file.parts, config, curvature)
     if table is None:
+        given = shortened(given, parts.written)
         model, entries = None, parameter_tree.matched(parts, settings, trained, given)
         spaces = parameter_tree.manifolds(parts, entries, given, trained)
         flat = parameter_tree.flat(leaves(spaces), entries)

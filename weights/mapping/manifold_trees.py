@@ -37,6 +37,11 @@ SIEGEL = {"RiemannianMetric": "riem", "FinslerOneMetric": "fone", "FinslerInfini
 
 REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
+PRODUCT = "ProductManifold"
+IN_PYTHON = (
+    'Call weights.load(..., manifolds={"emb": ProductManifold((PoincareBall(0.7), 3), (Sphere(), 4))}) in Python'
+)
+
 
 @dataclass(frozen=True)
 class Following:
@@ -100,9 +105,24 @@ def recovered(record: object) -> tuple[Manifold, Tensor | None]:
         if tensor is None:
             raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
         return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
+    if name == PRODUCT:
+        return manifolds.ProductManifold(*_factors(record)), None
     if name in (*PLAIN, *COMPLEX) and hasattr(manifolds, name):
         return getattr(manifolds, name)(**_metric(record)), None
     raise Unmatched(f"the file's parameters lie on {record.name}, which has no counterpart in port_jax.manifolds", REMEDY)
+
+
+def _factors(record: Record) -> list[tuple[Manifold, tuple[int, ...]]]:
+    """The factors of a pickled product with the shapes of their points. Unmatched for a trained curvature, which it could not follow."""
+    inside = (record.attributes.get("_modules") or {}).get("manifolds")
+    pickled = list((inside.attributes.get("_modules") or {}).values()) if isinstance(inside, Record) else []
+    shapes = record.attributes.get("shapes")
+    if not pickled or not isinstance(shapes, list) or len(shapes) != len(pickled):
+        raise Unmatched("a ProductManifold in the file does not say its factors and their shapes", IN_PYTHON)
+    found = [recovered(factor) for factor in pickled]
+    if any(raw is not None and raw.requires_grad for _, raw in found):
+        raise Unmatched("a factor of a ProductManifold in the file has a trained curvature, which is not followed", IN_PYTHON)
+    return [(factor, tuple(shape) if isinstance(shape, tuple) else (shape,)) for (factor, _), shape in zip(found, shapes)]
 
 
 def _metric(record: Record) -> Document:

@@ -71,6 +71,23 @@ def named(key: str, given: NamedManifolds | None) -> bool:
     return _name(key, flatten(given or {})) is not None
 
 
+def shortened(given: NamedManifolds | None, written: Mapping[str, str]) -> NamedManifolds | None:
+    """The caller's names without what wrappers and a prefix put into the file's keys. `written`: by key, the key as the file has it.
+
+    A name that means keys without that stays as it is; one that means keys of the file becomes those, the longest first.
+    """
+    if given is None:
+        return None
+    wanted = flatten(given)
+    result = {name: space for name, space in wanted.items() if any(_name(key, [name]) for key in written)}
+    others = sorted((name for name in wanted if name not in result), key=lambda name: ("*" in name or "?" in name, -len(name)))
+    for name in others:
+        meant = [key for key, long in written.items() if _name(long, [name])]
+        for key in meant or [name]:
+            result.setdefault(key, wanted[name])
+    return result
+
+
 def _name(key: str, wanted: Iterable[str]) -> str | None:
     """The name that means this key: the longest that is the key or begins it, else the first pattern that fits."""
     dotted = {name: name.replace("/", ".") for name in wanted}
@@ -158,4 +175,4 @@ class _Curvatures:
         return from_raw(at.rpartition(".")[2], float(self.tensors[at].array().reshape(-1)[0]))
 
 
-__all__ = ["RAW", "beside", "curved", "named"]
+__all__ = ["RAW", "beside", "curved", "named", "shortened"]

@@ -71,7 +71,7 @@ def _nearest(known: Iterable[Port], tensors: Mapping[str, Tensor], config: Confi
                 table.settle(Found(tensors, settings.config), settings)
             rules = [rule for rule in table.rules_of(settings.values) if isinstance(rule, Rule)]
             left = [key for key in tensors if not matching(rules, key)]
-            if len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
+            if left and len(left) < len(best[1] if best else tensors) and 2 * len(left) < len(tensors):
                 best = table.name, left
     return best
 

@@ -27,12 +27,17 @@ _DAMAGE = (TypeError, KeyError, IndexError, OverflowError, ZeroDivisionError)
 """What settings that torch does not write may lead to."""
 
 
+class NotTranslated(Unmatched):
+    """An optimizer of a class that has no translation."""
+
+
 def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], owned: Owned,
          timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
     """The transformation of an optimizer's section `raw`, its state over the converted `params`, and the plan. owned: its parameters.
 
     Raises Unmatched, which names the key, for settings, indices and numbers that do not fit the model.
     """
+    from port_jax.optim.from_torch.kinds import Untranslated
     from port_jax.optim.from_torch.sections import Section
 
     groups, states = raw["param_groups"], raw["state"]
@@ -49,6 +54,8 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
         transformation, state, plan = _translated(choice, params, manifolds, section, list(found.values()), timing)
     except ConversionError:
         raise
+    except Untranslated as error:
+        raise NotTranslated(str(error), "Convert without its state: --no-optimizer (optimizer=False)") from None
     except (ValueError, *_DAMAGE) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
     return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source)
@@ -137,4 +144,4 @@ def _holds(value: object) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, list, tuple, dict, Tensor, np.generic))
 
 
-__all__ = ["Choice", "Plan", "Timing", "begun", "build", "load", "save", "unheld"]
+__all__ = ["Choice", "NotTranslated", "Plan", "Timing", "begun", "build", "load", "save", "unheld"]

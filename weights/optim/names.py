@@ -16,13 +16,15 @@ class Naming:
     """What tells which parameter an index of the optimizer's groups stands for.
 
     tensors: the model's tensors by key. prefix: the wrappers' prefix, which the keys no longer have. table: the keys of each group
-    by the architecture, None where it knows of one group only. given: the keys (or patterns) of each group by the caller, or None.
+    by the architecture, None where it knows of one group only. given: the keys (or patterns) of each group by the caller, or None. sure:
+    whether the architecture says which tensors are trained.
     """
 
     tensors: Mapping[str, Tensor]
     prefix: str = ""
     table: list[list[str]] | None = None
     given: Sequence[Sequence[str]] | None = None
+    sure: bool = False
 
 
 def indices(groups: Sequence[object]) -> list[list[int]]:
@@ -42,12 +44,13 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
     return found
 
 
-def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence[Entry], naming: Naming) -> tuple[dict[int, str], str]:
-    """The key of each index, and a few words that say where it was found.
+def keys_by_index(
+    groups: list[dict], listed: list[list[int]], entries: Sequence[Entry], naming: Naming
+) -> tuple[dict[int, str], str] | None:
+    """The key of each index, and a few words that say where it was found; None for a single group of which nothing says that.
 
-    It is found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture; the
-    parameters of a single group are taken in the state_dict's order, without buffers and repeated tensors. Raises Usage where
-    there are several groups and nothing names their parameters, Unmatched where names and indices do not fit each other.
+    It is found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture. Raises Usage
+    where there are several groups and nothing names their parameters, Unmatched where names and indices do not fit each other.
     """
     names = [group.get("param_names") for group in groups]
     if all(isinstance(n, (list, tuple)) for n in names):
@@ -63,7 +66,7 @@ def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence
             "Give groups=[[keys or patterns of group 0], [of group 1], ...] in the order of the training code (--group, once for each)",
         )
     else:
-        lists, source = [_in_order(len(listed[0]), entries)], "the state_dict's order"
+        return None
     known = {entry.key for entry in entries}
     result: dict[int, str] = {}
     if len(lists) != len(listed):
@@ -86,21 +89,9 @@ def keys_by_index(groups: list[dict], listed: list[list[int]], entries: Sequence
     return result, source
 
 
-def candidates(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """The parameters that an optimizer may have, in the state_dict's order: the trained ones, and those with the fixed ones."""
-    distinct = [e for e in entries if e.role != "tied"]
-    return [e for e in distinct if e.role == "parameter"], [e for e in distinct if not _buffer(e)]
-
-
-def _in_order(count: int, entries: Sequence[Entry]) -> list[str]:
-    trained, every = ([e.key for e in found] for found in candidates(entries))
-    for keys in (every, trained):
-        if len(keys) == count:
-            return keys
-    raise Unmatched(
-        f"the optimizer has {count} parameters; the model has {len(trained)} trained ones, or {len(every)} with the fixed ones",
-        "Give groups=[[keys in the order of the training code]] (--group), or save model and optimizer together",
-    )
+def candidates(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[Entry]:
+    """The parameters that an optimizer may have, in the state_dict's order: the trained ones and the fixed ones."""
+    return [e for e in entries if e.role != "tied" and not _buffer(e) and tensors[e.key].kind != "buffer"]
 
 
 def _buffer(entry: Entry) -> bool:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from weights.errors import Unmatched, Usage, shown
 from weights.files.optimizers import Optimizer
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 from weights.optim import names
+from weights.optim.divisions import Division, Rules, Slot, divided, fixed, slots
 from weights.optim.names import Naming
 from weights.optim.plan import groups_of
 
 Groups = Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]] | None
 """The keys or patterns of each group; by the optimizer's place, where the file has several."""
-WORK = 1 << 20
-"""Steps of the search for the optimizer of each parameter."""
+BY_SHAPES = "the shapes of the states, in the state_dict's order"
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,17 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
     """The parameters of each optimizer of a file, which are disjoint.
 
     They are found in the groups' own `param_names`, else in the groups that the caller gives, else in the shapes of the states: the
-    parameters of a group are in the model's order. curved: the keys on manifolds, if they are known; a second moment that is a point's
-    belongs to one of them, and where that leaves a choice, an optimizer that is not Riemannian has none of them. naming: for a single
-    optimizer, its table, too.
+    parameters of a group are in the model's order, with or without the fixed ones, which have no state, and without buffers.
+
+    curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a
+    choice, an optimizer that is not Riemannian has none of them. naming: for a single optimizer, its table, too.
 
     Raises Usage where two optimizers have the same parameter or several ways fit, and those of `names.keys_by_index`.
     """
     given = _by_place(optimizers, said)
     if len(optimizers) == 1:
         only = optimizers[0]
-        return [_told(only, entries, Naming(naming.tensors, naming.prefix, naming.table, given.get(only.place)))]
+        return [_told(only, entries, replace(naming, given=given.get(only.place)), curved)]
     found: dict[str, Owned] = {}
     for each in optimizers:
         if given.get(each.place) is not None or all(isinstance(group.get("param_names"), (list, tuple)) for group in groups_of(each.raw)):
@@ -56,7 +56,7 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
                 raise Usage(f"the optimizers {taken[key]} and {place} both have {key!r}, and so are not one", _remedy(optimizers))
             taken[key] = place
     open_ = [each for each in optimizers if each.place not in found]
-    found |= _by_shapes(open_, optimizers, [e for e in entries if e.key not in taken], curved)
+    found |= _by_shapes(open_, optimizers, [e for e in entries if e.key not in taken], naming.tensors, curved)
     return [found[each.place] for each in optimizers]
 
 
@@ -74,128 +74,104 @@ def _by_place(optimizers: Sequence[Optimizer], said: Groups) -> Mapping[str, Seq
     return {optimizers[0].place: said}
 
 
-def _told(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming) -> Owned:
+def _told(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming, curved: Collection[str] | None = None) -> Owned:
     groups = groups_of(optimizer.raw)
     listed = names.indices(groups)
-    keys, source = names.keys_by_index(groups, listed, entries, naming)
+    keys, source = names.keys_by_index(groups, listed, entries, naming) or _by_order(optimizer, listed[0], entries, naming, curved)
     return Owned(listed, keys, source)
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """An index of an optimizer. shape: that of its state, None if it has none. flat: whether its optimizer is not Riemannian."""
+def _by_order(optimizer: Optimizer, indices: Sequence[int], entries: Sequence[Entry], naming: Naming,
+              curved: Collection[str] | None) -> tuple[dict[int, str], str]:  # fmt: skip
+    """The key of each index of the only group, whose parameters are in the state_dict's order, without buffers and repeated tensors.
 
-    index: int
-    shape: tuple[int, ...] | None
-    flat: bool
-    state: Mapping[str, object] = field(repr=False)
+    Which tensors are buffers, and whether the fixed ones are among the parameters, is not in a state_dict. Where numbers alone do not say
+    it, the states do: their shapes, which are missing, and which are those of points. Raises Usage where several readings fit and differ in
+    whose a state is, Unmatched where none does.
+    """
+    every = names.candidates(entries, naming.tensors)
+    trained = [entry for entry in every if entry.role == "parameter"]
+    mine = slots(optimizer, indices)
+    begun = any(slot.trained for slot in mine)
+    for keys in (every, trained):
+        if len(keys) == len(mine) and (keys is every or not begun):
+            return {index: entry.key for index, entry in zip(indices, keys)}, "the state_dict's order"
+    found = divided([mine], every, Rules(sure=naming.sure)) if begun else None
+    if found is not None and _shared(mine, found) and curved is not None:
+        found = divided([mine], every, Rules(curved, sure=naming.sure)) or found
+    remedy = _beside(every, len(mine))
+    if found is None and len(trained) == len(mine) and not remedy:
+        return {index: entry.key for index, entry in zip(indices, trained)}, "the state_dict's order"
+    if found is None:
+        raise Unmatched(
+            f"the optimizer has {len(mine)} parameters; the model has {len(trained)} trained ones, or {len(every)} with the fixed ones",
+            remedy or "Give groups=[[keys in the order of the training code]] (--group), or save model and optimizer together",
+        )
+    if (several := _shared(mine, found)) is not None:
+        slot, keys = several
+        raise Usage(
+            f"the optimizer has {len(mine)} of {len(every)} tensors, and nothing says which: its state of index {slot.index} can be "
+            f"that of {' or of '.join(shown(key) for key in keys[:3])}{' or of others' if len(keys) > 3 else ''}",
+            f"{remedy}{', or give' if remedy else 'Give'} the keys in the order of the training code: "
+            f"--group {','.join(entry.key for entry in every[:3])},... (groups=[[...]])",
+        )
+    taken = [entry.key for entry, row in zip(every, found.rows, strict=True) if row is not None]
+    return dict(zip(indices, taken, strict=True)), "the state_dict's order" if taken == [e.key for e in trained] else BY_SHAPES
 
-    @cached_property
-    def point(self) -> bool:
-        """Whether the state is a point's. It reads the moments from the file."""
-        return not self.flat and is_point(self.state)
 
-    def takes(self, entry: Entry, curved: Collection[str] | None, strict: bool) -> bool:
-        """Whether it may be the one of this parameter."""
-        if self.shape is not None and self.shape != entry.shape:
-            return False
-        return curved is None or (not (strict and self.flat) if entry.key in curved else not self.point)
+def _beside(every: Sequence[Entry], count: int) -> str:
+    """The remedy where a part of the keys has as many parameters as the optimizer: others stand beside the model; else nothing."""
+    for first in dict.fromkeys(f"{entry.key.partition('.')[0]}." for entry in every if "." in entry.key):
+        own = [entry for entry in every if entry.key.startswith(first)]
+        if len(own) < len(every) and count in (len(own), sum(entry.role == "parameter" for entry in own)):
+            return f"If the model is what begins with {shown(first)}, give --prefix {first} (prefix={first!r})"
+    return ""
 
 
-def _by_shapes(open_: Sequence[Optimizer], every: Sequence[Optimizer], entries: Sequence[Entry],
+def _shared(row: Sequence[Slot], found: Division, number: int = 0) -> tuple[Slot, list[str]] | None:
+    """The first slot of a row with a state that can be several keys', and these."""
+    every = ((slot, found.keys[number, place]) for place, slot in enumerate(row) if slot.trained)
+    return next(((slot, keys) for slot, keys in every if len(keys) > 1), None)
+
+
+def _by_shapes(open_: Sequence[Optimizer], every: Sequence[Optimizer], entries: Sequence[Entry], tensors: Mapping[str, Tensor],
                curved: Collection[str] | None) -> dict[str, Owned]:  # fmt: skip
     """The only way to divide the parameters, each group's in the model's order. Raises Usage if there is none, or more than one."""
     listed = {each.place: names.indices(groups_of(each.raw)) for each in open_}
-    rows = [(each.place, number, [_slot(each, i) for i in own]) for each in open_ for number, own in enumerate(listed[each.place])]
-    total = sum(len(slots) for _, _, slots in rows)
+    rows = [(each.place, number, slots(each, i)) for each in open_ for number, i in enumerate(listed[each.place])]
+    numbered = [own for _, _, own in rows]
+    total = sum(map(len, numbered))
     if not rows:
         return {}
-    ways: list[list[int | None]] = []
-    candidates: list[Entry] = []
-    for candidates, strict in itertools.product(names.candidates(entries), (True, False)):
-        ways = list(_divisions([slots for _, _, slots in rows], candidates, curved, strict))
-        if ways:
+    candidates, found = names.candidates(entries, tensors), None
+    for loose, strict in itertools.product((False, True), (True, False)):
+        if (found := divided(numbered, candidates, Rules(curved, strict, loose))) is not None:
             break
-    if not ways and curved is not None and any(slot.point for _, _, slots in rows for slot in slots):
-        moved = next(place for place, _, slots in rows if any(slot.point for slot in slots))
-        if any(any(_divisions([slots for _, _, slots in rows], keys, None, False)) for keys in names.candidates(entries)):
+    if found is None and curved is not None and any(slot.point for own in numbered for slot in own):
+        moved = next(place for place, _, own in rows if any(slot.point for slot in own))
+        if any(divided(numbered, candidates, Rules(loose=loose)) is not None for loose in (False, True)):
             raise Usage(
                 f"the optimizer at {moved} has moved points of a manifold, and none of the parameters that may be those lies on one",
                 "Name them with --manifold KEY=PoincareBall:0.7, for example (manifolds={...})",
             )
     there = f"the file has {len(every)} optimizers: {', '.join(each.place for each in every)}"
-    if not ways:
+    if found is None:
         told = " and ".join(f"{place} has {sum(map(len, own))} parameters" for place, own in listed.items())
         why = f"the model has {len(candidates)}" if total > len(candidates) else "the shapes of their states are not, in order, the model's"
         raise Usage(f"{there}. {told}, and {why}", _remedy(every, total <= len(candidates)))
-    if len(ways) > 1:
-        first = next(n for n, (a, b) in enumerate(zip(*ways[:2])) if a != b)
-        two = " or ".join("in none" if (row := way[first]) is None else f"in group {rows[row][1]} of {rows[row][0]}" for way in ways[:2])
-        raise Usage(f"{there}. Nothing in it says whether {shown(candidates[first].key)} is {two}", _remedy(every))
+    for entry, options in zip(candidates, found.options, strict=True):
+        if len(options) > 1 and not fixed(entry):
+            two = " or ".join("in none" if row is None else f"in group {rows[row][1]} of {rows[row][0]}" for row in options[:2])
+            raise Usage(f"{there}. Nothing in it says whether {shown(entry.key)} is {two}", _remedy(every))
+    for number, (place, _, row) in enumerate(rows):
+        if (several := _shared(row, found, number)) is not None:
+            two = " or ".join(shown(key) for key in several[1][:2])
+            raise Usage(f"{there}. Nothing in it says whether index {several[0].index} of {place} is {two}", _remedy(every))
     keys: dict[str, dict[int, str]] = {place: {} for place in listed}
-    for n, (place, _, slots) in enumerate(rows):
-        mine = [entry.key for entry, row in zip(candidates, ways[0], strict=True) if row == n]
-        keys[place] |= {slot.index: key for slot, key in zip(slots, mine, strict=True)}
-    return {place: Owned(own, keys[place], "the shapes of the states, in the state_dict's order") for place, own in listed.items()}
-
-
-def _slot(optimizer: Optimizer, index: int) -> _Slot:
-    from port_jax.optim.from_torch.kinds import TENSORS
-    from port_jax.optim.from_torch.recognition import moves_points
-
-    state = optimizer.raw["state"].get(index) or {}
-    tensors = {name: value for name, value in state.items() if name in TENSORS and isinstance(value, Tensor)}
-    shape = next((value.shape for value in tensors.values()), None)
-    return _Slot(index, shape, not moves_points(groups_of(optimizer.raw)), state)
-
-
-def is_point(state: Mapping[str, object], shape: Sequence[int] | None = None) -> bool:
-    """Whether a second moment is that of a squared norm along the last axis, as geoopt's Riemannian Adam keeps of a point of this shape."""
-    from port_jax.optim.from_torch.recognition import summed_along
-
-    first, second = (state.get(name) for name in ("exp_avg", "exp_avg_sq"))
-    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or not first.shape or first.shape != second.shape:
-        return False
-    if shape is not None and tuple(first.shape) != tuple(shape):
-        return False
-    return summed_along(first.array(), second.array(), -1)
-
-
-def _divisions(rows: Sequence[Sequence[_Slot]], entries: Sequence[Entry], curved: Collection[str] | None, strict: bool
-               ) -> Iterator[list[int | None]]:  # fmt: skip
-    """Up to two ways to give entries, in order, to the rows of slots, in order: by entry, the number of its row, None for no row.
-
-    Entries are left out only where there are more than slots. Raises Usage where the search would be longer than WORK.
-    """
-    spare = len(entries) - sum(map(len, rows))
-    if spare < 0:
-        return
-    start = tuple(0 for _ in rows)
-    layers: list[dict[tuple[int, ...], None]] = [{start: None}]
-    work = 0
-
-    def moves(n: int, state: tuple[int, ...]) -> Iterator[tuple[int | None, tuple[int, ...]]]:
-        for row, place in enumerate(state):
-            if place < len(rows[row]) and rows[row][place].takes(entries[n], curved, strict):
-                yield row, (*state[:row], place + 1, *state[row + 1 :])
-        if n - sum(state) < spare:
-            yield None, state
-
-    for n in range(len(entries)):
-        layers.append({after: None for state in layers[-1] for _, after in moves(n, state)})
-        work += len(layers[-1]) * len(rows)
-        if work > WORK:
-            raise Usage(f"the optimizers have too many parameters to tell by the shapes of their states which has which ({len(entries)})",
-                        "Give the parameters of each with --group PLACE=KEYS (groups={...})")  # fmt: skip
-    end = tuple(map(len, rows))
-    alive: list[set[tuple[int, ...]]] = [set() for _ in layers]
-    alive[-1] = {end} & set(layers[-1])
-    for n in reversed(range(len(entries))):
-        alive[n] = {state for state in layers[n] if any(after in alive[n + 1] for _, after in moves(n, state))}
-    paths: list[tuple[list[int | None], tuple[int, ...]]] = [([], start)] if alive[0] else []
-    for n in range(len(entries)):
-        paths = [([*way, row], after) for way, state in paths for row, after in moves(n, state) if after in alive[n + 1]][:2]
-    yield from (way for way, _ in paths)
+    for number, (place, _, row) in enumerate(rows):
+        mine = [entry.key for entry, taken in zip(candidates, found.rows, strict=True) if taken == number]
+        keys[place] |= {slot.index: key for slot, key in zip(row, mine, strict=True)}
+    return {place: Owned(own, keys[place], BY_SHAPES) for place, own in listed.items()}
 
 
 def _remedy(optimizers: Sequence[Optimizer], divisible: bool = True) -> str:
@@ -214,4 +190,4 @@ def reported_place(optimizers: Sequence[Optimizer], place: str, error: Unmatched
     return error if len(optimizers) == 1 else type(error)(f"the optimizer at {place}: {error.cause}", error.remedy, path=error.path)
 
 
-__all__ = ["Groups", "Owned", "is_point", "owned", "reported_place"]
+__all__ = ["Groups", "Owned", "owned", "reported_place"]

@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 import jax
 
 from weights.errors import ConversionError, Unmatched, Usage
+from weights.files import places
 from weights.files.optimizers import Optimizer
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
 from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
 from weights.optim import engine
+from weights.optim.divisions import is_point
 from weights.optim.file_scheduler import Timing
 from weights.optim.names import Naming
-from weights.optim.owners import Groups, is_point, owned, reported_place
+from weights.optim.owners import Groups, owned, reported_place
 from weights.optim.plan import Plan, chosen, groups_of
 from weights.optim.several import SeveralState, together
 from weights.types import Config, Document, Manifolds, ManifoldTree, OptState, Params, Transformation
@@ -82,15 +84,18 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     keys = [e.key for e in entries if e.role != "tied"]
     grouped = len(every) == 1 and len(groups_of(every[0].raw)) > 1
     listed = table.groups(found.settings, keys) if grouped and table and table.groups else None
-    naming = Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed)
-    known = None if len(every) == 1 else _curved(found)
+    naming = Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed, sure=table is not None)
     said = None if len(every) > 1 else table.optimizer(config) if table else config.get("optimizer")
     transformations, states, plans, unheld, reports = {}, {}, [], [], {}
-    for own, mine in zip(every, owned(every, entries, naming, asked.groups, known), strict=True):
+    for own, mine in zip(every, owned(every, entries, naming, asked.groups, _curved(found)), strict=True):
         choice = chosen(said, table.code if table else None, asked.class_of(own, every))
         timing = Timing(scheduler=own.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates)
         try:
             loaded = engine.load(own.raw, choice, params, manifolds=manifolds, entries=entries, owned=mine, timing=timing)
+        except engine.NotTranslated as error:
+            others = [each.place for each in every if each is not own] + [places.written(at) for at in parts.others]
+            choose = f", or only another one: --optimizer-at {' or '.join(others)} (optimizer_at=...)" if others else ""
+            raise reported_place(every, own.place, Unmatched(error.cause, error.remedy + choose)) from None
         except (Unmatched, Usage) as error:
             raise reported_place(every, own.place, error) from None
         transformations[own.place], states[own.place] = loaded[:2]

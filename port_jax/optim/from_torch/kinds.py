@@ -11,9 +11,13 @@ from port_jax.optim.from_torch.dialects import Dialect
 from port_jax.optim.from_torch.making import Make
 from port_jax.optim.from_torch.sections import Entry, Settings
 
-__all__ = ["KINDS", "MOMENTS", "TENSORS", "Kind", "kind_named", "trained"]
+__all__ = ["KINDS", "MOMENTS", "TENSORS", "Kind", "Untranslated", "kind_named", "trained"]
 
 Keys = frozenset[str]
+
+
+class Untranslated(ValueError):
+    """An optimizer of a class that is no kind: no name of one would make it right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,9 +190,9 @@ _FROM_START = frozenset(name for kind in _TABLE if kind.from_start for name in k
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of this name. Raises ValueError, with the names of all kinds, if there is none."""
+    """The kind of this name. Raises Untranslated, with the names of all kinds, if there is none."""
     if name not in KINDS:
-        raise ValueError(f"optimizer {name!r} is not translated; known are {', '.join(KINDS)}; for others, build an optax transformation")
+        raise Untranslated(f"optimizer {name!r} is not translated; known are {', '.join(KINDS)}; for others, build an optax transformation")
     return KINDS[name]
 
 

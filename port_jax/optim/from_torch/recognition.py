@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from port_jax.optim.from_torch.dialects import Dialect, integer
-from port_jax.optim.from_torch.kinds import KINDS, Kind, kind_named
+from port_jax.optim.from_torch.kinds import KINDS, Kind, Untranslated, kind_named
 from port_jax.optim.from_torch.numbers import UNEVEN
 from port_jax.optim.from_torch.sections import Section, plain
 
@@ -17,6 +17,10 @@ __all__ = ["moves_points", "recognise", "summed_along"]
 
 # the keys of a group that are not arguments of the class
 _BESIDE = {"initial_lr", "param_names", "params"}
+
+# settings by which classes of torch are told that are no kind
+_NO_KIND = {"NAdam": "momentum_decay", "Muon": "ns_steps", "ASGD": "lambd", "Rprop": "etas", "LBFGS": "history_size", "Adadelta": "rho",
+            "Adafactor": "beta2_decay"}  # fmt: skip
 
 
 def recognise(section: Section, flat: Sequence[str], name: str | None = None, said: str | None = None, code: str | None = None) -> Kind:
@@ -26,7 +30,8 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     and decides between kinds with the same settings. code: whose code the model comes from ("hgcn", "hybonet", "murp"), which decides
     where nothing else does.
 
-    Errors: ValueError for an unknown kind, settings of no kind, a name that contradicts the settings, and two kinds that fit.
+    Errors: Untranslated for an unknown kind and a class of torch that is none, ValueError for other settings of no kind, a name that
+    contradicts the settings, and two kinds that fit.
     """
     own = KINDS.get(said) if said is not None else None
     if name is None and own is not None and own.code:
@@ -38,7 +43,7 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     if fresh := _fresh(fitting, section, named, code):
         return fresh
     if not fitting:
-        raise ValueError(_unknown(section))
+        raise _unknown(section)
     found = fitting[0] if len(fitting) == 1 else _told_apart(fitting, section, flat, named, code)
     if named is not None and named != found.title:
         raise ValueError(
@@ -196,10 +201,14 @@ def _title(name: str) -> str | None:
     return known.get(name.rpartition(".")[2].lower())
 
 
-def _unknown(section: Section) -> str:
+def _unknown(section: Section) -> ValueError:
     keys = set(section.groups[0]) if section.groups else set()
+    if cls := next((cls for cls, setting in _NO_KIND.items() if setting in keys), None):
+        return Untranslated(f"the optimizer is torch's {cls}, which is not translated; known are {', '.join(KINDS)}")
     few = [f"{kind.name!r} has no other setting than {', '.join(*kind.telling)}" for kind in KINDS.values() if kind.sole]
     more = f" ({'; '.join(few)})" if "lr" in keys else ""
-    return (
-        f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}: pass optimizer={more}"
-    )
+    said = f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}"
+    rate = {kind: kind.required or kind.telling[0] for kind in KINDS.values() if not kind.missing(keys)}
+    if any(len(least) > 1 or keys - _BESIDE <= least for least in rate.values()):
+        return ValueError(f"{said}: pass optimizer={more}")
+    return Untranslated(said)
