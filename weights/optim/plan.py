@@ -52,6 +52,8 @@ class Plan:
     """How many updates the schedules are ahead of the state's step."""
     timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
+    carried: list[str] = field(default_factory=list)
+    """The settings that no step reads, in words."""
     at: tuple = ()
     """Where in the file the optimizer is."""
 
