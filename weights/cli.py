@@ -133,7 +133,10 @@ def export(
     optimizer: Annotated[bool, typer.Option(help="Write the optimizer's state of the run; else the file keeps that of --like.")] = True,
     made_with: Annotated[
         Path | None,
-        typer.Option(help='For a model made in JAX: a JSON file with the optimizer of the run, {"name": "RiemannianAdam", "lr": 0.01}.'),
+        typer.Option(
+            help="For a model made in JAX, or a --like without an optimizer: a JSON file with that of the run, "
+            '{"name": "RiemannianAdam", "lr": 0.01}.'
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -151,7 +154,8 @@ def export(
     typer.echo(f"{file}: {file.stat().st_size} bytes")
     if told := checkpoint.report.get("run"):
         left = told["left_out"]
-        _print_facts({"step": told["step"], "left out": left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)})
+        few = left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)
+        _print_facts({"step": told["step"], "left out": few, "left out because": told.get("because")})
 
 
 @app.command(epilog="Example: hyperport verify model.pth --config config.json --converted converted/ --graph graph.npz")

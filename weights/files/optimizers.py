@@ -36,7 +36,7 @@ class Optimizer:
 
 
 def found(root: object) -> list[Optimizer]:
-    """All of the file, in its order. What stands inside of one is not another."""
+    """All of the file, in its order, the damaged ones too (`weights.optim.plan.groups_of`). What stands inside of one is not another."""
     return [Optimizer(path, value) for path, value in _outermost(root, _is_optimizer)]
 
 
@@ -81,7 +81,7 @@ def _outermost(root: object, wanted: Callable[[dict], bool]) -> list[tuple[tuple
 
 
 def _is_optimizer(value: dict) -> bool:
-    return isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict)
+    return isinstance(value.get("param_groups"), (list, tuple)) and "state" in value
 
 
 def _is_scheduler(value: dict) -> bool:

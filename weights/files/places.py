@@ -7,7 +7,7 @@ from typing import Any
 
 from weights.errors import Usage
 
-DEPTH = 4
+DEPTH = 10
 """Wrappers around wrappers that are looked into."""
 
 
@@ -24,18 +24,18 @@ def written(path: tuple) -> str:
 
 
 def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """The dicts and lists in the file with their paths, from the top down, each once."""
+    """The dicts, lists and tuples in the file with their paths, from the top down, each once."""
     seen: set[int] = set()
     row = [(path, root)]
     for _ in range(DEPTH):
         below: list[tuple[tuple, object]] = []
         for where, value in row:
-            if not isinstance(value, (dict, list)) or id(value) in seen:
+            if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
                 continue
             seen.add(id(value))
             yield where, value
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            below += [((*where, name), item) for name, item in items if isinstance(name, (str, int)) and isinstance(item, (dict, list))]
+            below += [((*where, n), item) for n, item in items if isinstance(n, (str, int)) and isinstance(item, (dict, list, tuple))]
         row = below
 
 

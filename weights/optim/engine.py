@@ -50,7 +50,7 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
     trained = [{path_of(found[i]): numbers[i] for i in indexes if found[i].role == "parameter"} for indexes in listed]
     section = Section(settings, [list(own) for own in trained], trained)
     try:
-        kind = recognise(section, flat_paths(params, manifolds), choice.name, choice.said, choice.code)
+        kind = recognise(section._replace(groups=everything), flat_paths(params, manifolds), choice.name, choice.said, choice.code)
         check_values(kind, everything)
         carried = unread(kind, everything, named=choice.name is not None)
         transformation, state, plan = _translated(kind, params, manifolds, section, list(found.values()), timing)
