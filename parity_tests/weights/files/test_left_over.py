@@ -35,7 +35,7 @@ def test_groups_may_be_a_tuple(tmp_path: Path):
 def test_a_state_that_is_no_dictionary_is_damaged(tmp_path: Path, state):
     net = Net()
     torch.save({"model": net.state_dict(), "optimizer": adam(net) | {"state": state}}, tmp_path / "x.pth")
-    with pytest.raises(Unmatched, match="optimizer's state is damaged: it is .*no dictionary by index.*--no-optimizer"):
+    with pytest.raises(Unmatched, match=r"optimizer's state is damaged: it is .*no dictionary by index.*--no-optimizer"):
         weights.load(tmp_path / "x.pth", arch="tree")
     assert back_and_forth(tmp_path / "x.pth", optimizer=False).report["not_converted"] == {"optimizer": "left out, as was asked"}
 

@@ -44,7 +44,9 @@ def test_what_no_step_reads_is_carried_and_told(tmp_path, monkeypatch, capsys):
     ckpt = loaded(path)
     told = [f"param_groups[0][{text}" for text in ("'group_name'] is 'all'", "'lr_scale'] is 0.5", "'caution'] is False")]
     assert ckpt.report["optimizer"]["carried"] == told
-    code, out, _ = run(monkeypatch, capsys, "convert", str(path), "--arch", "tree", "--manifold", "*=Euclidean", "--out", str(tmp_path / "o"))
+    code, out, _ = run(
+        monkeypatch, capsys, "convert", str(path), "--arch", "tree", "--manifold", "*=Euclidean", "--out", str(tmp_path / "o")
+    )
     assert code == 0
     assert "read by no step of Adam, and written again by export: param_groups[0]['group_name'] is 'all'" in " ".join(out.split())
     again = weights.restore(tmp_path / "o")

@@ -106,7 +106,9 @@ _RATE: _Rule = (_from_zero, "a number that is finite and not negative")
 _BOOL: _Rule = (_switch, "True or False")
 _METHODS = ("line_search_method", "cg_method")
 _RULES: Mapping[str, _Rule] = {
-    **dict.fromkeys(("lr", "eps", "weight_decay", "momentum", "alpha", "lr_decay", "initial_accumulator_value", "fallback_stepsize"), _RATE),
+    **dict.fromkeys(
+        ("lr", "eps", "weight_decay", "momentum", "alpha", "lr_decay", "initial_accumulator_value", "fallback_stepsize"), _RATE
+    ),
     **dict.fromkeys(("amsgrad", "nesterov", "maximize", "centered", "decoupled_weight_decay"), _BOOL),
     **dict.fromkeys(_METHODS, (_named, "the name of a method")),
     "dampening": (_number, "a finite number"),
