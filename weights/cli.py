@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from weights.checkpoint import Checkpoint as Converted
     from weights.proof.rows import Row
-    from weights.types import Document, Progress
+    from weights.types import Document
 
 CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
 3 unreadable: not a checkpoint, or damaged. 4 refused: the file asks for code to be run, or claims sizes that it does not have.
@@ -114,9 +114,10 @@ def convert(
     from weights.files.reader import files_of
     from weights.store import require_free
     from weights.views.inspect import show_converted
+    from weights.views.progress import progress
 
     require_free(out, force, files_of(file, reading.config))
-    with _progress("converting") as advance:
+    with progress("converting") as advance:
         asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
         checkpoint = load(file, **reading.said, **resuming.said, optimizer=asked, about=about, progress=advance)
@@ -138,7 +139,10 @@ def export(
     optimizer: Annotated[bool, typer.Option(help="Write the optimizer's state of the run; else the file keeps that of --like.")] = True,
     made_with: Annotated[
         Path | None,
-        typer.Option(help='For a model made in JAX: a JSON file with the optimizer of the run, {"name": "RiemannianAdam", "lr": 0.01}.'),
+        typer.Option(
+            help="For a model made in JAX, or a --like without an optimizer: a JSON file with that of the run, "
+            '{"name": "RiemannianAdam", "lr": 0.01}.'
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -157,7 +161,8 @@ def export(
     typer.echo(f"{file}: {file.stat().st_size} bytes")
     if told := checkpoint.report.get("run"):
         left = told["left_out"]
-        _print_facts({"step": told["step"], "left out": left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)})
+        few = left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)
+        _print_facts({"step": told["step"], "left out": few, "left out because": told.get("because")})
 
 
 @app.command(epilog="Example: hyperport verify model.pth --config config.json --converted converted/ --graph graph.npz")
@@ -323,31 +328,6 @@ def plot(
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
-
-
-class _progress:
-    """A bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, what: str):
-        self.what, self.bar = what, None
-
-    def __enter__(self) -> Progress | None:
-        if not sys.stderr.isatty():
-            return None
-        from tqdm import tqdm
-
-        self.bar = tqdm(desc=self.what, unit="tensor", leave=False, disable=None)
-
-        def advance(key: str, done: int, total: int) -> None:
-            assert self.bar is not None
-            self.bar.total = total
-            self.bar.update(1)
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
 
 
 def _print_first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> None:

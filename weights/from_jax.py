@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,20 +26,41 @@ def write_reference(path: Path, arch: str, params: Params, settings: Config, opt
 
     Raises Usage where torch or geoopt is not installed, and for an architecture, settings or an optimizer that there are not.
     """
-    for library in ("torch", "geoopt"):
-        if find_spec(library) is None:
-            raise Usage(f"{library} is not installed, and the torch reference needs it", 'Run pip install "hyperport[reference]"')
+    _require_torch()
     from reference_torch import torch_file
 
     dtype = str(np.result_type(*(np.asarray(leaf).dtype for leaf in jax.tree.leaves(params) or [np.zeros(0)])))
     if dtype not in FLOATS or any(np.asarray(leaf).dtype.name not in FLOATS for leaf in jax.tree.leaves(params)):
         raise Usage("a parameter is not of a floating-point type", f"Give parameters of {', '.join(FLOATS)}")
-    named = None
-    if optimizer is not None:
-        named = str(optimizer.get(NAME)), {key: value for key, value in optimizer.items() if key != NAME}
     module = _reference(arch, settings)
+    with _making():
+        torch_file.write(path, module, dtype, None if optimizer is None else _named(optimizer))
+
+
+def write_fresh(path: Path, parameters: Sequence[tuple[Sequence[int], str]], optimizer: Config) -> None:
+    """Writes a file whose "optimizer" is a fresh one over parameters of these shapes and types. Raises Usage as `write_reference`."""
+    _require_torch()
+    from reference_torch import torch_file
+
+    with _making():
+        torch_file.write_fresh(path, parameters, _named(optimizer))
+
+
+def _require_torch() -> None:
+    for library in ("torch", "geoopt"):
+        if find_spec(library) is None:
+            raise Usage(f"{library} is not installed, and the torch reference needs it", 'Run pip install "hyperport[reference]"')
+
+
+def _named(optimizer: Config) -> tuple[str, dict[str, Any]]:
+    """The class and its arguments."""
+    return str(optimizer.get(NAME)), {key: value for key, value in optimizer.items() if key != NAME}
+
+
+@contextmanager
+def _making() -> Iterator[None]:
     try:
-        torch_file.write(path, module, dtype, named)
+        yield
     except (LookupError, TypeError, ValueError) as error:
         raise Usage(
             f"no optimizer can be made from its settings: {error}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from weights import store, training_run
+from weights import fresh_optimizer, store, training_run
 from weights.checkpoint import Checkpoint, load, restore
 from weights.errors import Usage
 from weights.files.config import read_config
@@ -33,7 +33,8 @@ def checkpoint(file: Path, reading: Reading, run: Run) -> Checkpoint:
 def exported(file: Path, reading: Reading, resuming: Resuming, run: Run, optimizer: bool, made_with: Path | None) -> Checkpoint:
     """The checkpoint that `export` writes: what `convert` wrote, or a run's state in the torch file that it began with.
 
-    optimizer: whether the optimizer's state is that of the run. made_with: a JSON file with the optimizer of a model that was made in JAX.
+    optimizer: whether the optimizer's state is that of the run. made_with: a JSON file with the run's optimizer, for a model that was made
+    in JAX and for a file that has none.
     """
     if is_run(file):
         asked = (resuming.named or True) if optimizer else False
@@ -69,9 +70,8 @@ def _began(file: Path, reading: Reading, run: Run, optimizer: Any, made_with: Pa
     if run.like is not None:
         if is_run(run.like):
             raise Usage("--like is the folder of a run itself", LIKE, path=run.like)
-        if made_with is not None:
-            raise Usage("--made-with is for a model made in JAX, and --like says with which optimizer this one began", "Omit one of them")
-        return _stored(run.like, reading, optimizer, **resuming)
+        began = _stored(run.like, reading, optimizer, **resuming)
+        return began if made_with is None else fresh_optimizer.made_with(began, read_config(made_with, None) or {})
     if reading.arch is not None and reading.arch != TREE:
         return _born(file, reading, run, made_with)
     raise Usage("a run of port_jax.training.fit has the numbers of a model, and not what model it is", LIKE, path=file)

@@ -15,6 +15,12 @@ from weights.files.other_formats import is_run
 from weights.from_jax import beside, leaves
 from weights.types import Document
 
+NO_OPTIMIZER = (
+    "the checkpoint that the run began with has no optimizer; --made-with optimizer.json names the run's, such as "
+    '{"name": "RiemannianAdam", "lr": 0.01}'
+)
+AS_ASKED = "as was asked: the file keeps the state of the checkpoint that the run began with"
+BESIDE = "they stand beside the state of the checkpoint's optimizer, and a torch file has no place for them"
 BEGAN = "Give the checkpoint that the run began with"
 C = TypeVar("C", bound=Contents)
 
@@ -45,6 +51,8 @@ def after(contents: C, folder: str | Path, which: str | int = "latest", optimize
         inner, left = _inner(state, saved.state.opt_state)
         state = beside(state, inner, "opt_state", BEGAN)
     run["left_out"] = [f"opt_state/{at}" for at in left]
+    if left:
+        run["because"] = (AS_ASKED if not optimizer else BESIDE) if contents.plans or not optimizer else NO_OPTIMIZER
     report = {**contents.report, "run": run}
     return replace(contents, variables={**contents.variables, **variables}, opt_state=state, report=report)
 

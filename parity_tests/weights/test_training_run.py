@@ -163,3 +163,26 @@ def test_a_model_made_in_jax_is_exported_from_its_run(tmp_path: Path, monkeypatc
     assert int(back.opt_state.step) == 3
     code, out, err = run(monkeypatch, capsys, "export", "run", "z.pth", *said)
     assert (code, "left out: opt_state/" in out, sorted(torch.load("z.pth"))) == (0, True, ["model"]), err
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_file_without_an_optimizer_takes_that_of_its_run(began: SimpleNamespace, tmp_path: Path, monkeypatch, capsys, wrapped: bool):
+    monkeypatch.chdir(began.folder)
+    model, like = began.net.state_dict(), tmp_path / "bare.pth"
+    torch.save({"model": model} if wrapped else model, like)
+    said = ("export", "run", tmp_path / "y.pth", "--force", "--like")
+    code, out, err = run(monkeypatch, capsys, *said, like, *TREE)
+    assert (code, "optimizer" in torch.load(tmp_path / "y.pth")) == (0, False), err
+    assert "left out because: the checkpoint that the run began with has no optimizer; --made-with optimizer.json" in out
+    named = tmp_path / "adam.json"
+    named.write_text(json.dumps({"name": "RiemannianAdam", "lr": 0.01}))
+    code, out, err = run(monkeypatch, capsys, *said, like, *TREE, "--made-with", named)
+    assert (code, "opt_state/1" in out) == (0, False), err
+    back, state = torch.load(tmp_path / "y.pth", weights_only=True), restore("run").state
+    assert list(back) == ["model", "optimizer"]
+    opt = geoopt.optim.RiemannianAdam([torch.nn.Parameter(back["model"][key]) for key in ("emb", "lin.weight", "lin.bias")], lr=1.0)
+    opt.load_state_dict(back["optimizer"])
+    np.testing.assert_array_equal(back["optimizer"]["state"][0]["exp_avg"].numpy(), state.opt_state[1]["mu"]["emb"])
+    assert [int(entry["step"]) for entry in back["optimizer"]["state"].values()] == [9, 9, 9]
+    code, _, err = run(monkeypatch, capsys, *said, "c", "--made-with", named)
+    assert (code, "the file has an optimizer (optimizer), and its conversion goes on with it. Omit --made-with" in err) == (2, True), err

@@ -36,7 +36,7 @@ class Optimizer:
 
 
 def found(root: object) -> list[Optimizer]:
-    """All of the file, in its order. What stands inside of one is not another."""
+    """All of the file, in its order, the damaged ones too (`weights.optim.plan.groups_of`). What stands inside of one is not another."""
     return [Optimizer(path, value) for path, value in _outermost(root, is_optimizer)]
 
 
@@ -81,8 +81,8 @@ def _outermost(root: object, wanted: Callable[[dict], bool]) -> list[tuple[tuple
 
 
 def is_optimizer(value: object) -> bool:
-    """Whether a value is an optimizer's state_dict."""
-    return isinstance(value, dict) and isinstance(value.get("param_groups"), list) and isinstance(value.get("state"), dict)
+    """Whether a value is an optimizer's state_dict, damaged or not."""
+    return isinstance(value, dict) and isinstance(value.get("param_groups"), (list, tuple)) and "state" in value
 
 
 def is_scheduler(value: object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from weights.errors import Usage
 from weights.files.pickles.standins import Record
 
-DEPTH = 4
+DEPTH = 10
 """Wrappers around wrappers that are looked into."""
 
 
@@ -25,7 +25,7 @@ def written(path: tuple) -> str:
 
 
 def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """The dicts, lists and pickled modules in the file with their paths, from the top down, each once; none of what is in a module."""
+    """The dicts, lists, tuples and pickled modules in the file with their paths, from the top down, each once; nothing inside of a module."""
     seen: set[int] = set()
     row = [(path, root)] if _holds(root) else []
     for _ in range(DEPTH):
@@ -43,7 +43,7 @@ def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
 
 
 def _holds(value: object) -> bool:
-    return isinstance(value, (dict, list)) or (isinstance(value, Record) and value.is_module)
+    return isinstance(value, (dict, list, tuple)) or (isinstance(value, Record) and value.is_module)
 
 
 def path_of(root: object, said: str, option: str) -> tuple:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from weights.errors import Refused, Unreadable, shown
 from weights.files import optimizers, places, wrappers
+from weights.files.leftovers import left_over
 from weights.files.optimizers import Optimizer
 from weights.files.pickles.standins import Record, named_tensors, unwrapped
 from weights.files.source import Source
@@ -46,7 +47,7 @@ class Sections:
     config: Document | None
     epoch: int | None
     extras: tuple[str, ...]
-    """Names at the top of the file that are carried along and not interpreted."""
+    """The places of everything that is carried along and not interpreted."""
     others: tuple[tuple, ...] = ()
     """The paths of the optimizers that the caller did not choose."""
     schedulers: tuple[tuple, ...] = ()
@@ -76,27 +77,27 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     prefix, tensors = wrappers.removed(every, choice.prefix)
     listed, schedulers = _optimizers(root, top)
     own = optimizers.chosen(listed, choice.optimizer)
-    config = next((c for name in CONFIGS if (c := _plain(top.get(name))) is not None), None)
-    epoch = next((int(top[name]) for name in EPOCHS if type(top.get(name)) is int), None)
-    updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
-    timers = [*schedulers, *(each.scheduler_at for each in listed)]
-    used = {name for path in (model_at, *(each.at for each in own), *timers) for name in path[:1]} | {*CONFIGS, *EPOCHS}
-    extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
-    if isinstance(model, dict):
-        extras += tuple(places.written((*model_at, key)) for key, value in model.items() if model_at and isinstance(value, Record))
-    taken = {id(tensor) for tensor in tensors.values()}
-    extras += tuple(places.written((*model_at, key)) for key, tensor in every.items() if id(tensor) not in taken)
+    said = next((name for name in CONFIGS if _plain(top.get(name)) is not None), None)
+    config = None if said is None else _plain(top.get(said))
+    counts = {name: int(top[name]) for name in EPOCHS if type(top.get(name)) is int}
+    updates = next((name for name in ("global_step", "iteration", "step") if name in counts), None)
+    timers = [path for path in (*schedulers, *(each.scheduler_at for each in listed)) if path]
+    chosen = {each.at for each in own}
+    used = {*timers, *((*each.at, part) for each in own for part in ("state", "param_groups"))}
+    used |= {each.at for each in listed if each.at not in chosen} | {(name,) for name in (*list(counts)[:1], updates) if name}
+    used |= {(said, key) for key in config} if config else {(said,)}
+    left = left_over(root, used, model_at, {id(tensor) for tensor in tensors.values()})
     return Sections(
         tensors=tensors,
         prefix=prefix,
         model_at=model_at,
         optimizers=own,
         config=config,
-        epoch=epoch,
-        extras=extras,
+        epoch=next(iter(counts.values()), None),
+        extras=tuple(map(places.written, left)),
         others=tuple(each.at for each in listed if choice.optimizer is not None and each.at != own[0].at),
         schedulers=tuple(path for path in timers if path and path not in [each.scheduler_at for each in own]),
-        updates=updates if len(listed) == 1 else None,
+        updates=counts[updates] if updates and len(listed) == 1 else None,
         written=dict(zip(tensors, (key for key in every if key.startswith(prefix)), strict=True)),
     )
 
@@ -148,7 +149,9 @@ def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
 def _without_names(model: object, at: str) -> tuple[str, str]:
     """What there is where no tensor has a name, and what to do about it."""
     where = f"the section {shown(at)}" if at else "the file"
-    together = "Give the model's file; to convert both, torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict()}, FILE)"
+    together = (
+        "Give the model's file; to convert both, torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict()}, FILE)"
+    )
     if optimizers.is_optimizer(model):
         return f"{where} has the state of an optimizer, and no model", together
     if optimizers.is_scheduler(model):
@@ -177,11 +180,11 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
     """The path and the state of the only scheduler; a list of several, which Lightning can have, stays a list."""
     for name in SCHEDULERS:
         value = top.get(name)
-        if isinstance(value, list) and len(value) == 1:
+        if isinstance(value, (list, tuple)) and len(value) == 1:
             return (name, 0), value[0]
-        if value is not None and not (isinstance(value, list) and not value):
+        if value is not None and not (isinstance(value, (list, tuple)) and not value):
             return (name,), value
-    return (), None
+    return next((((name,), value) for name, value in top.items() if optimizers.is_scheduler(value)), ((), None))
 
 
 def _plain(value: object) -> Document | None:

@@ -38,9 +38,7 @@ SIEGEL = {"RiemannianMetric": "riem", "FinslerOneMetric": "fone", "FinslerInfini
 REMEDY = "Give manifolds={key: PoincareBall(0.7), ...} (--manifold key=PoincareBall:0.7)"
 
 PRODUCT = "ProductManifold"
-IN_PYTHON = (
-    'Call weights.load(..., manifolds={"emb": ProductManifold((PoincareBall(0.7), 3), (Sphere(), 4))}) in Python'
-)
+IN_PYTHON = 'Call weights.load(..., manifolds={"emb": ProductManifold((PoincareBall(0.7), 3), (Sphere(), 4))}) in Python'
 
 
 @dataclass(frozen=True)

@@ -70,10 +70,9 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
         elif own.scheduler is not None:
             left[places.written(own.scheduler_at)] = timing.get("problem") or NO_OPTIMIZER
     left |= {places.written(path): UNASSIGNED if len(parts.optimizers) > 1 else NO_OPTIMIZER for path in parts.schedulers}
-    named = {place.partition(".")[0] for place in left}
     if NAMES in parts.extras:
         converted["names"] = [NAMES]
-    left |= dict.fromkeys((name for name in parts.extras if name not in named and name != NAMES), "JAX has no use for it")
+    left |= dict.fromkeys((name for name in parts.extras if name not in left and name != NAMES), "JAX has no use for it")
     return {"converted": {what: ", ".join(where) for what, where in converted.items()}, "not_converted": left}
 
 

@@ -13,7 +13,7 @@ from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 from weights.optim.file_scheduler import WHERE, Timing, scheduled
 from weights.optim.forms import plain
-from weights.optim.layouts import REMEDY, last_axis, path_of
+from weights.optim.layouts import REMEDY, WITHOUT, last_axis, path_of
 from weights.optim.owners import Owned
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build
 from weights.optim.saving import save, unheld
@@ -38,7 +38,10 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
     Raises Unmatched, which names the key, for settings, indices and numbers that do not fit the model.
     """
     from port_jax.optim.from_torch.kinds import Untranslated
+    from port_jax.optim.from_torch.recognition import recognise
     from port_jax.optim.from_torch.sections import Section
+    from port_jax.optim.from_torch.settings import SettingError, check_values, unread
+    from port_jax.optim.from_torch.translation import flat_paths
 
     groups, states = raw["param_groups"], raw["state"]
     listed, keys = owned.listed, owned.keys
@@ -47,27 +50,31 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
     by_key = {entry.key: entry for entry in entries}
     found = {index: by_key[keys[index]] for indexes in listed for index in indexes}
     numbers = {index: _numbers(index, found[index], states.get(index) or {}) for index in found}
-    settings = [plain({name: value for name, value in group.items() if name != "params" and _holds(value)}) for group in groups]
+    everything = [plain({name: value for name, value in group.items() if name != "params"}) for group in groups]
+    settings = [{name: value for name, value in group.items() if _holds(value)} for group in everything]
     trained = [{path_of(found[i]): numbers[i] for i in indexes if found[i].role == "parameter"} for indexes in listed]
     section = Section(settings, [list(own) for own in trained], trained)
     try:
-        transformation, state, plan = _translated(choice, params, manifolds, section, list(found.values()), timing)
+        kind = recognise(section._replace(groups=everything), flat_paths(params, manifolds), choice.name, choice.said, choice.code)
+        check_values(kind, everything)
+        carried = unread(kind, everything, named=choice.name is not None)
+        transformation, state, plan = _translated(kind, params, manifolds, section, list(found.values()), timing)
     except ConversionError:
         raise
     except Untranslated as error:
         raise NotTranslated(str(error), "Convert without its state: --no-optimizer (optimizer=False)") from None
+    except SettingError as error:
+        raise Unmatched(f"the optimizer's {error.cause}", f"{error.remedy[0].upper()}{error.remedy[1:]}, {WITHOUT}") from None
     except (ValueError, *_DAMAGE) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
-    return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source)
+    return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source, carried=carried)
 
 
-def _translated(choice: Choice, params: Params, manifolds: Manifolds, section: Section, entries: Sequence[Entry],
+def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Section, entries: Sequence[Entry],
                 timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
     """The pipeline; the plan without what it has from the file."""
-    from port_jax.optim.from_torch.recognition import recognise
-    from port_jax.optim.from_torch.translation import counted, flat_paths, resume, translate
+    from port_jax.optim.from_torch.translation import counted, resume, translate
 
-    kind = recognise(section, flat_paths(params, manifolds), choice.name, choice.said, choice.code)
     section, still = _moving(kind, section)
     axes = {path_of(e): axis for e in entries if kind.by_rows and e.path and (axis := last_axis(e)) is not None}
     tallies = counted(kind, section)

@@ -8,7 +8,8 @@ from weights.errors import Unmatched
 from weights.mapping.entries import Entry
 
 COLLECTION = "params/"
-REMEDY = "Name its class with --optimizer-class (optimizer=), or convert without the state: --no-optimizer (optimizer=False)"
+WITHOUT = "or convert without the state: --no-optimizer (optimizer=False)"
+REMEDY = f"Name its class with --optimizer-class (optimizer=), {WITHOUT}"
 
 
 def path_of(entry: Entry) -> str:

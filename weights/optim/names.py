@@ -32,9 +32,9 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
     found: list[list[int]] = []
     for number, group in enumerate(groups):
         listed = group.get("params") if isinstance(group, dict) else None
-        if not isinstance(listed, list) or not all(type(i) is int for i in listed):
+        if not isinstance(listed, (list, tuple)) or not all(type(i) is int for i in listed):
             raise Unmatched(f"param_groups[{number}] of the optimizer has no list of indices", "Save optimizer.state_dict()")
-        found.append(listed)
+        found.append(list(listed))
     flat = [i for listed in found for i in listed]
     if not flat or len(set(flat)) != len(flat):
         raise Unmatched(

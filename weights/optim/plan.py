@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from weights.errors import Unmatched, shown
 from weights.files import places
 from weights.optim.forms import plain
+from weights.optim.layouts import WITHOUT
 from weights.optim.several import together
 from weights.types import Document, ManifoldTree, OptState, Params, Transformation
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from port_jax.optim.from_torch.kinds import Kind
     from port_jax.optim.from_torch.translation import Translation
 
+SAVE = f"Save optimizer.state_dict(), {WITHOUT}"
 Manifolds = Callable[[Params], ManifoldTree] | None
 """A function from the parameters to the manifolds beside them; None where all are flat."""
 
@@ -52,6 +54,8 @@ class Plan:
     """How many updates the schedules are ahead of the state's step."""
     timing: Document | None = None
     """What the report says of the file's scheduler; None without one."""
+    carried: list[str] = field(default_factory=list)
+    """The settings that no step reads, in words."""
     at: tuple = ()
     """Where in the file the optimizer is."""
 
@@ -103,10 +107,12 @@ def groups_of(raw: Mapping) -> list[Document]:
     """The groups of an optimizer's section. Raises Unmatched if they, or the states of parameters, are not dictionaries."""
     groups = raw["param_groups"]
     if not groups or not all(isinstance(group, dict) for group in groups):
-        raise Unmatched("the optimizer has no groups of settings", "Save optimizer.state_dict()")
+        raise Unmatched("the optimizer has no groups of settings", SAVE)
+    if not isinstance(raw["state"], dict):
+        raise Unmatched(f"the optimizer's state is damaged: it is {shown(raw['state'])}, no dictionary by index", SAVE)
     for index, state in raw["state"].items():
         if not isinstance(state, dict):
-            raise Unmatched(f"the optimizer's state of index {shown(index)} is {shown(state)}", "Save optimizer.state_dict()")
+            raise Unmatched(f"the optimizer's state of index {shown(index)} is {shown(state)}", SAVE)
     return groups
 
 

@@ -111,6 +111,8 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
 
 def _reported(plan: Plan, params: Params, manifolds: Callable[[Params], ManifoldTree] | None) -> Document:
     report: Document = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
+    if plan.carried:
+        report["carried"] = plan.carried
     if plan.timing is not None:
         report["scheduler"] = plan.timing
     if defects := plan.translation.defects(params, manifolds):

@@ -46,7 +46,7 @@ def save(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry], *,
         {name: _setting(group.get(name), value, kept) for name, value in changed.items()}
         for group, changed in zip(raw["param_groups"], new.groups, strict=True)
     ]
-    return {**raw, "state": {i: states.get(i, {}) for i in order}, "param_groups": groups}, timed
+    return {**raw, "state": {i: states.get(i, {}) for i in order}, "param_groups": type(raw["param_groups"])(groups)}, timed
 
 
 def unheld(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry]) -> list[Tensor]:

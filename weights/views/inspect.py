@@ -121,6 +121,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         screen.line(f"  no optimizer state {where}")
     for title, entry in found.items():
         screen.line(f"  {title} {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}")
+        if entry.get("carried"):
+            screen.line(f"  read by no step of {entry['name']}, and written again by export: {', '.join(entry['carried'])}")
         if entry["without_state"]:
             screen.line(f"  no state, so no updates: {', '.join(entry['without_state'])}")
         for sentence in entry.get("defects", ()):

@@ -34,7 +34,7 @@ MANIFOLDS = {"emb": PoincareBall, "lin": Euclidean()}
 class Settings:
     rate: float = 0.01
     widths: tuple = (4, 3)
-    where: pathlib.PurePath = pathlib.PurePosixPath("/data")
+    where: pathlib.PurePath = dataclasses.field(default_factory=lambda: pathlib.PurePosixPath("/data"))
 
 
 class Phase(enum.Enum):
@@ -63,7 +63,7 @@ def listed() -> Listed:
 BYSTANDERS: dict[str, Any] = {
     "phase": Phase.TRAIN,
     "nested": Outer.Inner.ONE,
-    "when": datetime.datetime(2024, 5, 6, 7, 8, tzinfo=datetime.timezone.utc),
+    "when": datetime.datetime(2024, 5, 6, 7, 8, tzinfo=datetime.UTC),
     "took": datetime.timedelta(seconds=5),
     "names": np.array(["u", "vw"]),
     "bytes": np.array([b"u", b"vw"]),

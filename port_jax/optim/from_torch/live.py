@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.optim.from_torch import back, recognition, translation
+from port_jax.optim.from_torch import back, recognition, settings, translation
 from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.numbers import by_path
 from port_jax.optim.from_torch.sections import Section
@@ -48,7 +48,7 @@ def from_torch(
         names: the path of the parameter at each of torch's indices, with keys joined by "/".
         manifolds: as in `riemannian_adam`. Riemannian optimizers need it; torch's own ignore it.
         scheduler_state: `scheduler.state_dict()`, or torch's arguments with the class's "name".
-        optimizer: a key of KINDS.
+        optimizer: a key of KINDS. Settings that this class does not read are then ignored.
         lr_lambda: the function of LambdaLR and MultiplicativeLR, which no state contains.
         num_steps: the number of scheduler steps of the whole run, for a schedule without a closed form.
         updates_per_step: the number of updates per step of the scheduler: 1, or the number of batches of an epoch.
@@ -60,12 +60,16 @@ def from_torch(
     and the groups move in torch's order, so that a point follows a curvature of an earlier group. With ReduceLROnPlateau an
     update with `value=metric` steps the scheduler. Sparse optimizers become a `SparseTransformation`.
 
-    Errors: ValueError for an unknown class or scheduler, settings and numbers that fit two classes, an index without a name, a
+    Errors: ValueError for an unknown class or scheduler, a setting that is of another class (`settings.unread`) or whose value no
+    class can have, settings and numbers that fit two classes, an index without a name, a
     name that belongs to no parameter or occurs twice, a state of other parameters, a buffer that does not fit, and a rate
     that differs from the scheduler's.
     """
     section, optimizer = _section(optimizer_state, params, names, optimizer)
     kind = recognition.recognise(section, translation.flat_paths(params, manifolds), optimizer)
+    settings.check_values(kind, section.groups)
+    if "param_groups" in optimizer_state:
+        settings.unread(kind, section.groups, named=optimizer is not None)
     tallies = translation.counted(kind, section)
     translated = translation.translate(
         kind, section, tallies, scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps, per_step=updates_per_step,

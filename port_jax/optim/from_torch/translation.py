@@ -15,15 +15,10 @@ from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.groups import Group, GroupsState
 from port_jax.optim.from_torch.kinds import Kind
 from port_jax.optim.from_torch.sections import Section, Settings, plain
+from port_jax.optim.from_torch.settings import INDIFFERENT
 from port_jax.types import Manifolds, Params
 
 __all__ = ["Translation", "counted", "flat_paths", "resume", "settled", "translate"]
-
-# settings that change how torch computes or stores its state, but not the steps
-_INDIFFERENT = {
-    "params", "param_names", "foreach", "fused", "capturable", "differentiable", "initial_lr", "name", "step",
-    "decoupled_weight_decay", "compute_derphi", "transport_grad", "transport_search_direction", "rgrad", "expm",
-}  # fmt: skip
 
 
 class Translation(NamedTuple):
@@ -118,20 +113,11 @@ def settled(
 ) -> dict[str, Any]:
     """The settings of a group, with torch's defaults for missing ones. `strict` and `axes` are as in `translate`.
 
-    Raises ValueError for a setting that the class does not have, and for one that has no counterpart.
+    Raises ValueError for a setting that the class does not have. `settings.check_values` has checked the others.
     """
     ours = {**kind.settings, **kind.ours}
-    if strict and (unknown := group.keys() - ours.keys() - _INDIFFERENT):
+    if strict and (unknown := group.keys() - ours.keys() - INDIFFERENT):
         raise ValueError(f"{kind.name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(ours)}")
-    if kind.decoupled is not None and group.get("decoupled_weight_decay", kind.decoupled) != kind.decoupled:
-        raise ValueError(f"decoupled_weight_decay is {group['decoupled_weight_decay']} in a group of {kind.name}; give the other class")
-    if group.get("maximize") and "maximize" not in ours:
-        raise ValueError(f"maximize=True in a group of {kind.name}, whose step ignores it: set it to False")
-    if group.get("cg_kwargs"):
-        raise ValueError(f"cg_kwargs is {group['cg_kwargs']!r}; build riemannian_line_search with a function as cg_method")
-    for key in ("line_search_method", "cg_method"):
-        if key in ours and not isinstance(group.get(key, ""), str):
-            raise ValueError(f"{key} is a function, which no file holds; build riemannian_line_search with it")
     settings = {key: plain(group.get(key, default)) for key, default in ours.items()}
     settings |= {"raw_eps": True} if dialect is not None and dialect.raw_eps else {}
     return settings | ({"axes": dict(axes or {})} if kind.by_rows else {})
