@@ -25,7 +25,7 @@ def written(path: tuple) -> str:
 
 
 def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
-    """The dicts, lists, tuples and pickled modules in the file with their paths, from the top down, each once; nothing inside of a module."""
+    """The dicts, lists, tuples and pickled modules in the file with their paths, from the top down, each once; nothing in a module."""
     seen: set[int] = set()
     row = [(path, root)] if _holds(root) else []
     for _ in range(DEPTH):
