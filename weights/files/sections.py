@@ -79,6 +79,8 @@ def split(root: object, choice: Choice | None = None) -> Sections:
     updates = next((int(top[name]) for name in ("global_step", "iteration", "step") if type(top.get(name)) is int), None)
     timers = [*schedulers, *(each.scheduler_at for each in listed)]
     used = {name for path in (model_at, *(each.at for each in own), *timers) for name in path[:1]} | {*CONFIGS, *EPOCHS}
+    if not model_at:  # a model in several sections
+        used |= {name for name, value in top.items() if isinstance(value, Mapping) and any(key.startswith(f"{name}.") for key in every)}
     extras = tuple(str(name) for name, value in top.items() if name not in used and (model_at or not isinstance(value, Tensor)))
     if isinstance(model, dict):
         extras += tuple(places.written((*model_at, key)) for key, value in model.items() if model_at and isinstance(value, Record))
@@ -144,7 +146,9 @@ def _tensors(model: object, prefix: str = "", depth: int = 0) -> Iterator[tuple[
 def _without_names(model: object, at: str) -> tuple[str, str]:
     """What there is where no tensor has a name, and what to do about it."""
     where = f"the section {shown(at)}" if at else "the file"
-    together = "Give the model's file; to convert both, torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict()}, FILE)"
+    together = (
+        "Give the model's file; to convert both, torch.save({'model': model.state_dict(), 'optimizer': optimizer.state_dict()}, FILE)"
+    )
     if optimizers.is_optimizer(model):
         return f"{where} has the state of an optimizer, and no model", together
     if optimizers.is_scheduler(model):
@@ -177,7 +181,7 @@ def _scheduler(top: Mapping) -> tuple[tuple, object]:
             return (name, 0), value[0]
         if value is not None and not (isinstance(value, list) and not value):
             return (name,), value
-    return (), None
+    return next((((name,), value) for name, value in top.items() if optimizers.is_scheduler(value)), ((), None))
 
 
 def _plain(value: object) -> Document | None:

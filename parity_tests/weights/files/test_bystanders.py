@@ -63,7 +63,7 @@ def listed() -> Listed:
 BYSTANDERS: dict[str, Any] = {
     "phase": Phase.TRAIN,
     "nested": Outer.Inner.ONE,
-    "when": datetime.datetime(2024, 5, 6, 7, 8, tzinfo=datetime.timezone.utc),
+    "when": datetime.datetime(2024, 5, 6, 7, 8, tzinfo=datetime.UTC),
     "took": datetime.timedelta(seconds=5),
     "names": np.array(["u", "vw"]),
     "bytes": np.array([b"u", b"vw"]),
