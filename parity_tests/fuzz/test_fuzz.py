@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from parity_tests import draws
@@ -62,13 +62,21 @@ def _bad(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
 
         monkeypatch.setattr(trial.weights, "load", raw)
     elif kind == "memory":
-        monkeypatch.setattr(trial.weights, "load", lambda *args, **kwargs: (np.ones(42 << 20), load(*args, **kwargs))[1])
+        monkeypatch.setattr(trial.weights, "load", lambda *args, **kwargs: (_pages(336), load(*args, **kwargs))[1])
     elif kind == "half an output":
         monkeypatch.setattr(
             trial.weights, "load", lambda path, **given: ((path.parent / ".hyperport.part").touch(), load(path, **given))[1]
         )
     elif kind == "refusal":
         monkeypatch.setattr(trial.weights, "load", lambda path, **given: load(path.parent / "nothing.pth"))
+
+
+def _pages(mib: int) -> mmap.mmap:
+    """New memory of the system. What numpy takes may be memory that this process had and freed, which an earlier test makes it keep."""
+    pages = mmap.mmap(-1, mib << 20)
+    for at in range(0, mib << 20, mmap.PAGESIZE):
+        pages[at] = 1
+    return pages
 
 
 @pytest.mark.parametrize(

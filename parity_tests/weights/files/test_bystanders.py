@@ -34,7 +34,7 @@ MANIFOLDS = {"emb": PoincareBall, "lin": Euclidean()}
 class Settings:
     rate: float = 0.01
     widths: tuple = (4, 3)
-    where: pathlib.PurePath = dataclasses.field(default_factory=lambda: pathlib.PurePosixPath("/data"))
+    where: pathlib.PurePath | None = None
 
 
 class Phase(enum.Enum):
@@ -69,7 +69,7 @@ BYSTANDERS: dict[str, Any] = {
     "bytes": np.array([b"u", b"vw"]),
     "dates": np.array(["2024-05-06"], dtype="datetime64[D]"),
     "mixed": np.array([{"x": 1}, None], dtype=object),
-    "settings": Settings(),
+    "settings": Settings(where=pathlib.PurePosixPath("/data")),
     "path": pathlib.PurePosixPath("/a/b"),
     "price": decimal.Decimal("1.5"),
     "recent": collections.deque([1.0, 0.5], maxlen=3),

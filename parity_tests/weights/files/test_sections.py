@@ -17,6 +17,7 @@ from port_jax.manifolds import Euclidean
 from weights.errors import Refused, Usage
 from weights.files.reader import read
 from weights.files.sections import split
+from weights.files.tensors import Storage, Tensor
 
 FLAT = {"one.weight": Euclidean(), "two.weight": Euclidean()}
 
@@ -207,3 +208,18 @@ def test_quantized_tensors_are_named(tmp_path: Path):
     torch.save({"w": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)}, tmp_path / "x.pth")
     with pytest.raises(Refused, match=r"a tensor is quantized.*Save the model before quantization"):
         weights.load(tmp_path / "x.pth", arch="tree")
+
+
+def test_a_model_in_several_sections_is_not_left_over():
+    w = Tensor(Storage("float32", 2, lambda: np.ones(2, np.float32)), "float32", (2,), (1,))
+    root = {"encoder": {"w": w}, "decoder": {"lin": {"w": w}}, "epoch": 3, "other": {"a": 1}}
+    parts = split(root)
+    assert list(parts.tensors) == ["encoder.w", "decoder.lin.w"]
+    assert parts.extras == ("other",)
+
+
+def test_a_scheduler_of_any_name_is_one():
+    w = Tensor(Storage("float32", 2, lambda: np.ones(2, np.float32)), "float32", (2,), (1,))
+    root = {"model": {"w": w}, "swa_scheduler": {"last_epoch": 3, "_last_lr": [0.1], "swa_lrs": [0.05]}}
+    parts = split(root)
+    assert (parts.schedulers, parts.extras) == ((("swa_scheduler",),), ())
