@@ -102,7 +102,10 @@ def recovered(record: object) -> tuple[Manifold, Tensor | None]:
         tensor = _tensor(record, raw)
         if tensor is None:
             raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
-        return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
+        try:
+            return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
+        except ValueError as error:
+            raise Unmatched(f"the curvature {raw!r} of a {name} in the file is {_number(tensor):.4g} ({error!s:.60})", REMEDY) from None
     if name == PRODUCT:
         return manifolds.ProductManifold(*_factors(record)), None
     if name in (*PLAIN, *COMPLEX) and hasattr(manifolds, name):

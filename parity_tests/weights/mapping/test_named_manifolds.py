@@ -193,3 +193,13 @@ def test_a_table_without_numbers_is_carried(shape: tuple[int, ...], tmp_path: Pa
     ckpt = weights.load(tmp_path / "x.pth", arch="tree", manifolds={"emb": PoincareBall(0.7)})
     ckpt.export(tmp_path / "y.pth")
     assert torch.load(tmp_path / "y.pth")["emb"].shape == shape
+
+
+def test_a_pickled_ball_without_curvature_is_named(tmp_path: Path):
+    """isp_c so small that softplus gives 0: no ball has it."""
+    ball = geoopt.PoincareBall(0.7)
+    point = geoopt.ManifoldParameter(torch.zeros(2, 3), manifold=ball)
+    ball.isp_c.data = torch.tensor(-200.0)
+    torch.save({"emb": point}, tmp_path / "x.pth")
+    with pytest.raises(Unmatched, match="the curvature 'isp_c' of a PoincareBall in the file is -200"):
+        weights.load(tmp_path / "x.pth", arch="tree")
