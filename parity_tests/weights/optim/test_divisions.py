@@ -156,7 +156,7 @@ def test_a_class_without_a_translation_is_said_to_have_none(tmp_path: Path, make
     one.step()
     torch.save({"model": net.state_dict(), "optimizer": one.state_dict()}, path)
     for name in (True, make.__name__):
-        with pytest.raises(Unmatched, match="not (translated|recognised).*--no-optimizer") as raised:
+        with pytest.raises(Unmatched, match=r"not (translated|recognised).*--no-optimizer") as raised:
             weights.load(path, arch="tree", optimizer=name)
         assert "--optimizer-class" not in str(raised.value)
     torch.save({"model": {**net.state_dict(), "b": torch.ones(2)}, "one": one.state_dict(), "other": other.state_dict()}, path)
