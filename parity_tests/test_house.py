@@ -56,7 +56,7 @@ UNPAIRED = {
         f"port_jax/optim/from_torch/{name}.py": "a step of the pipeline from torch's states, which no torch program needs"
         for name in (
             *("back", "dialects", "group_rates", "groups", "kinds", "live", "making"),
-            *("momentum_cycles", "numbers", "recognition", "rules", "sections", "translation"),
+            *("momentum_cycles", "numbers", "recognition", "rules", "sections", "settings", "translation"),
         )
     },
 }

@@ -59,7 +59,7 @@ def torch_tree(contents: Contents) -> object:
         raw, timing = places.at(source.root, plan.at), timers.get(plan.at)
         timing = timing if plan.scheduler is not None and isinstance(timing, Mapping) else None
         section, timed = save(raw, plan, states[plan.place], contents.entries, kept=kept, scheduler=timing)
-        groups = [_like(old, new) for old, new in zip(raw["param_groups"], section["param_groups"], strict=True)]
+        groups = type(raw["param_groups"])(map(_like, raw["param_groups"], section["param_groups"]))
         replaced += [(raw["state"], _like(raw["state"], section["state"])), (raw["param_groups"], groups)]  # what else stands there is kept
         replaced += [(timing, timed)] if timed is not timing else []
     return sources.filled(source, values, replaced)

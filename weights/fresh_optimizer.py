@@ -17,7 +17,6 @@ from weights.mapping.conversion import Converted
 from weights.mapping.entries import Entry
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
-from weights.optim.names import candidates
 from weights.optim.resume import Asked, resumed
 from weights.types import Config
 
@@ -42,7 +41,7 @@ def made_with(contents: C, optimizer: Config) -> C:
     old = {MODEL: source.root} if wrapped else source.root
     if not isinstance(old, dict) or PLACE in old:
         raise Usage(f"the file has no place for {PLACE!r}", "Save a dictionary of sections without one of that name, and convert it again")
-    section = _section(candidates(contents.entries)[0], optimizer)
+    section = _section([entry for entry in contents.entries if entry.role == "parameter"], optimizer)
     source = replace(source, root={**old, PLACE: section}, model_at=(MODEL,) if wrapped else source.model_at, optimizer_at=(PLACE,))
     parts, table = split_again(source), ARCHITECTURES.get(contents.arch)
     found = Converted(table=table, parts=parts, settings=contents.settings, model=contents.model, entries=contents.entries,

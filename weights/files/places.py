@@ -24,12 +24,12 @@ def written(path: tuple) -> str:
     return ".".join(map(str, path))
 
 
-def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
+def within(root: object, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
     """The dicts, lists, tuples and pickled modules in the file with their paths, from the top down, each once; nothing in a module."""
     seen: set[int] = set()
-    row = [(path, root)] if _holds(root) else []
+    row: list[tuple[tuple, Any]] = [(path, root)] if _holds(root) else []
     for _ in range(DEPTH):
-        below: list[tuple[tuple, object]] = []
+        below: list[tuple[tuple, Any]] = []
         for where, value in row:
             if id(value) in seen:
                 continue

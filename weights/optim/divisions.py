@@ -159,6 +159,7 @@ def _traced(entries: Sequence[Entry], start: tuple[int, ...], best: Sequence[Map
     for n, entry in enumerate(entries):
         found: dict[Row, None] = {}
         after: dict[tuple[int, ...], None] = {}
+        row, at_next = None, at
         for state in states:
             good = [
                 (row, to) for row, to, gain in moves(n, state) if best[n + 1].get(to, -1) + gain == best[n][state] and to in best[n + 1]

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 import weights
-from parity_tests.weights.files.test_outputs import everything, saved
+from parity_tests.weights.files.round_trips import everything, saved
 from parity_tests.weights.helpers import run
 from weights.errors import NotWritten
 from weights.files import folder, outputs

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import weights
-from parity_tests.weights.files.test_sections import Net, adam, back_and_forth
+from parity_tests.weights.files.round_trips import Net, adam, back_and_forth
 from parity_tests.weights.helpers import run
 from weights import Unmatched
 
@@ -58,8 +58,8 @@ def test_every_part_is_named(tmp_path: Path, monkeypatch, capsys):
     named = ["model.3", "model.('a', 1)", "model.lists", "model._extra_state", "model.rate", "model.deep.n", "training.optimizer.scaler",
              "training.ema", "training.rng", "training.runs", "config.m", "config.dtype", "args", "step"]  # fmt: skip
     ckpt = back_and_forth(tmp_path / "x.pth")
-    assert list(ckpt.report["not_converted"]) == named
-    assert ckpt.report["carried"] == named
+    assert sorted(ckpt.report["not_converted"]) == sorted(named)
+    assert sorted(ckpt.report["carried"]) == sorted(named)
     assert ckpt.config == {"dim": 3}
     assert ckpt.epoch == 2
     monkeypatch.chdir(tmp_path)
@@ -68,7 +68,8 @@ def test_every_part_is_named(tmp_path: Path, monkeypatch, capsys):
     assert all(f"written again by export: {place} (" in out for place in named)
     code, _, err = run(monkeypatch, capsys, "convert", "x.pth", "--arch", "tree", "--out", "e", "--strict")
     assert code == 5
-    assert "not everything would be converted: model.3 (" in err
+    assert "not everything would be converted: " in err
+    assert "model.3 (" in err
 
 
 def test_a_tree_of_modules_without_a_wrapper_is_taken_whole(tmp_path: Path):

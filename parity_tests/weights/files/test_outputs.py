@@ -15,25 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import weights
 from parity_tests import slow
+from parity_tests.weights.files.round_trips import everything, saved
 from parity_tests.weights.helpers import run
 from weights.errors import NotWritten
 from weights.files import outputs
 from weights.views.embed_formats import PROJECTOR
 
 FORMS = ("out", "out.safetensors", "out.npz")
-
-
-def saved(path: Path, rows: int = 3) -> Path:
-    torch.save({"w": torch.arange(2.0 * rows).reshape(rows, 2)}, path)
-    return path
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 @contextmanager
@@ -122,7 +113,8 @@ COMMANDS = [
 def test_no_command_writes_over_what_is_there(command: str, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     weights.load(saved(tmp_path / "x.pth"), arch="tree").save("c")
-    name, mine = command.partition(" ")[0], "mine.png" if command.startswith("plot") else "mine.npz"
+    name = command.partition(" ")[0]
+    mine = {"plot": "mine.png", "export": "mine.pth"}.get(name, "mine.npz")
     (tmp_path / mine).write_text("years of work")
     before = everything(tmp_path)
 

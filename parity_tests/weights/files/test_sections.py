@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import weights
-from parity_tests import draws
-from parity_tests.weights.helpers import assert_deep_equal, run
+from parity_tests.weights.files.round_trips import Net, adam, back_and_forth
+from parity_tests.weights.helpers import run
 from port_jax.manifolds import Euclidean
 from weights.errors import Refused, Usage
 from weights.files.reader import read
@@ -20,37 +20,6 @@ from weights.files.sections import split
 from weights.files.tensors import Storage, Tensor
 
 FLAT = {"one.weight": Euclidean(), "two.weight": Euclidean()}
-
-
-class Net(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        draws.seed_torch(0)
-        self.one, self.two = torch.nn.Linear(3, 2), torch.nn.Linear(2, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.two(self.one(x).tanh())
-
-
-def adam(net: torch.nn.Module, *parts: str) -> Any:
-    """The state of Adam over the parts' parameters after two steps."""
-    modules = [net.get_submodule(part) for part in parts] or [net]
-    optimizer = torch.optim.Adam([p for module in modules for p in module.parameters()], lr=0.01)
-    for _ in range(2):
-        optimizer.zero_grad()
-        net(torch.ones(4, 3)).square().sum().backward()
-        optimizer.step()
-    return optimizer.state_dict()
-
-
-def back_and_forth(path: Path, **options: Any) -> weights.Checkpoint:
-    """The tree of a file; what export and a converted folder write is the file."""
-    ckpt = weights.load(path, arch="tree", **options)
-    ckpt.save(path.parent / "c")
-    for form in (ckpt, path.parent / "c"):
-        weights.export(form, path.parent / "back.pth", overwrite=True)
-        assert_deep_equal(torch.load(path), torch.load(path.parent / "back.pth"))
-    return ckpt
 
 
 def test_an_array_for_a_scheduler_is_one(tmp_path):

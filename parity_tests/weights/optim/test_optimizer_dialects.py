@@ -219,7 +219,7 @@ def test_a_state_of_other_parameters_is_refused(tmp_path):
         load(tmp_path, net, other)
     other = opt.state_dict()
     other["param_groups"][0]["momentum_decay"] = other["param_groups"][0].pop("amsgrad")
-    with pytest.raises(Unmatched, match=r"is not recognised; known are RiemannianAdam.*without the state: --no-optimizer"):
+    with pytest.raises(Unmatched, match=r"NAdam, which is not translated; known are RiemannianAdam.*without its state: --no-optimizer"):
         load(tmp_path, net, other)
 
 

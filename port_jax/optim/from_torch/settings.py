@@ -174,7 +174,7 @@ def _neutral(key: object, value: Any) -> bool:
     """Whether the value leaves the step as it is."""
     if value is None:
         return True
-    neutral = _ELSEWHERE[key][1] if key in _ELSEWHERE else None
+    neutral = _ELSEWHERE[str(key)][1] if key in _ELSEWHERE else None
     return neutral is not None and isinstance(_single(value), bool | int | float) and _single(value) == neutral
 
 
