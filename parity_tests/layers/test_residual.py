@@ -8,7 +8,7 @@ from mpmath import mpf, sqrt, workdps
 from parity_tests import draws, slow
 from parity_tests.layers.twins import CHECKS, NUMBER, RADIUS, Twin, check_steps, check_values_and_gradients, named
 from parity_tests.oracle import lorentz, stereographic
-from parity_tests.oracle.networks import exactly, mixed
+from parity_tests.oracle.networks import ambient_exp0, exactly, mixed
 from parity_tests.tolerances import gate, relative_error
 from port_jax import layers
 from port_jax.layers.pooling import windows
@@ -38,25 +38,18 @@ TWINS = (
     Twin("pool", "hyperboloid", layers.MidpointPool(), lambda _: pooling.MidpointPool(), ((5, 3, 4),), extra=(WEIGHTS,)),
     Twin("pool 2d", "ball", layers.MidpointPool2d((2, 3), (2, 1)), lambda _: pooling.MidpointPool2d((2, 3), (2, 1)), IMAGE),
     Twin("pool 2d", "hyperboloid", layers.MidpointPool2d((2, 2)), lambda _: pooling.MidpointPool2d((2, 2), (2, 2)), IMAGE),
-    Twin(
-        "embedding",
-        "ball",
-        layers.PointEmbedding(6, 4),
-        lambda m: embedding.PointEmbedding(m, 6, 4),
-        (),
-        TABLE_OF,
-        ("embedding",),
-        extra=(INDICES,),
-    ),
-    Twin(
-        "embedding",
-        "hyperboloid",
-        layers.PointEmbedding(6, 4),
-        lambda m: embedding.PointEmbedding(m, 6, 4),
-        (),
-        TABLE_OF,
-        ("embedding",),
-        extra=(INDICES,),
+    *(
+        Twin(
+            "embedding",
+            space,
+            layers.PointEmbedding(6, 4),
+            lambda m: embedding.PointEmbedding(m, 6, 4),
+            (),
+            TABLE_OF,
+            ("embedding",),
+            extra=(INDICES,),
+        )
+        for space in ("ball", "hyperboloid")
     ),
 )
 TABLE = [(check, twin) for twin in TWINS for check in CHECKS if twin.names or check is not check_steps]
@@ -93,7 +86,7 @@ def test_formulas_at_50_digits(twin: Twin):
         raw = twin.raw(5)
         have, raw = twin.value(raw)[:3], exactly(raw)
         number = raw["number"].item()
-        exp0 = (lambda u: stereographic.expmap0(list(u), -number)) if twin.space == "ball" else (lambda u: lorentz.expmap0(list(u), number))
+        exp0 = ambient_exp0(twin.space, number)
         points = [[[exp0(u) for u in row] if row.ndim == 2 else exp0(row) for row in a[:3]] for a in raw["points"]]
         if twin.name == "pool":
             want = [midpoint(rows, list(exactly(WEIGHTS)[i]), number, twin.space) for i, rows in enumerate(points[0])]

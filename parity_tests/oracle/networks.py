@@ -5,6 +5,7 @@ Rows are lists of mpf. Precision is the caller's (`mpmath.workdps`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,13 @@ from parity_tests.oracle.stereographic import Vector, dot, plus, times
 def exactly(tree: Any) -> Any:
     """The tree with its arrays as arrays of mpf."""
     return jax.tree.map(np.vectorize(mpf, otypes=[object]), tree)
+
+
+def ambient_exp0(space: str, number: Any) -> Callable[[Sequence[Any]], Vector]:
+    """exp_0 of the ball of curvature -number, or of the hyperboloid of k = number with its time coordinate."""
+    if space == "ball":
+        return lambda u: stereographic.expmap0(list(u), -number)
+    return lambda u: lorentz.expmap0(list(u), number)
 
 
 def dense(x: Vector, kernel: Any, bias: Any = None) -> Vector:

@@ -64,7 +64,8 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
     except Untranslated as error:
         raise NotTranslated(str(error), "Convert without its state: --no-optimizer (optimizer=False)") from None
     except SettingError as error:
-        raise Unmatched(f"the optimizer's {error.cause}", f"{error.remedy[0].upper()}{error.remedy[1:]}, {WITHOUT}") from None
+        remedy = error.remedy + (f", --optimizer-class {error.named}" if error.named else "")
+        raise Unmatched(f"the optimizer's {error.cause}", f"{remedy[0].upper()}{remedy[1:]}, {WITHOUT}") from None
     except (ValueError, *_DAMAGE) as error:
         raise Unmatched(f"the optimizer does not fit the model: {error}", REMEDY) from None
     return transformation, state, replace(plan, keys=dict(keys), listed=listed, source=owned.source, carried=carried)

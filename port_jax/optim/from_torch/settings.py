@@ -66,10 +66,11 @@ _repr = _Short()
 
 
 class SettingError(ValueError):
-    """A setting of a group that has no step here. `cause` names it with its value, `remedy` says what to do."""
+    """A setting of a group that has no step here. `cause` names it with its value, `remedy` says what to do. `named`: the class by whose
+    name a caller says that it does not read the setting."""
 
-    def __init__(self, cause: str, remedy: str):
-        self.cause, self.remedy = cause, remedy
+    def __init__(self, cause: str, remedy: str, named: str = ""):
+        self.cause, self.remedy, self.named = cause, remedy, named
         super().__init__(f"{cause}: {remedy}")
 
 
@@ -160,6 +161,7 @@ def unread(kind: Kind, groups: Sequence[Settings], named: bool) -> list[str]:
                     f"{_said(number, key, value)}, which is no setting of {kind.name} and may change the steps{where}",
                     f"remove it in torch and save again, or if the class is {kind.name}, which does not read it, name the class "
                     f"(optimizer={kind.name!r})",
+                    kind.name,
                 )
             found.append(_said(number, key, value))
     return found
