@@ -27,7 +27,11 @@ def loaded(path, **options):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ({"caution": True}, r"optimizer's param_groups\[0\]\['caution'\] is True.*timm\. Remove it.*optimizer='Adam'.*--optimizer-class Adam.*--no-optimizer"),
+        (
+            {"caution": True},
+            r"optimizer's param_groups\[0\]\['caution'\] is True.*timm\. Remove it.*"
+            r"optimizer='Adam'.*--optimizer-class Adam.*--no-optimizer",
+        ),
         ({"lr": "0.1"}, r"param_groups\[0\]\['lr'\] is '0\.1'.*Set it and save again, or.*--no-optimizer"),
         ({"maximize": "x"}, r"param_groups\[0\]\['maximize'\] is 'x'.*True or False"),
         ({"betas": (0.9,)}, r"param_groups\[0\]\['betas'\] is \[0\.9\].*two numbers in \[0, 1\)"),
