@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from port_jax.primitives import for_each_matrix
 from port_jax.spectral import spectral_function
 
 __all__ = [
@@ -18,9 +20,11 @@ __all__ = [
     "expm",
     "extract_diag",
     "identity",
+    "inv",
     "matrix_rank",
     "polar",
     "qr",
+    "solve",
     "svd",
     "sym",
     "sym_expm",
@@ -39,10 +43,12 @@ AnyNumber = Inexact[Array, "..."]
 Matrix = Inexact[Array, "*batch n n"]
 Elementwise = Callable[[Array], Array]
 
-expm = jax.scipy.linalg.expm
+expm = for_each_matrix(jax.scipy.linalg.expm)
+inv = for_each_matrix(jnp.linalg.inv)
 matrix_rank = jnp.linalg.matrix_rank
-qr = jnp.linalg.qr
-svd = jnp.linalg.svd
+qr = for_each_matrix(jnp.linalg.qr)
+solve = for_each_matrix(jnp.linalg.solve)
+svd = for_each_matrix(jnp.linalg.svd)
 
 
 def transpose(x: Inexact[Array, "*batch n m"]) -> Inexact[Array, "*batch m n"]:
@@ -72,7 +78,13 @@ def identity(n: int, like: Array) -> Array:
 
 def block_matrix(blocks: Sequence[Sequence[Array]], dim0: int = -2, dim1: int = -1) -> Array:
     """[[A, B], [C, D]] as one matrix: rows of blocks are joined along `dim1`, then along `dim0`."""
-    return jnp.concatenate([jnp.concatenate(list(row), axis=dim1) for row in blocks], axis=dim0)
+    widths, parts = [len(row) for row in blocks], [block for row in blocks for block in row]
+
+    def joined(*parts: Array) -> Array:
+        rest = iter(parts)
+        return jnp.concatenate([jnp.concatenate(list(itertools.islice(rest, width)), axis=dim1) for width in widths], axis=dim0)
+
+    return for_each_matrix(joined)(*parts)
 
 
 def sym_funcm(x: Matrix, func: Elementwise) -> Matrix:
@@ -96,7 +108,7 @@ def polar(x: Inexact[Array, "*batch n p"]) -> Inexact[Array, "*batch n p"]:
     without squaring a singular value. Where x does not have full rank, neither U nor its derivative is determined: the value is one
     of the nearest matrices, and derivatives are not finite.
     """
-    w, _, vh = jnp.linalg.svd(x, full_matrices=False)
+    w, _, vh = svd(x, full_matrices=False)
     return w @ vh
 
 
@@ -106,7 +118,7 @@ def _polar_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
 
 
 def _polar_by_sign(x: Inexact[Array, "*batch n p"]) -> Inexact[Array, "*batch n p"]:
-    q, r = jnp.linalg.qr(x)
+    q, r = qr(x)
     return q @ spectral_function(dilation(r), jnp.sign)[..., : r.shape[-1], r.shape[-1] :]
 
 
@@ -134,7 +146,7 @@ def sym_sqrtm(x: Matrix) -> Matrix:
 
 def sym_invm(x: Matrix) -> Matrix:
     """Inverse of a symmetric matrix."""
-    return jnp.linalg.inv(x)
+    return inv(x)
 
 
 def sym_inv_sqrtm1(x: Matrix) -> Matrix:

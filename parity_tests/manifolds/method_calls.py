@@ -1,14 +1,18 @@
-"""Every manifold of geoopt with the shape of a point, and values for the parameters of all methods by their names."""
+"""Every manifold of geoopt with the shape of a point, values for the parameters of all methods by their names, and calls of all methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import geoopt
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 
+import port_jax.manifolds as pm
 from parity_tests import draws
 
 BATCH = 2
@@ -79,3 +83,50 @@ def arguments(manifold: Any, shape: tuple[int, ...]) -> dict[str, Any]:
     }
     points = {"x": x, "y": y, "z": z, "z1": x, "z2": y, "p": y, "xs": x, "mean": x, "tensor": x}
     return {**points, **numbers, "u": u, "v": v, "a": u, "u0": u0}
+
+
+# Arguments that `arguments` does not have, or has for geoopt's checks only.
+NUMBERS = {"fn": jnp.sin, "b1": 0.9, "rate": 0.1}
+SHORTER = {("Lorentz", "mobius_matvec"): ("m", (3, 3)), ("Lorentz", "mobius_pointwise_mul"): ("w", (1, 3))}
+NOT_OF_POINTS = {"has", "beside", "narrowed", "pack_point", "with_exact_retraction", "origin"}
+
+
+def single(value: Any) -> Any:
+    """Arrays of floating-point numbers in single precision, everything else as it is."""
+    if not isinstance(value, np.ndarray | jax.Array) or not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value
+    return jnp.asarray(value, jnp.complex64 if jnp.iscomplexobj(value) else jnp.float32)
+
+
+def every_call(name: str) -> Iterator[tuple[str, Callable[..., Any], list[jax.Array]]]:
+    """Of each method of a manifold of port_jax: its name, a function of arrays alone, and those, in single precision."""
+    make, shape = MANIFOLDS[name]
+    manifold = make(pm)
+    found = {key: single(value) for key, value in arguments(manifold, shape).items()}
+    found |= {**NUMBERS, "noise": found["u"], "grad": found["u"]}
+    for method in sorted(n for n in {*vars(pm.Manifold), *dir(type(manifold))} if not n.startswith("_") and "check" not in n):
+        try:
+            function = getattr(manifold, method)
+        except NotImplementedError:
+            continue
+        if not callable(function) or isinstance(inspect.getattr_static(type(manifold), method), classmethod):
+            continue
+        needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        if method in NOT_OF_POINTS or "key" in {p.name for p in needed}:
+            continue
+        args = [found[SPECIAL.get((method, p.name), p.name)] for p in needed]
+        if method == "descend_along":
+            args[2] = found["v"]
+        if (name, method) in SHORTER:
+            which, size = SHORTER[name, method]
+            args = [jnp.ones(size, jnp.float32) if p.name == which else a for p, a in zip(needed, args, strict=True)]
+        places = [i for i, a in enumerate(args) if isinstance(a, jax.Array)]
+
+        def call(*arrays: Any, args: Any = args, places: Any = places, function: Any = function, method: str = method) -> Any:
+            given = [arrays[places.index(i)] if i in places else a for i, a in enumerate(args)]
+            out = function(*given)
+            if method == "descend_along":
+                return out[0], out[1](0.3)
+            return out(found["x"][0]) if method == "dist_to" else out
+
+        yield method, call, [args[i] for i in places]

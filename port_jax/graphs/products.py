@@ -15,6 +15,7 @@ random places. Under `vmap` a batch joins the feature or head axis.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from port_jax.graphs.rows import Block, Rows, take, widened
+from port_jax.primitives import bind, result_types
 
 __all__ = ["CHUNK", "edge_dot", "row_gather", "row_max", "row_product", "row_sum"]
 
@@ -121,7 +123,7 @@ def _edge_dot_chunked(g: Array, v: Array, i: Array, j: Array) -> Array:
 
 def _bind(primitive: Primitive, args: tuple[Array, ...], rows: Rows, dual: Rows) -> Array:
     index, tree = jax.tree.flatten((rows, dual))
-    return primitive.bind(*args, *index, tree=tree)
+    return bind(primitive, *args, *index, tree=tree)
 
 
 def _split(operands: tuple[Any, ...], tree: Any) -> tuple[tuple[Any, ...], Rows, Rows]:
@@ -142,9 +144,10 @@ def _primitive(
         args, rows, dual = _split(operands, tree)
         return compute(*args, rows, dual)
 
-    def abstract(*operands: Any, tree: Any) -> ShapedArray:
+    def abstract(*operands: ShapedArray, tree: Any) -> ShapedArray:
         args, rows, _ = _split(operands, tree)
-        return ShapedArray(shape(*(x.shape for x in args), rows), args[0].dtype)
+        shapes = lambda *_: [shape(*(x.shape for x in args), rows)]  # noqa: E731
+        return result_types(partial(impl, tree=tree), shapes, *operands)[0]
 
     def jvp(primals: Any, tangents: Any, *, tree: Any) -> tuple[Array, Any]:
         args, rows, dual = _split(primals, tree)

@@ -11,9 +11,10 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import block_matrix, transpose
+from port_jax.linalg import block_matrix, qr, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.manifolds.sizes import require_size
+from port_jax.primitives import for_each_matrix
 
 __all__ = ["BirkhoffPolytope", "proj_doubly_stochastic", "proj_tangent"]
 
@@ -143,8 +144,8 @@ def proj_tangent(x: Matrix, u: Matrix) -> Matrix:
     eye = jnp.broadcast_to(jnp.eye(n, dtype=x.dtype), x.shape)
     system = block_matrix([[eye, x], [transpose(x), eye]])
     sums = jnp.concatenate([jnp.sum(u, -1), jnp.sum(u, -2)], -1)[..., None]
-    q, r = jnp.linalg.qr(system[..., :, 1:])
-    rest = jax.scipy.linalg.solve_triangular(r, transpose(q) @ (sums - system[..., :, :1]))
+    q, r = qr(system[..., :, 1:])
+    rest = for_each_matrix(jax.scipy.linalg.solve_triangular)(r, transpose(q) @ (sums - system[..., :, :1]))
     alpha = jnp.concatenate([jnp.ones_like(rest[..., :1, :]), rest[..., : n - 1, :]], -2)
     return u - (alpha + transpose(rest[..., n - 1 :, :])) * x
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import identity, sym, sym_funcm, sym_inv_sqrtm1, trace
+from port_jax.linalg import identity, inv, sym, sym_funcm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
@@ -33,7 +33,7 @@ class BoundedDomain(SiegelManifold):
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         """Re tr P U P̄ V̄ with P = (I - ZZ̄)⁻¹."""
-        p = jnp.linalg.inv(_gap(x))
+        p = inv(_gap(x))
         inner = jnp.real(trace(p @ u @ jnp.conj(p) @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
 

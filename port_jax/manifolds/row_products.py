@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
+from port_jax.primitives import bind, result_types
 
 __all__ = ["FAR", "bounded", "dot", "far_and_flat", "inner_products", "lengthened", "reduced", "shortening"]
 
@@ -88,7 +89,7 @@ def shortening(x: Rows, most: Number | Array) -> Number:
 
 def inner_products(*factors: Rows) -> tuple[Number, ...]:
     """<a, b>, <c, d>, ... of rows a, b, c, d, ..., which broadcast against each other, kept with length 1."""
-    sums = _inner_products_p.bind(*jnp.broadcast_arrays(*factors))
+    sums = bind(_inner_products_p, *jnp.broadcast_arrays(*factors))
     return tuple(jnp.expand_dims(s, -1) for s in sums)
 
 
@@ -99,8 +100,8 @@ def _compute(*factors: Array) -> list[Array]:
     return list(jax.lax.reduce(products, zeros, add, (products[0].ndim - 1,)))
 
 
-def _abstract(*factors: Any) -> list[ShapedArray]:
-    return [ShapedArray(a.shape[:-1], a.dtype) for a in factors[::2]]
+def _abstract(*factors: ShapedArray) -> list[ShapedArray]:
+    return result_types(_compute, lambda *shapes: [shape[:-1] for shape in shapes[::2]], *factors)
 
 
 def _jvp(primals: Any, tangents: Any) -> tuple[list[Array], list[Array]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Complex, Float
 
-from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, identity, sym, sym_funcm, transpose
+from port_jax.linalg import Elementwise, block_matrix, dilation, extract_diag, identity, solve, sym, sym_funcm, transpose
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.spectral import spectral_function
@@ -250,4 +250,4 @@ def _arsinh_of_size(t: Number) -> Number:
 
 def _right_solve(a: Matrix, b: Matrix) -> Matrix:
     """a b⁻¹."""
-    return transpose(jnp.linalg.solve(transpose(b), transpose(a)))
+    return transpose(solve(transpose(b), transpose(a)))

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import block_matrix, expm, extract_diag, identity, polar, sym, transpose
+from port_jax.linalg import block_matrix, expm, extract_diag, identity, polar, qr, solve, sym, transpose
 from port_jax.manifolds.base import Manifold, Verdict, pytree
 from port_jax.manifolds.sizes import require_size
 
@@ -160,7 +160,7 @@ class EuclideanStiefel(_Stiefel):
 
     def retr(self, x: Frame, u: Frame) -> Frame:
         """The orthogonal factor Q of X + U = QR, with a nonnegative diagonal of R."""
-        q, r = jnp.linalg.qr(x + u)
+        q, r = qr(x + u)
         return q * jnp.where(extract_diag(r) < 0, -1, 1).astype(q.dtype)[..., None, :]
 
     def expmap(self, x: Frame, u: Frame) -> Frame:
@@ -183,7 +183,7 @@ class EuclideanStiefelExact(EuclideanStiefel):
 
 def _solve(a: Float[Array, "*batch n n"], b: Float[Array, "*batch n m"]) -> Float[Array, "*batch n m"]:
     batch = jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    return jnp.linalg.solve(jnp.broadcast_to(a, batch + a.shape[-2:]), jnp.broadcast_to(b, batch + b.shape[-2:]))
+    return solve(jnp.broadcast_to(a, batch + a.shape[-2:]), jnp.broadcast_to(b, batch + b.shape[-2:]))
 
 
 def _together(rotate: Any, x: Frame, u: Frame, v: Frame) -> tuple[Frame, Frame]:

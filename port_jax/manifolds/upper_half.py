@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from port_jax.linalg import sym, sym_expm, sym_inv_sqrtm1, trace
+from port_jax.linalg import inv, sym, sym_expm, sym_inv_sqrtm1, trace
 from port_jax.manifolds import siegel
 from port_jax.manifolds.base import Verdict, pytree
 from port_jax.manifolds.siegel import Matrix, SiegelManifold
@@ -31,7 +31,7 @@ class UpperHalf(SiegelManifold):
 
     def inner(self, x: Matrix, u: Matrix, v: Matrix | None = None, *, keepdim: bool = False) -> Number:
         """Re tr Y⁻¹U Y⁻¹V̄ at Z = X + iY."""
-        inverse = jnp.linalg.inv(jnp.imag(x)).astype(x.dtype)
+        inverse = inv(jnp.imag(x)).astype(x.dtype)
         inner = jnp.real(trace(inverse @ u @ inverse @ jnp.conj(u if v is None else v)))
         return inner[..., None, None] if keepdim else inner
 

@@ -199,8 +199,8 @@ def second_moment(manifold: Manifold, point: Array) -> Array:
 
     In half precision (1 - b2) <r, r> underflows, or b2 v rounds to v: the steps become thirty times too long, or stay short for ever.
     """
-    shape = jax.eval_shape(manifold.component_inner, point, point).shape
-    return jnp.zeros(shape, jnp.finfo(scalars.working_type(point.dtype)).dtype)
+    like = jax.eval_shape(manifold.component_inner, point, point)
+    return jnp.zeros_like(like, jnp.finfo(scalars.working_type(point.dtype)).dtype)
 
 
 def _like(x: Array, dtype: DTypeLike) -> Any:

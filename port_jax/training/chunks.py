@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from port_jax.training.state import Metrics, Step, TrainState, named
+from port_jax.training.state import Metrics, Step, TrainingError, TrainState, named
 
 __all__ = ["Chunks"]
 
@@ -125,7 +127,7 @@ class Chunks:
             if self.over:
                 break
             try:
-                found.append(jax.tree.map(np.asarray, self.batches(number)))
+                found.append(jax.tree.map(lambda x: x if _is_spread(x) else np.asarray(x), self.batches(number)))
                 _require_alike(found[0], found[-1], first, number)
             except Exception as raised:  # whatever it is, it is raised again after the steps before it
                 error, found = raised, found[: number - first]
@@ -133,7 +135,27 @@ class Chunks:
         if not found:
             return _Made(None, 0, error)
         padded = found + found[-1:] * (self.chunk - len(found))
-        return _Made(jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *padded), len(found), error)
+        return _Made(jax.tree.map(_stacked, *padded), len(found), error)
+
+
+def _is_spread(x: Any) -> bool:
+    """Whether an array lies on several devices: it stays there, as no process need see all of it."""
+    return isinstance(x, jax.Array) and len(x.sharding.device_set) > 1
+
+
+def _stacked(*arrays: Any) -> Array:
+    """One batch after the other along a new first axis, split along the others as they are."""
+    if not _is_spread(arrays[0]):
+        return jnp.asarray(np.stack(arrays))
+    lies = arrays[0].sharding
+    if not isinstance(lies, NamedSharding):
+        raise TrainingError(f"a batch lies on several devices by {lies}; give it a jax.sharding.NamedSharding")
+    return _stack_on_devices(NamedSharding(lies.mesh, PartitionSpec(None, *lies.spec)))(arrays)
+
+
+@functools.cache
+def _stack_on_devices(lies: NamedSharding) -> Callable[[Any], Array]:
+    return jax.jit(jnp.stack, out_shardings=lies)
 
 
 def _require_alike(one: Any, other: Any, first: int, number: int) -> None:

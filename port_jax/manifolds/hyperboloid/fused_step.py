@@ -26,7 +26,7 @@ def descend_along(x: Rows, grad: Rows, m: Rows, b1: Array | float, k: Array) -> 
     e is 1, or the power of two that shortens a point so far out that squares of it could overflow; products of two long rows have a
     factor e, and squares of their lengths e².
     """
-    time = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1) == 0
+    time = (jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1) == 0) & jnp.ones_like(x, bool)  # split over devices as x is
     e = shrinking(x[..., :1], k)
     xs = jnp.where(time, 0, x * e)
     xg, terms, p2, pg, pm = inner_products(x, grad, jnp.abs(x), jnp.abs(grad), xs, xs, xs, grad, xs, m)

@@ -26,6 +26,7 @@ from port_jax.manifolds.hyperboloid.metric import (
     time_of,
 )
 from port_jax.manifolds.row_products import bounded, dot
+from port_jax.primitives import where
 
 __all__ = [
     "expmap",
@@ -80,7 +81,7 @@ def within_reach(x: Vector, u: Vector, norm2: Scalar, k: Number) -> tuple[Vector
     limit = jnp.maximum(farthest(u.dtype) - jnp.log(2 * x[..., :1] / jnp.sqrt(k)), 1)
     limit2 = jax.lax.stop_gradient(limit * limit * k)
     long = norm2 > limit2
-    return u * jnp.where(long, jnp.sqrt(limit2 / jnp.where(long, norm2, 1)), 1), jnp.where(long, limit2, norm2)
+    return u * jnp.where(long, jnp.sqrt(limit2 / where(long, norm2, 1)), 1), where(long, limit2, norm2)
 
 
 def geodesic_unit(t: Float[Array, "..."], x: Vector, u: Vector, k: Number) -> Vector:

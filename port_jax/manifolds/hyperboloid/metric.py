@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import dot
+from port_jax.primitives import where
 
 __all__ = [
     "Chord",
@@ -145,8 +146,8 @@ def tangent_norm2(x: Vector, u: Vector, k: Number) -> Scalar:
     p2 = jnp.where(near, 1, p2)
     rest = us - along / p2 * px
     # the radial part is along²/p2; seen in the metric it is shorter by sqrt(k)/x0, and 1/x0² = 1/k - |xs|²/(k x0²)
-    radial = jnp.where(far, trig.over(along, size) * r, along) / (t * m)
-    return jnp.where(near, dot(us, us) - (along / t) * (along / t), dot(rest, rest) + radial * (radial / p2))
+    radial = where(far, trig.over(along, size) * r, along) / (t * m)
+    return where(near, dot(us, us) - (along / t) * (along / t), dot(rest, rest) + radial * (radial / p2))
 
 
 def norm(x: Vector, u: Vector, k: Number) -> Scalar:

@@ -21,6 +21,7 @@ from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import bounded, dot, far_and_flat
 from port_jax.manifolds.signed import Signed, as_curvature, number
 from port_jax.manifolds.stereographic.metric import conformal, separation
+from port_jax.primitives import where
 
 __all__ = [
     "antipode",
@@ -54,8 +55,8 @@ def mobius_add_fraction(x: Vector, s: Vector, c: Scalar | float, a: Scalar, b: S
     w = c * x + s
     w2, xs = dot(w, w), c * dot(x, s)
     far = 4 * w2 > x2 + s2
-    first = jnp.where(far, c * c - 2 * k * xs - k * s2, -k * w2)
-    second = jnp.where(far, s, w)
+    first = where(far, c * c - 2 * k * xs - k * s2, -k * w2)
+    second = where(far, s, w)
     usual = separation(c * x, s, c * c, k, far) if spherical else 1 - 2 * k * xs + (k * x2) * (k * s2)
     denominator = trig.denominator(jnp.where(far, usual, a * b - k * w2))
     fraction = trig.over(first * x + a * c * second, denominator)
@@ -103,8 +104,8 @@ def gyration(x: Vector, y: Vector, z: Vector, k: Signed) -> Vector:
     x2, y2, xy = dot(x, x), dot(y, y), dot(x, y)
     far = 4 * w2 > x2 + y2
     # Near: in terms of w = x + y, which vanishes where the gyration becomes the identity.
-    first = jnp.where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
-    second = jnp.where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
+    first = where(far, k * (2 * k * xy * yz - yz - k * xz * y2), k * (k * w2 * yz - b * wz))
+    second = where(far, k * (xz - k * yz * x2), k * (wz - a * yz))
     plain = 1 - 2 * k * xy + (k * x2) * (k * y2)
     if not spherical:
         return z + 2 * (first * x + second * jnp.where(far, y, w)) / trig.denominator(jnp.where(far, plain, a * b - k * w2))
