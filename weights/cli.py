@@ -200,13 +200,14 @@ def verify(
     from weights.files.graph_arrays import file_of
     from weights.files.outputs import require_file
     from weights.files.reader import files_of
-    from weights.proof import report as reports
+    from weights.proof import report_page
     from weights.proof.reading import Said
+    from weights.proof.report import of_checkpoint
     from weights.proof.verify import failed, show
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
-    for out in [] if html is None else [html, reports.json_of(html)]:
+    for out in [] if html is None else [html, report_page.json_of(html)]:
         require_file(out, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     if report:
         require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
@@ -222,8 +223,8 @@ def verify(
         show(rows)
     lines = _first_difference(checkpoint, rows, seed) if failed(rows) and checkpoint.own_port and (html or report or not as_json) else []
     if html or report:
-        found = reports.of_checkpoint(checkpoint, file, rows, lines, graph=graph, witness=witness, level=depth.value, seed=seed)
-        reports.write(found, html=html, data=report, overwrite=force)
+        found = of_checkpoint(checkpoint, file, rows, lines, graph=graph, witness=witness, level=depth.value, seed=seed)
+        report_page.write(found, html=html, data=report, overwrite=force)
     if failed(rows):
         for line in [] if as_json else lines:
             typer.echo(line)

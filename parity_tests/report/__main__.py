@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 import parity_tests.conftest  # noqa: F401  (float64 and the settings of the reference)
 from parity_tests.report import documents, layers, models, optimizers
-from weights.proof.report import Pair, Report, environment, now, unconfirmed, write
+from weights.proof.report import Pair, Report, environment, now, unconfirmed
+from weights.proof.report_page import write
 
 KINDS = {"models": models.pairs, "layers": layers.pairs, "optimizers": optimizers.pairs}
 

@@ -16,7 +16,7 @@ from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
 from weights.mapping.manifold_trees import CURVED
 from weights.mapping.port import Port
-from weights.proof import causes, layers, planted, report, step_causes, verify
+from weights.proof import causes, layers, planted, report, report_page, step_causes, verify
 from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.rows import FLOAT64, Row
@@ -42,11 +42,11 @@ class Parity:
 
     def html(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes a page that a browser opens without a network, and its JSON beside it. NotWritten if one exists, unless `overwrite`."""
-        report.write(self._report(), html=path, overwrite=overwrite)
+        report_page.write(self._report(), html=path, overwrite=overwrite)
 
     def json(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the numbers of the page alone."""
-        report.write(self._report(), data=path, overwrite=overwrite)
+        report_page.write(self._report(), data=path, overwrite=overwrite)
 
     def _report(self) -> report.Report:
         told = (*explained(self.first, self.cause), *self._missed())

@@ -1,11 +1,10 @@
 """What comparisons found, as one document: pairs and their rows, accuracy, differences on purpose, what nothing confirms, environment.
 
-`weights.proof.report_page` makes a page of it; here it becomes JSON.
+`weights.proof.report_page` makes a page of it and writes both; here it becomes the values of JSON.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -19,8 +18,7 @@ from typing import Any
 import jax
 
 from weights.checkpoint import Checkpoint
-from weights.errors import Unreadable, Usage
-from weights.files.outputs import new_files
+from weights.errors import Unreadable
 from weights.proof import verify
 from weights.proof.rows import Row, Ulp
 from weights.types import Document
@@ -170,12 +168,15 @@ def now() -> str:
 
 
 def of_checkpoint(checkpoint: Checkpoint, path: str | Path, rows: Sequence[Row], told: Sequence[str] = (), **more: Any) -> Report:
-    """The report of `verify` on a file. told: sentences about what was found. more: of the environment; of paths the name is kept."""
+    """The report of `verify` on a file. told: sentences about what was found; those of geoopt's defects that the optimizer goes on with
+    follow them. more: of the environment; of paths the name is kept.
+    """
     name, port = Path(path).name, checkpoint.port
     ours = "a tree of parameters" if port is None else f"port {port.name}" if port.own else f"port_jax, {checkpoint.arch}"
     theirs = "the program that recorded the witness" if more.get("witness") is not None else "geoopt and torch"
-    optimizers = (checkpoint.report.get("optimizer") or {}).get("defects") or []
-    pair = Pair(name, "file", ours, theirs, tuple(rows), (*told, *optimizers))
+    reports = [checkpoint.report.get("optimizer") or {}, *(checkpoint.report.get("optimizers") or {}).values()]
+    defects = [sentence for found in reports for sentence in found.get("defects", ())]
+    pair = Pair(name, "file", ours, theirs, tuple(rows), (*told, *defects))
     kept = {key: value.name if isinstance(value, Path) else value for key, value in more.items()}
     return of_pair(f"{name}, verified", pair, **kept)
 
@@ -214,32 +215,17 @@ def _processor() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def json_of(html: str | Path) -> Path:
-    """Where the JSON of a page is: the same name with .json. Usage for a name that does not end in .html."""
-    path = Path(html)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise Usage(f"--html ends in {path.suffix or 'nothing'!r}", "Give a file that ends in .html")
-    return path.with_suffix(".json")
-
-
-def write(report: Report, *, html: str | Path | None = None, data: str | Path | None = None, overwrite: bool = False) -> list[Path]:
-    """Writes a page with its JSON beside it, and the JSON at `data`; all of the files or none. Returns their paths.
-
-    NotWritten where one exists, unless `overwrite`, or cannot be written.
-    """
-    texts: dict[Path, str] = {}
-    text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-    if html is not None:
-        from weights.proof.report_page import page
-
-        texts = {Path(html): page(report, json_of(html).name), json_of(html): text}
-    if data is not None:
-        texts[Path(data)] = text
-    with new_files(*texts, overwrite=overwrite) as temporaries:
-        for temporary, written in zip(temporaries, texts.values()):
-            temporary.write_text(written, encoding="utf-8")
-    return list(texts)
-
-
-__all__ = ["SCHEMA", "Accuracy", "Errors", "OnPurpose", "Open", "Pair", "Report", "environment", "json_of", "now", "of_checkpoint",
-           "of_pair", "unconfirmed", "write"]  # fmt: skip
+__all__ = [
+    "SCHEMA",
+    "Accuracy",
+    "Errors",
+    "OnPurpose",
+    "Open",
+    "Pair",
+    "Report",
+    "environment",
+    "now",
+    "of_checkpoint",
+    "of_pair",
+    "unconfirmed",
+]

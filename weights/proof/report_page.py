@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from weights.errors import printable
+from weights.errors import Usage, printable
+from weights.files.outputs import new_files
 from weights.proof import report_pictures as pictures
 from weights.proof.report import Pair, Report
 from weights.proof.rows import Row
@@ -136,4 +139,29 @@ def _scatters(report: Report) -> Iterator[Picture]:
         yield Picture(space, pictures.scatter(rows, space), f"port_jax is at most as far off in {nearer} of {len(rows)}")
 
 
-__all__ = ["page"]
+def json_of(html: str | Path) -> Path:
+    """Where the JSON of a page is: the same name with .json. Usage for a name that does not end in .html."""
+    path = Path(html)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise Usage(f"--html ends in {path.suffix or 'nothing'!r}", "Give a file that ends in .html")
+    return path.with_suffix(".json")
+
+
+def write(report: Report, *, html: str | Path | None = None, data: str | Path | None = None, overwrite: bool = False) -> list[Path]:
+    """Writes a page with its JSON beside it, and the JSON at `data`; all of the files or none. Returns their paths.
+
+    NotWritten where one exists, unless `overwrite`, or cannot be written.
+    """
+    texts: dict[Path, str] = {}
+    text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+    if html is not None:
+        texts = {Path(html): page(report, json_of(html).name), json_of(html): text}
+    if data is not None:
+        texts[Path(data)] = text
+    with new_files(*texts, overwrite=overwrite) as temporaries:
+        for temporary, written in zip(temporaries, texts.values()):
+            temporary.write_text(written, encoding="utf-8")
+    return list(texts)
+
+
+__all__ = ["json_of", "page", "write"]

@@ -6,19 +6,23 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import geoopt
 import numpy as np
 import pytest
 import torch
 
 from parity_tests.weights.helpers import run, trained
 from parity_tests.weights.proof.reports import HOSTILE, made
+from port_jax.manifolds import Lorentz, PoincareBall
 from weights.checkpoint import load
 from weights.errors import NotWritten, Unreadable, Usage
 from weights.proof import report_page
-from weights.proof.report import Report, write
+from weights.proof.report import Report, of_checkpoint
+from weights.proof.report_page import write
 from weights.proof.rows import BINS, Ulp
 from weights.proof.verify import verify
 
@@ -151,9 +155,25 @@ def test_verify_writes_the_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert (code, "is a file that this command reads" in err) == (6, True)
 
 
-def _ball():
-    from port_jax.manifolds import PoincareBall
+def test_defects_of_geoopt_that_a_run_goes_on_with_are_told(tmp_path: Path):
+    ckpt = load_points(tmp_path)
+    assert "On Lorentz, " in of_checkpoint(ckpt, tmp_path / "x.pth", []).pairs[0].told[0]
+    several = replace(ckpt, report={"optimizers": {"first": ckpt.report["optimizer"], "second": {}}})
+    assert of_checkpoint(several, tmp_path / "x.pth", []).pairs[0].told == of_checkpoint(ckpt, tmp_path / "x.pth", []).pairs[0].told
 
+
+def load_points(folder: Path):
+    """A file of points on a hyperboloid, whose momenta geoopt takes along in its own way."""
+    manifold = geoopt.Lorentz(torch.tensor(1.3, dtype=torch.float64))
+    points = geoopt.ManifoldParameter(manifold.random_normal(5, 3, dtype=torch.float64), manifold=manifold)
+    optimizer = geoopt.optim.RiemannianAdam([points])
+    manifold.dist0(points).sum().backward()
+    optimizer.step()
+    torch.save({"model": {"points": points.detach()}, "optimizer": optimizer.state_dict()}, folder / "x.pth")
+    return load(folder / "x.pth", arch="tree", manifolds={"points": Lorentz(1.3)})
+
+
+def _ball():
     return {"emb": PoincareBall(0.7)}
 
 
