@@ -17,7 +17,7 @@ from PIL import Image
 
 HOME = Path(__file__).parents[1]
 SIZE = (1200, 900)
-COLORS = 48
+COLORS = 128
 """Colours of the picture's palette, which keeps the file small."""
 
 

@@ -10,6 +10,7 @@ from parity_tests import draws
 from parity_tests.models.conversion import trained
 from parity_tests.models.planted_errors import CASES, load_ball
 from weights.checkpoint import load
+from weights.proof.reading import Said
 from weights.proof.report import Pair
 from weights.proof.verify import TYPES, verify
 
@@ -23,8 +24,8 @@ def pairs(names: tuple[str, ...] = tuple(CASES)) -> Iterator[Pair]:
         with tempfile.TemporaryDirectory() as folder:
             path = trained(module.eval(), case.optimizer(module.parameters(), lr=0.01), Path(folder), case.run)
             options = {"arch": "tree", "manifolds": {"emb": load_ball(path)}} if name == "tree" else {"config": config}
-            ckpt = load(path, **options, **case.options)
-            rows = verify(ckpt, path, types=TYPES)
+            said = options | case.options
+            rows = verify(ckpt := load(path, **said), path, said=Said(**said), types=TYPES)
         sides = "a tree of parameters", "geoopt"
         if ckpt.model is not None:
             sides = f"port_jax.models.{type(ckpt.model).__name__}", f"{type(module).__module__}.{type(module).__name__}"

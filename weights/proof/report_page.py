@@ -69,12 +69,18 @@ def _shown(value: Any) -> Any:
 def _prose(text: str) -> Markup:
     """A sentence with `code` in it."""
     parts = re.split(r"`([^`]*)`", _shown(text))
-    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(_broken(part, r"(?<=[/_])|(?<=::)")) if n % 2 else part for n, part in enumerate(parts)
+    )
 
 
 def _name(text: str) -> Markup:
-    """A name that may be broken after its dots and slashes."""
-    return Markup("<wbr>").join(re.split(r"(?<=[./])", _shown(text)))
+    """A name that may be broken after its dots and slashes, but for points in numbers."""
+    return _broken(_shown(text), r"(?<=/)|(?<=\.)(?!\d)")
+
+
+def _broken(text: str, after: str) -> Markup:
+    return Markup("<wbr>").join(re.split(after, text))
 
 
 def _policy(style: str, script: str) -> Markup:

@@ -17,7 +17,7 @@
     const heads = [...table.tHead.rows[0].cells];
     const titles = heads.map(label);
     const text = rows.map((row) => row.textContent.toLowerCase());
-    let sorted = -1, down = false, all = rows.length <= FIRST;
+    let sorted = -1, down = false, all = rows.length <= FIRST || "all" in table.dataset;
 
     const search = made("input", { type: "search", placeholder: "Filter", ariaLabel: `Filter ${table.dataset.name}` });
     const chosen = new Map();
@@ -50,7 +50,7 @@
       }
       count.textContent = seen === rows.length ? `${seen} rows` : found === rows.length ? `${seen} of ${found} rows` :
         `${seen === found ? seen : `${seen} of ${found}`} rows that match, of ${rows.length}`;
-      more.hidden = rows.length <= FIRST || (!all && found <= FIRST);
+      more.hidden = "all" in table.dataset || rows.length <= FIRST || (!all && found <= FIRST);
       more.textContent = all ? `Show ${FIRST}` : `Show all ${found}`;
     }
 
