@@ -52,8 +52,9 @@ def page(report: Report, data: str) -> str:
                          trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     engine.filters |= {"short": pictures.short, "share": pictures.share, "prose": _prose, "name": _name}
     ordered = sorted(report.rows, key=lambda one: (one[1].ok, not one[1].verified, -pictures.share(one[1])))
+    pairs = sorted(report.pairs, key=lambda pair: pair.status != "failed")
     return engine.get_template("report.html.jinja").render(
-        report=report, data=data, pictures=pictures, names=NAMES, order=ORDER, rows=ordered[:MOST], left=len(ordered) - MOST,
+        report=report, pairs=pairs, data=data, pictures=pictures, names=NAMES, order=ORDER, rows=ordered[:MOST], left=len(ordered) - MOST,
         style=Markup(style), script=Markup(script), policy=_policy(style, script), worst=_worst(report),
         histograms=list(_histograms(report)), trails=list(_trails(report)), scatters=list(_scatters(report)),
     )  # fmt: skip

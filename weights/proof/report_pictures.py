@@ -29,8 +29,8 @@ def decade(value: float, low: float = FLOOR, high: float = CEILING) -> float:
 
 
 def share(row: Row) -> float:
-    """The error as a part of the gate; of a gate of 0, 0 or infinite."""
-    if row.gate > 0:
+    """The error as a part of the gate; of a gate of 0, 0 or infinite, and infinite of what is not a number."""
+    if row.gate > 0 and not math.isnan(row.error):
         return row.error / row.gate
     return 0.0 if row.error == 0 else math.inf
 

@@ -21,9 +21,9 @@ from port_jax.manifolds import Lorentz, PoincareBall
 from weights.checkpoint import load
 from weights.errors import NotWritten, Unreadable, Usage
 from weights.proof import report_page
-from weights.proof.report import Report, of_checkpoint
+from weights.proof.report import Pair, Report, of_checkpoint
 from weights.proof.report_page import write
-from weights.proof.rows import BINS, Ulp
+from weights.proof.rows import BINS, Row, Ulp
 from weights.proof.verify import verify
 
 OPTIONS = ("--arch", "tree", "--manifold", "emb=PoincareBall:0.7")
@@ -116,6 +116,17 @@ def test_pictures_have_words_and_tables_have_heads(pairs: int):
     assert {a["href"][1:] for tag, a in found if tag == "a" and a["href"].startswith("#")} <= {a["id"] for _, a in found if "id" in a}
     assert "not finite" in page
     assert f"<b>{2 * pairs}</b> of {7 * pairs} comparisons failed" in page
+
+
+def test_what_is_not_a_number_is_farthest_from_its_gate():
+    rows = tuple(
+        Row("step", "float64", name, error, 1e-10, False) for name, error in (("far", 1.0), ("nan", float("nan")), ("near", 2e-10))
+    )
+    report = replace(made(pairs=1), pairs=(Pair("x", "file", "a", "b", rows),))
+    text = report_page.page(report, "x.json").partition('data-name="comparisons"')[2]
+    assert text.index(">nan<") < text.index(">far<") < text.index(">near<")
+    assert "not finite" in text
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"][1]["error"] is None
 
 
 def test_both_files_or_none(tmp_path: Path):

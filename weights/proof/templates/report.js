@@ -16,7 +16,7 @@
     const rows = [...body.rows];
     const heads = [...table.tHead.rows[0].cells];
     const titles = heads.map(label);
-    const text = rows.map((row) => row.textContent.toLowerCase());
+    const text = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
     let sorted = -1, down = false, all = rows.length <= FIRST || "all" in table.dataset;
 
     const search = made("input", { type: "search", placeholder: "Filter", ariaLabel: `Filter ${table.dataset.name}` });
@@ -41,8 +41,7 @@
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
       let found = 0, seen = 0;
       for (const row of body.rows) {
-        const n = rows.indexOf(row);
-        const fits = words.every((word) => text[n].includes(word)) &&
+        const fits = words.every((word) => text.get(row).includes(word)) &&
           [...chosen].every(([at, select]) => !select.value || label(row.cells[at]) === select.value);
         row.hidden = !fits || (!all && found >= FIRST);
         found += fits;
