@@ -27,7 +27,7 @@ version of Python, pip downloads the build with CUDA, which is six gigabytes. No
 endef
 export LARGE_TORCH
 
-.PHONY: help setup demo test test-slow test-machines lint bench accuracy trajectories mutants fuzz docs clean
+.PHONY: help setup demo test test-slow test-machines lint parity bench accuracy trajectories mutants fuzz docs clean
 
 help:
 	@echo "make demo           trains in torch, converts, verifies, and continues in torch and JAX; writes to out/"
@@ -40,6 +40,7 @@ help:
 	@echo "make setup          sets up .venv; the other commands do so if it is missing"
 	@echo "                    (PYTHON=python3.11 selects the Python, TORCH=no leaves out torch and geoopt)"
 	@echo "make lint           checks style and types"
+	@echo "make parity         compares every pair of the suite once, for some minutes; open out/parity/index.html"
 	@echo "make bench          compares the speed of torch and JAX; writes benchmarks/results.json and docs/speed.md"
 	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared; other libraries are installed in out/)"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
@@ -81,6 +82,9 @@ test-machines: $(READY)
 
 demo: $(READY)
 	$(BIN)/python examples/migrate_hgat.py --out "$(OUT)" $(if $(DATA),--data "$(DATA)")
+
+parity: $(READY)
+	$(BIN)/python -m parity_tests.report $(foreach kind,$(ONLY),--only $(kind))
 
 bench: $(READY)
 	DATA="$(DATA)" $(BIN)/python -m benchmarks

@@ -98,8 +98,9 @@ def test_links_lead_to_files(document: str):
         assert "://" in target or (path.parent / target).exists(), f"{document} links to {target}"
 
 
-def test_the_picture_of_the_readme_is_small():
-    assert (ROOT / "docs" / "demo.png").stat().st_size <= 100_000
+@pytest.mark.parametrize("picture", ["demo.png", "report.png"])
+def test_the_pictures_of_the_readme_are_small(picture: str):
+    assert (ROOT / "docs" / picture).stat().st_size <= 100_000
 
 
 def test_there_are_many():

@@ -184,6 +184,9 @@ def verify(
         typer.Option(help="How far to go; each level includes those before it. Default: step, or settings with --witness."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
+    html: Annotated[
+        Path | None, typer.Option(help="Page to write (.html), with its JSON beside it: it opens in a browser without a network.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
     force: Force = False,
     as_json: Json = False,
@@ -195,13 +198,17 @@ def verify(
     """
     from weights.checkpoint import load, restore
     from weights.files.graph_arrays import file_of
-    from weights.files.outputs import new_file, require_file
+    from weights.files.outputs import require_file
     from weights.files.reader import files_of
+    from weights.proof import report_page
     from weights.proof.reading import Said
-    from weights.proof.verify import failed, show, summary, versions
+    from weights.proof.report import of_checkpoint
+    from weights.proof.verify import failed, show
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
+    for out in [] if html is None else [html, report_page.json_of(html)]:
+        require_file(out, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     if report:
         require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
@@ -211,16 +218,16 @@ def verify(
     asked = Said(**said, optimizer=resuming.named)
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
-        _print_json([row._asdict() for row in rows])
+        _print_json([row.told() for row in rows])
     else:
         show(rows)
-    if report:
-        document = {"versions": versions(), "rows": [row._asdict() for row in rows], "summary": summary(rows)}
-        with new_file(report, force) as temporary:
-            temporary.write_text(json.dumps(document, indent=1))
+    lines = _first_difference(checkpoint, rows, seed) if failed(rows) and checkpoint.own_port and (html or report or not as_json) else []
+    if html or report:
+        found = of_checkpoint(checkpoint, file, rows, lines, graph=graph, witness=witness, level=depth.value, seed=seed)
+        report_page.write(found, html=html, data=report, overwrite=force)
     if failed(rows):
-        if checkpoint.own_port and not as_json:
-            _print_first_difference(checkpoint, rows, seed)
+        for line in [] if as_json else lines:
+            typer.echo(line)
         raise typer.Exit(1)
 
 
@@ -330,11 +337,10 @@ def plot(
     _print_json(facts) if as_json else _print_facts(facts)
 
 
-def _print_first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> None:
+def _first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> list[str]:
     from weights.proof.parity import explained, first_and_cause
 
-    for line in explained(*first_and_cause(checkpoint, rows, seed)):
-        typer.echo(line)
+    return list(explained(*first_and_cause(checkpoint, rows, seed)))
 
 
 def _print_facts(facts: Document) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from weights.mapping.entries import Entry
 from weights.mapping.probes import Inputs
+from weights.proof.rows import ulps
 from weights.proof.sides import QUICK, Sides
 from weights.types import TorchModule, Variables
 
@@ -116,8 +117,7 @@ def difference(name: str, path: str, same: bool, theirs: np.ndarray, ours: np.nd
 
 def in_ulp(theirs: np.ndarray, ours: np.ndarray) -> tuple[float, float, float]:
     """The median, the 99th percentile and the largest difference in units in the last place of torch's values."""
-    gap = np.abs(theirs.astype(np.float64) - ours) / np.spacing(np.abs(theirs)).astype(np.float64)
-    low, high, top = np.percentile(gap, (50, 99, 100))
+    low, high, top = np.percentile(ulps(theirs, ours), (50, 99, 100))
     return float(low), float(high), float(top)
 
 

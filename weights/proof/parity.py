@@ -16,7 +16,7 @@ from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
 from weights.mapping.manifold_trees import CURVED
 from weights.mapping.port import Port
-from weights.proof import causes, layers, planted, step_causes, verify
+from weights.proof import causes, layers, planted, report, report_page, step_causes, verify
 from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.rows import FLOAT64, Row
@@ -31,13 +31,27 @@ GATE = 1e-8
 @dataclass(frozen=True)
 class Parity:
     """What was compared. rows: as `verify` gives them. first: where the outputs begin to differ; None where they do not. cause: what it
-    looks like, None where nothing that was tried explains it. planted: in mutation mode, the planted errors.
+    looks like, None where nothing that was tried explains it. planted: in mutation mode, the planted errors. name: the port's.
     """
 
     rows: list[Row]
     first: Difference | None = None
     cause: Cause | None = None
     planted: tuple[planted.Planted, ...] = ()
+    name: str = "port"
+
+    def html(self, path: str | Path, overwrite: bool = False) -> None:
+        """Writes a page that a browser opens without a network, and its JSON beside it. NotWritten if one exists, unless `overwrite`."""
+        report_page.write(self._report(), html=path, overwrite=overwrite)
+
+    def json(self, path: str | Path, overwrite: bool = False) -> None:
+        """Writes the numbers of the page alone."""
+        report_page.write(self._report(), data=path, overwrite=overwrite)
+
+    def _report(self) -> report.Report:
+        told = (*explained(self.first, self.cause), *self._missed())
+        pair = report.Pair(self.name, "port", self.name, "its torch module, or the witness of it", tuple(self.rows), told)
+        return report.of_pair(f"{self.name} beside its original", pair)
 
     @property
     def ok(self) -> bool:
@@ -82,7 +96,7 @@ def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *
             raise Usage("a witness is given beside a torch module", "Give the file of which it was recorded")
         checkpoint = load(original, port=port)
         recorded = Witness.read(witness, checkpoint)
-        return Parity(verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings"))
+        return Parity(verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings"), name=port.name)
     verify.needed()
     if isinstance(original, (str, Path)):
         if port.torch is None:
@@ -106,7 +120,7 @@ def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants:
         more, cause = _stepped(checkpoint, transformation, seed)
         rows, found = rows + more, (None, cause)
     shown = tuple(planted.tried(_sides(checkpoint, seed), seed)) if mutants else ()
-    return Parity(rows, *found, planted=shown)
+    return Parity(rows, *found, planted=shown, name=port.name)
 
 
 def _stepped(checkpoint: Checkpoint, transformation: Any, seed: int) -> tuple[list[Row], Cause | None]:

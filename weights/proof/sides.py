@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -160,6 +160,10 @@ class Sides:
 
     def steps(self, targets: Arrays, count: int = STEPS) -> Arrays:
         """Parameters after the steps."""
+        return list(self.walk(targets, count))[-1]
+
+    def walk(self, targets: Arrays, count: int = STEPS) -> Iterator[Arrays]:
+        """Parameters after each step."""
         optimizer, state = self._optimizer()
         metric = torch_steps.metric(self.checkpoint.plans) if self.original.optimizers else {}
 
@@ -175,7 +179,7 @@ class Sides:
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
             params, state = advance(slopes["params"], state, variables["params"])
             variables = {**variables, "params": params}
-        return self.back(variables)
+            yield self.back(variables)
 
     def cast(self, leaf: ArrayLike) -> ArrayLike:
         """A floating array in the precision compared; any other leaf as it is."""
@@ -202,6 +206,11 @@ class Sides:
 
     def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS) -> tuple[Arrays, Arrays]:
         """Parameters before and after the steps."""
+        start, *_, end = self.torch_walk(targets, nudge, count)
+        return start, end
+
+    def torch_walk(self, targets: Arrays, nudge: int, count: int = STEPS) -> Iterator[Arrays]:
+        """Parameters before the first step, and after each."""
         module = self.module(nudge)
         found, sections = dict(module.named_parameters()), self.original.optimizers
         if not sections:
@@ -210,7 +219,7 @@ class Sides:
         else:
             plans = zip(self.reading.plans, sections, strict=True)
             resumed = [torch_steps.resumed(self.reading, plan, raw, module) for plan, raw in plans]
-        start = {key: found[key].detach().numpy().copy() for key in self._trained}
+        yield {key: found[key].detach().numpy().copy() for key in self._trained}
         for step in range(count):
             module.zero_grad()
             outputs = self.run_torch(module)
@@ -220,7 +229,7 @@ class Sides:
             for _, scheduled in resumed:
                 if scheduled is not None:
                     scheduled(step)
-        return start, {key: found[key].detach().numpy() for key in self._trained}
+            yield {key: found[key].detach().numpy().copy() for key in self._trained}
 
     def run_torch(self, module: TorchModule) -> Outputs:
         """The torch module's outputs, which keep their graph of gradients."""

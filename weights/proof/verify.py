@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ from weights.mapping import probes
 from weights.mapping.port import TREE
 from weights.proof import diff
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
-from weights.proof.rows import FLOAT64, Row, largest
+from weights.proof.rows import FLOAT64, Row, Ulp, largest
 from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
@@ -122,8 +122,8 @@ def needed() -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the libraries that were compared."""
-    return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy")}
+    """The versions of the libraries that were compared; without torch and geoopt where they are not installed."""
+    return {name: version(name) for name in ("torch", "geoopt", "jax", "flax", "optax", "numpy") if find_spec(name)}
 
 
 def failed(rows: Sequence[Row]) -> bool:
@@ -159,13 +159,17 @@ def show(rows: Sequence[Row]) -> None:
 
 @dataclass
 class _Results:
-    """Named arrays of both sides; `scale` divides errors, `drift` is torch's own after a moved start, `slack` what geoopt adds."""
+    """Named arrays of both sides; `scale` divides errors, `drift` is torch's own after a moved start, `slack` what geoopt adds.
+
+    trail: of steps, the gap and the drift after each.
+    """
 
     torch: Arrays
     jax: Arrays
     scale: dict[str, float]
     drift: dict[str, float]
     slack: dict[str, float]
+    trail: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def both_sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
@@ -251,13 +255,20 @@ def step_rows(sides: Sides, seed: int) -> list[Row]:
 def _step(sides: Sides, seed: int) -> _Results:
     """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
     targets = targets_of(sides, seed)
-    start, theirs = sides.torch_steps(targets, 0)
-    moved = [sides.torch_steps(targets, nudge)[1] for nudge in NUDGES]
+    start, *way_there = sides.torch_walk(targets, 0)
+    moved = [list(sides.torch_walk(targets, nudge))[1:] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
-    ours, way = sides.steps(targets), _gaps(theirs, start)
+    ours_there, theirs = list(sides.walk(targets)), way_there[-1]
+    way = _gaps(theirs, start)
     spread = max(_spreads(sides).values(), default=0.0)  # what moves one parameter moves the gradients of all others
     slack = {key: slack.get(key, 0.0) + spread * way[key] for key in way}
-    return _Results(torch=theirs, jax=ours, scale=way, drift=_drift(moved, theirs), slack=slack)
+    trail: dict[str, list[tuple[float, float]]] = {key: [] for key in way}
+    for here, there, *others in zip(ours_there, way_there, *moved, strict=True):
+        gaps, drift = _gaps(here, there), _drift(others, there)
+        for key, after in trail.items():
+            after.append((gaps[key], drift[key]))
+    last = _drift([each[-1] for each in moved], theirs)
+    return _Results(torch=theirs, jax=ours_there[-1], scale=way, drift=last, slack=slack, trail=trail)
 
 
 def _spreads(sides: Sides) -> dict[str, float]:
@@ -291,7 +302,8 @@ def _amplified(steps: _Results, slopes: _Results) -> _Results:
     gaps = _gaps(slopes.jax, slopes.torch)
     ratios = [gaps[key] / slopes.drift[key] for key in gaps if slopes.drift[key] > 0]
     factor = max(1.0, float(np.median(ratios))) if ratios else 1.0
-    return replace(steps, drift={key: factor * drift for key, drift in steps.drift.items()})
+    trail = {key: [(gap, factor * drift) for gap, drift in after] for key, after in steps.trail.items()}
+    return replace(steps, drift={key: factor * drift for key, drift in steps.drift.items()}, trail=trail)
 
 
 def _drift(moved: Sequence[Arrays], theirs: Arrays) -> dict[str, float]:
@@ -316,7 +328,9 @@ def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> l
                 truth = exact.torch[name].astype(np.float64)
                 error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
-        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit))
+        trail = tuple((step, gap / scale, 10 * drift / scale) for step, (gap, drift) in enumerate(found.trail.get(name, ()), 1))
+        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit,
+                        ulp=Ulp.of(found.torch[name], found.jax[name]), trail=trail))  # fmt: skip
     return rows
 
 

@@ -18,7 +18,7 @@ from weights.mapping import probes
 from weights.mapping.entries import flatten, inverse, place
 from weights.mapping.port import TREE
 from weights.mapping.probes import Probe
-from weights.proof.rows import FLOAT64, MANIFOLD, Row, largest
+from weights.proof.rows import FLOAT64, MANIFOLD, Row, Ulp, largest
 from weights.proof.sides import QUICK, Arrays, Original, Sides
 from weights.proof.witness import SEED, Witness
 from weights.types import OptState, Params, Variables
@@ -295,7 +295,7 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
     if dtype == "float64":
         finer = float(np.finfo(np.float64).eps) / float(np.finfo(witness.dtype).eps)
         limit = max(limit, FLOAT64[kind] * top, 10 * finer * witness.drift(at.removeprefix("double/")))
-    return _row(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)
+    return _row(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)._replace(ulp=Ulp.of(theirs, ours))
 
 
 def _groups(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
