@@ -4,10 +4,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
+from mpmath import mpf
 
 from parity_tests import draws
+from parity_tests.oracle import densities
 from port_jax.distributions import WrappedNormal
 from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, SphereProjection, Stereographic
 from port_jax.manifolds.isometries import ball_to_hyperboloid
@@ -34,6 +37,22 @@ def test_integrates_to_one():
     # At c = 0.7 the far corners (distance 8) are close enough to the boundary to cost digits.
     for c in (1e-4, 0.3, 0.7):
         np.testing.assert_allclose(mass(c), 1, rtol=1e-6)
+
+
+def test_densities_and_samples_at_50_digits():
+    """Points from noise, and their density by the determinant of the map, in three dimensions, near the mean and far from it."""
+    rng, c = draws.rng(3), 1.3
+    mean, scale = rng.uniform(-0.4, 0.4, 3), 0.3 + rng.random(3)
+    noise = np.stack([1e-3 * rng.normal(size=3), rng.normal(size=3), 2 * rng.normal(size=3)])
+    normal = WrappedNormal(PoincareBall(c), jnp.asarray(mean), jnp.asarray(scale))
+    x = jax.jit(WrappedNormal.from_noise)(normal, noise)
+    with mpmath.workdps(50):
+        m, s, k = [mpf(a) for a in mean], [mpf(a) for a in scale], -mpf(c)
+        vs = [[mpf(a) * b for a, b in zip(row, s)] for row in noise]
+        points = np.array([[float(a) for a in densities.wrapped(m, v, k)] for v in vs])
+        exact = np.array([float(densities.log_density(m, s, v, k)) for v in vs])
+    np.testing.assert_allclose(x, points, rtol=1e-13)
+    np.testing.assert_allclose(log_prob(normal, x), exact, rtol=1e-11)
 
 
 def test_flat_limit_is_the_normal():
@@ -92,5 +111,7 @@ def test_bad_input():
         WrappedNormal(Euclidean(1), MEAN)
     with pytest.raises(ValueError, match="scale must be finite and positive"):
         WrappedNormal(PoincareBall(0.7), MEAN, 0.0)
+    with pytest.raises(ValueError, match="last axis has 3 numbers; PoincareBall here has dimension 2"):
+        WrappedNormal(PoincareBall(0.7), MEAN).from_noise(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="not on Lorentz"):
         WrappedNormal(Lorentz(1.0), jnp.array([0.0, 1, 2]))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from port_jax.checks import as_numbers
 from port_jax.manifolds import trig
 from port_jax.manifolds.base import Manifold, concrete, pytree, require_positive
 
@@ -47,8 +48,17 @@ class WrappedNormal:
 
     def sample(self, key: PRNGKeyArray, *size: int) -> Float[Array, "*size *batch n"]:
         """Points of shape `[*size, *batch, n]`, differentiable in mean, scale and curvature."""
-        v = self.scale * jax.random.normal(key, (*size, *self.mean.shape[:-1], self.dim), self.mean.dtype)
-        return self.manifold.expmap(self.mean, self._from_frame(v.astype(self.mean.dtype)))
+        return self.from_noise(jax.random.normal(key, (*size, *self.mean.shape[:-1], self.dim), self.mean.dtype))
+
+    def from_noise(self, noise: Float[Array, "*size *batch d"]) -> Float[Array, "*size *batch n"]:
+        """The points that standard normal numbers give, exp_mean(scale noise): `sample` with a source of one's own.
+
+        torch and JAX draw other numbers from one seed. Noise that is given to both makes their samples the same.
+        """
+        noise = as_numbers("noise", noise)
+        if noise.shape[-1] != self.dim:
+            raise ValueError(f"noise: the last axis has {noise.shape[-1]} numbers; {self.manifold.name} here has dimension {self.dim}")
+        return self.manifold.expmap(self.mean, self._from_frame((self.scale * noise).astype(self.mean.dtype)))
 
     def log_prob(self, x: Float[Array, "*shape n"]) -> Float[Array, "*shape"]:
         """Log-density with respect to the Riemannian volume."""

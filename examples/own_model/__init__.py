@@ -1,1 +1,1 @@
-"""A small network of one's own, on torch and geoopt (`original`), and its port to JAX (`port`)."""
+"""Models of one's own on torch and geoopt, with their ports: a network (`original`, `port`) and a VAE (`vae_original`, `vae_port`)."""

@@ -204,15 +204,29 @@ class Sides:
         zeros = {key: np.zeros(found[key].shape, self.dtype) for key in self._trained}
         return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
 
-    def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS) -> tuple[Arrays, Arrays]:
-        """Parameters before and after the steps."""
-        start, *_, end = self.torch_walk(targets, nudge, count)
+    def levelled(self) -> list[tuple[Document, ...]]:
+        """The sections of the optimizers with the second moments of points levelled, to the smallest and to the largest entry of each row;
+        none where they need not be (see `torch_steps.levelled`)."""
+        found = []
+        for pick in (np.min, np.max):
+            made = []
+            for plan, raw in zip(self.reading.plans, self.original.optimizers):
+                made.append(torch_steps.levelled(raw, [i for i, key in plan.keys.items() if key in self.curved], pick))
+            if any(one is not None for one in made):
+                found.append(tuple(raw if one is None else one for one, raw in zip(made, self.original.optimizers)))
+        return found
+
+    def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS,
+                    sections: Sequence[Document] | None = None) -> tuple[Arrays, Arrays]:  # fmt: skip
+        """Parameters before and after the steps; from other sections of optimizers than the file's where some are given."""
+        start, *_, end = self.torch_walk(targets, nudge, count, sections)
         return start, end
 
-    def torch_walk(self, targets: Arrays, nudge: int, count: int = STEPS) -> Iterator[Arrays]:
-        """Parameters before the first step, and after each."""
+    def torch_walk(self, targets: Arrays, nudge: int, count: int = STEPS,
+                   sections: Sequence[Document] | None = None) -> Iterator[Arrays]:  # fmt: skip
+        """Parameters before the first step, and after each; `sections` as in `torch_steps`."""
         module = self.module(nudge)
-        found, sections = dict(module.named_parameters()), self.original.optimizers
+        found, sections = dict(module.named_parameters()), self.original.optimizers if sections is None else sections
         if not sections:
             moving = [found[key] for key, entry in self._trained.items() if entry.path not in self._still]
             resumed = [(torch_steps.fresh(moving, RATE), None)]

@@ -14,6 +14,8 @@ from weights.optim.plan import Plan
 from weights.optim.several import states_of
 from weights.types import Document, TorchModule, TorchOptimizer, TorchTensor
 
+SPREAD = 4 * float(np.finfo(np.float32).eps)
+"""Entries of a row that are farther apart are not one number."""
 METRIC = 1e9
 """The metric that schedulers are given, on both sides."""
 
@@ -82,6 +84,28 @@ def _keys(reading: Checkpoint, plan: Plan, raw: Document, module: TorchModule) -
     )
 
 
+def levelled(raw: Document, rows: Sequence[int], pick: Callable[..., Any]) -> Document | None:
+    """A section whose second moments at these indices are, in each row, the one entry that `pick` chooses: np.min or np.max. None where
+    no row has entries that differ, or where some differ by more than rounding.
+
+    geoopt adds a number to each entry of a row, and torch's vector instructions round the last entries of an array otherwise: in a
+    float32 file they may be an ulp apart, and the state in JAX has one of them.
+    """
+    import torch
+
+    states, found = dict(raw["state"]), False
+    for index in rows:
+        stored = states.get(index, {}).get("exp_avg_sq")
+        if isinstance(stored, Tensor) and len(stored.shape):
+            array = np.asarray(stored.array())
+            one = pick(array, axis=-1, keepdims=True)
+            apart = float(np.max(np.abs(array - one) / np.maximum(np.abs(array), np.finfo(array.dtype).tiny), initial=0))
+            if 0 < apart < SPREAD:
+                states[index] = {**states[index], "exp_avg_sq": torch.from_numpy(np.broadcast_to(one, array.shape).copy())}
+                found = True
+    return {**raw, "state": states} if found else None
+
+
 def metric(plans: Sequence[Plan]) -> dict[str, float]:
     """The further arguments of the transformation's update."""
     from port_jax.optim.from_torch.schedulers import scheduler_of
@@ -125,4 +149,4 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
-__all__ = ["class_of", "fresh", "metric", "resumed", "tensor"]
+__all__ = ["class_of", "fresh", "levelled", "metric", "resumed", "tensor"]

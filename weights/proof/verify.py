@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,12 +17,12 @@ import numpy as np
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Usage
-from weights.files.tensors import Tensor
 from weights.mapping import probes
 from weights.mapping.port import TREE
 from weights.proof import diff
+from weights.proof.gates import Results, amplified, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
-from weights.proof.rows import FLOAT64, Row, Ulp, largest
+from weights.proof.rows import Row, largest
 from weights.proof.sides import STEPS, Arrays, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
@@ -34,8 +33,6 @@ from weights.views.terminal import Screen
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "settings", "forward", "grad", "step")
 NUDGES = (1, 2, 3)
-SPREAD = 4 * float(np.finfo(np.float32).eps)
-"""Entries of a row that are farther apart are not one number."""
 STRETCH = 5e-9
 """geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
 
@@ -58,7 +55,7 @@ def verify(
 
     An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
-    moved as far as the gradients differ already, see `_amplified`, whose own gate is at the level before): float64 may
+    moved as far as the gradients differ already, see `amplified`, whose own gate is at the level before): float64 may
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
     float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
 
@@ -89,12 +86,12 @@ def verify(
     results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
     if LEVELS[depth] == "step":
         for name, side in sides.items():
-            results[name]["step"] = _amplified(_step(side, seed), results[name]["grad"])
+            results[name]["step"] = amplified(_step(side, seed), results[name]["grad"])
     fresh = " (fresh RiemannianAdam)" if not sides["float64"].original.optimizers else ""
     for kind in LEVELS[2 : depth + 1]:
-        found = _gated(kind, "float64", results["float64"][kind], None)
+        found = gated(kind, "float64", results["float64"][kind], None)
         if "float32" in types:
-            found += _gated(kind, "float32", results["float32"][kind], results["float64"][kind])
+            found += gated(kind, "float32", results["float32"][kind], results["float64"][kind])
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
     return rows
 
@@ -157,21 +154,6 @@ def show(rows: Sequence[Row]) -> None:
     screen.line(summary(rows))
 
 
-@dataclass
-class _Results:
-    """Named arrays of both sides; `scale` divides errors, `drift` is torch's own after a moved start, `slack` what geoopt adds.
-
-    trail: of steps, the gap and the drift after each.
-    """
-
-    torch: Arrays
-    jax: Arrays
-    scale: dict[str, float]
-    drift: dict[str, float]
-    slack: dict[str, float]
-    trail: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-
-
 def both_sides(checkpoint: Checkpoint, reading: Checkpoint, graph: str | Path | None, seed: int) -> Callable[[str], Sides]:
     """Both sides of a checkpoint, by the precision. The model of a tree is its points, on each side by its own manifolds."""
     model, original = checkpoint.model, Original.of(reading)
@@ -225,7 +207,7 @@ def cotangents(outputs: Arrays, seed: int) -> Arrays:
     return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
 
 
-def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
+def _forward_and_grad(sides: Sides, seed: int) -> dict[str, Results]:
     def weights(outputs: Arrays) -> Arrays:
         return cotangents(outputs, seed)
 
@@ -235,8 +217,8 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, _Results]:
     ours, ours_slopes, _ = sides.pull(sides.variables, weights(theirs), zero, 0.0)
     slopes, ours_slopes, *moved_slopes = (sides.tangential(found) for found in (slopes, ours_slopes, *moved_slopes))
     return {
-        "forward": _Results(torch=theirs, jax=ours, scale={}, drift=_drift(moved, theirs), slack={}),
-        "grad": _Results(torch=slopes, jax=ours_slopes, scale={}, drift=_drift(moved_slopes, slopes), slack={}),
+        "forward": Results(torch=theirs, jax=ours, drift=drift(moved, theirs)),
+        "grad": Results(torch=slopes, jax=ours_slopes, drift=drift(moved_slopes, slopes)),
     }
 
 
@@ -249,89 +231,35 @@ def targets_of(sides: Sides, seed: int) -> Arrays:
 
 def step_rows(sides: Sides, seed: int) -> list[Row]:
     """The rows of ten steps, in float64."""
-    return _gated("step", "float64", _amplified(_step(sides, seed), _forward_and_grad(sides, seed)["grad"]), None)
+    return gated("step", "float64", amplified(_step(sides, seed), _forward_and_grad(sides, seed)["grad"]), None)
 
 
-def _step(sides: Sides, seed: int) -> _Results:
-    """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside."""
+def _step(sides: Sides, seed: int) -> Results:
+    """The loss is the mean square of (outputs - targets), the targets close to the outputs, so that points stay inside.
+
+    Where a float32 file has second moments that differ by rounding within a row (`torch_steps.levelled`), of which the state in JAX has one
+    number, the gate grows by what that does to torch's own steps: by twice the distance between its steps from the file's moments and
+    those from rows that are all at their smallest, or all at their largest entry. A parameter that such a row does not reach has the gate
+    that it has otherwise. (A displacement is proportional to the root of 1/v, so that rows which are d apart move their own points by d/2
+    of the way; how far the gradients carry that to other parameters only the steps say. Twice, because in JAX some rows may be nearer to
+    their smallest and others to their largest entry.)
+    """
     targets = targets_of(sides, seed)
     start, *way_there = sides.torch_walk(targets, 0)
     moved = [list(sides.torch_walk(targets, nudge))[1:] for nudge in NUDGES]
     slack = {key: STEPS * STRETCH * largest(start[key]) for key, (manifold, _) in sides.curved.items() if manifold.ambient}
     ours_there, theirs = list(sides.walk(targets)), way_there[-1]
-    way = _gaps(theirs, start)
-    spread = max(_spreads(sides).values(), default=0.0)  # what moves one parameter moves the gradients of all others
-    slack = {key: slack.get(key, 0.0) + spread * way[key] for key in way}
+    way = gaps(theirs, start)
+    for level in sides.levelled():
+        other = gaps(sides.torch_steps(targets, 0, sections=level)[1], theirs)
+        slack = {key: max(slack.get(key, 0.0), 2 * other[key]) for key in way}
     trail: dict[str, list[tuple[float, float]]] = {key: [] for key in way}
     for here, there, *others in zip(ours_there, way_there, *moved, strict=True):
-        gaps, drift = _gaps(here, there), _drift(others, there)
+        apart, own = gaps(here, there), drift(others, there)
         for key, after in trail.items():
-            after.append((gaps[key], drift[key]))
-    last = _drift([each[-1] for each in moved], theirs)
-    return _Results(torch=theirs, jax=ours_there[-1], scale=way, drift=last, slack=slack, trail=trail)
-
-
-def _spreads(sides: Sides) -> dict[str, float]:
-    """By key, how much the entries of a row of `exp_avg_sq` differ, relative to it, where a row has one number but for rounding.
-
-    geoopt adds a number to each entry of a row, and torch's vector instructions round the last entries of an array otherwise: in a
-    float32 file they may be an ulp apart, and the state in JAX has one of them.
-    """
-    found: dict[str, float] = {}
-    for plan, raw in zip(sides.reading.plans, sides.original.optimizers):
-        for index, key in plan.keys.items():
-            stored = raw["state"].get(index, {}).get("exp_avg_sq")
-            if key in sides.curved and isinstance(stored, Tensor) and len(stored.shape):
-                rows = np.asarray(stored.array(), np.float64)
-                relative = np.abs(rows - rows[..., :1]) / np.maximum(np.abs(rows), np.finfo(np.float64).tiny)
-                if 0 < relative.max() < SPREAD:
-                    found[key] = float(relative.max())
-    return found
-
-
-def _gaps(a: Arrays, b: Arrays) -> dict[str, float]:
-    return {key: largest(a[key].astype(np.float64) - b[key]) for key in a}
-
-
-def _amplified(steps: _Results, slopes: _Results) -> _Results:
-    """Steps whose drift is that of a start as far away as the gradients of both sides are apart already.
-
-    One unit in the last place of the parameters moves torch's gradients less than another order of rounding in its formulas
-    does. The factor is the median over the parameters of (gradient difference of the sides / drift of torch's gradient).
-    """
-    gaps = _gaps(slopes.jax, slopes.torch)
-    ratios = [gaps[key] / slopes.drift[key] for key in gaps if slopes.drift[key] > 0]
-    factor = max(1.0, float(np.median(ratios))) if ratios else 1.0
-    trail = {key: [(gap, factor * drift) for gap, drift in after] for key, after in steps.trail.items()}
-    return replace(steps, drift={key: factor * drift for key, drift in steps.drift.items()}, trail=trail)
-
-
-def _drift(moved: Sequence[Arrays], theirs: Arrays) -> dict[str, float]:
-    """How far torch itself ends elsewhere after a nudged start: the farthest of a few."""
-    return {key: max(_gaps(other, theirs)[key] for other in moved) for key in theirs}
-
-
-def _gated(level: str, dtype: str, found: _Results, exact: _Results | None) -> list[Row]:
-    """One row for each array. Where float32 is beyond torch's drift, being as near to float64 as torch is passes too."""
-    rows = []
-    for name in found.torch:
-        theirs, ours = found.torch[name].astype(np.float64), found.jax[name].astype(np.float64)
-        top = largest(theirs)
-        scale = found.scale.get(name) or top or 1.0
-        error, limit = largest(ours - theirs), 10 * found.drift[name] + found.slack.get(name, 0.0)
-        if exact is None:
-            limit = max(limit, FLOAT64[level] * scale)
-        else:
-            unit = float(np.finfo(np.float32).eps) * top
-            limit += 4 * unit
-            if error > limit:
-                truth = exact.torch[name].astype(np.float64)
-                error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit
-        error, limit = error / scale, limit / scale
-        trail = tuple((step, gap / scale, 10 * drift / scale) for step, (gap, drift) in enumerate(found.trail.get(name, ()), 1))
-        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit,
-                        ulp=Ulp.of(found.torch[name], found.jax[name]), trail=trail))  # fmt: skip
-    return rows
+            after.append((apart[key], own[key]))
+    last = drift([each[-1] for each in moved], theirs)
+    return Results(torch=theirs, jax=ours_there[-1], scale=way, drift=last, slack=slack, trail=trail)
 
 
 __all__ = [
