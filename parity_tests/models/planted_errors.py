@@ -24,6 +24,7 @@ from parity_tests.models import (
     cases_murp,
     cases_poincare_embeddings,
     cases_shallow,
+    cases_tidhy,
 )
 from parity_tests.models.conversion import NODES, randomised
 from parity_tests.models.graph_models import FEATURES, theirs
@@ -209,6 +210,10 @@ CASES: dict[str, Case] = {
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
                                             "curvature": swapped_curvatures},
                  OldGeoopt, options={"optimizer": "RiemannianAdam"}),
+    "tidhy": Case(cases_tidhy.case, cases_tidhy.theirs, {
+        "sign": negated("hypernet.4.bias"), "transpose": transposed("hypernet.3.weight"), "order": rolled("temporal"),
+        "swap": swapped("hypernet.1.weight", "hypernet.1.bias"),
+    }, torch.optim.AdamW),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip

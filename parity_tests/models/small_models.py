@@ -15,6 +15,7 @@ from parity_tests.models import (
     cases_murp,
     cases_poincare_embeddings,
     cases_shallow,
+    cases_tidhy,
 )
 from reference_torch.models.hgat import HGAT
 from reference_torch.models.murp import MuRP
@@ -46,4 +47,5 @@ CASES = {
     "kgemb": (lambda: cases_kgemb.case("AttH"), "rel_diag.weight"),
     "murp": (lambda: (cases_murp.module_of(MuRP), {}), "rvh.weight"),
     "hybonet_kg": (lambda: (cases_hybonet_kg.module_of(), cases_hybonet_kg.CONFIG), "relation_bias"),
+    "tidhy": (cases_tidhy.case, "hypernet.0.weight"),
 }

@@ -38,6 +38,19 @@ CASES = {
     "hyptorch": Case({"c": "'c'"}, {"dim": 9, "num_classes": 9, "train_c": False, "train_x": False}),
     "kgemb": Case({"bias": "bias"}, {"rank": 8, "gamma": 1.0, "multi_c": False, "model": "RotH", "entities": 3}),
     "murp": Case({}, {"dim": 9, "entities": 3, "relations": 3, "hyperbolic": False}),
+    "tidhy": Case(
+        {},
+        {
+            "mix_dim": 9,
+            "r_dim": 9,
+            "r2_dim": 9,
+            "hyper_hid_dim": 9,
+            "input_dim": 9,
+            "dyn_bias": True,
+            "low_rank_temp": True,
+            "nonlin_decoder": True,
+        },
+    ),
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with

@@ -15,6 +15,7 @@ from port_jax.models.mlp import MLP
 from port_jax.models.murp import MuRP
 from port_jax.models.poincare_embeddings import PoincareEmbeddings
 from port_jax.models.shallow import Shallow
+from port_jax.models.tidhy import TiDHy
 
 __all__ = [
     "GAT",
@@ -32,4 +33,5 @@ __all__ = [
     "MuRP",
     "PoincareEmbeddings",
     "Shallow",
+    "TiDHy",
 ]

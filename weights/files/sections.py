@@ -16,7 +16,7 @@ from weights.types import Document
 
 MODELS = ("model", "state_dict", "model_state_dict", "params", "net")
 SCHEDULERS = ("scheduler", "lr_scheduler", "lr_schedulers", "scheduler_state_dict", "lr_scheduler_state_dict", "sched")
-CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf")
+CONFIGS = ("config", "args", "hparams", "hyper_parameters", "conf", "model_dict")
 EPOCHS = ("epoch", "iteration", "global_step", "step")
 LONGEST, DEPTH = 1000, 100
 """Characters of a key, and dots in it."""
@@ -50,6 +50,8 @@ class Sections:
     """The places of everything that is carried along and not interpreted."""
     others: tuple[tuple, ...] = ()
     """The paths of the optimizers that the caller did not choose."""
+    apart: tuple[tuple, ...] = ()
+    """The paths of the optimizers that move no parameter of the model, as those of the weights of losses."""
     schedulers: tuple[tuple, ...] = ()
     """The paths of the schedulers that belong to none of `optimizers`."""
     updates: int | None = None

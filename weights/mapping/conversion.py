@@ -69,6 +69,7 @@ def converted(file: Opened, known: Mapping[str, Port], arch: str | None, curvatu
     else:
         if given is not None:
             raise Usage(f"manifolds are given for arch='tree' only; {table.name} has its own", "Omit manifolds= (--manifold)")
+        parts = table.parts_of(parts)
         model, entries = _matched(table, parts, settings)
         spaces, flat = None, []
     variables, constants = to_flax(parts.tensors, entries, counted(progress, entries))

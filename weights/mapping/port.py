@@ -7,13 +7,14 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from weights.errors import Usage
+from weights.files.sections import Sections
 from weights.files.tensors import Tensor
 from weights.mapping.code_places import written
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
@@ -99,7 +100,9 @@ class Port:
     state_dict's order. Only needed where the code makes several groups. optimizer: what the configuration says of the optimizer: its name,
     or a mapping that has its "name"; None if it says nothing. probe: what `verify` runs both sides on, and which outputs it compares, where
     that is more than `inputs`. code: the name of its code base, if that has optimizers of its own, which may have written the files.
-    nodes: where the embeddings of its nodes are. at: the place where the port is written, for messages.
+    nodes: where the embeddings of its nodes are. moves: whether one of a file's optimizers, by its section, moves
+    parameters of the model; None: all do. in_training: the settings on which no output depends, so that outputs do not confirm them. at:
+    the place where the port is written, for messages.
     """
 
     model: Any
@@ -117,6 +120,8 @@ class Port:
     probe: Probe | None = None
     code: str | None = None
     nodes: NodeEmbeddings = ENCODED
+    moves: Callable[[Mapping], bool] | None = None
+    in_training: Sequence[str] = ()
     at: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -160,6 +165,13 @@ class Port:
         """The torch module; a copy of it, where the port has one that is made already."""
         made = self._made(self.torch, settings)
         return copy.deepcopy(made) if made is self.torch else made
+
+    def parts_of(self, parts: Sections) -> Sections:
+        """A file's parts without the optimizers that move nothing of the model, which stand apart."""
+        if self.moves is None:
+            return parts
+        moving = {own.at: own for own in parts.optimizers if self.moves(own.raw)}
+        return replace(parts, optimizers=tuple(moving.values()), apart=tuple(own.at for own in parts.optimizers if own.at not in moving))
 
     @property
     def own(self) -> bool:

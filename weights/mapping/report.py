@@ -18,6 +18,7 @@ from weights.types import Document
 NAMES = "objects"
 """The names of the rows, as poincare-embeddings saves them."""
 NO_OPTIMIZER = "there is no optimizer for it"
+APART = "it moves no parameter of the model"
 BESIDE = "it is neither the state of a parameter nor a setting of a group"
 UNASSIGNED = "its rates are those of none of the optimizers, or of several, and so the learning rates stay as they are in the groups"
 
@@ -57,7 +58,7 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
     converted is written again by export, as it is.
     """
     converted: dict[str, list[str]] = {"model": [places.written(parts.model_at) or "the file itself"]}
-    left = {places.written(path): why for path in parts.others}
+    left = {places.written(path): why for path in parts.others} | {places.written(path): APART for path in parts.apart}
     for own in parts.optimizers:
         if own.place not in optimizers:
             left[own.place] = why

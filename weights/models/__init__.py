@@ -16,6 +16,7 @@ from weights.models.mlp import MLP
 from weights.models.murp import MURP
 from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
 from weights.models.shallow import Shallow
+from weights.models.tidhy import TIDHY
 
 ARCHITECTURES: dict[str, Port] = {
     table.name: table
@@ -28,6 +29,7 @@ ARCHITECTURES: dict[str, Port] = {
         KGEMB,
         MURP,
         HYBONET_KG,
+        TIDHY,
         HGCN,
         HNN,
         GCN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,8 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
     given = _by_place(optimizers, said)
     if len(optimizers) == 1:
         only = optimizers[0]
-        return [_told(only, entries, replace(naming, given=given.get(only.place)), curved)]
+        naming = replace(naming, given=given.get(only.place))
+        return [_by_other_groups(only, entries, naming, curved) or _told(only, entries, naming, curved)]
     found: dict[str, Owned] = {}
     for each in optimizers:
         if given.get(each.place) is not None or all(isinstance(group.get("param_names"), (list, tuple)) for group in groups_of(each.raw)):
@@ -79,6 +81,18 @@ def _told(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming, curved
     listed = names.indices(groups)
     keys, source = names.keys_by_index(groups, listed, entries, naming) or _by_order(optimizer, listed[0], entries, naming, curved)
     return Owned(listed, keys, source)
+
+
+def _by_other_groups(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming, curved: Collection[str] | None) -> Owned | None:
+    """The only way to divide the parameters by the shapes of the states, where the architecture's groups have other sizes than the file's;
+    None where they have the same, something else names the parameters, or there is not one way."""
+    listed = names.indices(groups_of(optimizer.raw))
+    told = naming.given is not None or any("param_names" in group for group in groups_of(optimizer.raw))
+    if told or naming.table is None or list(map(len, naming.table)) == list(map(len, listed)):
+        return None
+    with contextlib.suppress(Usage):
+        return _by_shapes([optimizer], [optimizer], entries, naming.tensors, curved)[optimizer.place]
+    return None
 
 
 def _by_order(optimizer: Optimizer, indices: Sequence[int], entries: Sequence[Entry], naming: Naming,

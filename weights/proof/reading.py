@@ -108,7 +108,8 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
 
 def _places(conversion: Checkpoint, file: Opened, said: Said, arguments: dict[str, Any]) -> dict[str, str]:
     """Puts the conversion's places into the arguments where nobody says one, and the file alone would be read from others."""
-    source, parts, taken = conversion.source, file.parts, {}
+    parts = file.parts if conversion.port is None else conversion.port.parts_of(file.parts)
+    source, taken = conversion.source, {}
     deeper = without_first(parts)
     found = {
         "section": source.model_at != parts.model_at and places.written(source.model_at),

@@ -76,7 +76,8 @@ def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, nam
     missing = sorted(outputs - {name.partition("/")[0] for name in witness.under("outputs/")})
     if missing:
         return [], f"the witness does not have {', '.join(missing)}"
-    return [name for name in names if "dropout" not in name], "outputs in evaluation mode do not depend on it"
+    unseen = () if checkpoint.port is None else checkpoint.port.in_training
+    return [name for name in names if "dropout" not in name and name not in unseen], "outputs in evaluation mode do not depend on it"
 
 
 def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness) -> list[Row]:

@@ -1,0 +1,295 @@
+"""TiDHy's training steps against their original: regularisers, each variant of GradNorm, clipping, the three groups, and `fit`."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from parity_tests import slow
+from parity_tests.models.cases_tidhy import REGULARISED, config_of, module_of, sequences, settings
+from port_jax.models.tidhy_training import Training, collections, optimizer, training_step
+from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
+from port_jax.training import fit, train_state
+from reference_torch.models.tidhy_training import Trainer, Weights, optimizer_of
+from weights.checkpoint import Checkpoint, load
+from weights.errors import Unmatched
+from weights.mapping.entries import flatten, inverse
+from weights.models.tidhy_training import gradnorm, with_gradnorm
+
+FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
+STEPS, EPOCHS = 10, 10
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "GradNorm": ("as it is", {}),
+    "GradNorm, all regularisers, low rank, stateful": ("low rank, dynamic bias, thresholds, L1", {**REGULARISED, "stateful": True}),
+    "without GradNorm, all regularisers": ("as it is", {**REGULARISED, "grad_norm": False}),
+    "GradNorm in training and inside": ("GradNorm inside", {}),
+}
+
+
+def begun(name: str, tmp_path: Path) -> tuple[Trainer, Any, Checkpoint, Any]:
+    """The original after two epochs of one batch, its schedule, its file converted, and the sequences."""
+    variant, more = VARIANTS[name]
+    given = settings(variant, **more)
+    module = module_of(given)
+    mover, timer = optimizer_of(module, given, EPOCHS)
+    trainer, x = Trainer(module, mover, given), torch.as_tensor(sequences(given))
+    for _ in range(2):
+        trainer.step(x, STEPS)
+        timer.step()
+    torch.save(file_of(trainer, timer), tmp_path / "last_2.pth.tar")
+    return trainer, timer, load(tmp_path / "last_2.pth.tar", config=config_of(given)), x
+
+
+def file_of(trainer: Trainer, timer: Any) -> dict[str, Any]:
+    """What the authors' script saves; the second optimizer is GradNorm's, which is new in each step."""
+    own = [trainer.optimizer.state_dict()]
+    kept: dict[str, Any] = {"iters": 2, "device": torch.device("cpu")}
+    if trainer.weights.weights is not None:
+        weights = trainer.weights.weights.clone().requires_grad_()
+        own.append(torch.optim.AdamW([weights], lr=trainer.weights.rate).state_dict())
+        kept |= {"loss_weights": trainer.weights.weights, "l0": trainer.weights.initial}
+    return {"epoch": 2, "best_val_loss": np.float64(1.5), "state_dict": trainer.module.state_dict(), "optim_dict": own,
+            "sched_dict": [timer.state_dict()], "model_dict": kept}  # fmt: skip
+
+
+def taken_up(ckpt: Checkpoint, trainer: Trainer) -> tuple[Any, Any]:
+    """The step and the state that go on from the file."""
+    options, kept = Training.of(ckpt.settings), gradnorm(ckpt.source)
+    extra = collections(ckpt.model, options, 4, jnp.float64, Balance(**kept) if kept else None)
+    if options.stateful:
+        extra["latents"] = {"r2": jnp.asarray(trainer.r2.detach().numpy())}  # pyright: ignore[reportOptionalMemberAccess]
+    state = train_state(ckpt.variables["params"], ckpt.optimizer, jax.random.key(0), ckpt.opt_state, extra)
+    return training_step(ckpt.model, ckpt.optimizer, options, steps=STEPS), state
+
+
+def distances(ckpt: Checkpoint, params: Any, module: torch.nn.Module, before: Any) -> dict[str, float]:
+    """By key, how far the parameters are from torch's, as a part of what torch has moved them."""
+    flat, old, found = flatten(params), flatten(before), dict(module.named_parameters())
+    result = {}
+    for entry in ckpt.entries:
+        path = str(entry.path).removeprefix("params/")
+        want = found[entry.key].detach().numpy()
+        mine, start = (inverse(entry, np.asarray(tree[path]), path) for tree in (flat, old))
+        result[entry.key] = float(np.abs(mine - want).max() / np.abs(want - start).max())
+    return result
+
+
+@pytest.mark.parametrize("name", slow.all_but({"GradNorm, all regularisers, low rank, stateful", "GradNorm"}, VARIANTS))
+def test_steps_go_on_from_the_authors_kind_of_file(name: str, tmp_path: Path):
+    """Three epochs more, in the last of which the rates are halved: losses, weights of the losses, and parameters."""
+    trainer, timer, ckpt, x = begun(name, tmp_path)
+    assert ckpt.report["not_converted"].get("optim_dict.1", "it moves no parameter of the model") == "it moves no parameter of the model"
+    step, state = taken_up(ckpt, trainer)
+    step, batch = jax.jit(step), jnp.asarray(x.numpy())
+    for _ in range(3):
+        want = trainer.step(x, STEPS)
+        timer.step()
+        state, numbers = step(state, batch)
+        losses = [float(numbers[key]) for key in ("spatial_loss_rhat", "spatial_loss_rbar", "temp_loss")]
+        np.testing.assert_allclose(losses, want, rtol=1e-10)
+    if trainer.weights.weights is not None:
+        np.testing.assert_allclose(state.collections["gradnorm"]["weights"], trainer.weights.weights, rtol=1e-10)
+    if trainer.options["stateful"]:
+        np.testing.assert_allclose(state.collections["latents"]["r2"], trainer.r2, rtol=1e-9)  # pyright: ignore[reportArgumentType]
+    far = distances(ckpt, state.params, trainer.module, ckpt.variables["params"])
+    assert max(far.values()) < 1e-8, far
+
+
+@pytest.mark.slow  # three steps are compared above
+def test_a_hundred_steps_within_ten_times_torchs_own_drift(tmp_path: Path):
+    """Drift: the same steps from a start of which every number is moved by one unit in the last place."""
+    trainer, _, ckpt, x = begun("GradNorm", tmp_path)
+    step, state = taken_up(ckpt, trainer)
+    ends = []
+    for nudge in range(3):
+        other, clock, _, _ = begun("GradNorm", tmp_path)
+        ways = np.random.default_rng(nudge)
+        with torch.no_grad():
+            for p in other.module.parameters() if nudge else ():
+                p.copy_(torch.as_tensor(np.nextafter(p.numpy(), ways.choice([-np.inf, np.inf], p.shape))))
+        for _ in range(100):
+            other.step(x, STEPS)
+            clock.step()
+        ends.append({key: p.detach().numpy().copy() for key, p in other.module.named_parameters()})
+    step, batch = jax.jit(step), jnp.asarray(x.numpy())
+    for _ in range(100):
+        state, _ = step(state, batch)
+    flat = flatten(state.params)
+    for entry in ckpt.entries:
+        path = str(entry.path).removeprefix("params/")
+        mine, want = inverse(entry, np.asarray(flat[path]), path), ends[0][entry.key]
+        drift = max(np.abs(end[entry.key] - want).max() for end in ends[1:])
+        assert np.abs(mine - want).max() <= 10 * drift + 4 * np.spacing(np.abs(want).max()), entry.key
+
+
+def test_gradnorm_of_quadratic_losses_by_hand():
+    """L_i = a_i/2 |p|^2: g_i = w_i a_i |p|, so that the gradient of sum |g_i - target_i| is sum_i sign_i w_i a_i p/|p|."""
+    a, p, w = np.array([1.0, 2.0, 4.0]), np.array([0.6, -0.8]), np.array([0.5, 1.0, 1.5])
+    initial = np.array([1.0, 1.5, 0.4])
+    found = balanced(lambda p: jnp.asarray(a) / 2 * jnp.sum(p * p), jnp.asarray(p), Balance(jnp.asarray(w), jnp.asarray(initial)),
+                     jnp.array([True, True, True]), 0.7)  # fmt: skip
+    ratio = a / 2 / initial
+    lengths = w * a
+    sign = np.sign(lengths - lengths.mean() * (ratio / ratio.mean()) ** 0.7)
+    np.testing.assert_allclose(found.gradients, (lengths.sum() + (sign * lengths).sum()) * p, rtol=1e-13)
+    np.testing.assert_allclose(found.slope, sign * a, rtol=1e-13)
+    moved = np.exp(w * (1 - 0.01 * 0.1) - 0.01 * sign)
+    np.testing.assert_allclose(fresh(found, 0.01, 0.1).weights, 3 * moved / moved.sum(), rtol=1e-7)
+
+
+def test_gradnorm_where_a_gradient_is_zero_is_finite():
+    """The second loss depends on nothing: its norm is 0 and has no derivative, as in torch."""
+
+    def losses(p: Any) -> Any:
+        return jnp.stack([jnp.sum(p**2), jnp.sum(0 * p) + 1])
+
+    tasks = jnp.array([True, True])
+    found = balanced(losses, jnp.ones(2), start(jnp.float64, 2), tasks, 0.5)
+    p = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    given = Weights(0.01, 0.5, 0.0)
+    (want,) = given.step(torch.stack([(p**2).sum(), (0 * p).sum() + 1]), [[p], [p]], [p])
+    np.testing.assert_allclose(found.gradients, want, rtol=1e-12)
+    np.testing.assert_allclose(fresh(found, 0.01, 0.0).weights, given.weights, rtol=1e-12)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_optimizer_of_three_groups_is_torchs(tmp_path: Path):
+    """From a fresh start, over milestones of the schedule, by gradients alone."""
+    given = settings()
+    module = module_of(given)
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    ckpt = load(tmp_path / "model.pth", config=config_of(given))
+    mover, timer = optimizer_of(module, given, 10)
+    tx, params = optimizer(Training.of(given), 10), ckpt.variables["params"]
+    state, rng = tx.init(params), np.random.default_rng(0)
+    update = jax.jit(tx.update)
+    for _ in range(5):
+        slopes: dict[str, Any] = {entry.key: rng.normal(size=entry.shape) for entry in ckpt.entries}
+        tree = jax.tree.map(lambda leaf: leaf, params)
+        for entry in ckpt.entries:
+            *above, last = str(entry.path).removeprefix("params/").split("/")
+            node: Any = tree
+            for name in above:
+                node = node[name]
+            node[last] = jnp.asarray(entry.layout.forward(slopes[entry.key]))
+        for key, p in module.named_parameters():
+            p.grad = torch.as_tensor(slopes[key])
+        mover.step()
+        timer.step()
+        updates, state = update(tree, state, params)
+        params: Any = optax.apply_updates(params, updates)
+    assert max(distances(ckpt, params, module, ckpt.variables["params"]).values()) < 1e-10
+
+
+@cache
+def small() -> tuple[Any, Any, Any]:
+    """A model, a step and a state in float32 that the tests of `fit` share; the batches."""
+    from port_jax.models import TiDHy
+    from port_jax.models.tidhy_inference import Inference
+
+    model = TiDHy(4, 3, 2, 3, 5, inference=Inference(max_iter=10, tol=0.0, lr_r=0.05, lr_r2=0.05))
+    options = Training(stateful=True)
+    tx = optimizer(options, epochs=10)
+    x = jax.random.normal(jax.random.key(1), (4, 3, 4), jnp.float32)
+    params = jax.tree.map(jnp.float32, model.init(jax.random.key(0), x)["params"])
+    state = train_state(params, tx, jax.random.key(2), collections=collections(model, options, 4))
+    return training_step(model, tx, options), state, x
+
+
+def test_a_run_resumes_bit_by_bit(tmp_path: Path):
+    """The optimizer, GradNorm's weights and r2 are all in the state."""
+    step, state, x = small()
+    whole = fit(step, state, steps=6, batch=x, chunk=3, every=3, progress=False)
+    assert whole.history.steps["loss"][-1] < whole.history.steps["loss"][0]
+    for end in (3, 6):
+        parts = fit(step, state, steps=end, batch=x, chunk=3, every=3, folder=tmp_path / "run", progress=False)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), parts.state[:3], whole.state[:3]))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), parts.state.collections, whole.state.collections))
+
+
+def test_a_stateful_run_asks_for_its_batch():
+    with pytest.raises(ValueError, match="give the number of sequences"):
+        collections(small()[0], Training(stateful=True))
+
+
+SHARDED = """
+import jax, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from parity_tests.models.test_tidhy_training import small
+step, state, x = small()
+assert jax.device_count() == 4
+mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+parted = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
+shared = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+(one, a), (four, b) = jax.jit(step)(state, x), jax.jit(step)(shared, parted)
+np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+for p, q in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params)):
+    np.testing.assert_allclose(p, q, rtol=1e-3, atol=1e-5)
+"""
+
+
+@pytest.mark.slow  # the same step on one device is compared with torch above
+def test_a_batch_over_four_devices():
+    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parents[2]
+    found = subprocess.run([sys.executable, "-c", SHARDED], cwd=root, env={**os.environ, **environment, "PYTHONPATH": str(root)},
+                           capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def test_the_weights_of_the_losses_go_back(tmp_path: Path):
+    trainer, _, ckpt, _ = begun("GradNorm", tmp_path)
+    kept = gradnorm(ckpt.source)
+    assert kept is not None
+    np.testing.assert_array_equal(kept["weights"], trainer.weights.weights)  # pyright: ignore[reportArgumentType]
+    new = dataclasses.replace(ckpt, source=with_gradnorm(ckpt.source, [0.5, 1.0, 1.5], kept["initial"]))
+    new.save(tmp_path / "out")
+    new.export(tmp_path / "back.pth")
+    back = torch.load(tmp_path / "back.pth", weights_only=False)
+    assert back["model_dict"]["loss_weights"].tolist() == [0.5, 1.0, 1.5]
+    assert back["optim_dict"][1] == torch.load(tmp_path / "last_2.pth.tar", weights_only=False)["optim_dict"][1]
+    with pytest.raises(Unmatched, match="l0 has shape"):
+        with_gradnorm(ckpt.source, [1.0, 1.0, 1.0], [1.0])
+    torch.save({"state_dict": trainer.module.state_dict()}, tmp_path / "bare.pth")
+    bare = load(tmp_path / "bare.pth", config=config_of(settings()))
+    assert gradnorm(bare.source) is None
+    with pytest.raises(Unmatched, match="model_dict"):
+        with_gradnorm(bare.source, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
+
+
+@pytest.mark.slow  # the same with the original of this project above
+@pytest.mark.parametrize("file", ["tidhy_default", "tidhy_gradnorm_inference"])
+def test_four_epochs_of_the_authors(file: str):
+    """One batch an epoch, from the file, in float32. An inference may end one iteration earlier or later after some of them."""
+    folder = FIXTURES / file
+    if not folder.exists():
+        pytest.skip(f"{folder} is not here: the authors' checkpoints are no part of this project")
+    z = dict(np.load(folder / "expected.npz"))
+    with jax.enable_x64(False):
+        ckpt = load(folder / "full.pth", config=json.loads((folder / "config.json").read_text()))
+        options, kept = Training.of(ckpt.settings), gradnorm(ckpt.source)
+        extra = collections(ckpt.model, options, balance=Balance(**kept) if kept else None)
+        state = train_state(ckpt.variables["params"], ckpt.optimizer, jax.random.key(0), ckpt.opt_state, extra)
+        step = jax.jit(training_step(ckpt.model, ckpt.optimizer, options))
+        for epoch in range(4):
+            state, numbers = step(state, z["inputs"])
+            for name in ("spatial_loss_rhat", "spatial_loss_rbar", "temp_loss"):
+                assert float(numbers[name]) == pytest.approx(z[f"resume/{name}"][epoch], rel=1e-3), (epoch, name)
+            if options.grad_norm:
+                assert float(numbers["loss"]) == pytest.approx(z["resume/weighted_loss"][epoch], rel=1e-3)
+                np.testing.assert_allclose(state.collections["gradnorm"]["weights"], z["resume/weights"][epoch], rtol=1e-3)
+    flat, old = flatten(state.params), flatten(ckpt.variables["params"])
+    for entry in ckpt.entries:
+        path, want = str(entry.path).removeprefix("params/"), z[f"after4/{entry.key}"]
+        mine, before = (inverse(entry, np.asarray(tree[path]), path) for tree in (flat, old))
+        assert np.abs(mine - want).max() <= 2e-2 * np.abs(want - before).max(), entry.key

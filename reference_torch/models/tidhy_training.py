@@ -1,0 +1,122 @@
+"""TiDHy's training step (elliottabe/TiDHy, commit 70e53c4): regularisers, GradNorm (ICML 2018), clipping, and its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Weights:
+    """GradNorm's weights of the losses, 1 at first, and the losses of the first step. rate, decay: of the weights' AdamW, which is
+    new in each step.
+    """
+
+    def __init__(self, rate: float, alpha: float, decay: float, weights: Tensor | None = None, initial: Tensor | None = None):
+        self.rate, self.alpha, self.decay = rate, alpha, decay
+        self.weights, self.initial = weights, initial
+
+    def step(self, losses: Tensor, tasks: Sequence[Sequence[Tensor]], parameters: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of the weighted losses and of GradNorm's own loss together; the weights are then those of the next step.
+
+        losses: [k]. tasks: the parameters by which each loss is differentiated for its norm. GradNorm's loss is sum_i |g_i - target_i|.
+        """
+        if self.initial is None or self.weights is None:
+            self.initial, self.weights = losses.detach(), torch.ones_like(losses)
+        weights = self.weights.clone().requires_grad_()
+        gradients = torch.autograd.grad((weights * losses).sum(), parameters, retain_graph=True)
+        lengths = torch.stack([_length(weights[i] * losses[i], mine) for i, mine in enumerate(tasks)])
+        ratio = losses.detach() / self.initial
+        target = (lengths.mean() * (ratio / ratio.mean()) ** self.alpha).detach()
+        *more, slope = torch.autograd.grad((lengths - target).abs().sum(), (*parameters, weights), allow_unused=True)
+        self.weights = self._moved(weights, slope)
+        return [g if m is None else g + m for g, m in zip(gradients, more, strict=True)]
+
+    def _moved(self, weights: Tensor, slope: Tensor) -> Tensor:
+        weights = weights.detach().clone().requires_grad_()
+        optimizer = torch.optim.AdamW([weights], lr=self.rate, weight_decay=self.decay)
+        weights.grad = slope
+        optimizer.step()
+        return len(weights) * torch.softmax(weights.detach(), 0)
+
+
+def _length(loss: Tensor, mine: Sequence[Tensor]) -> Tensor:
+    found = torch.autograd.grad(loss, mine, create_graph=True, allow_unused=True)
+    return sum((torch.linalg.vector_norm(g) for g in found if g is not None), start=loss.new_zeros(()))
+
+
+class Trainer:
+    """One model, its optimizer of three groups, and GradNorm's weights. options: by the names of the authors' configuration."""
+
+    def __init__(self, module: Any, optimizer: torch.optim.Optimizer, options: dict[str, Any], weights: Weights | None = None):
+        self.module, self.optimizer, self.options = module, optimizer, options
+        self.weights = weights or Weights(options["lr_weights"], options["grad_alpha"], options["weight_decay"])
+        self.r2: Tensor | None = None
+
+    def step(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """The losses [3] of a batch without the regularisers, before an update of the parameters."""
+        start = self.r2 if self.options["stateful"] else None
+        losses, self.r2 = self.module.training_losses(x, start, steps)
+        shared, last = regularisers(self.module, self.options)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.options["grad_norm"]:
+            whole = losses + shared + torch.stack([0 * last, 0 * last, last])
+            gradients = self.weights.step(whole, tasks(self.module), parameters)
+        else:
+            gradients = torch.autograd.grad(losses.sum() + shared + last, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, self.options["clip_grad"])
+        self.optimizer.step()
+        return losses.detach()
+
+
+def tasks(module: Any) -> list[list[nn.Parameter]]:
+    """By loss, the parameters of its norm: decoder; decoder and dynamics; dynamics and hypernetwork."""
+    named = list(module.named_parameters())
+    decoder, dynamics, hyper = (
+        [p for name, p in named if name.startswith(first)] for first in ("spatial_decoder.", "temporal", "hypernet.")
+    )
+    return [decoder, decoder + dynamics, dynamics + hyper]
+
+
+def regularisers(module: Any, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The terms that GradNorm adds to each of the three losses, and those that it adds to the last only."""
+    of, temporal = module.of, module.temporal
+    hyper, decoder = module.hypernet[0].weight, module.spatial_decoder[0].weight
+    last = options["cos_eta"] / of["mix_dim"] * cosines(temporal.flatten(1)) + options["Orth_alpha_r2"] / of["r2_dim"] * cosines(hyper.T)
+    shared = temporal.new_zeros(())
+    for name, tensors in (
+        ("L1_alpha", [temporal]), ("L1_alpha_spat", [decoder]), ("L1_alpha_r2", [hyper]),
+        ("L1_alpha_W", [module.hypernet[3].weight, module.hypernet[4].weight]),
+    ):  # fmt: skip
+        if options[name]:
+            shared = shared + options[name] * torch.stack([t.abs().sum() for t in tensors]).sum()
+    if options["L0_alpha"]:
+        shared = shared + options["L1_alpha"] * torch.count_nonzero(temporal).to(temporal.dtype)
+    if options["Lnuc_alpha"]:
+        shared = shared + options["Lnuc_alpha"] * torch.linalg.matrix_norm(module.dynamics(), ord="nuc").sum()
+    if options["Orth_alpha_spat"]:
+        shared = shared + options["Orth_alpha_spat"] / of["r_dim"] * cosines(decoder.T)
+    return shared, last
+
+
+def cosines(rows: Tensor) -> Tensor:
+    """The sum of |cos| over all pairs of rows."""
+    unit = rows / rows.norm(dim=1, keepdim=True)
+    return torch.tril((unit @ unit.T).abs(), -1).sum()
+
+
+def optimizer_of(module: Any, options: dict[str, Any], epochs: int) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.MultiStepLR]:
+    """AdamW of three groups, and the schedule that is stepped with each epoch: the rates times gamma at every fifth of the epochs."""
+    firsts = {"s": "spatial_decoder.", "t": "temporal", "h": "hypernet."}
+    groups = [
+        {"params": [p for key, p in module.named_parameters() if key.startswith(first)], "lr": options[f"learning_rate_{name}"]}
+        for name, first in firsts.items()
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=options["weight_decay"])
+    every = epochs // 5
+    marks = list(range(every, epochs, every)) if every else []
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, marks, gamma=options["learning_rate_gamma"])

@@ -1,0 +1,206 @@
+"""TiDHy, elliottabe/TiDHy at its last commit on torch (`reference_torch.models.tidhy` <-> `port_jax.models.TiDHy`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from weights.errors import Unmatched
+from weights.mapping.node_embeddings import NodeEmbeddings
+from weights.mapping.port import Found, Port
+from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe, Recorded
+from weights.mapping.rules import Rule, linear, param
+from weights.mapping.settings import Settings, same_flag, same_numbers
+from weights.types import Config, Hyperparameters, Model, TorchModule
+
+INFERENCE: dict[str, Any] = {
+    "max_iter": 2000, "tol": 0.01, "batch_converge": True, "lr_r": 0.2, "lr_r2": 0.2, "temp_weight": 2.0, "L1_inf_r": 0.0, "L1_inf_r2": 0.0,
+    "L1_inf_w": 0.0, "lmda_r": 0.0, "lmda_r2": 0.0, "grad_norm_inf": False, "grad_alpha_inf": 1.0, "lr_weights_inf": 0.005,
+}  # fmt: skip
+"""What the latents depend on, with the original's defaults."""
+TRAINING: dict[str, Any] = {
+    "stateful": False, "grad_norm": True, "grad_alpha": 0.5, "lr_weights": 0.01, "weight_decay": 1e-5, "clip_grad": 500.0,
+    "cos_eta": 5.0, "Orth_alpha_r2": 5.0, "Orth_alpha_spat": 0.0, "L1_alpha": 0.0, "L0_alpha": 0.0, "Lnuc_alpha": 0.0,
+    "L1_alpha_spat": 0.0, "L1_alpha_r2": 0.0, "L1_alpha_W": 0.0,
+    "learning_rate_s": 0.01, "learning_rate_t": 0.01, "learning_rate_h": 0.001, "learning_rate_gamma": 0.5,
+}  # fmt: skip
+"""What only steps of training depend on."""
+KINDS = ("MSE", "BCE")
+ROWS, TIMES, STEPS = 4, 3, 10
+"""Sequences, time steps and iterations of a comparison."""
+
+
+def recognise(found: Found) -> bool:
+    """The mixture of dynamics beside the decoder and the hypernetwork."""
+    return {"temporal", "spatial_decoder.0.weight", "hypernet.0.weight", "hypernet.4.weight"} <= found.tensors.keys()
+
+
+def settle(found: Found, settings: Settings) -> None:
+    """Sizes and switches from keys and shapes, the rest from the configuration."""
+    shapes = found.shapes
+    if found.has(r"R2_Decoder\..*") or settings.config.get("use_r2_decoder"):
+        raise Unmatched(
+            "the model was trained with use_r2_decoder, whose term in the inference is not supported",
+            "Convert its parameters with --arch tree (arch='tree'), or describe the model by a port of your own (--port)",
+        )
+    low = settings.settle("low_rank_temp", len(shapes["temporal"]) == 3, "shape of temporal", same=same_flag)
+    settings.settle("rank", shapes["temporal"][2] if low else 2, "shape of temporal")
+    settings.settle("mix_dim", shapes["temporal"][0], "shape of temporal")
+    settings.settle("r_dim", shapes["spatial_decoder.0.weight"][1], "shape of spatial_decoder.0.weight")
+    hidden, r2 = shapes["hypernet.0.weight"]
+    settings.settle("r2_dim", r2, "shape of hypernet.0.weight")
+    settings.settle("hyper_hid_dim", hidden, "shape of hypernet.0.weight")
+    settings.settle("dyn_bias", "temporal_bias" in shapes, "keys", same=same_flag)
+    deep = settings.settle("nonlin_decoder", "spatial_decoder.4.weight" in shapes, "keys", same=same_flag)
+    last = f"spatial_decoder.{4 if deep else 0}.weight"
+    settings.settle("input_dim", shapes[last][0], f"shape of {last}")
+    wide = [shapes[f"spatial_decoder.{n}.weight"][0] for n in (0, 3)] if deep else None
+    settings.settle("decoder_hid_dims", wide, "keys of spatial_decoder", same=same_numbers)
+    kind = settings.settle("loss_type", default="MSE")
+    if kind not in KINDS:
+        raise Unmatched(f"loss_type is {kind!r}; TiDHy is converted with {' or '.join(KINDS)}", "Correct 'loss_type' in the configuration")
+    for name, default in {**INFERENCE, **TRAINING}.items():
+        settings.settle(name, default=default, same=same_flag if isinstance(default, bool) else same_numbers)
+
+
+def rules(settings: Hyperparameters) -> list[Rule]:
+    """Linear layers and LayerNorms by their positions in the sequences; the dynamics as they are."""
+    found = [param("temporal", "params/temporal"), *linear("spatial_decoder.0", "params/spatial_decoder/layers_0")]
+    if settings["dyn_bias"]:
+        found.append(param("temporal_bias", "params/temporal_bias"))
+    if settings["nonlin_decoder"]:
+        found += _deep("spatial_decoder")
+    return [*found, *linear("hypernet.0", "params/hypernet/layers_0"), *_deep("hypernet")]
+
+
+def _deep(name: str) -> list[Rule]:
+    """The layers 1 (LayerNorm), 3 and 4 of a network; the last may have no bias."""
+    scale = Rule(f"{name}.1.weight", f"params/{name}/layers_1/scale")
+    layers = [linear(f"{name}.{n}", f"params/{name}/layers_{n}") for n in (3, 4)]
+    *found, bias = (rule for pair in layers for rule in pair)
+    return [scale, param(f"{name}.1.bias", f"params/{name}/layers_1/bias"), *found, Rule(bias.key, bias.path, optional=True)]
+
+
+def build(settings: Hyperparameters) -> Model:
+    """The flax module."""
+    from port_jax.models.tidhy import TiDHy as Module
+    from port_jax.models.tidhy_inference import Inference
+
+    given: dict[str, Any] = {
+        name: settings[name] for name in ("input_dim", "r_dim", "r2_dim", "mix_dim", "hyper_hid_dim", "rank", "loss_type")
+    }
+    given |= {name: bool(settings[name]) for name in ("low_rank_temp", "dyn_bias", "nonlin_decoder")}
+    wide = settings["decoder_hid_dims"]
+    how = Inference(**{name: settings[name] for name in INFERENCE}, loss_type=settings["loss_type"])
+    return Module(**given, decoder_hid_dims=tuple(wide) if wide else None, inference=how)
+
+
+def inputs(settings: Hyperparameters) -> tuple:
+    """Two short sequences."""
+    return (np.zeros((2, 2, settings["input_dim"]), np.float32),)
+
+
+def reference(settings: Hyperparameters) -> TorchModule:
+    """The torch module."""
+    from reference_torch.models.tidhy import TiDHy as Module
+
+    return Module(dict(settings))
+
+
+def groups(settings: Hyperparameters, keys: Sequence[str]) -> list[list[str]]:
+    """The three groups of the training code: decoder, dynamics, hypernetwork."""
+    return [[key for key in keys if key.startswith(first)] for first in ("spatial_decoder.", "temporal", "hypernet.")]
+
+
+def moves(section: Mapping) -> bool:
+    """Whether an optimizer moves the model: GradNorm's has a single parameter, the three weights of the losses."""
+    groups = [group for group in section["param_groups"] if isinstance(group, Mapping)]
+    return sum(len(group.get("params", ())) for group in groups) != 1
+
+
+def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
+    """Sequences, latents of one step, and how many iterations are made, as the length of an array: a stopping rule may flip on a bit."""
+    x = 2 * draw.normal(ROWS, TIMES, settings["input_dim"])
+    if settings["loss_type"] == "BCE":
+        x = 1 / (1 + np.exp(-x))
+    r, r2 = draw.normal(ROWS, settings["r_dim"]), draw.normal(ROWS, settings["r2_dim"])
+    return {"x": x, "r": r, "r2": r2, "begin": 0.5 * draw.normal(ROWS, settings["r2_dim"]), "iterations": np.zeros(STEPS)}
+
+
+def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
+    """The prediction; the inference of a first and of a second step; a whole record; the training losses."""
+    x, steps = given["x"], None if given["iterations"] is None else len(given["iterations"])
+    found = call("predict", given["r"], given["r2"])
+    second = call("infer", x[:, 1], given["r"], given["begin"], steps)
+    whole = call("record", x, None, steps)
+    whole = whole if isinstance(whole, Mapping) else whole._asdict()
+    record = {f"record_{name}": whole[name] for name in RECORDED[:-1]}
+    return {
+        "prediction_r": found.r, "prediction_V": found.V, "prediction_w": found.w,
+        "first_r": call("first", x[:, 0], steps)[0], "inf_r": second[0], "inf_r2": second[1], **record,
+        "record_losses": _vector(whole["losses"]), "losses": _vector(call("__call__", x, None, steps)),
+    }  # fmt: skip
+
+
+RECORDED = ("I_bar", "I_hat", "R_bar", "R_hat", "R2_hat", "W", "losses")
+
+
+def _vector(losses: Any) -> Any:
+    """Three numbers as an array of the side that they are from."""
+    if not isinstance(losses, tuple):
+        return losses
+    import jax.numpy as jnp
+
+    return jnp.stack(losses)
+
+
+def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Recorded:
+    """What the authors' code computed, with its stopping rule: W of it may have the dynamic bias behind the shares."""
+    mix = settings["mix_dim"]
+    given = {
+        "x": arrays["inputs"],
+        "r": arrays["first/r"],
+        "r2": arrays["inf/r2"],
+        "begin": np.zeros_like(arrays["inf/r2"]),
+        "iterations": None,
+    }
+    names = [
+        "first/r",
+        "inf/r",
+        "inf/r2",
+        "prediction/r",
+        "prediction/V",
+        "prediction/w",
+        *(f"record/{name}" for name in RECORDED),
+        "losses",
+    ]
+    found = {name.replace("/", "_"): arrays[name] for name in names}
+    found |= {name: found[name][..., :mix] for name in ("prediction_w", "record_W")}
+    return Recorded(given, found, lambda out: out["losses"].sum())
+
+
+def optimizer(config: Config) -> object:
+    """The training code has one."""
+    return "AdamW"
+
+
+TIDHY = Port(
+    name="tidhy",
+    recognise=recognise,
+    settle=settle,
+    rules=rules,
+    model=build,
+    inputs=inputs,
+    torch=reference,
+    groups=groups,
+    optimizer=optimizer,
+    probe=Probe(draw, outputs, recorded),
+    nodes=NodeEmbeddings(table="temporal"),
+    moves=moves,
+    in_training=tuple(TRAINING),
+)
+
+
+__all__ = ["TIDHY", "TRAINING"]
