@@ -94,10 +94,15 @@ def _read(journal: Path) -> list[_Move]:
     if found.st_uid != user or found.st_size > _LONGEST or journal.is_symlink():
         raise ValueError("not ours")
     rows = json.loads(journal.read_text())
-    moves = [_Move(*(Path(os.path.normpath(journal.parent / path)) for path in row[:2]), *row[2:]) for row in rows]
+    home = journal.parent
+    moves = [_Move(_from(home, new), _from(home, place), before, after) for new, place, before, after in rows]
     if any(temporaries.owner(move.new) != temporaries.owner(journal) or move.new.parent != move.place.parent for move in moves):
         raise ValueError("not ours")
     return moves
+
+
+def _from(folder: Path, path: str) -> Path:
+    return Path(os.path.normpath(folder / path))
 
 
 def _ended(move: _Move) -> bool:
