@@ -13,7 +13,7 @@ from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import named_arrays, origin, torch_tree
 from weights.files import safetensors
-from weights.files.opening import hashes, opened
+from weights.files.opening import Opened, hashes, opened
 from weights.files.outputs import require_file
 from weights.files.reader import files_of
 from weights.files.sections import Choice
@@ -82,7 +82,7 @@ class Checkpoint(Contents):
         export(self, path, overwrite)
 
 
-def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
+def load(path: str | Path | Opened, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True,
          updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
          about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
@@ -106,12 +106,13 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
 
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
-    path = Path(path)
+    already = path if isinstance(path, Opened) else None  # a caller of ours has read the file, the configuration and the choice
+    path = Path(path if already is None else already.path)
     if port is not None and (not isinstance(port, Port) or port.name in {*ARCHITECTURES, TREE}):
         what = f"is called {port.name!r}, as an architecture is" if isinstance(port, Port) else f"is {port!r:.80}"
         raise Usage(f"the port {what}", "Give a weights.Port, with name= where its module has the name of an architecture")
     try:
-        file = opened(path, config, Choice(section, prefix, optimizer_at))
+        file = already or opened(path, config, Choice(section, prefix, optimizer_at))
         trained = Trained(
             moved=partial(moved_keys, groups=groups),
             points=partial(points_moved, groups=groups) if optimizer else lambda parts, entries: (),

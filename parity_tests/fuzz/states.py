@@ -18,6 +18,8 @@ from parity_tests.fuzz.draw import FLOATS, INTEGERS, TEXTS, Random, below, chanc
 from parity_tests.fuzz.trial import Case
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+CURVATURE, CURVATURE_AT = "ball.isp_c", 1
+"""The seeds' curvature, which is fixed, and the index at which the optimizer has it: a state there says that it is trained."""
 ANY = ("net", "model", "encoder", "0", "", "a.b", "module.net", "ключ")
 
 
@@ -171,7 +173,8 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
     if chance(random, 0.05):
         given["updates_per_step"] = one_of(random, (0, 1, -1, 3, 1 << 40))
     _saved(tree, random, path)
-    return Case(path, "; ".join(said), given, same=seeds.arrays(source / name), torch=True)
+    curved = frozenset({CURVATURE} if isinstance(section["state"], dict) and CURVATURE_AT in section["state"] else ())
+    return Case(path, "; ".join(said), given, same=seeds.arrays(source / name), perhaps=curved, torch=True)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from parity_tests import draws
-from parity_tests.fuzz import cases, seeds, trial
+from parity_tests.fuzz import archives, cases, checks, seeds, trial
 from parity_tests.fuzz.trial import Case, tried
 from weights.errors import Unreadable
 from weights.files import tensors
@@ -31,6 +32,23 @@ def test_changed_files_are_read_or_refused(source: Path):
     results = Counter(row["result"] for row in rows)
     assert results[trial.READ] > 30
     assert results["Unreadable"] > 30
+
+
+@pytest.mark.parametrize("number", [10043, 59808, 63890, 91310])
+def test_what_once_was_taken_for_a_fault(number: int, source: Path, tmp_path: Path):
+    """A damaged member that nothing reads, a state that says a curvature is trained, a file that would be copied onto itself."""
+    case, outcome = cases.one(number, source, tmp_path)
+    assert (outcome.result, outcome.fault) == (trial.READ, ""), case.what
+
+
+def test_a_damaged_member_is_seen_if_something_reads_it(source: Path, tmp_path: Path):
+    for name in ("named/data.pkl", "named/data/0", "named/data/7"):
+        entries = archives.members(seeds.data(source / "named.pth"))
+        entries.append(archives.stored(b"named/data/7", b"x"))
+        next(entry for entry in entries if entry.name == name.encode()).crc ^= 1
+        (tmp_path / "x.pth").write_bytes(archives.written(entries))
+        with contextlib.nullcontext() if name.endswith("7") else pytest.raises(checks.Fault, match="CRC"):
+            checks.require_sums(tmp_path / "x.pth")
 
 
 def test_a_case_is_the_same_each_time(source: Path, tmp_path: Path):

@@ -94,6 +94,7 @@ def test_a_kill_between_any_two_writes_leaves_one_truth(monkeypatch, tmp_path):
     assert {(1, 1), (2, 1), (3, 1), (4, 4)} <= seen
     for copy in (different[3], half[-1]):
         (copy / "checkpoints" / "9.orbax-checkpoint-tmp").mkdir()  # left by a kill at a step that the run does not come to again
+        (copy / ".writer").write_text("9\n")
         same_run(counted(copy, 7), counted(None, 7))
         assert steps_in(copy) == [4, 6, 7]
         assert not list((copy / "checkpoints").glob("*tmp*"))

@@ -22,6 +22,7 @@ import numpy as np
 
 from port_jax.training.history import History
 from port_jax.training.state import TrainingError, TrainState, is_key, named
+from port_jax.training.writer import Writer
 
 __all__ = ["Checkpoints", "Progress", "Saved", "restore"]
 
@@ -105,7 +106,7 @@ class Checkpoints:
                 "or give another folder"
             )
         self._needs: dict[int, set[int]] = {}
-        writing = {"create": True, "cleanup_tmp_directories": True, "preservation_policy": _Preserved(self._needs)}
+        writing = {"create": True, "preservation_policy": _Preserved(self._needs)}
         options: dict[str, Any] = writing if write else {"create": False}
         self.ocp = ocp = _orbax()
         handlers = {"state": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler(FILE)}
@@ -115,6 +116,8 @@ class Checkpoints:
         for step in self.manager.all_steps()[-KEPT:] if write else ():
             with contextlib.suppress(TrainingError):  # a damaged one is named by whoever wants to read it
                 self._needs[step] = self._progress(step)[0].needs()
+        with self._writing("cannot be used for checkpoints"):
+            self.writer = Writer(self.folder, self.root) if write and jax.process_index() == 0 else None
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Begin to write a state; its arrays are copied to the host before this returns. If its step is there, only the progress is new."""
@@ -124,6 +127,8 @@ class Checkpoints:
             self._needs[step] = progress.needs()
             if step not in self.manager.all_steps():
                 items = {"state": self.ocp.args.StandardSave(_plain(state)), "progress": self.ocp.args.JsonSave(content)}
+                if self.writer is not None:
+                    self.writer.begin(step)
                 self.manager.save(step, args=self.ocp.args.Composite(**items))
             elif jax.process_index() == 0:
                 self.manager.wait_until_finished()
@@ -178,6 +183,8 @@ class Checkpoints:
                 self.manager.close()
         finally:
             logging.getLogger("absl").removeFilter(_is_news)
+            if self.writer is not None:
+                self.writer.close()
 
     def __enter__(self) -> Checkpoints:
         return self

@@ -100,7 +100,7 @@ def fit(
     Errors: ValueError for arguments that contradict each other, or an evaluation whose name the history uses itself (`step`, and
     `train/...`). TrainingError, with the last good state and its place, for a loss or a state that is not finite, with the number of
     the step and the name of the array; also if `steps` are fewer than the state or the folder has made, if the folder contains another
-    run (a shape, a type, or what is monitored differs), or if it cannot be written.
+    run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
     """
     mode = _mode(monitor, mode)
     _check(steps, chunk, every, batch, batches, evaluate, monitor, patience)

@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
-import re
-import secrets
 import shutil
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from weights.errors import NotWritten
+from weights.files import temporaries
+from weights.files.together import put, settle, synced
 
 try:
     import fcntl
@@ -33,11 +31,12 @@ _REMEDIES = {
     errno.ENOTDIR: "Give another path, whose folders are folders",
 }
 _STAGED = ".hyperport.new"
-_TEMPORARY = re.compile(r"\.hyperport\.([0-9a-f]{8})\.(\d+)\.(\d+)\.[0-9a-f]{8}\.part")
 
 
 def require_file(path: str | Path, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
     """Raises NotWritten where a file cannot be put: over an input of the same command, over what exists unless `overwrite`.
+
+    Before that, the files there that a process of ours was renaming when it ended are where they belong.
 
     inputs: the files that the command reads, and folders, of which it reads whatever is in them.
     """
@@ -49,6 +48,7 @@ def require_file(path: str | Path, overwrite: bool, inputs: Iterable[str | Path 
             raise NotWritten("is a file that this command reads", "Give another path", path=path)
         if place.exists() and not place.is_file():
             raise NotWritten("is not a regular file", "Give the path of a file", path=path)
+        settle(place.parent)
         if place.exists() and not overwrite:
             raise NotWritten("exists already", FORCE, path=path)
         _require_parent(place, path)
@@ -84,34 +84,37 @@ def new_file(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
 def new_files(*paths: str | Path, overwrite: bool = False) -> Iterator[list[Path]]:
     """Temporary siblings of files that take their places together when the block ends without an error.
 
-    NotWritten if that fails, and if one of them exists, unless `overwrite`; all that was there before is then still there.
+    NotWritten if that fails, and if one of them exists, unless `overwrite`; all that was there before is then still there. If the process
+    dies while they take their places, no file of this output stands beside one of another, and the next output to the folder ends it.
     """
     for path in paths:
         require_file(path, overwrite)
     with _told(paths[0]):
         places = [_place(Path(path)) for path in paths]
-        temporaries = [_temporary(place) for place in places]
+        temporary_files = [_temporary(place) for place in places]
     try:
-        yield temporaries
-        for temporary in temporaries:
-            _flush(temporary)
-        _put(temporaries, places, overwrite)
+        yield temporary_files
+        for temporary in temporary_files:
+            synced(temporary)
+        put(temporary_files, places, overwrite)
         for folder in {place.parent for place in places}:
-            _flush(folder)
+            synced(folder)
     except OSError as error:
         raise _failed(error, paths[0]) from None
     finally:
-        for temporary in temporaries:
+        for temporary in temporary_files:
             temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def new_directory(path: str | Path, ours: Callable[[Path], bool], overwrite: bool = False) -> Iterator[Path]:
+def new_directory(path: str | Path, ours: Callable[[Path], bool], overwrite: bool = False, sign: str | None = None) -> Iterator[Path]:
     """A temporary sibling folder whose entries come into `path` together when the block ends without an error.
 
     In a folder that exists, entries of the same names are replaced, and all others stay. If the process dies while it replaces them,
     `entry` finds the new ones, and the next output to the folder ends the replacement. NotWritten as `require_folder` says, and if the
     output cannot be written.
+
+    sign: the entry by which another program, which knows nothing of `entry`, finds the others. It is away while they are replaced.
     """
     require_folder(path, ours, overwrite)
     with _told(path):
@@ -122,10 +125,10 @@ def new_directory(path: str | Path, ours: Callable[[Path], bool], overwrite: boo
         yield temporary
         for folder, _, files in os.walk(temporary):
             for name in files:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
-        _merge(temporary, place)
-        _flush(place.parent)
+                synced(Path(folder, name))
+            synced(Path(folder))
+        _merge(temporary, place, sign)
+        synced(place.parent)
     except OSError as error:
         raise _failed(error, path) from None
     finally:
@@ -197,88 +200,14 @@ def _failed(error: OSError, path: str | Path) -> NotWritten:
 
 
 def _temporary(place: Path) -> Path:
-    """A new name beside the output. Those that a process left which certainly ended are removed."""
-    here = _machine()
-    for left in place.parent.glob(".hyperport.*.part"):
-        found = _TEMPORARY.fullmatch(left.name)
-        if found and found[1] == here and _ended(int(found[2]), found[3]):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
-    return place.parent / f".hyperport.{here}.{os.getpid()}.{_begun(os.getpid())}.{secrets.token_hex(4)}.part"
+    """A new name beside the output. What a process left there that certainly ended is removed."""
+    settle(place.parent)
+    for left in temporaries.left(place.parent):
+        temporaries.removed(left)
+    return place.with_name(temporaries.name())
 
 
-def _machine() -> str:
-    """A word for where a number names one process: the boot of a machine, and the container on it."""
-    words = [platform.node()]
-    with contextlib.suppress(OSError):
-        words += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
-    return f"{zlib.crc32(chr(0).join(words).encode()):08x}"
-
-
-def _begun(pid: int) -> str:
-    """When a process began, as its system counts; 0 where this cannot be known."""
-    with contextlib.suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return "0"
-
-
-def _ended(pid: int, begun: str) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return _begun(pid) not in (begun, "0")
-
-
-def _put(temporaries: Sequence[Path], places: Sequence[Path], overwrite: bool) -> None:
-    """Renames all or none: after an error, what was there is there again."""
-    asides: list[tuple[Path, Path | None]] = []
-    try:
-        for temporary, place in zip(temporaries, places):
-            if not overwrite:
-                _rename_to_new(temporary, place)
-                asides.append((place, None))
-                continue
-            kept = None
-            if len(places) > 1 and place.exists():
-                kept = _temporary(place)
-                _keep(place, kept)
-            asides.append((place, kept))
-            os.replace(temporary, place)
-    except OSError:
-        for place, kept in asides:
-            if kept is not None:
-                os.replace(kept, place)
-            elif not overwrite:
-                place.unlink(missing_ok=True)
-        raise
-    finally:
-        for _, kept in asides:
-            if kept is not None:
-                kept.unlink(missing_ok=True)
-
-
-def _rename_to_new(temporary: Path, place: Path) -> None:
-    """Never over a file that has appeared since it was looked for."""
-    try:
-        os.link(temporary, place)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if place.exists():
-            raise FileExistsError(f"{place} exists") from None
-        os.replace(temporary, place)
-
-
-def _keep(place: Path, kept: Path) -> None:
-    try:
-        os.link(place, kept)
-    except OSError:
-        shutil.copy2(place, kept)
-
-
-def _merge(new: Path, place: Path) -> None:
+def _merge(new: Path, place: Path, sign: str | None) -> None:
     """Puts the entries of `new` into `place`, those of an output that was not ended first."""
     with contextlib.suppress(OSError):  # there is none, or it is empty
         os.rename(new, place)
@@ -288,16 +217,19 @@ def _merge(new: Path, place: Path) -> None:
     with _locked(place, 10 * PATIENCE):
         staged = place / _STAGED
         if staged.exists():
-            _end(staged, place)
+            _end(staged, place, sign)
         os.rename(new, staged)
-        _flush(place)
-        _end(staged, place)
-        _flush(place)
+        synced(place)
+        _end(staged, place, sign)
+        synced(place)
 
 
-def _end(staged: Path, place: Path) -> None:
+def _end(staged: Path, place: Path, sign: str | None) -> None:
     """Moves the staged entries to their places. After each step, `entry` finds every entry."""
-    for new in sorted(staged.iterdir()):
+    if sign is not None and (staged / sign).exists() and not (place / sign).is_symlink():
+        (place / sign).unlink(missing_ok=True)
+        synced(place)
+    for new in sorted(staged.iterdir(), key=lambda new: (new.name == sign, new.name)):
         old = place / new.name
         if new.name.startswith(_STAGED):  # an old entry that was moved aside
             continue
@@ -324,7 +256,7 @@ def _write_through(new: Path, place: Path) -> None:
     temporary = _temporary(place)
     try:
         shutil.copyfile(new, temporary)
-        _flush(temporary)
+        synced(temporary)
         os.replace(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
@@ -355,14 +287,6 @@ def _taken(handle: int, shared: bool) -> bool:
         except OSError:
             return True
     return True
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 __all__ = ["entry", "new_directory", "new_file", "new_files", "require_file", "require_folder", "settled"]

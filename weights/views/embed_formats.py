@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weights.errors import Unmatched, printable
-from weights.files.outputs import new_directory, new_file, new_files, require_file, require_folder
+from weights.files.outputs import entry, new_directory, new_file, new_files, require_file, require_folder
 from weights.views.embed import Embeddings
 
 PROJECTOR = "projector_config.pbtxt"
@@ -85,7 +85,7 @@ def _tensorboard(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
         shown = [str(label) if texts is None else texts[label] for label in found.labels.tolist()]
         metadata.write("name\tlabel\n")
         metadata.writelines(f"{name}\t{label}\n" for name, label in zip(names, _one_line(shown)))
-    with new_directory(out, _is_ours, overwrite) as folder:
+    with new_directory(out, _is_ours, overwrite, sign=PROJECTOR) as folder:
         with open(folder / "vectors.tsv", "w", newline="", encoding="utf-8") as file:
             file.writelines("\t".join(row) + "\n" for row in numbers(found.points))
         (folder / "metadata.tsv").write_text(metadata.getvalue(), encoding="utf-8", newline="")
@@ -96,7 +96,7 @@ def _tensorboard(found: Embeddings, out: Path, overwrite: bool) -> list[Path]:
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return (folder / PROJECTOR).read_text(errors="replace").startswith(_OURS)
+        return entry(folder, PROJECTOR).read_text(errors="replace").startswith(_OURS)
     except OSError:
         return False
 

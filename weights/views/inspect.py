@@ -8,6 +8,8 @@ from typing import Any
 from weights.checkpoint import Checkpoint, load
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.files import sections
+from weights.files.config import read_config
+from weights.files.opening import Opened
 from weights.files.reader import read
 from weights.mapping import manifold_trees
 from weights.types import Document
@@ -23,7 +25,8 @@ def inspect(path: Path, **options: Any) -> Document:
     except ConversionError as error:
         raise error.at(path) from None
     try:
-        report = load(path, **options).report
+        config = read_config(options.get("config"), parts.config)
+        report = load(Opened(path, file.format, file.root, parts, config), **options).report
     except (Unmatched, Usage) as error:
         report = {
             "file": path.name,
