@@ -107,7 +107,7 @@ def load(path: str | Path | Opened, config: str | Path | Config | None = None, a
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
     already = path if isinstance(path, Opened) else None  # a caller of ours has read the file, the configuration and the choice
-    path = Path(path if already is None else already.path)
+    path = Path(path.path if isinstance(path, Opened) else path)
     if port is not None and (not isinstance(port, Port) or port.name in {*ARCHITECTURES, TREE}):
         what = f"is called {port.name!r}, as an architecture is" if isinstance(port, Port) else f"is {port!r:.80}"
         raise Usage(f"the port {what}", "Give a weights.Port, with name= where its module has the name of an architecture")

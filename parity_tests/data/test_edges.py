@@ -56,7 +56,8 @@ def test_epochs_and_negatives(replace: str, directed: bool):
         assert sorted(map(tuple, visited.tolist())) == sorted(map(tuple, edges.T.tolist()))
     for edge, found in counts.items():
         assert found.keys() <= allowed[edge], edge
-        assert stats.chisquare([found.get(pair, 0) for pair in allowed[edge]]).pvalue > CHANCE, edge
+        if len(allowed[edge]) > 1:  # of one pair there is no law to test
+            assert stats.chisquare([found.get(pair, 0) for pair in allowed[edge]]).pvalue > CHANCE, edge
     assert seen[0].tolist() != seen[sampler.steps_per_epoch].tolist()
 
 
