@@ -51,7 +51,7 @@ def optimizers() -> None:
     for (manifold, shape), make in itertools.product(MANIFOLDS.values(), OPTIMIZERS.values()):
         tx, x, y = make(manifolds=manifold), drawn(manifold, shape, 0), drawn(manifold, shape, 1)
 
-        def steps(x: jax.Array, y: jax.Array, tx: Any = tx, manifold: Any = manifold) -> Any:
+        def steps(x: Any, y: jax.Array, tx: Any = tx, manifold: Any = manifold) -> Any:
             state = tx.init(x)
             for _ in range(3):
                 grad = jax.grad(lambda p: jnp.sum(manifold.dist(p, y) ** 2))(x)

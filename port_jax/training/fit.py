@@ -24,6 +24,7 @@ from port_jax.training.checkpoints import Checkpoints, Progress
 from port_jax.training.chunks import Chunks
 from port_jax.training.finite import lost, nonfinite
 from port_jax.training.history import History
+from port_jax.training.plan import Plan
 from port_jax.training.state import Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
@@ -66,6 +67,7 @@ def fit(
     patience: int | None = None,
     folder: str | Path | None = None,
     progress: bool | None = None,
+    plan: Plan | None = None,
 ) -> Fit:
     """Run `step` until the state has made `steps` steps, and return a `Fit`. The arrays of `state` are not changed.
 
@@ -91,7 +93,9 @@ def fit(
             that is no multiple of `every` is dropped when a later call goes further. It also ends with the same bits, on the same kind of
             device and with the same number of threads, compiler flags and versions, if a step gives the same bits when it is repeated
             (on a GPU, sums over edges may not).
-        progress: whether to show a bar with loss and rate; by default on a terminal only.
+        progress: whether to show a bar with loss and rate; by default on a terminal only, and in the first process.
+        plan: how the run lies on several devices. The state is put where it says, also where it is read from `folder`; of `batches`, each
+            array's rows are divided (each process gives its own), and `batch` is on every device.
 
     What is kept is finite: at each evaluation, and so before each save and at the end, the parameters, the optimizer's state and the
     collections are reduced on the device to one flag per array. An array may contain as many NaN or infinite elements as in the
@@ -104,13 +108,18 @@ def fit(
     """
     mode = _mode(monitor, mode)
     _check(steps, chunk, every, batch, batches, evaluate, monitor, patience)
+    if plan is not None:
+        if not isinstance(plan, Plan):
+            raise ValueError(f"plan is {plan!r:.100}; give a port_jax.training.Plan")
+        state, batch = plan.place(state), None if batch is None else jax.device_put(batch, plan.whole)
     if jax.default_backend() == "cpu":
         keep_pages()
     with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
         # The compiled function consumes its state; the caller keeps the one that was passed.
         run = _Run(_copy(state), checkpoints, steps, every, evaluate, monitor, mode, patience)
         run.begin()
-        chunks = Chunks(step, chunk, batch, batches, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
+        made = batches if plan is None or batches is None else lambda number: plan.batch(batches(number))
+        chunks = Chunks(step, chunk, batch, made, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
         with chunks, _bar(progress, steps, run.now) as bar, run.kept_on_errors():
             run.evaluate_if_due()
             while run.now < steps and not run.over:
@@ -297,7 +306,8 @@ def _hint(seconds: float) -> str | None:
 
 
 def _bar(progress: bool | None, steps: int, first: int) -> Any:
-    return tqdm(total=steps, initial=first, unit="step", disable=None if progress is None else not progress)
+    hidden = True if jax.process_index() else None
+    return tqdm(total=steps, initial=first, unit="step", disable=hidden if progress is None else not progress)
 
 
 def _mode(monitor: str | None, mode: str | None) -> str:

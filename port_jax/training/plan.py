@@ -1,0 +1,109 @@
+"""How a run lies on several devices: which rows are split, and what every device has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, PyTree
+
+from port_jax.training.state import TrainingError, TrainState, named
+
+__all__ = ["Plan"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the arrays of a run lie on a mesh of devices: rows of tables and of batches are split, all else is on every device.
+
+        plan = Plan(jax.make_mesh((jax.device_count(),), ("x",)), tables=("points",))
+        state = plan.made(lambda: train_state(model.init(...)["params"], optimizer, key))
+        fit(step, state, steps=1000, batches=batches, plan=plan)
+
+    The same program runs on one device, on eight, and in several processes (after `jax.distributed.initialize()`), where `batches` gives
+    each process its own rows. The mesh may have automatic or explicit axes.
+
+    Arguments:
+        mesh: the devices, as `jax.make_mesh` gives them.
+        rows: the axis of the mesh along which rows are split.
+        tables: the names of the parameters whose rows are split, with their moments: "points", "encoder/embedding". The number of their
+            rows is a multiple of the number of devices along `rows`.
+
+    Errors: ValueError if the mesh has no such axis. TrainingError, from the methods, for a name that no parameter has, and for rows that
+    the devices do not divide.
+    """
+
+    mesh: Mesh
+    rows: str = "x"
+    tables: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mesh, Mesh):
+            raise ValueError(f"mesh is {self.mesh!r:.100}; make one: jax.make_mesh((jax.device_count(),), ({self.rows!r},))")
+        if self.rows not in self.mesh.axis_names:
+            raise ValueError(
+                f"rows is {self.rows!r}, and the mesh has the axes {', '.join(map(repr, self.mesh.axis_names))}; name one of them"
+            )
+        object.__setattr__(self, "tables", (self.tables,) if isinstance(self.tables, str) else tuple(self.tables))
+
+    @property
+    def split(self) -> NamedSharding:
+        """Rows divided among the devices."""
+        return NamedSharding(self.mesh, PartitionSpec(self.rows))
+
+    @property
+    def whole(self) -> NamedSharding:
+        """The same on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def shardings(self, state: TrainState) -> TrainState:
+        """Where each array of a state lies, in the state's structure; its arrays may be `jax.ShapeDtypeStruct`."""
+        params = named(state.params)
+        for name in self.tables:
+            if name not in params:
+                raise TrainingError(f"the plan splits {name!r}, which is no parameter; those are {', '.join(params)}")
+            self._require_divided(f"the parameter {name}", params[name].shape)
+        lie = [self.split if self._is_of_table(name, x, params) else self.whole for name, x in named(state).items()]
+        return jax.tree.unflatten(jax.tree.structure(state), lie)
+
+    def place(self, state: TrainState) -> TrainState:
+        """The state with its arrays where they lie. In several processes each gives the same one."""
+        state = jax.tree.map(jnp.asarray, state)
+        return jax.tree.map(jax.device_put, state, self.shardings(state))
+
+    def made(self, make: Callable[[], TrainState]) -> TrainState:
+        """The state that `make` returns, made in place: no device has a whole table, not even for a moment."""
+        return jax.jit(make, out_shardings=self.shardings(jax.eval_shape(make)))()
+
+    def batch(self, batch: PyTree) -> PyTree[Array]:
+        """A batch with its rows divided, from the rows of this process; arrays that are on several devices stay, numbers are on all."""
+        return jax.tree.map(self._divided, batch)
+
+    def _divided(self, x: Any) -> Array:
+        if isinstance(x, jax.Array) and len(x.sharding.device_set) > 1:
+            return x
+        x = np.asarray(x)
+        if not x.ndim:
+            return jax.device_put(x, self.whole)
+        shape = (x.shape[0] * jax.process_count(), *x.shape[1:])
+        self._require_divided("an array of the batch", shape)
+        return jax.make_array_from_process_local_data(self.split, x, shape)
+
+    def _require_divided(self, what: str, shape: tuple[int, ...]) -> None:
+        count = self.mesh.shape[self.rows]
+        if not shape or shape[0] % count:
+            found = f"{shape[0]} rows" if shape else "no rows"
+            raise TrainingError(
+                f"{what} has {found}, which {count} devices along {self.rows!r} do not divide; pad to a multiple of {count}"
+            )
+
+    def _is_of_table(self, name: str, x: Any, params: dict[str, Any]) -> bool:
+        """Whether an array is a table or one of its moments, which have the table's name at their ends and as many rows."""
+        owners = [owner for owner in params if f"/{name}".endswith(f"/{owner}")]
+        owner = max(owners, key=len, default=None)
+        return owner in self.tables and bool(x.shape) and x.shape[0] == params[owner].shape[0]
