@@ -166,6 +166,7 @@ def test_verify_writes_the_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     asked = ("verify", tmp_path / "1.pth", "--level", "settings", "--html", page, *OPTIONS)
     assert run(monkeypatch, capsys, *asked)[0] == 0
     assert "All <b>2</b> comparisons agree" in page.read_text()
+    assert hashlib.sha256((tmp_path / "1.pth").read_bytes()).hexdigest() in page.read_text(), "which file it was"
     assert "manifold of emb" in page.read_text().partition("<h2>Not verified</h2>")[2]
     assert str(tmp_path) not in page.read_text() + page.with_suffix(".json").read_text(), "a page is given to others"
     code, _, err = run(monkeypatch, capsys, *asked)
