@@ -19,6 +19,7 @@ import jax
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unreadable
+from weights.files.opening import hashes
 from weights.proof import verify
 from weights.proof.rows import Row, Ulp
 from weights.types import Document
@@ -177,7 +178,8 @@ def of_checkpoint(checkpoint: Checkpoint, path: str | Path, rows: Sequence[Row],
     reports = [checkpoint.report.get("optimizer") or {}, *(checkpoint.report.get("optimizers") or {}).values()]
     defects = [sentence for found in reports for sentence in found.get("defects", ())]
     pair = Pair(name, "file", ours, theirs, tuple(rows), (*told, *defects))
-    kept = {key: value.name if isinstance(value, Path) else value for key, value in more.items()}
+    kept = {f"SHA-256 of {file}": digest for file, digest in (hashes(Path(path), "") if Path(path).is_file() else {}).items()}
+    kept |= {key: value.name if isinstance(value, Path) else value for key, value in more.items()}
     return of_pair(f"{name}, verified", pair, **kept)
 
 

@@ -21,6 +21,8 @@ from port_jax.manifolds import Lorentz, PoincareBall
 from weights.checkpoint import load
 from weights.errors import NotWritten, Unreadable, Usage
 from weights.proof import report_page
+from weights.proof.parity import Parity
+from weights.proof.planted import Planted
 from weights.proof.report import Pair, Report, of_checkpoint
 from weights.proof.report_page import write
 from weights.proof.rows import BINS, Row, Ulp
@@ -118,6 +120,20 @@ def test_pictures_have_words_and_tables_have_heads(pairs: int):
     assert f"<b>{2 * pairs}</b> of {7 * pairs} comparisons failed" in page
 
 
+def test_a_port_writes_the_page(tmp_path: Path):
+    """What parity found: the rows, and the planted errors that the inputs would not show."""
+    missed = Planted("embed.weight with the other sign", "", "Give rows that are not 0")
+    found = Parity(list(made().pairs[0].rows), planted=(missed,), name="Net")
+    found.html(tmp_path / "x.html")
+    found.json(tmp_path / "y.json")
+    assert json.loads((tmp_path / "y.json").read_text())["rows"] == json.loads((tmp_path / "x.json").read_text())["rows"]
+    text = (tmp_path / "x.html").read_text()
+    assert "Net beside its original" in text
+    assert "embed.weight with the other sign. Give rows that are not 0" in text
+    with pytest.raises(NotWritten, match="exists"):
+        found.html(tmp_path / "x.html")
+
+
 def test_what_is_not_a_number_is_farthest_from_its_gate():
     rows = tuple(
         Row("step", "float64", name, error, 1e-10, False) for name, error in (("far", 1.0), ("nan", float("nan")), ("near", 2e-10))
@@ -150,6 +166,7 @@ def test_verify_writes_the_page(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     asked = ("verify", tmp_path / "1.pth", "--level", "settings", "--html", page, *OPTIONS)
     assert run(monkeypatch, capsys, *asked)[0] == 0
     assert "All <b>2</b> comparisons agree" in page.read_text()
+    assert hashlib.sha256((tmp_path / "1.pth").read_bytes()).hexdigest() in page.read_text(), "which file it was"
     assert "manifold of emb" in page.read_text().partition("<h2>Not verified</h2>")[2]
     assert str(tmp_path) not in page.read_text() + page.with_suffix(".json").read_text(), "a page is given to others"
     code, _, err = run(monkeypatch, capsys, *asked)
