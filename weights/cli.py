@@ -184,6 +184,9 @@ def verify(
         typer.Option(help="How far to go; each level includes those before it. Default: step, or settings with --witness."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="With --port: plant errors in the port, and show which these inputs miss and what shows them.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
     force: Force = False,
     as_json: Json = False,
@@ -194,9 +197,11 @@ def verify(
     conversion. Needs torch from the level forward on.
     """
     from weights.checkpoint import load, restore
+    from weights.errors import Usage
     from weights.files.graph_arrays import file_of
     from weights.files.outputs import new_file, require_file
     from weights.files.reader import files_of
+    from weights.proof.parity import show_planted
     from weights.proof.reading import Said
     from weights.proof.verify import failed, show, summary, versions
     from weights.proof.verify import verify as compare
@@ -209,11 +214,15 @@ def verify(
     checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
     asked = Said(**said, optimizer=resuming.named)
+    if mutants and (as_json or not checkpoint.own_port):
+        raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
         _print_json([row._asdict() for row in rows])
     else:
         show(rows)
+    if mutants:
+        show_planted(checkpoint, seed)
     if report:
         document = {"versions": versions(), "rows": [row._asdict() for row in rows], "summary": summary(rows)}
         with new_file(report, force) as temporary:
