@@ -207,6 +207,8 @@ def verify(
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
+    if mutants and (as_json or reading.port is None):
+        raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
     if report:
         require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
@@ -214,8 +216,6 @@ def verify(
     checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
     recorded = None if witness is None else Witness.read(witness, checkpoint)
     asked = Said(**said, optimizer=resuming.named)
-    if mutants and (as_json or not checkpoint.own_port):
-        raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
     rows = compare(checkpoint, file, graph, said=asked, witness=recorded, level=depth.value, seed=seed)
     if as_json:
         _print_json([row._asdict() for row in rows])

@@ -19,7 +19,7 @@ from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.plants import curvatures_of, restored
 from weights.proof.rows import FLOAT64, Row
-from weights.proof.sides import Sides
+from weights.proof.sides import Original, Sides
 from weights.proof.training import Training
 from weights.proof.witness import Witness
 from weights.types import TorchModule
@@ -54,7 +54,9 @@ class Parity:
         counted = verify.summary([row for row in self.rows if row.verified])
         left = [f"Not verified: {row.what}." for row in self.rows if not row.verified and row.level != "settings"]
         told = planted.report(self.planted) if self.planted else ()
-        return "\n".join([counted, *left, *explained(self.first, self.cause), *told])
+        bad = [row for row in self.rows if not row.ok] if self.first is None else []
+        beyond = [f"Beyond its gate: {row.what} ({row.level}, {row.dtype}): {row.error:.2e}, gate {row.gate:.1e}." for row in bad[:8]]
+        return "\n".join([counted, *beyond, *left, *explained(self.first, self.cause), *told])
 
 
 def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
@@ -121,6 +123,8 @@ def _stepped(checkpoint: Checkpoint, transformation: Any, seed: int) -> tuple[li
     """Ten steps of a person's own transformation beside torch's, and what a difference looks like."""
     if not checkpoint.plans:
         raise Usage("a transformation is given, and there is no optimizer of torch beside it", "Give optimizer=, the one of torch")
+    if any(raw["state"] for raw in Original.of(checkpoint).optimizers):
+        raise Usage("a transformation begins anew, and the optimizer of torch has made steps", "Give optimizer= before its first step")
     whole = optax.with_extra_args_support(transformation)
     mine = replace(checkpoint, optimizer=whole, opt_state=whole.init(checkpoint.variables["params"]))
     sides = verify.both_sides(mine, checkpoint, None, seed)("float64")

@@ -220,6 +220,11 @@ def test_an_optimizer_of_ones_own(name: str):
     port = weights.Port(nn.Sequential([nn.Dense(3), nn.tanh, nn.Dense(2)]), inputs=draws.rng(6).normal(size=(5, 4)))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, weight_decay=0.1)
     found = weights.parity(port, module, optimizer=optimizer, transformation=make(1e-2), types=("float64",))
+    if name == "decay outside":
+        module(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        with pytest.raises(weights.Usage, match="the optimizer of torch has made steps"):
+            weights.parity(port, module, optimizer=optimizer, transformation=make(1e-2), level="bits")
     assert found.ok == (kind is None), found
     if kind is not None:
         assert found.cause is not None

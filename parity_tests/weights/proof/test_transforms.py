@@ -72,6 +72,7 @@ def test_what_first_derivatives_do_not_show(act: object, level: str | None, type
     found = weights.parity(port, Original(), level="grad", types=types)
     assert {row.level for row in found.rows if not row.ok} == ({level} - {None}), found
     assert {"hvp", "jit", "vmap", "dtype"} <= {row.level for row in found.rows}
+    assert (level is None) == ("Beyond its gate" not in str(found))
     if level == "vmap":
         assert "pure_callback" in next(row.what for row in found.rows if not row.ok)
     if level == "dtype":
