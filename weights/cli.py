@@ -187,6 +187,9 @@ def verify(
     html: Annotated[
         Path | None, typer.Option(help="Page to write (.html), with its JSON beside it: it opens in a browser without a network.")
     ] = None,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="With --port: plant errors in the port, and show which these inputs miss and what shows them.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="JSON file to write the comparisons to, with versions.")] = None,
     force: Force = False,
     as_json: Json = False,
@@ -197,16 +200,20 @@ def verify(
     conversion. Needs torch from the level forward on.
     """
     from weights.checkpoint import load, restore
+    from weights.errors import Usage
     from weights.files.graph_arrays import file_of
     from weights.files.outputs import require_file
     from weights.files.reader import files_of
     from weights.proof import report_page
+    from weights.proof.parity import show_planted
     from weights.proof.reading import Said
     from weights.proof.report import of_checkpoint
     from weights.proof.verify import failed, show
     from weights.proof.verify import verify as compare
     from weights.proof.witness import Witness
 
+    if mutants and (as_json or reading.port is None):
+        raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
     for out in [] if html is None else [html, report_page.json_of(html)]:
         require_file(out, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
     if report:
@@ -222,6 +229,8 @@ def verify(
     else:
         show(rows)
     lines = _first_difference(checkpoint, rows, seed) if failed(rows) and checkpoint.own_port and (html or report or not as_json) else []
+    if mutants:
+        show_planted(checkpoint, seed)
     if html or report:
         found = of_checkpoint(checkpoint, file, rows, lines, graph=graph, witness=witness, level=depth.value, seed=seed)
         report_page.write(found, html=html, data=report, overwrite=force)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import weights
-from port_jax.layers import Curved, Hyperplanes
+from port_jax.layers import BatchNorm, Curved, Hyperplanes
 from port_jax.manifolds import PoincareBall
 
 
@@ -34,7 +34,7 @@ class Net(nn.Module):
     def __call__(self, x: Float[Array, "n in"], train: bool = False) -> Float[Array, "n classes"]:
         ball = Curved("PoincareBall", 0.7, learnable=True, name="ball")()
         h = MobiusLinear(self.width, name="first")(ball, ball.expmap0(x))
-        h = ball.expmap0(nn.BatchNorm(not train, momentum=0.9, name="norm")(ball.logmap0(h)))
+        h = ball.expmap0(BatchNorm(not train, name="norm")(ball.logmap0(h)))
         return Hyperplanes(self.classes, name="planes")(ball, MobiusLinear(self.width, name="second")(ball, h))
 
     def manifolds(self, params: Any) -> dict[str, Any]:
@@ -50,4 +50,4 @@ def original() -> Any:
     return Original()
 
 
-PORT = weights.Port(Net(), inputs=0.5 * np.random.default_rng(0).normal(size=(7, 6)), torch=original)
+PORT = weights.Port(Net(), inputs=0.5 * np.random.default_rng(0).normal(size=(7, 6)), torch=original, train={"train": True})

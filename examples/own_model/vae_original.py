@@ -34,7 +34,7 @@ def log_prob(ball: geoopt.PoincareBall, z: Tensor, mean: Tensor, scale: Tensor) 
 class VAE(nn.Module):
     """Rows of bits, and standard normal numbers for one sample of each: samples, logits, and the evidence lower bound of each row."""
 
-    def __init__(self, data: int = 8, hidden: int = 6, latent: int = 2, c: float = 0.7):
+    def __init__(self, data: int = 8, hidden: int = 8, latent: int = 2, c: float = 0.7):
         super().__init__()
         self.ball = geoopt.PoincareBall(c, learnable=True)
         self.encoder = nn.Linear(data, hidden)
@@ -50,7 +50,8 @@ class VAE(nn.Module):
         logits = self.decoder(torch.tanh(self.planes(z)))
         prior = log_prob(self.ball, z, torch.zeros_like(mean), torch.ones_like(scale))
         fit = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-        return {"z": z, "logits": logits, "elbo": fit + prior - log_prob(self.ball, z, mean, scale)}
+        elbo = fit + prior - log_prob(self.ball, z, mean, scale)
+        return {"z": z, "logits": logits, "elbo": elbo, "loss": -elbo.mean()}
 
 
 def trained(steps: int = 12, seed: int = 0) -> tuple[VAE, dict]:
@@ -61,7 +62,7 @@ def trained(steps: int = 12, seed: int = 0) -> tuple[VAE, dict]:
     x = (torch.rand(40, 8) < torch.rand(8)).float()
     for _ in range(steps):
         optimizer.zero_grad()
-        (-net(x, torch.randn(40, 2))["elbo"].mean()).backward()
+        net(x, torch.randn(40, 2))["loss"].backward()
         optimizer.step()
     return net, {"model": net.state_dict(), "optimizer": optimizer.state_dict()}
 

@@ -19,7 +19,7 @@ from port_jax.manifolds import PoincareBall
 class VAE(nn.Module):
     """Rows of bits, and standard normal numbers for one sample of each: samples, logits, and the evidence lower bound of each row."""
 
-    hidden: int = 6
+    hidden: int = 8
     latent: int = 2
 
     @nn.compact
@@ -32,7 +32,8 @@ class VAE(nn.Module):
         z = posterior.from_noise(noise)
         logits = nn.Dense(x.shape[-1], name="decoder")(jnp.tanh(Hyperplanes(self.hidden, name="planes")(ball, z)))
         fit = -optax.sigmoid_binary_cross_entropy(logits, x).sum(-1)
-        return {"z": z, "logits": logits, "elbo": fit + prior.log_prob(z) - posterior.log_prob(z)}
+        elbo = fit + prior.log_prob(z) - posterior.log_prob(z)
+        return {"z": z, "logits": logits, "elbo": elbo, "loss": -elbo.mean()}
 
     def manifolds(self, params: Any) -> dict[str, Any]:
         """The manifold of the points, which follows the trained curvature."""
@@ -52,4 +53,4 @@ def inputs(rows: int = 7, seed: int = 0) -> dict[str, np.ndarray]:
     return {"x": random.integers(0, 2, (rows, 8)).astype(float), "noise": random.normal(size=(rows, 2))}
 
 
-PORT = weights.Port(VAE(), inputs=inputs(), torch=original)
+PORT = weights.Port(VAE(), inputs=inputs(), torch=original, train={"train": True})

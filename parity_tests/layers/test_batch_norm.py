@@ -12,7 +12,7 @@ from parity_tests.layers.twins import CHECKS, NUMBER, RADIUS, Twin, check_values
 from parity_tests.oracle import lorentz, stereographic
 from parity_tests.oracle.networks import exactly, mixed
 from parity_tests.tolerances import gate, relative_error
-from port_jax.layers import LorentzBatchNorm, MidpointBatchNorm
+from port_jax.layers import BatchNorm, LorentzBatchNorm, MidpointBatchNorm
 from port_jax.manifolds import Lorentz, PoincareBall
 from reference_torch.layers import batch_norm as theirs
 from reference_torch.layers.tangent import from_tangent0
@@ -131,3 +131,22 @@ def test_running_statistics_reach_those_of_the_batch(layer, manifold):
     for _ in range(40):
         variables, y = train(variables)
     np.testing.assert_allclose(jax.jit(lambda v: layer.apply(v, manifold, x))(variables), y, rtol=0, atol=1e-6)
+
+
+def test_torchs_running_variance():
+    """Of an image's batch, of the positions that a mask leaves, and refused where there is one number of each channel, as in torch."""
+    x = draws.rng(9).normal(size=(3, 4, 2))
+    norm, variables = BatchNorm(), {"batch_stats": {"mean": np.zeros(2), "var": np.full(2, 0.3)}}
+    variables["params"] = {"scale": np.ones(2), "bias": np.zeros(2)}
+    train = jax.jit(lambda x, mask: norm.apply(variables, x, False, mask=mask, mutable=["batch_stats"])[1]["batch_stats"]["var"])
+    original = torch.nn.BatchNorm1d(2).double()
+    for rows in (x, x[:2]):
+        original.running_var.fill_(0.3)
+        original(torch.tensor(rows).mT)
+        mask = np.broadcast_to(np.arange(3)[:, None, None] < len(rows), x.shape)
+        np.testing.assert_allclose(train(x, mask), original.running_var, rtol=1e-12)
+    original.running_var.fill_(0.3)
+    original(torch.tensor(x).mT)
+    np.testing.assert_allclose(train(x, None), original.running_var, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), one number per channel; pass a batch"):
+        norm.apply(variables, x[0, :1], False, mutable=["batch_stats"])

@@ -6,10 +6,33 @@ LAYERS, BALL, HYPERBOLOID = "port_jax/layers", "port_jax/manifolds/stereographic
 LINEAR, PLANES, NORM, POINTWISE, RESIDUAL, CONV, ATTENTION = (
     f"layers/test_{name}.py" for name in ("linear", "hyperplanes", "batch_norm", "pointwise", "residual", "convolution", "attention")
 )
+DISTRIBUTIONS = "test_distributions.py"
 VALUES, POINTWISE_FORMULAS = "test_the_original[values_and_gradients", f"{POINTWISE}::test_formulas_at_50_digits"
 FORMULAS, PLANES_FORMULAS = f"{RESIDUAL}::test_formulas_at_50_digits", f"{PLANES}::test_distances_to_hyperplanes_at_50_digits"
 
 MUTATIONS: tuple[Mutation, ...] = (
+    error(
+        "distributions: a density whose volume has one dimension more",
+        "port_jax/distributions.py",
+        "(self.dim - 1) * _log_sin_ratio",
+        "self.dim * _log_sin_ratio",
+        f"{DISTRIBUTIONS}::test_densities_and_samples_at_50_digits",
+    ),
+    Mutation(
+        "distributions: points and densities of a frame of the Euclidean length",
+        (
+            ("port_jax/distributions.py", "v / self.manifold.unit", "v"),
+            ("port_jax/distributions.py", "self.manifold.unit * self.manifold.coordinates0", "self.manifold.coordinates0"),
+        ),
+        (f"{DISTRIBUTIONS}::test_densities_and_samples_at_50_digits",),
+    ),
+    error(
+        "layers: a running variance over N",
+        f"{LAYERS}/standard.py",
+        "new + (new - self.momentum * old) / (rows - 1)",
+        "new",
+        f"{NORM}::test_torchs_running_variance",
+    ),
     error(
         "layers: a Moebius linear map that adds its bias from the left",
         f"{LAYERS}/linear.py",

@@ -36,6 +36,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{GATES}::test_steps_that_are_too_long_are_seen",
     ),
     error(
+        "verify: levelled moments that excuse steps a thousand times too wrong",
+        f"{HOME}/verify.py",
+        "2 * other[key]",
+        "2e3 * other[key]",
+        f"{GATES}::test_second_moments_of_a_row_are_one_number_but_for_rounding",
+    ),
+    error(
+        "verify: torch's Hessian beside torch's",
+        f"{HOME}/transforms.py",
+        "Results(torch=theirs, jax=ours,",
+        "Results(torch=theirs, jax=theirs,",
+        "weights/proof/test_transforms.py",
+    ),
+    error(
+        "verify: training compared in evaluation",
+        f"{HOME}/training.py",
+        "return super().module(nudge).train()",
+        "return super().module(nudge)",
+        "weights/proof/test_training.py",
+    ),
+    error(
         "verify: a float32 side that never fails",
         f"{HOME}/gates.py",
         "error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,9 +55,20 @@ def test_each_command_takes_a_port(monkeypatch, capsys, tmp_path: Path, file: Pa
     code, text, _ = run(monkeypatch, capsys, "embed", out, *PORT, "--key", "planes.points", "--out", tmp_path / "points.csv")
     assert code == 0, text
     assert "PoincareBall" in text
+    for wrong, remedy in (((*PORT, "--json"), "Leave out --json"), (("--arch", "tree"), "Give --port")):
+        code, _, text = run(monkeypatch, capsys, "verify", file, *wrong, "--mutants", "--level", "bits")
+        assert code == 2
+        assert remedy in text
     code, _, text = run(monkeypatch, capsys, "inspect", file, *PORT, "--arch", "tree")
     assert code == 0  # inspect shows the reason
     assert run(monkeypatch, capsys, "convert", file, *PORT, "--arch", "tree", "--out", tmp_path / "b")[0] == 2
+
+
+@pytest.mark.slow
+def test_mutation_mode_in_the_shell(monkeypatch, capsys, file: Path):
+    code, text, _ = run(monkeypatch, capsys, "verify", file, *PORT, "--level", "bits", "--mutants")
+    assert code == 0
+    assert re.search(r"^(\d+) of \1 planted errors would show on these inputs\.$", text, re.MULTILINE), text
 
 
 @pytest.mark.parametrize("name", MISTAKES)

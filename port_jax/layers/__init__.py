@@ -16,13 +16,14 @@ from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, Poincare
 from port_jax.layers.pointwise import SpaceActivation, SpaceDropout, SpaceLayerNorm, TangentActivation, TangentDropout, TangentLayerNorm
 from port_jax.layers.pooling import MidpointPool, MidpointPool2d
 from port_jax.layers.residual import MidpointResidual, MobiusResidual, SpaceResidual
-from port_jax.layers.standard import GRU, LSTM, MultiheadAttention
+from port_jax.layers.standard import GRU, LSTM, BatchNorm, MultiheadAttention
 from port_jax.layers.tangent import HypLinear
 
 __all__ = [
     "ACTIVATIONS",
     "GRU",
     "LSTM",
+    "BatchNorm",
     "BlanketAttention",
     "Curved",
     "Dense",

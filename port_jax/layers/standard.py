@@ -1,4 +1,4 @@
-"""Euclidean modules of torch whose parameters flax keeps in another form: attention and recurrent layers, with torch's own parameters.
+"""Euclidean modules of torch that flax has in another form: attention and recurrent layers with torch's own parameters, and batch norm.
 
 flax splits the projections of attention into one kernel each, and sums the two biases of a recurrent cell, so that a torch file could not
 be written again. Here every parameter has torch's name, shape and meaning. Sequences are [*batch, length, features]: torch's with
@@ -14,11 +14,37 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["GRU", "LSTM", "MultiheadAttention"]
+__all__ = ["GRU", "LSTM", "BatchNorm", "MultiheadAttention"]
 
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
 Carry = tuple[Array, ...]
 Step = Callable[[Carry, Array, Array], tuple[Carry, Array]]
+
+
+class BatchNorm(nn.BatchNorm):
+    """flax's BatchNorm with torch's running variance and torch's defaults (torch.nn.BatchNorm1d to 3d, channels last).
+
+    Both normalise a batch of N numbers per channel by its variance over N. For the running variance, torch multiplies that by N/(N - 1).
+    `momentum` is flax's, the weight of the old statistics: 1 - 0.1. ValueError in training where N is 1, as in torch.
+    """
+
+    momentum: float = 0.9
+
+    def __call__(
+        self, x: Float[Array, "*batch c"], use_running_average: bool | None = None, *, mask: Bool[Array, "*batch c"] | None = None
+    ) -> Float[Array, "*batch c"]:
+        """As flax's. Positions where `mask` is False are not counted."""
+        still = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        old = self.get_variable("batch_stats", "var")
+        y = super().__call__(x, use_running_average, mask=mask)
+        if still or old is None or self.is_initializing() or not self.is_mutable_collection("batch_stats"):
+            return y
+        if mask is None and x.size <= x.shape[-1]:
+            raise ValueError(f"BatchNorm in training: x has shape {x.shape}, one number per channel; pass a batch of two or more")
+        rows = x.size // x.shape[-1] if mask is None else jnp.broadcast_to(mask, x.shape).sum() / x.shape[-1]
+        new = self.get_variable("batch_stats", "var")
+        self.put_variable("batch_stats", "var", new + (new - self.momentum * old) / (rows - 1))
+        return y
 
 
 class MultiheadAttention(nn.Module):

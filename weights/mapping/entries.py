@@ -67,4 +67,12 @@ def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-__all__ = ["Entry", "flatten", "inverse", "place", "tie_repeats"]
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Slash-separated paths as nested dicts: the inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        place(tree, path, value)
+    return tree
+
+
+__all__ = ["Entry", "flatten", "inverse", "nested", "place", "tie_repeats"]

@@ -87,7 +87,9 @@ class Port:
     them, or a dict by name; shapes follow from it, and both sides are compared on it. name: what messages and reports call the port.
     torch: the torch module, its class, or a function that makes it; `verify` loads the file into it. call_torch, call_jax: how to call
     the two where `module(*inputs)` and `model.apply(variables, *inputs)` are not it: call_torch(module, *inputs) and
-    call_jax(model, variables, *inputs); an array, a tuple of arrays or a dict of them. manifolds: by the paths below "params", or the
+    call_jax(model, variables, *inputs); an array, a tuple of arrays or a dict of them. train: the keyword arguments with which the flax
+    module is called in training, {"train": True} for example (call_jax is then given them, mutable= and rngs=, as `apply` takes them); with
+    it `verify` compares training too. manifolds: by the paths below "params", or the
     beginnings of paths, where parameters lie; or a function from the parameters to that; all others are flat. Without it the flax
     module's own `manifolds`.
 
@@ -112,6 +114,7 @@ class Port:
     torch: Any = None
     call_torch: Callable[..., Any] | None = None
     call_jax: Callable[..., Any] | None = None
+    train: Mapping[str, Any] | None = None
     manifolds: Any = None
     settle: Callable[[Found, Settings], None] | None = None
     recognise: Callable[[Found], bool] | None = None

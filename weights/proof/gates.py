@@ -10,6 +10,9 @@ import numpy as np
 from weights.proof.rows import FLOAT64, Row, Ulp, largest
 from weights.proof.sides import Arrays
 
+NUDGES = (1, 2, 3)
+"""Seeds of the moves by one unit in the last place, from which torch's drift is taken."""
+
 
 @dataclass
 class Results:
@@ -24,6 +27,12 @@ class Results:
     scale: dict[str, float] = field(default_factory=dict)
     slack: dict[str, float] = field(default_factory=dict)
     trail: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+
+def cotangents(outputs: Arrays, seed: int) -> Arrays:
+    """Random weights of the outputs, by name."""
+    random = np.random.default_rng(seed)
+    return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
 
 
 def gaps(a: Arrays, b: Arrays) -> dict[str, float]:
@@ -72,4 +81,4 @@ def gated(level: str, dtype: str, found: Results, exact: Results | None) -> list
     return rows
 
 
-__all__ = ["Results", "amplified", "drift", "gaps", "gated"]
+__all__ = ["NUDGES", "Results", "amplified", "cotangents", "drift", "gaps", "gated"]

@@ -94,17 +94,27 @@ def _leaves(value: Any) -> list[Any]:
 
 
 def first_difference(sides: Sides, gate: float, theirs: Mapping[str, Call], ours: Mapping[str, Call]) -> Difference | None:
-    """The first module, in torch's order, whose output differs by more than `gate` relative to its largest value; None if none does."""
-    for name, path in _in_order(aligned(sides.checkpoint.entries), theirs):
-        if path not in ours:
-            continue
-        for a, b in zip(theirs[name].outputs, ours[path].outputs):
-            b = laid_out(b, a.shape)
-            if b is not None and not agree(a, b, gate):
-                given = ours[path].inputs
-                same = all(any((z := laid_out(y, x.shape)) is not None and agree(x, z, gate) for y in given) for x in theirs[name].inputs)
-                return difference(name, path, same, a, b)
+    """The first module, in torch's order, whose output differs by more than `gate` relative to its largest value; None if none does.
+
+    A module is compared with the one of flax that has its parameters, or its name, whichever gives an output of its shape.
+    """
+    names = aligned(sides.checkpoint.entries)
+    for name in theirs:
+        for path in dict.fromkeys((names.get(name, name), name.replace(".", "/"), name.replace(".", "_"))):
+            pairs = zip(theirs[name].outputs, ours[path].outputs) if path in ours else ()
+            fitting = [(a, z) for a, b in pairs if (z := laid_out(b, a.shape)) is not None]
+            for a, b in fitting:
+                if not agree(a, b, gate):
+                    return difference(name, path, _given_the_same(theirs[name], ours[path], gate), a, b)
+            if fitting:
+                break
     return None
+
+
+def _given_the_same(theirs: Call, ours: Call, gate: float) -> bool:
+    """Whether each input of torch's module is one of flax's."""
+    laid = [[z for y in ours.inputs if (z := laid_out(y, x.shape)) is not None] for x in theirs.inputs]
+    return all(any(agree(x, z, gate) for z in some) for x, some in zip(theirs.inputs, laid))
 
 
 def difference(name: str, path: str, same: bool, theirs: np.ndarray, ours: np.ndarray) -> Difference:
@@ -135,10 +145,6 @@ def laid_out(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if moved.shape == shape:
         return moved
     return array.reshape(shape) if np.squeeze(array).shape == tuple(n for n in shape if n != 1) else None
-
-
-def _in_order(names: Mapping[str, str], theirs: Mapping[str, Call]) -> Iterator[tuple[str, str]]:
-    yield from ((name, names[name]) for name in theirs if name in names)
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray]:

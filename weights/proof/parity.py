@@ -8,21 +8,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
-from weights.mapping.manifold_trees import CURVED
 from weights.mapping.port import Port
 from weights.proof import causes, layers, planted, report, report_page, step_causes, verify
 from weights.proof.causes import Cause
 from weights.proof.layers import Difference
+from weights.proof.plants import curvatures_of, restored
 from weights.proof.rows import FLOAT64, Row
-from weights.proof.sides import Sides
+from weights.proof.sides import Original, Sides
+from weights.proof.training import Training
 from weights.proof.witness import Witness
 from weights.types import TorchModule
+from weights.views.terminal import Screen
 
 GATE = 1e-8
 """By which layers are told apart in float64, relative to the largest value; outputs have the gates of `verify`."""
@@ -64,12 +65,12 @@ class Parity:
         return [one for one in self.planted if not one.caught]
 
     def __str__(self) -> str:
-        return "\n".join([verify.summary([row for row in self.rows if row.verified]), *explained(self.first, self.cause), *self._missed()])
-
-    def _missed(self) -> Iterator[str]:
-        if self.planted:
-            yield f"{len(self.planted) - len(self.missed)} of {len(self.planted)} planted errors would show on these inputs."
-        yield from (f"  not shown: {one.what}. {one.remedy}" for one in self.missed)
+        counted = verify.summary([row for row in self.rows if row.verified])
+        left = [f"Not verified: {row.what}." for row in self.rows if not row.verified and row.level != "settings"]
+        told = planted.report(self.planted) if self.planted else ()
+        bad = [row for row in self.rows if not row.ok] if self.first is None else []
+        beyond = [f"Beyond its gate: {row.what} ({row.level}, {row.dtype}): {row.error:.2e}, gate {row.gate:.1e}." for row in bad[:8]]
+        return "\n".join([counted, *beyond, *left, *explained(self.first, self.cause), *told])
 
 
 def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
@@ -77,15 +78,18 @@ def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *
            seed: int = 0) -> Parity:  # fmt: skip
     """Compares a port with a torch module, or with the module that the port makes, loaded with a torch file.
 
-    Outputs, vector-Jacobian products and the gradient of each parameter, ten steps (those of `optimizer` from its state, else of a fresh
-    RiemannianAdam), in float64 and float32, compiled: see `weights.proof.verify.verify`, whose levels and gates are these. Where outputs
-    differ, the first layer in torch's order that does is named, the worst index with both values, and the kind of error, which is found by
-    planting errors in the torch module until it computes what the port does. mutants: plants errors in the port, and says which of them
-    these inputs would not show. inputs: in the place of the port's own. transformation: an optimizer of optax, whose first ten steps are
-    compared with those of `optimizer` (without it those are compared that the conversion makes of `optimizer`); where they differ, the
-    variant of Adam is named: decay or epsilon inside or outside, correction of the bias, order. witness: what the person's own program has
-    recorded of the file (`weights.witness`), which is compared in the place of a torch module; its inputs and outputs have the port's names
-    (those of `inputs=` and of what the model gives; "input" and "output" where these are arrays). It needs no torch.
+    Outputs, vector-Jacobian and Hessian-vector products and the gradient of each parameter, ten steps (those of `optimizer` from its state,
+    else of a fresh RiemannianAdam), in float64 and float32, compiled; outputs without compilation and under `vmap`; outputs, gradients and
+    new statistics in training with shared masks of dropout, where the port has `train`: see `weights.proof.verify.verify`, whose levels and
+    gates are these. Where outputs differ, the first layer in torch's order that does is named, the worst index with both values, and the
+    kind of error, which is found by planting errors in the torch module until it computes what the port does.
+
+    inputs: in the place of the port's own. mutants: plants errors in the port, and says which of them these inputs would not show.
+    transformation: an optimizer of optax, whose first ten steps are compared with those of `optimizer`, which has not made any (without it
+    those are compared that the conversion makes of `optimizer`); where they differ, the variant of Adam is named: decay or epsilon inside
+    or outside, correction of the bias, order. witness: what the person's own program has recorded of the file (`weights.witness`), which is
+    compared in the place of a torch module; its inputs and outputs have the port's names (those of `inputs=` and of what the model gives;
+    "input" and "output" where these are arrays). It needs no torch.
 
     Otherwise it needs torch. Raises a ConversionError where the port does not fit.
     """
@@ -123,10 +127,19 @@ def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants:
     return Parity(rows, *found, planted=shown, name=port.name)
 
 
+def show_planted(checkpoint: Checkpoint, seed: int = 0) -> None:
+    """Mutation mode in the shell: how many planted errors the port's inputs show, and those that they do not."""
+    screen = Screen()
+    for line in planted.report(list(planted.tried(_sides(checkpoint, seed), seed))):
+        screen.line(line)
+
+
 def _stepped(checkpoint: Checkpoint, transformation: Any, seed: int) -> tuple[list[Row], Cause | None]:
     """Ten steps of a person's own transformation beside torch's, and what a difference looks like."""
     if not checkpoint.plans:
         raise Usage("a transformation is given, and there is no optimizer of torch beside it", "Give optimizer=, the one of torch")
+    if any(raw["state"] for raw in Original.of(checkpoint).optimizers):
+        raise Usage("a transformation begins anew, and the optimizer of torch has made steps", "Give optimizer= before its first step")
     whole = optax.with_extra_args_support(transformation)
     mine = replace(checkpoint, optimizer=whole, opt_state=whole.init(checkpoint.variables["params"]))
     sides = verify.both_sides(mine, checkpoint, None, seed)("float64")
@@ -141,24 +154,14 @@ def _sides(checkpoint: Checkpoint, seed: int) -> Sides:
 def first_and_cause(checkpoint: Checkpoint, rows: Sequence[Row], seed: int = 0) -> tuple[Difference | None, Cause | None]:
     """Where the outputs of a checkpoint begin to differ, and what it looks like; of gradients alone only what it looks like."""
     bad = {row.level for row in rows if not row.ok}
-    sides, curvatures = _sides(checkpoint, seed), _curvatures(checkpoint)
-    if "forward" in bad:
-        module = sides.module()
-        theirs = layers.torch_calls(sides, module)
-        first = layers.first_difference(sides, GATE, theirs, layers.flax_calls(sides)) or _of_outputs(sides, module)
-        if first is None:
-            return None, None
-        cause = causes.of_arrays(first.theirs, first.ours, curvatures)
-
-        def run(changed: TorchModule) -> np.ndarray:
-            if not first.torch:
-                return _output(sides, changed, first.flax)
-            found = layers.torch_calls(sides, changed)[first.torch].outputs
-            return next((x for x in found if x.shape == first.theirs.shape), found[0])
-
-        return first, cause or causes.of_module(module, run, first.ours, first.torch if first.inputs_agree else "")
+    sides = _sides(checkpoint, seed)
+    if "forward" in bad or "train" in bad:
+        found = _of_values(sides if "forward" in bad else Training.of(sides))
+        if found[0] is not None or "forward" in bad:
+            return found
     if "grad" in bad:
         theirs, ours = _gradients(sides, seed)
+        curvatures = curvatures_of(sides.module())
         for key in theirs:
             if not layers.agree(theirs[key], ours[key], FLOAT64["grad"]):
                 difference = layers.difference(key, key, True, theirs[key], ours[key])
@@ -166,18 +169,35 @@ def first_and_cause(checkpoint: Checkpoint, rows: Sequence[Row], seed: int = 0) 
     return None, None
 
 
-def _of_outputs(sides: Sides, module: TorchModule) -> Difference | None:
+def _of_values(sides: Sides) -> tuple[Difference | None, Cause | None]:
+    """The first layer that differs, or else the first output, and the cause."""
+    module = sides.module()
+    with restored(module):
+        theirs = layers.torch_calls(sides, module)
+    first = layers.first_difference(sides, GATE, theirs, layers.flax_calls(sides)) or _of_outputs(sides)
+    if first is None:
+        return None, None
+    curvatures = curvatures_of(module)
+    sizes = [len(value) for value in sides.inputs.values() if np.ndim(value) > 0]
+    cause = causes.of_arrays(first.theirs, first.ours, curvatures, sizes)
+
+    def run(changed: TorchModule) -> np.ndarray:
+        if not first.torch:
+            return sides.run_torch(changed)[first.flax].detach().numpy()
+        found = layers.torch_calls(sides, changed)[first.torch].outputs
+        return next((x for x in found if x.shape == first.theirs.shape), found[0])
+
+    return first, cause or causes.of_module(module, run, first.ours, first.torch if first.inputs_agree else "", curvatures)
+
+
+def _of_outputs(sides: Sides) -> Difference | None:
     """The first output that differs, where no layer does: the code around the layers."""
-    theirs = {name: value.detach().numpy() for name, value in sides.run_torch(module).items()}
-    ours = {name: np.asarray(value) for name, value in jax.jit(sides.run_flax)(sides.variables, sides.given).items()}
+    theirs = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
+    ours = sides.outputs()
     for name in theirs:
         if not layers.agree(theirs[name], ours[name], GATE):
             return layers.difference("", name, False, theirs[name], ours[name])
     return None
-
-
-def _output(sides: Sides, module: TorchModule, name: str) -> np.ndarray:
-    return sides.run_torch(module)[name].detach().numpy()
 
 
 def _gradients(sides: Sides, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -185,14 +205,6 @@ def _gradients(sides: Sides, seed: int) -> tuple[dict[str, np.ndarray], dict[str
     weights = verify.cotangents(theirs, seed)
     _, ours, _ = sides.pull(sides.variables, weights, {name: np.zeros_like(value) for name, value in theirs.items()}, 0.0)
     return sides.tangential(slopes), sides.tangential(ours)
-
-
-def _curvatures(checkpoint: Checkpoint) -> list[float]:
-    spaces = checkpoint.manifolds
-    tree = spaces(checkpoint.variables["params"]) if callable(spaces) else spaces
-    manifolds = jax.tree.leaves(tree, is_leaf=lambda node: type(node).__name__ in CURVED)
-    found = [float(np.asarray(getattr(m, CURVED[type(m).__name__][1][1])).reshape(-1)[0]) for m in manifolds if type(m).__name__ in CURVED]
-    return sorted({round(value, 12) for value in found})
 
 
 def explained(first: Difference | None, cause: Cause | None) -> Iterator[str]:
@@ -214,4 +226,4 @@ def explained(first: Difference | None, cause: Cause | None) -> Iterator[str]:
         yield "It looks like none of the errors that were tried: signs, factors, layouts, curvatures, epsilon, mode, missing parameters."
 
 
-__all__ = ["Parity", "explained", "first_and_cause", "parity"]
+__all__ = ["Parity", "explained", "first_and_cause", "parity", "show_planted"]

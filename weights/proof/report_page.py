@@ -29,7 +29,8 @@ MOST = 5000
 """Comparisons that the page has; its JSON has all."""
 CELL = 500
 """Characters of a text that a page shows."""
-NAMES = {"bits": "bits", "settings": "settings", "forward": "outputs", "grad": "gradients", "step": "steps", "witness": "witness"}
+NAMES = {"bits": "bits", "settings": "settings", "forward": "outputs", "grad": "gradients", "hvp": "second derivatives", "dtype": "types",
+         "jit": "without jit", "vmap": "vmap", "train": "training", "step": "steps", "witness": "witness"}  # fmt: skip
 """What a level compares, in words."""
 ORDER = {"failed": 0, "not verified": 1, "ok": 2}
 

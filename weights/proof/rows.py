@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 # facts: the float64 differences of a whole model stay within ten times those of geoopt's maps near radius 0.99.
-FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "step": 1e-10}
+FLOAT64 = {"forward": 1e-10, "grad": 1e-9, "hvp": 1e-8, "step": 1e-10}
 """By level, what float64 may differ by, relative to the largest value."""
 
 MANIFOLD = "manifold of "

@@ -58,7 +58,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """The flax model on the probe; equal for equal models, so that one compilation serves all comparisons of one model."""
 
     probe: Probe
@@ -89,17 +89,23 @@ class _Run:
                 return self.calling(self.model, variables, *args)
             return self.model.apply(variables, *args, method=method)
 
-        return _named(self.probe.outputs(self.settings, call, inputs))
+        return named(self.probe.outputs(self.settings, call, inputs))
 
 
 @partial(jax.jit, static_argnames="run")
-def _outputs(run: _Run, variables: Variables, inputs: Inputs) -> Outputs:
+def _outputs(run: Run, variables: Variables, inputs: Inputs) -> Outputs:
     """Traced once for shapes, outputs and gradients."""
     return run(variables, inputs)
 
 
 @partial(jax.jit, static_argnames="run", compiler_options=QUICK)
-def _pull(run: _Run, variables: Variables, inputs: Inputs, weights: Arrays, targets: Arrays, strength: float) -> tuple[Outputs, Variables]:
+def _forward(run: Run, variables: Variables, inputs: Inputs) -> Outputs:
+    """Outputs alone, which compile sooner."""
+    return run(variables, inputs)
+
+
+@partial(jax.jit, static_argnames="run", compiler_options=QUICK)
+def _pull(run: Run, variables: Variables, inputs: Inputs, weights: Arrays, targets: Arrays, strength: float) -> tuple[Outputs, Variables]:
     """Outputs, and the gradient of sum(weights * outputs) + strength * mean((outputs - targets)^2): one compilation for all levels."""
     ours, back = jax.vjp(lambda v: _outputs(run, v, inputs), variables)
     pulls = {k: weights[k] + 2 * strength / v.size * (v - targets[k]) for k, v in ours.items()}
@@ -133,16 +139,28 @@ class Sides:
         return jax.tree.map(self.cast, self.checkpoint.variables)
 
     @cached_property
-    def _run(self) -> _Run:
+    def _run(self) -> Run:
+        return Run(**self._told)
+
+    @property
+    def _told(self) -> dict[str, Any]:  # what a Run is made of
         settings = self.checkpoint.settings
         calling, at = (self.port.call_jax, self.port.at if self.port.own else "") if self.port else (None, "")
-        return _Run(self.probe, settings, self.model, f"{self.model!r} {sorted(settings.items())!r}", calling, at)
+        label = f"{self.model!r} {sorted(settings.items())!r}"
+        return {"probe": self.probe, "settings": settings, "model": self.model, "label": label, "calling": calling, "at": at}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the outputs by name."""
-        found = jax.eval_shape(partial(_outputs, self._run), self.variables, self._for_jax)
-        return {name: value.shape for name, value in found.items()}
+        return {name: value.shape for name, value in self.outlined().items()}
+
+    def outlined(self) -> Outputs:
+        """Shapes and types of the outputs by name, without computing them."""
+        return jax.eval_shape(partial(_outputs, self._run), self.variables, self._for_jax)
+
+    def outputs(self) -> Arrays:
+        """The outputs at the checkpoint's variables."""
+        return jax.tree.map(np.asarray, _forward(self._run, self.variables, self._for_jax))
 
     def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
@@ -205,16 +223,12 @@ class Sides:
         return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
 
     def levelled(self) -> list[tuple[Document, ...]]:
-        """The sections of the optimizers with the second moments of points levelled, to the smallest and to the largest entry of each row;
-        none where they need not be (see `torch_steps.levelled`)."""
-        found = []
-        for pick in (np.min, np.max):
-            made = []
-            for plan, raw in zip(self.reading.plans, self.original.optimizers):
-                made.append(torch_steps.levelled(raw, [i for i, key in plan.keys.items() if key in self.curved], pick))
-            if any(one is not None for one in made):
-                found.append(tuple(raw if one is None else one for one, raw in zip(made, self.original.optimizers)))
-        return found
+        """The optimizers' sections with second moments of points levelled to the smallest, and to the largest entry of each row; none
+        where they need not be (see `torch_steps.levelled`)."""
+        raws = self.original.optimizers
+        rows = [[i for i, key in plan.keys.items() if key in self.curved] for plan in self.reading.plans]
+        made = [[torch_steps.levelled(*each, pick) for each in zip(raws, rows)] for pick in (np.min, np.max)]
+        return [tuple(one or raw for one, raw in zip(some, raws)) for some in made if any(some)]
 
     def torch_steps(self, targets: Arrays, nudge: int, count: int = STEPS,
                     sections: Sequence[Document] | None = None) -> tuple[Arrays, Arrays]:  # fmt: skip
@@ -253,7 +267,7 @@ class Sides:
                 return self.port.call_torch(module, *args)
             return getattr(module, method)(*args)
 
-        return _named(self.probe.outputs(self.reading.settings, call, self._for_torch))
+        return named(self.probe.outputs(self.reading.settings, call, self._for_torch))
 
     def torch_modules(self, names: Sequence[str]) -> Arrays:
         """The outputs of the torch module's submodules of these names, by name, parts of tuples by name/number; at their first call."""
@@ -385,7 +399,7 @@ def _path(at: tuple) -> str:
     return "/".join(str(getattr(step, "key", step)) for step in at)
 
 
-def _named(outputs: Outputs) -> Outputs:
+def named(outputs: Outputs) -> Outputs:
     """Outputs that are tuples, each part by a name of its own."""
     named: Outputs = {}
     for name, value in outputs.items():
@@ -393,4 +407,4 @@ def _named(outputs: Outputs) -> Outputs:
     return named
 
 
-__all__ = ["QUICK", "STEPS", "Arrays", "Original", "Sides"]
+__all__ = ["QUICK", "STEPS", "Arrays", "Original", "Run", "Sides", "named"]

@@ -6,7 +6,7 @@ Needs torch from `forward` on.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -20,8 +20,9 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Usage
 from weights.mapping import probes
 from weights.mapping.port import TREE
-from weights.proof import diff
-from weights.proof.gates import Results, amplified, drift, gaps, gated
+from weights.mapping.probes import Outputs
+from weights.proof import diff, training, transforms
+from weights.proof.gates import NUDGES, Results, amplified, cotangents, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
 from weights.proof.rows import Row, largest
 from weights.proof.sides import STEPS, Arrays, Original, Sides
@@ -33,7 +34,6 @@ from weights.views.terminal import Screen
 
 TYPES = ("float64", "float32")
 LEVELS = ("bits", "settings", "forward", "grad", "step")
-NUDGES = (1, 2, 3)
 STRETCH = 5e-9
 """geoopt's exp map takes no tangent on the hyperboloid for shorter than 1e-4, and so stretches a point that stands still by cosh 1e-4."""
 
@@ -52,7 +52,9 @@ def verify(
     inputs (Riemannian gradients at points of a manifold). step: the optimizers of both sides go on from the file's state for 10 steps
     on one loss; where that is not possible (see `Original`), both sides start with a fresh RiemannianAdam, and the rows say so. The
     torch side is the architecture's reference with the settings of the new reading, the file's own tensors, and a torch optimizer that
-    has loaded the file's own section; the other side is what they were converted to.
+    has loaded the file's own section; the other side is what they were converted to. For a person's own port, grad includes
+    Hessian-vector products, `vmap` and calls without `jit` (`weights.proof.transforms`), and forward and grad are compared in training too
+    (`weights.proof.training`).
 
     An error is the difference of the two sides divided by the largest value (for steps, by the distance travelled). Its gate
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
@@ -84,7 +86,7 @@ def verify(
     needed()
     make = both_sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
-    results = {name: _forward_and_grad(side, seed) for name, side in sides.items()}
+    results = {name: _values(side, seed, LEVELS[depth]) for name, side in sides.items()}
     if LEVELS[depth] == "step":
         for name, side in sides.items():
             results[name]["step"] = amplified(_step(side, seed), results[name]["grad"])
@@ -94,6 +96,27 @@ def verify(
         if "float32" in types:
             found += gated(kind, "float32", results["float32"][kind], results["float64"][kind])
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
+        if kind == "grad" and checkpoint.own_port:
+            rows += transforms.rows(sides, seed)
+    return rows + _training(checkpoint, sides, seed, LEVELS[depth]) if checkpoint.own_port else rows
+
+
+def _training(checkpoint: Checkpoint, sides: Mapping[str, Sides], seed: int, level: str) -> list[Row]:
+    """Outputs, new statistics and gradients in training, with shared masks of dropout; where the port does not say how to call it, or the
+    masks are not all that is drawn, what is not verified for that.
+    """
+    in_training = {name: training.Training.of(side) for name, side in sides.items()}
+    if open_ := training.unverified(sides["float64"], in_training["float64"]):
+        return open_
+    if checkpoint.port is None or checkpoint.port.train is None:
+        return []
+    found = {name: _values(side, seed, level) for name, side in in_training.items()}
+    rows = []
+    for kind in ("forward", "grad") if level != "forward" else ("forward",):
+        for name in sides:
+            exact = None if name == "float64" else found["float64"][kind]
+            more = gated(kind, name, found[name][kind], exact)
+            rows += [row._replace(level="train", what=f"gradient of {row.what}" if kind == "grad" else row.what) for row in more]
     return rows
 
 
@@ -141,7 +164,9 @@ def summary(rows: Sequence[Row]) -> str:
     text = f"{bad} of {compared} comparisons failed." if bad else f"All {compared} comparisons agree."
     if not open_:
         return text
-    return f"{text} Not verified: {'; '.join(open_)}. A witness that your own program records confirms them (hyperport recorder)."
+    text += f" Not verified: {'; '.join(open_)}."
+    told = any(row.level == "settings" for row in rows if not row.verified)
+    return f"{text} A witness that your own program records confirms them (hyperport recorder)." if told else text
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -202,13 +227,12 @@ def _settings(checkpoint: Checkpoint, reading: Reading, found: Sequence[Differen
     return rows
 
 
-def cotangents(outputs: Arrays, seed: int) -> Arrays:
-    """Random weights of the outputs, by name."""
-    random = np.random.default_rng(seed)
-    return {name: random.standard_normal(np.shape(value)).astype(value.dtype) for name, value in sorted(outputs.items())}
+def _values(sides: Sides, seed: int, level: str = "grad") -> dict[str, Results]:
+    """Outputs, and from the level grad on gradients."""
+    if level == "forward":
+        theirs, *moved = (_values_of(sides.run_torch(sides.module(nudge))) for nudge in (0, *NUDGES))
+        return {"forward": Results(torch=theirs, jax=sides.outputs(), drift=drift(moved, theirs))}
 
-
-def _forward_and_grad(sides: Sides, seed: int) -> dict[str, Results]:
     def weights(outputs: Arrays) -> Arrays:
         return cotangents(outputs, seed)
 
@@ -223,16 +247,20 @@ def _forward_and_grad(sides: Sides, seed: int) -> dict[str, Results]:
     }
 
 
+def _values_of(outputs: Outputs) -> Arrays:
+    return {name: value.detach().numpy() for name, value in outputs.items()}
+
+
 def targets_of(sides: Sides, seed: int) -> Arrays:
     """Targets close to torch's outputs."""
-    first = {name: value.detach().numpy() for name, value in sides.run_torch(sides.module()).items()}
+    first = _values_of(sides.run_torch(sides.module()))
     noise = cotangents(first, seed)
     return {k: (v + 0.05 * np.max(np.abs(v), initial=0) * noise[k]).astype(v.dtype) for k, v in first.items()}
 
 
 def step_rows(sides: Sides, seed: int) -> list[Row]:
     """The rows of ten steps, in float64."""
-    return gated("step", "float64", amplified(_step(sides, seed), _forward_and_grad(sides, seed)["grad"]), None)
+    return gated("step", "float64", amplified(_step(sides, seed), _values(sides, seed)["grad"]), None)
 
 
 def _step(sides: Sides, seed: int) -> Results:

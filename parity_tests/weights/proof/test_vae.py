@@ -74,14 +74,14 @@ def test_training_goes_on_as_in_torch(vae: SimpleNamespace):
 
     @jax.jit
     def step(params, state, x, noise):
-        slopes = jax.grad(lambda p: -vae.ckpt.model.apply({"params": p}, x, noise)["elbo"].mean())(params)
+        slopes = jax.grad(lambda p: vae.ckpt.model.apply({"params": p}, x, noise)["loss"])(params)
         updates, state = tx.update(slopes, state, params)
         return jax.tree.map(jnp.add, params, updates), state
 
     for n in range(5):
         given = inputs(seed=10 + n)
         optimizer.zero_grad()
-        (-net(*map(torch.as_tensor, given.values()))["elbo"].mean()).backward()
+        net(*map(torch.as_tensor, given.values()))["loss"].backward()
         optimizer.step()
         params, state = step(params, state, *given.values())
     found = {"planes/points": params["planes"]["points"], "ball/isp_c": params["ball"]["isp_c"], "mean/kernel": params["mean"]["kernel"].T}
@@ -97,7 +97,7 @@ def test_training_goes_on_as_in_torch(vae: SimpleNamespace):
 def test_everything_agrees(vae: SimpleNamespace):
     found = weights.parity(PORT, vae.path)
     assert found.ok, found
-    assert {row.what for row in found.rows if row.level == "forward"} == {"z", "logits", "elbo"}
+    assert {row.what for row in found.rows if row.level == "forward"} == {"z", "logits", "elbo", "loss"}
     assert {row.what for row in found.rows if row.level == "step"} >= {"planes.points", "ball.isp_c", "mean.weight"}
 
 
