@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from port_jax.arguments import PATH
+from weights.arguments import takes
 from weights.errors import ConversionError, Refused, Unreadable, Usage, shown
 from weights.files import json_text, npz, other_formats, safetensors, torch_legacy, torch_zip
 from weights.files.archive import Archive
@@ -33,6 +35,7 @@ class TorchFile:
     budget: Budget
 
 
+@takes(path=PATH)
 def read(path: str | Path) -> TorchFile:
     """Reads a checkpoint's structure; the tensors' bytes stay in the file until `Tensor.array()` asks for them.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from port_jax.arguments import PATH, TRUTH
+from weights.arguments import takes
 from weights.errors import NotWritten
 from weights.files.outputs import new_file
 from weights.files.pickles.pickler import Pickler
@@ -17,6 +19,7 @@ CHUNK = 16 << 20
 _LARGE = 1 << 30
 
 
+@takes(path=PATH, overwrite=TRUTH)
 def write(path: str | Path, root: object, overwrite: bool = False) -> None:
     """Writes plain data with `Tensor`s to `path`, whole or not at all. Tensors on one storage stay tied.
 
