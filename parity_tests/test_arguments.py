@@ -16,13 +16,14 @@ import pytest
 import scipy.sparse
 
 import weights
+from parity_tests import draws
 from parity_tests.training.problem import count, counting
 from port_jax import arguments, data, graphs, training
 from port_jax.graphs import Graph
 from port_jax.manifolds import PoincareBall
 from weights.files.tensors import from_array
 
-EDGES, KEY = np.array([[0, 1, 2], [1, 2, 3]]), jax.random.key(0)
+EDGES, KEY = np.array([[0, 1, 2], [1, 2, 3]]), draws.key(0)
 WRONG: dict[str, Any] = {
     "None": None,
     "a number": -1,
@@ -33,7 +34,7 @@ WRONG: dict[str, Any] = {
     "a dictionary": {"a": 1},
     "an object": object(),
     "an array": np.zeros(2),
-    "a key": jax.random.key(1),
+    "a key": draws.key(1),
 }
 REMEDIES = re.compile(r"\b(give|pass|choose|make|save|clean|set|keep|monitor|has to|one row each|such pairs|ask for|must|integers|reads)\b")
 Table = Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]]
@@ -149,7 +150,7 @@ def test_kinds():
         arguments.whole(1): ([1, np.int64(2), jnp.int32(3), np.array(4)], [0, 1.0, True, np.True_, None, "1", np.array([1]), jnp.ones(())]),
         arguments.number(0, 1): ([0, 1, 0.5, np.float32(0.5), jnp.ones(())], [-0.1, 2, float("nan"), True, "0.5", 1j]),
         arguments.EDGES: ([[[0], [1]], np.zeros((2, 0)), EDGES], [[0, 1], EDGES.T, EDGES + 0.5, "x", None, [[0], [1, 2]]]),
-        arguments.KEY: ([KEY, jax.random.PRNGKey(0)], [0, jnp.zeros(2), jax.random.split(KEY)]),
+        arguments.KEY: ([KEY, jnp.zeros(2, jnp.uint32)], [0, jnp.zeros(2), jax.random.split(KEY)]),
         arguments.optional(arguments.PATH): ([None, "x", Path("x")], [1, b"x"]),
         arguments.one_of("a", "b"): (["a", "b"], ["c", None, 1, ["a"]]),
     }

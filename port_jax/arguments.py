@@ -30,6 +30,7 @@ __all__ = [
     "numbers",
     "one_of",
     "optional",
+    "said",
     "takes",
     "whole",
 ]

@@ -46,9 +46,7 @@ class NeighborSampler:
 
     @takes(
         graph=instance("a Graph", Graph),
-        fanouts=Kind(
-            lambda found: isinstance(found, (list, tuple)) and all(map(whole(1).fits, found)) and len(found) > 0, FANOUTS, ValueError
-        ),
+        fanouts=FANOUTS,
         batch_size=whole(1),
         seeds=optional(SEEDS),
         seed=whole(0),
