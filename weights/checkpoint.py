@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from port_jax.arguments import FUNCTION, MAPPING, PATH, TEXT, TRUTH, Kind, either, instance, one_of, optional, whole
 from weights import from_jax, store, training_run
+from weights.arguments import takes
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
 from weights.exporter import named_arrays, origin, torch_tree
@@ -23,9 +26,20 @@ from weights.mapping.parameter_tree import Trained
 from weights.mapping.port import TREE, Port
 from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
-from weights.optim.owners import Groups
+from weights.optim.owners import Groups, groups_of_keys
 from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
 from weights.types import Config, Curvature, NamedManifolds, OptState, Params, Progress
+
+GROUPS = Kind(groups_of_keys, "a list of lists of keys, or such lists by the places of several optimizers")
+OPTIMIZER = Kind(
+    lambda said: isinstance(said, bool) or _name(said) or (isinstance(said, Mapping) and all(map(_name, said.values()))),
+    "True, False, the name of a class, or names by places",
+)
+PORT = optional(instance("a weights.Port", Port))
+
+
+def _name(said: object) -> bool:
+    return isinstance(said, str) and said != ""
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Checkpoint(Contents):
     """
 
     @classmethod
+    @takes(arch=TEXT, params=MAPPING, settings=MAPPING, optimizer=optional(MAPPING))
     def of(cls, arch: str, params: Params, settings: Config, *, optimizer: Config | None = None, opt_state: OptState | None = None
            ) -> Checkpoint:  # fmt: skip
         """The checkpoint of a model that was made or trained in JAX, as if its torch reference had saved it: for `export` and `save`.
@@ -60,6 +75,7 @@ class Checkpoint(Contents):
         state = made.opt_state if opt_state is None else from_jax.beside(made.opt_state, opt_state, "opt_state")
         return replace(made, opt_state=state, report=report)
 
+    @takes(folder=PATH, which=either(one_of("latest", "best"), whole(0)), optimizer=TRUTH)
     def after(self, folder: str | Path, which: str | int = "latest", optimizer: bool = True) -> Checkpoint:
         """This checkpoint after a run of `port_jax.training.fit` that began with it: the numbers of a state in its folder.
 
@@ -69,6 +85,7 @@ class Checkpoint(Contents):
         """
         return training_run.after(self, folder, which, optimizer)
 
+    @takes(path=PATH, overwrite=TRUTH)
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the checkpoint for `weights.restore`, whole or not at all: a file if `path` ends in .safetensors or .npz, else a folder.
 
@@ -82,7 +99,10 @@ class Checkpoint(Contents):
         export(self, path, overwrite)
 
 
-def load(path: str | Path | Opened, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
+@takes(path=PATH, arch=optional(TEXT), manifolds=optional(MAPPING), groups=optional(GROUPS), optimizer=OPTIMIZER,
+       updates_per_step=optional(whole(1)), section=optional(TEXT), prefix=optional(TEXT), optimizer_at=optional(TEXT),
+       about=optional(MAPPING), progress=optional(FUNCTION))  # fmt: skip
+def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True,
          updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
          about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
@@ -106,13 +126,22 @@ def load(path: str | Path | Opened, config: str | Path | Config | None = None, a
 
     Raises a ConversionError (Usage, Unreadable, Refused or Unmatched) that names the file, the key, what was found, and a remedy.
     """
-    already = path if isinstance(path, Opened) else None  # a caller of ours has read the file, the configuration and the choice
-    path = Path(path.path if isinstance(path, Opened) else path)
+    try:
+        file = opened(Path(path), config, Choice(section, prefix, optimizer_at))
+    except ConversionError as error:
+        raise error.at(path) from None
+    return loaded(file, arch, curvature, manifolds, groups=groups, optimizer=optimizer, updates_per_step=updates_per_step, about=about,
+                  progress=progress, port=port)  # fmt: skip
+
+
+def loaded(file: Opened, arch: str | None = None, curvature: Curvature = None, manifolds: NamedManifolds | None = None, *,
+           groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True, updates_per_step: int | None = None,
+           about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
+    """What `load` makes of a file that is read already. The arguments are those of `load`."""
     if port is not None and (not isinstance(port, Port) or port.name in {*ARCHITECTURES, TREE}):
         what = f"is called {port.name!r}, as an architecture is" if isinstance(port, Port) else f"is {port!r:.80}"
         raise Usage(f"the port {what}", "Give a weights.Port, with name= where its module has the name of an architecture")
     try:
-        file = already or opened(path, config, Choice(section, prefix, optimizer_at))
         trained = Trained(
             moved=partial(moved_keys, groups=groups),
             points=partial(points_moved, groups=groups) if optimizer else lambda parts, entries: (),
@@ -126,9 +155,9 @@ def load(path: str | Path | Opened, config: str | Path | Config | None = None, a
         source = origin(file.root, found.parts, resumption)
         report = {**found.report, **(resumption.reported if resumption else {})}
         report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked")
-        report |= {"sha256": hashes(path, file.format), "about": dict(about or {})}
+        report |= {"sha256": hashes(file.path, file.format), "about": dict(about or {})}
     except ConversionError as error:
-        raise error.at(path) from None
+        raise error.at(file.path) from None
     return Checkpoint(
         arch=found.table.name if found.table else TREE,
         model=found.model,
@@ -149,6 +178,7 @@ def load(path: str | Path | Opened, config: str | Path | Config | None = None, a
     )
 
 
+@takes(path=PATH, port=PORT)
 def restore(path: str | Path, port: Port | None = None) -> Checkpoint:
     """The checkpoint that `Checkpoint.save` wrote at `path`, bit for bit. port: the one with which it was loaded, if that was a port of
     one's own: the folder has its name and no code.
@@ -158,6 +188,8 @@ def restore(path: str | Path, port: Port | None = None) -> Checkpoint:
     return Checkpoint(**vars(store.read(path, port)))
 
 
+@takes(checkpoint=Kind(lambda found: isinstance(found, (Checkpoint, str, os.PathLike)), "a Checkpoint, or the path of a saved one"),
+       path=PATH, overwrite=TRUTH, port=PORT)  # fmt: skip
 def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool = False, port: Port | None = None) -> None:
     """Writes a checkpoint, or the one saved at a path, as a torch file like its original: keys, order, ties, wrappers, optimizer.
 

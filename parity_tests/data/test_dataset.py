@@ -117,5 +117,5 @@ def test_errors_of_the_file_itself(tmp_path: Path):
     np.save(tmp_path / "one.npy", np.eye(2))
     with pytest.raises(DataError, match="single array"):
         load_graph(tmp_path / "one.npy")
-    with pytest.raises(DataError, match="task is 'nodes'"):
+    with pytest.raises(ValueError, match="task is 'nodes'"):
         load_graph(task="nodes")  # pyright: ignore[reportArgumentType]

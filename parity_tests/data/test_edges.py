@@ -93,13 +93,13 @@ def test_it_feeds_fit_with_one_compilation():
 @pytest.mark.parametrize(
     ("edges", "options", "says"),
     [
-        (np.zeros((3, 2), int), {}, r"edges has shape \(3, 2\): pass \[2, E\]"),
+        (np.zeros((3, 2), int), {}, r"shape \(3, 2\); give whole numbers \[2, E\]"),
         (np.zeros((2, 0), int), {}, "with an edge or more"),
-        (np.array([[0.0], [1.0]]), {}, "edges has type float64: pass indices"),
+        (np.array([[0.0], [1.0]]), {}, "type float64 .*; give whole numbers"),
         (np.array([[0], [5]]), {}, r"from 0 to 5: pass indices in \[0, 5\)"),
         (np.array([[-1], [1]]), {}, "from -1 to 1"),
-        (np.array([[0], [1]]), {"batch_size": 0}, "batch_size is 0 and negatives 1"),
-        (np.array([[0], [1]]), {"replace": "head"}, "replace is 'head': choose target, source or both"),
+        (np.array([[0], [1]]), {"batch_size": 0}, "batch_size is 0; give a whole number of at least 1"),
+        (np.array([[0], [1]]), {"replace": "head"}, "replace is 'head'; give 'target' or 'source' or 'both'"),
         (np.array([[2, 2, 2, 2], [0, 1, 3, 4]]), {}, "node 2 has an edge to every other node"),
         (np.array(list(itertools.combinations(range(5), 2))).T, {"replace": "both"}, "every pair of the 5 nodes has an edge"),
     ],

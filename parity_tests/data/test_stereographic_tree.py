@@ -37,5 +37,5 @@ def test_tree(dim, children, siblings):
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="depth is 0; it has to be 1 or more"):
+    with pytest.raises(ValueError, match="depth is 0; give a whole number of at least 1"):
         StereographicTreeDataset(draws.key(0), PoincareBall(1.0), 2, 0)

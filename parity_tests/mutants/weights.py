@@ -200,8 +200,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "an output written in its place",
         "weights/files/outputs.py",
-        "        yield temporaries\n",
-        "        yield places\n        for place, temporary in zip(places, temporaries):\n            shutil.copy(place, temporary)\n",
+        "        yield temporary_files\n",
+        "        yield places\n        for place, temporary in zip(places, temporary_files):\n            shutil.copy(place, temporary)\n",
         f"{STORE}::test_what_is_there_stays_until_the_new_is_on_disk",
     ),
     error(

@@ -40,6 +40,9 @@ CASES = {
         lambda o: originals.CosineAnnealingLR(o, 30, 0.02),
         lambda: schedules.cosine_annealing_lr(LR, 30, 0.02),
     ),
+    "averaging": (lambda o: originals.SWALR(o, 0.02, 30), lambda: schedules.swa_lr(LR, 0.02, 30)),
+    "averaging, linear": (lambda o: originals.SWALR(o, 0.9, 7, "linear"), lambda: schedules.swa_lr(LR, 0.9, 7, "linear")),
+    "averaging at once": (lambda o: originals.SWALR(o, 0.02, 0), lambda: schedules.swa_lr(LR, 0.02, 0)),
     "warm restarts": (
         lambda o: originals.CosineAnnealingWarmRestarts(o, 30, 1, 0.02),
         lambda: schedules.cosine_annealing_warm_restarts(LR, 30, 1, 0.02),

@@ -93,7 +93,7 @@ def test_what_cannot_be_split_is_named():
         plan(axis="y")
     with pytest.raises(ValueError, match=r"mesh is 8; make one: jax\.make_mesh"):
         Plan(8)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match=r"plan is 8; give a port_jax\.training\.Plan"):
+    with pytest.raises(TypeError, match=r"plan is 8; give a port_jax\.training\.Plan"):
         fit(lambda s, b: (s, {}), state(w=(4, 2)), steps=1, batch=(), plan=8)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TrainingError, match=r"splits 'point', which is no parameter; those are points"):
         plan("point").place(state(points=(4, 2)))

@@ -282,7 +282,7 @@ def test_what_is_there_stays_until_the_new_is_on_disk(monkeypatch, tmp_path, for
     old = written(tree_file(tmp_path / "x.pth"))
     newer = tree_file(tmp_path / "x.pth", steps=5)
     with monkeypatch.context() as patch:
-        patch.setattr(outputs, "_flush", stop)
+        patch.setattr(outputs, "synced", stop)
         with pytest.raises(KeyboardInterrupt):
             written(newer)
     assert {p: p.read_bytes() for p in old} == old

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from port_jax.arguments import MAPPING, PATH, one_of, optional, takes
 from port_jax.graphs import Graph, GraphError
 
 __all__ = ["SHIPPED", "DataError", "GraphData", "load_graph"]
@@ -57,6 +58,7 @@ class GraphData:
         return 0 if self.labels is None else int(self.labels.max()) + 1
 
 
+@takes(path=optional(PATH), task=one_of("nc", "lp"), arrays=optional(MAPPING))
 def load_graph(
     path: str | os.PathLike[str] | None = None, *, task: Literal["nc", "lp"] = "nc", arrays: Mapping[str, np.ndarray] | None = None
 ) -> GraphData:
@@ -71,8 +73,6 @@ def load_graph(
     a file in another format.
     """
     path = SHIPPED if path is None else Path(path)
-    if task not in ("nc", "lp"):
-        raise DataError(f"task is {task!r}: pass 'nc' (node classification) or 'lp' (link prediction)")
     found = _Arrays(path, _read(path) if arrays is None else arrays)
     features = _features(found)
     n = features.shape[0]

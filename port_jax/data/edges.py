@@ -7,6 +7,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Int32
 
+from port_jax.arguments import EDGES, TRUTH, one_of, takes, whole
+from port_jax.data.indices import as_edges
+
 __all__ = ["EdgeBatch", "EdgeSampler"]
 
 
@@ -40,6 +43,15 @@ class EdgeSampler:
     that has an edge to every other node, so that there is no negative.
     """
 
+    @takes(
+        edges=EDGES,
+        num_nodes=whole(1),
+        batch_size=whole(1),
+        negatives=whole(1),
+        replace=one_of("target", "source", "both"),
+        directed=TRUTH,
+        seed=whole(0),
+    )
     def __init__(
         self,
         edges: Int[np.ndarray, "2 E"],
@@ -51,17 +63,9 @@ class EdgeSampler:
         directed: bool = False,
         seed: int = 0,
     ):
-        edges = np.asarray(edges)
-        if edges.ndim != 2 or len(edges) != 2 or not edges.size:
+        edges = as_edges(edges, num_nodes)
+        if not edges.size:
             raise ValueError(f"edges has shape {edges.shape}: pass [2, E] with an edge or more")
-        if not np.issubdtype(edges.dtype, np.integer):
-            raise ValueError(f"edges has type {edges.dtype}: pass indices of nodes")
-        if edges.min() < 0 or edges.max() >= num_nodes:
-            raise ValueError(f"edges contains indices from {edges.min()} to {edges.max()}: pass indices in [0, {num_nodes})")
-        if min(batch_size, negatives) < 1:
-            raise ValueError(f"batch_size is {batch_size} and negatives {negatives}: pass positive numbers")
-        if replace not in ("target", "source", "both"):
-            raise ValueError(f"replace is {replace!r}: choose target, source or both")
         self.edges, self.num_nodes, self.batch_size, self.negatives = edges.T.astype(np.int32), num_nodes, batch_size, negatives
         self.replace, self.seed = replace, seed
         kept, replaced = edges[::-1] if replace == "source" else edges

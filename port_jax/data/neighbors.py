@@ -9,9 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from port_jax.arguments import Kind, instance, numbers, optional, takes, whole
 from port_jax.graphs import Graph
 
 __all__ = ["NeighborSampler", "Subgraph"]
+
+FANOUTS = Kind(
+    lambda found: isinstance(found, (list, tuple)) and len(found) > 0 and all(map(whole(1).fits, found)),
+    "a list of whole numbers of at least 1: how many neighbours of each node, hop by hop",
+    ValueError,
+)
+SEEDS = numbers("whole numbers: the indices of nodes", 1)
 
 
 class Subgraph(NamedTuple):
@@ -36,10 +44,15 @@ class NeighborSampler:
         fit(step, state, steps=10 * batches.steps_per_epoch, batches=batches)
     """
 
+    @takes(
+        graph=instance("a Graph", Graph),
+        fanouts=FANOUTS,
+        batch_size=whole(1),
+        seeds=optional(SEEDS),
+        seed=whole(0),
+    )
     def __init__(self, graph: Graph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
         self.seeds = np.arange(graph.num_nodes) if seeds is None else np.asarray(seeds)
-        if not fanouts or min(fanouts) < 1 or batch_size < 1:
-            raise ValueError(f"fanouts is {tuple(fanouts)} and batch_size {batch_size}; give positive numbers")
         if self.seeds.ndim != 1 or not len(self.seeds) or self.seeds.min() < 0 or self.seeds.max() >= graph.num_nodes:
             raise ValueError(f"seeds has shape {self.seeds.shape}; give indices of nodes in [0, {graph.num_nodes})")
         if len(np.unique(self.seeds)) != len(self.seeds):

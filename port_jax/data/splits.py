@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
+from port_jax.arguments import EDGES, number, numbers, takes, whole
+from port_jax.data.indices import as_edges
+
 __all__ = ["EdgeSplit", "NodeSplit", "sample_negatives", "split_edges", "split_nodes"]
 
 
@@ -28,6 +31,7 @@ class NodeSplit(NamedTuple):
     test: Int32[np.ndarray, " U"]
 
 
+@takes(edges=EDGES, num_nodes=whole(0), val_prop=number(0, 1), test_prop=number(0, 1), seed=whole(0))
 def split_edges(
     edges: Int[np.ndarray, "2 E"], num_nodes: int, *, val_prop: float = 0.05, test_prop: float = 0.10, seed: int = 0
 ) -> EdgeSplit:
@@ -37,7 +41,7 @@ def split_edges(
     The false pairs are drawn by `sample_negatives`, in time and memory O(E log E).
     """
     _check_shares(val_prop, test_prop)
-    edges = np.asarray(edges)
+    edges = as_edges(edges, num_nodes)
     edges = edges[:, edges[0] != edges[1]]
     first = np.unique(_keys(edges.T, num_nodes), return_index=True)[1]
     pairs = edges.T[np.sort(first)].astype(np.int32)
@@ -54,12 +58,14 @@ def split_edges(
     )
 
 
+@takes(edges=EDGES, num_nodes=whole(0), count=whole(0), seed=whole(0))
 def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, *, seed: int = 0) -> Int32[np.ndarray, "count 2"]:
     """`count` distinct pairs of different nodes with no edge between them in either direction, drawn uniformly.
 
     They are drawn by rejection, so that no matrix over all pairs is made. Raises `ValueError` if fewer such pairs exist.
     """
-    taken = np.unique(_keys(np.asarray(edges).T, num_nodes))
+    edges = as_edges(edges, num_nodes)
+    taken = np.unique(_keys(edges.T, num_nodes))
     loops = np.unique(edges[0][edges[0] == edges[1]]).size
     free = num_nodes * (num_nodes - 1) // 2 - (len(taken) - loops)
     if count > free:
@@ -79,9 +85,13 @@ def sample_negatives(edges: Int[np.ndarray, "2 E"], num_nodes: int, count: int, 
     return found[:count].astype(np.int32)
 
 
+@takes(labels=numbers("whole numbers [N]: the class of each node", 1), val_prop=number(0, 1), test_prop=number(0, 1), seed=whole(0))
 def split_nodes(labels: Int[np.ndarray, " N"], *, val_prop: float = 0.15, test_prop: float = 0.15, seed: int = 0) -> NodeSplit:
     """Nodes for training, validation and test; each class is divided in the same proportions."""
     _check_shares(val_prop, test_prop)
+    labels = np.asarray(labels)
+    if not labels.size:
+        raise ValueError("labels is empty; give the class of each node")
     rng = np.random.default_rng(seed)
     parts: tuple[list[np.ndarray], ...] = ([], [], [])
     for label in np.unique(labels):

@@ -10,9 +10,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from port_jax.arguments import KEY, Kind, instance, number, optional, takes, whole
 from port_jax.manifolds.stereographic import StereographicModel
 
 __all__ = ["StereographicTreeDataset"]
+
+
+def _floating(dtype: Any) -> bool:
+    try:
+        return bool(jnp.issubdtype(jnp.dtype(dtype), jnp.floating))
+    except (TypeError, ValueError):  # no type
+        return False
 
 
 class StereographicTreeDataset:
@@ -29,6 +37,17 @@ class StereographicTreeDataset:
     entry, which is always -1, and `num_classes` is the number of nodes.
     """
 
+    @takes(
+        key=KEY,
+        ball=instance("a ball of port_jax.manifolds, PoincareBall(1.0), for example", StereographicModel),
+        dim=whole(2),
+        depth=whole(1),
+        numberOfChildren=whole(1),
+        dist_children=number(0),
+        sigma_sibling=number(0),
+        numberOfsiblings=whole(1),
+        dtype=optional(Kind(_floating, "a floating-point type: jnp.float32, for example")),
+    )
     def __init__(
         self,
         key: PRNGKeyArray,
@@ -41,10 +60,6 @@ class StereographicTreeDataset:
         numberOfsiblings: int = 1,
         dtype: DTypeLike | None = None,
     ) -> None:
-        counts = {"dim": (dim, 2), "depth": (depth, 1), "numberOfChildren": (numberOfChildren, 1)}
-        for name, (value, least) in (counts | {"numberOfsiblings": (numberOfsiblings, 1)}).items():
-            if value < least:
-                raise ValueError(f"StereographicTreeDataset: {name} is {value}; it has to be {least} or more")
         dtype = dtype or jnp.result_type(float)
         level, paths = ball.origin(1, dim, dtype=dtype), jnp.full((1, depth + 1), -1).at[0, 0].set(0)
         levels, labels, first = [level], [paths], 1

@@ -64,7 +64,8 @@ def checked_indices(values: Any, name: str, num_nodes: int) -> np.ndarray:
 
 def named_pairs(pairs: Any) -> tuple[np.ndarray, np.ndarray]:
     """The different names in `pairs` [E, 2] in ascending order, and the places of the pairs among them, int32 [E, 2]."""
-    kinds = {type(name).__name__ for pair in pairs for name in pair} if isinstance(pairs, list | tuple) else set()
+    rows = isinstance(pairs, list | tuple) and all(isinstance(pair, list | tuple) for pair in pairs)
+    kinds = {type(name).__name__ for pair in pairs for name in pair} if rows else set()
     array = on_host("pairs", pairs)
     if array.size == 0:
         return np.zeros(0, np.int64), np.zeros((0, 2), np.int32)

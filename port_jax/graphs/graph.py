@@ -12,11 +12,17 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from port_jax.arguments import TEXT, TRUTH, Kind, number, one_of, optional, takes
 from port_jax.checks import as_array, on_host
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges, named_pairs
 from port_jax.graphs.rows import Rows
 
 __all__ = ["Graph"]
+
+
+def _refused(error: type[Exception], found: str, wanted: str) -> Exception:
+    """Every error about a graph is a GraphError."""
+    return GraphError(f"{found}: pass {wanted}")
 
 
 @functools.partial(
@@ -71,6 +77,7 @@ class Graph:
     # Constructors.
 
     @staticmethod
+    @takes(_refused, layout=TRUTH)
     def from_edges(
         senders: Any, receivers: Any, *, num_nodes: int, weights: Any = None, edge_features: Any = None, layout: bool = True
     ) -> Graph:
@@ -140,6 +147,7 @@ class Graph:
         return Graph.from_edges(coo.col, coo.row, num_nodes=coo.shape[0], weights=coo.data)
 
     @staticmethod
+    @takes(_refused, graph=Kind(lambda graph: callable(getattr(graph, "is_directed", None)), "a graph of networkx"), weight=optional(TEXT))
     def from_networkx(graph: Any, *, weight: str | None = None) -> Graph:
         """A networkx graph: u -> v sends from u to v, and an undirected edge goes both ways (a self loop once).
 
@@ -166,12 +174,19 @@ class Graph:
 
     def to_graph_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the user's order -> the graph's order."""
-        return as_array("values", values)[self.order]
+        return self._edge_values(values)[self.order]
 
     def to_user_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the graph's order -> the user's order."""
-        values = as_array("values", values)
+        values = self._edge_values(values)
         return jnp.zeros_like(values).at[self.order].set(values, unique_indices=True, mode="promise_in_bounds")
+
+    def _edge_values(self, values: Any) -> Array:
+        array = as_array("values", values)
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key) or array.shape[:1] != (self.num_edges,):
+            found = f"values has type {array.dtype} and shape {array.shape}"
+            raise GraphError(f"{found}: pass numbers with a row for each of {self.num_edges} edges")
+        return array
 
     def with_weights(self, weights: Float[Array, " E"] | None) -> Graph:
         """The same edges with other weights, in the graph's order; not checked, so it works under `jit`."""
@@ -179,6 +194,7 @@ class Graph:
 
     # Graphs from graphs, on the host: not under `jit`.
 
+    @takes(_refused, weight=number())
     def with_self_loops(self, weight: float = 1.0) -> Graph:
         """The graph with one self loop per node in place of the existing ones, after all other edges in the user's order.
 
@@ -215,6 +231,7 @@ class Graph:
             None if f is None else np.concatenate([f, f])[first],
         )
 
+    @takes(_refused, kind=one_of("row", "symmetric"), self_loops=TRUTH)
     def normalized(self, kind: Literal["row", "symmetric"] = "row", *, self_loops: bool = True) -> Graph:
         """The normalised adjacency as weights: D^-1 (A + I) for "row", D^-1/2 (A + I) D^-1/2 for "symmetric".
 
@@ -222,8 +239,6 @@ class Graph:
         added to existing self loops, as HGCN does, and left out if `self_loops=False`. A row that sums to 0 gets
         weights 0.
         """
-        if kind not in ("row", "symmetric"):
-            raise GraphError(f"kind is {kind!r}: pass 'row' or 'symmetric'")
         s, r, w, _ = self.host_arrays()
         w = np.ones(len(s), np.float64) if w is None else w.astype(np.float64)
         if self_loops:

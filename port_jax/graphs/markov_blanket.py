@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from port_jax.arguments import TRUTH, takes
 from port_jax.graphs.graph import Graph
+from port_jax.graphs.segment import GRAPH
 
 __all__ = ["markov_blanket"]
 
 
+@takes(graph=GRAPH, siblings=TRUTH)
 def markov_blanket(graph: Graph, *, siblings: bool = False) -> Graph:
     """A graph in which each node receives from its Markov blanket, each member once, without itself.
 

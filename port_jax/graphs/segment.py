@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from port_jax.arguments import instance, takes
 from port_jax.checks import as_array, as_numbers
 from port_jax.graphs import products
 from port_jax.graphs.edges import GraphError
@@ -13,7 +14,10 @@ from port_jax.graphs.graph import Graph
 
 __all__ = ["aggregate", "edge_dot", "gather_receivers", "gather_senders", "segment_max", "segment_sum"]
 
+GRAPH = instance("a Graph: Graph.from_edges(senders, receivers, num_nodes=n), for example", Graph)
 
+
+@takes(graph=GRAPH)
 def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N ..."]:
     """The sum over the incoming edges of each node; 0 for a node without incoming edges."""
     x = _checked(values, "values", "edge", graph.num_edges)
@@ -21,26 +25,32 @@ def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N 
     return out.reshape(graph.num_nodes, *x.shape[1:])
 
 
+@takes(graph=GRAPH)
 def gather_receivers(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the receiver of each edge. Its derivative is a segment sum over incoming edges."""
     x = _checked(x, "x", "node", graph.num_nodes, integers=True)
     return products.row_gather(_flat(x), graph.incoming, graph.outgoing).reshape(graph.num_edges, *x.shape[1:])
 
 
+@takes(graph=GRAPH)
 def gather_senders(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the sender of each edge. Its derivative is a segment sum over outgoing edges."""
     x = _checked(x, "x", "node", graph.num_nodes, integers=True)
     return products.row_gather(_flat(x), graph.outgoing, graph.incoming).reshape(graph.num_edges, *x.shape[1:])
 
 
+@takes(graph=GRAPH)
 def segment_max(values: Float[Array, "E ..."], graph: Graph, empty: float = -jnp.inf) -> Float[Array, "N ..."]:
     """The largest value over the incoming edges of each node; `empty` if there are none, or none has a value above -inf.
 
     Values that tie for the largest share the derivative equally, as in torch's `scatter_reduce(..., "amax")`.
     """
     x = _checked(values, "values", "edge", graph.num_edges)
+    alone = as_numbers("empty", empty)
+    if alone.ndim:
+        raise GraphError(f"empty has shape {alone.shape}: pass one number")
     top = _segment_max(_flat(x), graph)
-    return jnp.where(top == -jnp.inf, empty, top).reshape(graph.num_nodes, *x.shape[1:])
+    return jnp.where(top == -jnp.inf, alone.astype(top.dtype), top).reshape(graph.num_nodes, *x.shape[1:])
 
 
 @jax.custom_jvp
@@ -57,6 +67,7 @@ def _(primals, tangents):
     return top, segment_sum(at_top * dx, graph) / count
 
 
+@takes(graph=GRAPH)
 def aggregate(
     coefficients: Float[Array, " E"] | Float[Array, "E H"],
     values: Float[Array, "N C"] | Float[Array, "N H C"],
@@ -73,6 +84,7 @@ def aggregate(
     return products.row_product(a, v, graph.incoming, graph.outgoing)
 
 
+@takes(graph=GRAPH)
 def edge_dot(at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *H C"], graph: Graph) -> Float[Array, "E *H"]:
     """<at_receivers_i, at_senders_j> over the last axis for each edge j -> i, without an array of rows of length C over the edges."""
     g = _checked(at_receivers, "at_receivers", "node", graph.num_nodes)

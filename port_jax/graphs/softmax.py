@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from port_jax.checks import as_numbers
+from port_jax.arguments import takes
+from port_jax.checks import as_array, as_numbers
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
 from port_jax.graphs.products import row_max
 from port_jax.graphs.rows import widened
-from port_jax.graphs.segment import gather_receivers, segment_sum
+from port_jax.graphs.segment import GRAPH, gather_receivers, segment_sum
 
 __all__ = ["segment_softmax"]
 
@@ -34,6 +35,7 @@ def segment_softmax(
 ) -> tuple[Float[Array, "E *H"], Float[Array, "N *H"]]: ...
 
 
+@takes(graph=GRAPH)
 def segment_softmax(
     logits: Float[Array, "E *H"],
     graph: Graph,
@@ -60,7 +62,7 @@ def segment_softmax(
         dtype = jnp.result_type(logits, self_logits)
         logits, self_logits = logits.astype(dtype), self_logits.astype(dtype)
     if mask is not None:
-        mask = jnp.asarray(mask)
+        mask = as_array("mask", mask)
         if mask.shape != (graph.num_edges,) or mask.dtype != bool:
             raise GraphError(f"mask has shape {mask.shape}, dtype {mask.dtype}: pass bool [{graph.num_edges}], True to keep")
         logits = jnp.where(mask.reshape(-1, *[1] * (logits.ndim - 1)), logits, -jnp.inf)

@@ -92,6 +92,26 @@ def multiplicative_lr(lr: float, lr_lambda: Callable[[int], float], num_steps: i
     return Schedule(lr, tabulated(lr * np.cumprod(factors)), moves)
 
 
+def swa_lr(lr: float, swa_lr: float, anneal_epochs: int = 10, anneal_strategy: str = "cos") -> Schedule:
+    """SWALR of `torch.optim.swa_utils`: from lr to swa_lr in anneal_epochs steps, then constant.
+
+        swa_lr + (lr - swa_lr) r(min(n, A)),   r(n) = (1 + cos(pi n / A)) / 2, or 1 - n / A for "linear"
+
+    With anneal_epochs = 0 it is swa_lr from the beginning.
+    """
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"anneal_strategy is {anneal_strategy!r}; give 'cos' or 'linear'")
+    if anneal_epochs == 0:
+        return absolute(lr, lambda n: real(swa_lr) + 0 * real(n))
+    positive("anneal_epochs", anneal_epochs)
+
+    def left(n: Count) -> Rate:
+        at = jnp.minimum(n, anneal_epochs)
+        return half_cosine(at, anneal_epochs) if anneal_strategy == "cos" else real(anneal_epochs - at) / anneal_epochs
+
+    return absolute(lr, lambda n: swa_lr + (lr - swa_lr) * left(n))
+
+
 def cosine_annealing_lr(lr: float, T_max: int, eta_min: float = 0.0) -> Schedule:
     """CosineAnnealingLR: eta_min + (lr - eta_min) (1 + cos(pi n / T_max)) / 2, which rises again past T_max."""
     positive("T_max", T_max)
@@ -209,4 +229,5 @@ __all__ = [
     "polynomial_lr",
     "sequential_lr",
     "step_lr",
+    "swa_lr",
 ]

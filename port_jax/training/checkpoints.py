@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from port_jax.arguments import PATH, either, one_of, optional, takes, whole
 from port_jax.training.history import History
-from port_jax.training.state import TrainingError, TrainState, is_key, named
+from port_jax.training.state import STATE, TrainingError, TrainState, is_key, named
 from port_jax.training.writer import Writer
 
 __all__ = ["Checkpoints", "Progress", "Saved", "restore"]
@@ -69,6 +70,7 @@ class Saved(NamedTuple):
     """The best step up to then, if a number was monitored."""
 
 
+@takes(folder=PATH, which=either(one_of("latest", "best"), whole(0)), like=optional(STATE))
 def restore(folder: str | Path, which: str | int = "latest", like: TrainState | None = None) -> Saved:
     """A state of a run of `fit` from its folder: "latest", "best", or that of a step which is kept.
 
@@ -79,8 +81,6 @@ def restore(folder: str | Path, which: str | int = "latest", like: TrainState | 
     A run that is still training may be read. Errors: ValueError for another `which`; TrainingError if nothing is saved in the folder,
     nothing was monitored, the step is not kept, the checkpoint is damaged, or `like` differs from what was saved.
     """
-    if which not in ("latest", "best") and (isinstance(which, bool) or not isinstance(which, int)):
-        raise ValueError(f"which is {which!r}; give 'latest', 'best' or the number of a step")
     with Checkpoints(folder, write=False) as checkpoints:
         found = checkpoints.progress()
         if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import MethodType
 from typing import Any, NamedTuple, cast
@@ -41,7 +41,10 @@ class _Program:
             def at(i: Any) -> Any:
                 return jax.tree.map(lambda x: x[i], batch) if several else batch
 
-            shapes = dict(jax.eval_shape(one, state, at(0))[1])
+            made = jax.eval_shape(one, state, at(0))
+            if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], TrainState) or not isinstance(made[1], Mapping):
+                raise TypeError(f"the step returned a {type(made).__name__}; it has to return the next TrainState and numbers by name")
+            shapes = dict(made[1])
             if "loss" not in shapes:
                 raise ValueError(f"the step returns {', '.join(shapes) or 'no numbers'}; one of its numbers has to be named loss")
             empty = jax.tree.map(lambda x: jnp.zeros((chunk, *x.shape), x.dtype), shapes)

@@ -9,7 +9,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -19,13 +18,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
+from port_jax.arguments import PATH, TEXT, TRUTH, Kind, instance, one_of, optional, takes, whole
 from port_jax.memory import keep_pages
 from port_jax.training.checkpoints import Checkpoints, Progress
 from port_jax.training.chunks import Chunks
 from port_jax.training.finite import lost, nonfinite
 from port_jax.training.history import History
 from port_jax.training.plan import Plan
-from port_jax.training.state import Step, TrainingError, TrainState
+from port_jax.training.state import ARRAYS, STATE, STEP, Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
 
@@ -52,6 +52,22 @@ class Fit(NamedTuple):
     """The collections at the best evaluation."""
 
 
+@takes(
+    step=STEP,
+    state=STATE,
+    steps=whole(0),
+    batch=optional(ARRAYS),
+    batches=optional(Kind(callable, "a function from the number of a step to its batch")),
+    chunk=whole(1),
+    evaluate=optional(Kind(callable, "a function from the parameters to numbers by name")),
+    every=whole(1),
+    monitor=optional(TEXT),
+    mode=optional(one_of("max", "min")),
+    patience=optional(whole(1)),
+    folder=optional(PATH),
+    progress=optional(TRUTH),
+    plan=optional(instance("a port_jax.training.Plan", Plan)),
+)
 def fit(
     step: Step,
     state: TrainState,
@@ -107,10 +123,8 @@ def fit(
     run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
     """
     mode = _mode(monitor, mode)
-    _check(steps, chunk, every, batch, batches, evaluate, monitor, patience)
+    _check(batch, batches, evaluate, monitor, patience)
     if plan is not None:
-        if not isinstance(plan, Plan):
-            raise ValueError(f"plan is {plan!r:.100}; give a port_jax.training.Plan")
         state, batch = plan.place(state), None if batch is None else jax.device_put(batch, plan.whole)
     if jax.default_backend() == "cpu":
         keep_pages()
@@ -312,17 +326,12 @@ def _bar(progress: bool | None, steps: int, first: int) -> Any:
 
 def _mode(monitor: str | None, mode: str | None) -> str:
     """The mode, which nobody guesses where the name speaks against the default."""
-    if mode not in (None, "max", "min"):
-        raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
     if mode is None and monitor is not None and _SMALL.search(monitor):
         raise ValueError(f"monitor is {monitor!r}, and mode is not given: give mode='min' if the smallest is the best, or mode='max'")
     return mode or "max"
 
 
-def _check(steps: Any, chunk: Any, every: Any, batch: Any, batches: Any, evaluate: Any, monitor: str | None, patience: Any):
-    for name, value, least in (("steps", steps, 0), ("chunk", chunk, 1), ("every", every, 1), ("patience", patience, 1)):
-        if (name != "patience" or value is not None) and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
-            raise ValueError(f"{name} is {value!r}; give a whole number of at least {least}")
+def _check(batch: Any, batches: Any, evaluate: Any, monitor: str | None, patience: Any):
     if (batch is None) == (batches is None):
         raise ValueError(
             "give either batch (the same at every step) or batches (a function of its number); batch=() if the loss takes no data"

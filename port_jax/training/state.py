@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from port_jax.arguments import KEY, MAPPING, Kind, instance, optional, said, takes
 from port_jax.types import Params
 
 __all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "is_key", "named", "train_state"]
@@ -43,6 +45,12 @@ Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 """(state, batch) -> the next state and the numbers to record, "loss" among them. It increases `step` by one."""
 
 
+STATE = instance("a TrainState, as train_state makes it", TrainState)
+STEP = Kind(callable, "a function from a state and a batch to the next state and numbers, as gradient_step makes it")
+ARRAYS = Kind(lambda tree: all(map(_numeric, jax.tree.leaves(tree))), "arrays of numbers, in dictionaries, lists or tuples")
+
+
+@takes(params=ARRAYS, key=KEY, opt_state=optional(ARRAYS), collections=optional(MAPPING))
 def train_state(
     params: Params, optimizer: Any, key: PRNGKeyArray, opt_state: Any = None, collections: Mapping[str, Any] | None = None
 ) -> TrainState:
@@ -57,6 +65,7 @@ def train_state(
     return TrainState(params, state, jnp.zeros((), jnp.int32), key, {} if collections is None else dict(collections))
 
 
+@takes(loss=Kind(callable, "a function from parameters, batch and key to a number"))
 def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
     """One step down the gradient of `loss(params, batch, key)`.
 
@@ -98,11 +107,21 @@ def _require_optimizer(optimizer: Any) -> None:
             "optimizer is None: a checkpoint of a file without an optimizer's state has none; make one, "
             "port_jax.optim.riemannian_adam(learning_rate, manifolds=checkpoint.manifolds), for example"
         )
+    if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
+        raise TypeError(f"optimizer is {said(optimizer)}; give a transformation of optax or port_jax.optim: optax.adam(1e-3), for example")
 
 
 def named(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by name, such as params/layers_0/kernel, in the tree's order."""
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
+def _numeric(x: Any) -> bool:
+    """Whether JAX takes this for an array."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None:
+        return isinstance(x, (bool, int, float, complex))
+    return isinstance(x, jax.Array) or np.dtype(dtype).kind in "biufcV"
 
 
 def is_key(x: Array) -> bool:

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from torch.optim.swa_utils import SWALR
 
 from reference_torch.optim.cyclic_rates import CyclicLR, OneCycleLR
 
@@ -47,6 +48,7 @@ def rates(build: Callable[[torch.optim.Optimizer], Any], steps: int, lr: float, 
 
 
 __all__ = [
+    "SWALR",
     "ChainedScheduler",
     "ConstantLR",
     "CosineAnnealingLR",

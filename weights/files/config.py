@@ -28,7 +28,7 @@ def read_config(given: str | Path | Config | None, carried: Config | None) -> Do
     if isinstance(given, (str, Path)):
         given = _parsed(Path(given))
     if not isinstance(given, Mapping):
-        raise Usage(f"the configuration is a {type(given).__name__}", "Give a mapping, or the path of a JSON file that contains one")
+        raise Usage(f"config is a {type(given).__name__}", "Give a mapping, or the path of a JSON file that contains one")
     if odd := [key for key in given if not isinstance(key, str)]:
         raise Usage(f"the configuration has the key {shown(odd[0])}, which is not text", "Rename it, or leave it out")
     return {**(carried or {}), **{key: _plain(value, key) for key, value in given.items()}}

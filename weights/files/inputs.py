@@ -7,12 +7,21 @@ import os
 import stat
 from pathlib import Path
 
+from weights.errors import Usage
+
 _OTHERS = (
     (stat.S_ISFIFO, "a pipe: save what it gives to a file first"),
     (stat.S_ISSOCK, "a socket, not a file"),
     (stat.S_ISCHR, "a device, not a file"),
     (stat.S_ISBLK, "a device, not a file"),
 )
+
+
+def as_path(path: object) -> Path:
+    """The path that a caller gives. Raises Usage for anything but text and paths."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise Usage(f"path is a {type(path).__name__}", "Give a path, as text or a pathlib.Path")
+    return Path(path)
 
 
 def size_of(path: str | Path) -> int:
@@ -26,4 +35,4 @@ def size_of(path: str | Path) -> int:
     return found.st_size
 
 
-__all__ = ["size_of"]
+__all__ = ["as_path", "size_of"]

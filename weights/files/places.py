@@ -50,7 +50,7 @@ def path_of(root: object, said: str, option: str) -> tuple:
     """The path of a place that a person has written; Usage, with the places there are, if the file has no such place."""
     known = {written(path): path for path, _ in within(root)}
     if said not in known:
-        shown = ", ".join(sorted(filter(None, known))[:8])
+        shown = ", ".join(sorted(filter(None, known))[:8]) or "no sections"
         raise Usage(f"the file has nothing at {said!r}; it has {shown}", f"Correct {option}")
     return known[said]
 

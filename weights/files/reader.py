@@ -14,7 +14,7 @@ from weights.errors import ConversionError, Refused, Unreadable, Usage, shown
 from weights.files import json_text, npz, other_formats, safetensors, torch_legacy, torch_zip
 from weights.files.archive import Archive
 from weights.files.budget import Budget
-from weights.files.inputs import size_of
+from weights.files.inputs import as_path, size_of
 from weights.files.live_objects import as_state_dicts
 from weights.files.pickles.bounds import checked_tree
 from weights.files.tensors import Tensor
@@ -39,7 +39,7 @@ def read(path: str | Path) -> TorchFile:
     Raises Unreadable for a file that is not a checkpoint or is damaged, Refused for one that asks for code to be run, claims more
     data than it has, or would take more time or memory than its size allows (`Budget`).
     """
-    path = Path(path)
+    path = as_path(path)
     try:
         budget = Budget.of(path)
         other_formats.require_whole(path)

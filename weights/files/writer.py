@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from weights.errors import NotWritten
+from weights.errors import NotWritten, Usage
+from weights.files.inputs import as_path
 from weights.files.outputs import new_file
 from weights.files.pickles.pickler import Pickler
 
@@ -24,7 +25,9 @@ def write(path: str | Path, root: object, overwrite: bool = False) -> None:
 
     The layout is torch's (1.6 and later): data.pkl, byteorder, data/<key>, version, under one folder named as the file.
     """
-    path = Path(path)
+    path = as_path(path)
+    if not isinstance(overwrite, bool):
+        raise Usage(f"overwrite is a {type(overwrite).__name__}", "Give True or False", path=path)
     pickler = Pickler()
     try:
         pickle = pickler.dump(root)

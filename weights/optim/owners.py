@@ -18,6 +18,17 @@ from weights.optim.plan import groups_of
 
 Groups = Sequence[Sequence[str]] | Mapping[str, Sequence[Sequence[str]]] | None
 """The keys or patterns of each group; by the optimizer's place, where the file has several."""
+
+
+def groups_of_keys(said: object) -> bool:
+    """Whether this is `Groups`: lists of keys, or such lists by place."""
+    if isinstance(said, Mapping):
+        return all(isinstance(place, str) and groups_of_keys(groups) for place, groups in said.items())
+    if not isinstance(said, (list, tuple)) or not all(isinstance(group, (list, tuple)) for group in said):
+        return False
+    return all(isinstance(key, str) for group in said for key in group)
+
+
 BY_SHAPES = "the shapes of the states, in the state_dict's order"
 
 
@@ -204,4 +215,4 @@ def reported_place(optimizers: Sequence[Optimizer], place: str, error: Unmatched
     return error if len(optimizers) == 1 else type(error)(f"the optimizer at {place}: {error.cause}", error.remedy, path=error.path)
 
 
-__all__ = ["Groups", "Owned", "owned", "reported_place"]
+__all__ = ["Groups", "Owned", "groups_of_keys", "owned", "reported_place"]

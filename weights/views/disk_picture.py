@@ -26,7 +26,7 @@ INCHES, DPI = 8.0, 150
 
 
 class Disk(NamedTuple):
-    """Points [N, 2] of the disk of curvature -c, and how they came there."""
+    """Points [N, 2] of the disk of sectional curvature -c, and how they came there."""
 
     points: np.ndarray
     c: float
@@ -42,7 +42,7 @@ def disk(found: Embeddings) -> Disk:
     """
     with jax.enable_x64(True):
         points, c, model = _on_ball(found)
-        how = f"{found.origin} on the {model}, curvature {-c:.4g}"
+        how = f"{found.origin} on the {model}, sectional curvature {-c:.4g}"
         dim = points.shape[1]
         if dim <= 2:
             return Disk(_inside(np.pad(points, ((0, 0), (0, 2 - dim))), c), c, how)

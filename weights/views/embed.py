@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,16 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from port_jax.arguments import TEXT, instance, one_of, optional
 from port_jax.data import GraphData
 from port_jax.graphs import Graph
 from port_jax.manifolds import Euclidean
 from port_jax.manifolds.base import Manifold
 from port_jax.optim.trees import match_manifolds
+from weights.arguments import takes
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
 from weights.files.inputs import size_of
 from weights.mapping.entries import flatten
 from weights.mapping.graph_files import graph_data
+from weights.mapping.manifold_trees import CURVED
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.mapping.port import TREE
 from weights.types import Document
@@ -45,6 +49,13 @@ class Embeddings:
     note: str = ""
 
 
+@takes(
+    checkpoint=instance("a Checkpoint, as weights.load and weights.restore make it", Checkpoint),
+    key=optional(TEXT),
+    graph=optional(instance("the path of an .npz file, or a GraphData", str, os.PathLike, GraphData)),
+    names=optional(instance("the path of a text file, or names", str, os.PathLike, list, tuple, np.ndarray)),
+    space=one_of("manifold", "tangent"),
+)
 def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | Path | GraphData | None = None,
                names: str | Path | Sequence[str] | None = None, space: str = "manifold") -> Embeddings:  # fmt: skip
     """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
@@ -56,8 +67,6 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
 
     Raises Usage, which says what to give, and Unmatched if sizes differ.
     """
-    if space not in ("manifold", "tangent"):
-        raise Usage(f"space is {space!r}", "Give 'manifold' or 'tangent'")
     data = _graph(checkpoint, graph)
     nodes = _nodes(checkpoint)
     params = flatten(checkpoint.variables["params"])
@@ -103,21 +112,29 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
 
 
 def described(found: Embeddings) -> Document:
-    """A description of the embeddings, as JSON."""
+    """A description of the embeddings, as JSON.
+
+    curvature: the number by which the manifold is made, as in `--manifold emb=PoincareBall:0.7` and in what inspect prints: c of balls, k
+    of Lorentz and Stereographic. sectional_curvature: -c of a ball, -1/k of a hyperboloid. None where there is not one number.
+    """
     curved = found.manifold
-    c = None
-    if curved is not None and not curved.flat:
-        c = float(np.asarray(curved.curvature if curved.has("curvature") else np.nan).reshape(-1)[0])
+    _, (_, argument) = CURVED.get(type(curved).__name__, ("", ("", "")))
+    sectional = None if curved is None or curved.flat or not curved.has("curvature") else _first(curved.curvature)
     return {
         "nodes": len(found.points),
         "dimension": found.points.shape[1],
         "dtype": str(found.points.dtype),
         "space": "tangent at the origin" if curved is None else type(curved).__name__,
-        "curvature": c,
+        "curvature": _first(getattr(curved, argument)) if argument else None,
+        "sectional_curvature": sectional,
         "from": found.origin,
         "names": found.names_from,
         "note": found.note,
     }
+
+
+def _first(number: object) -> float:
+    return float(np.asarray(number).reshape(-1)[0])
 
 
 def _graph(checkpoint: Checkpoint, graph: str | Path | GraphData | None) -> GraphData | None:

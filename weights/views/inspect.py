@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from weights.checkpoint import Checkpoint, load
+from weights.checkpoint import Checkpoint, loaded
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.files import sections
 from weights.files.config import read_config
@@ -26,7 +26,8 @@ def inspect(path: Path, **options: Any) -> Document:
         raise error.at(path) from None
     try:
         config = read_config(options.get("config"), parts.config)
-        report = load(Opened(path, file.format, file.root, parts, config), **options).report
+        rest = {name: value for name, value in options.items() if name not in ("config", "section", "prefix", "optimizer_at")}
+        report = loaded(Opened(path, file.format, file.root, parts, config), **rest).report
     except (Unmatched, Usage) as error:
         report = {
             "file": path.name,

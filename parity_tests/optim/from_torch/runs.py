@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import torch
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import SWALR
 
 from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
@@ -139,6 +140,8 @@ SCHEDULES = {
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 0.05, 25, three_phase=True),
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
     "multiplicative": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 1.1 - n / 50),
+    "averaging": lambda o: SWALR(o, 0.01, 12),
+    "averaging, linear": lambda o: SWALR(o, 0.05, 5, "linear"),
     "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.05, 3, 5, "exp_range", 0.95, base_momentum=0.6),
     "plateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1, factor=0.5, cooldown=1),
     "sequence": lambda o: lr_scheduler.SequentialLR(o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 5), lr_scheduler.CosineAnnealingLR(o, 8)], [5]),

@@ -92,10 +92,11 @@ def adam_state(**changes):
             "12 steps in param_groups.0. and 2 in the state",
         ),
         (lambda s: s["param_groups"][0].update(lr=0.5), {}, "'lr'\\] is 0.5, its scheduler's after 2 steps"),
-        (lambda s: None, {"scheduler_state": {"name": "SWALR"}}, "'SWALR' is not translated"),
+        (lambda s: None, {"scheduler_state": {"name": "NoamLR"}}, "'NoamLR' is not translated"),
+        (lambda s: None, {"scheduler_state": {"name": "SWALR"}}, r"SWALR has no swa_lr in param_groups\[0\]"),
         (lambda s: None, {"scheduler_state": {"name": "MultiplicativeLR"}}, "give lr_lambda= and num_steps="),
         (lambda s: None, {"scheduler_state": {"gamma": 0.5, "step": 3}}, "has no setting step; it has gamma"),
-        (lambda s: None, {"scheduler_state": {"anneal_epochs": 5, "gamma": 1}}, "add its class as 'name'"),
+        (lambda s: None, {"scheduler_state": {"anneal_epochs": 5, "gamma": 1}}, "SWALR has no setting gamma"),
         (lambda s: None, {"scheduler_state": {"name": "LambdaLR"}}, "give lr_lambda="),
     ],
 )

@@ -14,6 +14,7 @@ import optax
 import pytest
 import torch
 from torch.optim import lr_scheduler
+from torch.optim.swa_utils import SWALR
 
 import weights
 from parity_tests.weights.helpers import Net, assert_deep_equal, trained
@@ -27,6 +28,7 @@ from weights.proof.verify import verify
 SCHEDULERS = {
     "StepLR": lambda o: lr_scheduler.StepLR(o, 3, 0.5),
     "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [2, 7, 7], 0.5),
+    "SWALR": lambda o: SWALR(o, 0.04, 14),
     "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 5, 1e-3),
     "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.02, 20),
     "SequentialLR": lambda o: lr_scheduler.SequentialLR(

@@ -115,7 +115,7 @@ def test_files(tmp_path, form):
         assert all(f">n{i}</text>" in text for i in spread(points, 4))
         assert sum(f">n{i}</text>" in text for i in range(12)) == 4
         assert all(f">{name}</text>" in text for name in ("red", "green", "blue"))
-        assert "curvature -0.7" in text
+        assert "sectional curvature -0.7" in text
 
 
 @pytest.mark.parametrize("count", [3, 10, 12, 70])

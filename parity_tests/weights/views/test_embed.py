@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import geoopt
 import jax.numpy as jnp
@@ -17,11 +18,11 @@ import weights
 from parity_tests import draws, slow
 from parity_tests.weights.helpers import run
 from parity_tests.weights.views.nouns import NAMES, nouns, points
-from port_jax.manifolds import Lorentz, PoincareBall, Sphere
+from port_jax.manifolds import Euclidean, Lorentz, PoincareBall, Sphere, Stereographic
 from reference_torch.graphs.graph import Graph as TorchGraph
 from reference_torch.models.hgat import HGAT
 from weights import Unreadable, Usage
-from weights.views.embed import Embeddings
+from weights.views.embed import Embeddings, described
 from weights.views.embed_formats import FORMATS, write
 
 SHARED = Path(__file__).parents[4] / "shared" / "fixtures"
@@ -46,7 +47,8 @@ def test_tables_with_their_names(monkeypatch, capsys, tmp_path, manifold):
         code, out, err = run(monkeypatch, capsys, "embed", file, "--out", tmp_path / "e.csv", "--force", "--json")
         assert code == 0, err
         assert json.loads(out)["names"] == "the checkpoint's objects"
-        assert (json.loads(out)["curvature"], json.loads(out)["nodes"]) == (-1, 6)
+        facts = json.loads(out)
+        assert (facts["curvature"], facts["sectional_curvature"], facts["nodes"]) == (1, -1, 6)
         written.add((tmp_path / "e.csv").read_bytes())
     assert len(written) == 1
     names, found = read_csv(tmp_path / "e.csv")
@@ -275,3 +277,14 @@ def test_errors_say_what_to_give(monkeypatch, capsys, tmp_path, args, code, mess
     assert (found, out) == (code, "")
     assert message in err
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("manifold", "curvature", "sectional"),
+    [(PoincareBall(0.7), 0.7, -0.7), (Stereographic(-0.7), -0.7, -0.7), (Lorentz(2.0), 2.0, -0.5), (Euclidean(), None, None)],
+)
+def test_the_curvature_is_the_number_that_the_manifold_is_made_with(manifold: Any, curvature: float | None, sectional: float | None):
+    """As inspect prints it and --manifold takes it; the sectional one has its own name."""
+    told = described(Embeddings(np.zeros((2, 3)), ("a", "b"), manifold, "numbers", "w"))
+    assert told["curvature"] == (None if curvature is None else pytest.approx(curvature, rel=1e-6))
+    assert told["sectional_curvature"] == (None if sectional is None else pytest.approx(sectional, rel=1e-6))

@@ -61,10 +61,9 @@ def scheduler_of(settings: Mapping[str, Any]) -> Scheduler:
         if found is None:
             raise ValueError(f"scheduler {settings['name']!r} is not translated; known are {_known()}")
         return found
-    if not any(telling <= settings.keys() for telling in _FOREIGN):
-        for row in SCHEDULERS:
-            if row.telling <= settings.keys():
-                return row
+    for row in SCHEDULERS:
+        if row.telling <= settings.keys():
+            return row
     shown = sorted(key for key in settings if not key.startswith("_"))
     raise ValueError(f"a scheduler with the settings {shown} is not one of {_known()}; add its class as 'name' if it is")
 
@@ -117,6 +116,23 @@ def _plateau(told: Told) -> GroupSchedule:
     return GroupSchedule(rate, plateau=begun)
 
 
+def _averaging(told: Told) -> GroupSchedule:
+    """SWALR goes on from the rate that the group has, which another scheduler may have led to before."""
+    given = taken("SWALR", told.settings, ("swa_lr", "anneal_epochs", "anneal_strategy"))
+    end = given.pop("swa_lr", told.group.get("swa_lr"))
+    if end is None:
+        raise ValueError(
+            f"SWALR has no swa_lr in param_groups[{told.index}]: the state is another optimizer's, or scheduler_state lacks it"
+        )
+    end = float(np.asarray(end[told.index] if isinstance(end, Sequence) else end))
+    if "_anneal_strategy" in told.settings:
+        given["anneal_strategy"] = told.settings["_anneal_strategy"]
+    left = schedules.swa_lr(1.0, 0.0, **given).exactly(told.done)
+    lr = float(np.asarray(told.group["lr"]))
+    begun = end + (lr - end) / left if "base_lrs" in told.settings and left else told.base
+    return GroupSchedule(schedules.swa_lr(begun, end, **given), done=told.done)
+
+
 class _Parts(NamedTuple):
     schedules: list[Schedule]
     done: list[int]
@@ -159,6 +175,7 @@ def _row(name: str, telling: str, follow: Follow, metric: bool = False) -> Sched
 
 SCHEDULERS = (
     _row("ReduceLROnPlateau", "patience num_bad_epochs", _plateau, metric=True),
+    _row("SWALR", "anneal_epochs", _averaging),
     _row("OneCycleLR", "total_steps _schedule_phases", momentum_cycles.one_cycle),
     _row("SequentialLR", "_schedulers _milestones", _sequential),
     _row("ChainedScheduler", "_schedulers", _chained),
@@ -175,8 +192,6 @@ SCHEDULERS = (
     _closed("ExponentialLR", "gamma", schedules.exponential_lr, "gamma"),
 )
 """If the settings fit several rows, the first is meant: a class comes before those whose settings it has, too."""
-_FOREIGN = (frozenset({"anneal_epochs"}),)
-"""The telling settings of schedulers without a row that have the settings of one with a row: SWALR."""
 
 
 def _known() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch.optim import lr_scheduler
+from torch.optim import lr_scheduler, swa_utils
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "StepLR": {"step_size": 1}, "MultiStepLR": {"milestones": []}, "ExponentialLR": {"gamma": 1.0}, "LinearLR": {}, "ConstantLR": {},
@@ -40,6 +40,8 @@ def _made(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, name_of: C
             return lr_scheduler.SequentialLR(optimizer, parts, list(state["_milestones"]))
         return lr_scheduler.ChainedScheduler(parts)
     more = {key: state[key] for key in ("mode", "cycle_momentum") if key in state} if name == "CyclicLR" else {}
+    if name == "SWALR":
+        return swa_utils.SWALR(optimizer, [group["swa_lr"] for group in optimizer.param_groups], anneal_epochs=state["anneal_epochs"])
     return getattr(lr_scheduler, name)(optimizer, **ARGUMENTS[name], **more)
 
 
