@@ -16,6 +16,7 @@ from port_jax.models.tidhy_inference import Inferred, milestones
 from port_jax.models.tidhy_losses import Losses, cosines, l1, nuclear
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
 from port_jax.optim.clip import clip_grad_norm
+from port_jax.optim.schedules import every, multi_step_lr
 from port_jax.training.state import Metrics, Step, TrainState
 from port_jax.types import Params
 
@@ -163,8 +164,8 @@ def optimizer(options: Training, epochs: int, updates_per_epoch: int = 1) -> opt
     """AdamW for the three groups, whose rates are multiplied by learning_rate_gamma at every fifth of the epochs."""
 
     def adamw(rate: float) -> optax.GradientTransformation:
-        marks = dict.fromkeys((mark * updates_per_epoch for mark in milestones(epochs, 5)), options.learning_rate_gamma)
-        return optax.adamw(optax.piecewise_constant_schedule(rate, marks), weight_decay=options.weight_decay)
+        schedule = every(multi_step_lr(rate, milestones(epochs, 5), options.learning_rate_gamma), updates_per_epoch)
+        return optax.adamw(schedule, weight_decay=options.weight_decay)
 
     def labels(params: Params) -> Any:
         return {name: jax.tree.map(lambda _, group=GROUPS[name]: group, tree) for name, tree in params.items()}
