@@ -22,7 +22,7 @@ from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
-QUICK = {"as it is", "GradNorm inside"}
+QUICK = {"GradNorm inside"}
 
 
 def pair(tmp_path: Path, name: str = "as it is", **more: Any) -> tuple[Any, Checkpoint]:

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy_losses import l1, sparse, spatial, squares
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
+from port_jax.optim.riemannian_adamw import riemannian_adamw
 from port_jax.optim.schedules import multi_step_lr
 
 __all__ = ["Inference", "Inferred", "Nets", "Prediction", "infer", "infer_first", "infer_sequence", "milestones"]
@@ -133,7 +135,7 @@ def infer_first(
 
     Every row has to converge, whatever `batch_converge` says, as in the original. r: an array of the latents' shape and type.
     """
-    mover = optax.adamw(how.lr_r, weight_decay=0.01)
+    mover = riemannian_adamw(how.lr_r, weight_decay=0.01, manifolds=Euclidean())
     r, count = jnp.zeros_like(r), rows or len(x)
     slope = jax.grad(lambda r: spatial(how.loss_type, nets.decode(r), x, count))
 
