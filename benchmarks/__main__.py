@@ -25,7 +25,7 @@ from benchmarks.tables import cells
 from benchmarks.worker import CONTEXT, PRELOADED
 
 ALL = ("startup", "optim", "adam", "pairwise", "hgat", "hgcn", "architectures", "poincare", "peers", "weights", "growth")
-OTHERS = ("graphs",)
+OTHERS = ("graphs", "tidhy")
 QUIET = 1.0
 """The load average above which times are not reliable, because the threads of torch wait for each other."""
 
@@ -33,7 +33,9 @@ QUIET = 1.0
 def main() -> None:
     """Runs the benchmarks one after another and prints each row as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times torch and JAX side by side.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except graphs)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except {' and '.join(OTHERS)})"
+    )
     parser.add_argument("--quick", action="store_true", help="use smaller sizes and write no files")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")
     parser.add_argument("--page", action="store_true", help="measure nothing; write the tables of docs/speed.md from results.json")

@@ -20,8 +20,8 @@ CONFIG = {"max_iter": 60, "tol": 0.01, "lr_r": 0.05, "lr_r2": 0.05}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "low rank, dynamic bias, thresholds, L1": {
-        "low_rank_temp": True, "dyn_bias": True, "lmda_r": 0.004, "lmda_r2": 0.003, "L1_inf_r": 0.02, "L1_inf_r2": 0.03, "L1_inf_w": 0.05,
-        "batch_converge": False, "temp_weight": 1.3,
+        "low_rank_temp": True, "dyn_bias": True, "lmda_r": 0.004, "lmda_r2": 0.0002, "L1_inf_r": 0.02, "L1_inf_r2": 0.003,
+        "L1_inf_w": 0.002, "batch_converge": False, "temp_weight": 1.3,
     },
     "deep decoder, cross entropy": {"nonlin_decoder": True, "decoder_hid_dims": [7, 4], "loss_type": "BCE", "batch_converge": False},
     "GradNorm inside": {"grad_norm_inf": True, "dyn_bias": True, "grad_alpha_inf": 0.7},
@@ -41,7 +41,11 @@ def module_of(given: dict[str, Any]) -> TiDHy:
     module = randomised(TiDHy(given), 0.8, 0.15)
     ends: Any = module.hypernet[4]
     with torch.no_grad():
-        (ends.weight if ends.bias is None else ends.bias).add_(0.3)
+        if ends.bias is None:
+            ends.weight[0].abs_()
+            module.hypernet[3].bias.abs_().add_(1.0)
+        else:
+            ends.bias.add_(0.3)
     return module  # pyright: ignore[reportReturnType]
 
 

@@ -13,6 +13,7 @@ from parity_tests.mutants import (
     pairs,
     proof,
     sections,
+    tidhy,
     weights,
 )
 from parity_tests.mutants.mutation import Mutation
@@ -24,6 +25,7 @@ SUBJECTS = {
     "graphs": graphs.MUTATIONS,
     "layers": layers.MUTATIONS,
     "models": models.MUTATIONS,
+    "TiDHy": tidhy.MUTATIONS,
     "both sides": pairs.MUTATIONS,
     "small errors": gates.MUTATIONS,
     "data and training": data.MUTATIONS,

@@ -91,7 +91,7 @@ class TiDHy(nn.Module):
         w, b = given[..., : self.mix_dim], given[..., self.mix_dim :]
         dynamics = jnp.einsum("...m,mij->...ij", w, self.dynamics().astype(r.dtype))
         moved = jnp.einsum("...ij,...j->...i", dynamics, r)
-        return Prediction(moved + b * self.temporal_bias[0] if self.dyn_bias else moved, dynamics, w)
+        return Prediction(moved + b * jnp.broadcast_to(self.temporal_bias[0], b.shape) if self.dyn_bias else moved, dynamics, w)
 
     def dynamics(self) -> Float[Array, "mix r r"]:
         """The dynamics V_m that are mixed."""

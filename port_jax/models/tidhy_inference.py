@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy_losses import l1, sparse, spatial, squares
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
+from port_jax.optim.riemannian_adamw import riemannian_adamw
+from port_jax.optim.schedules import multi_step_lr
 
 __all__ = ["Inference", "Inferred", "Nets", "Prediction", "infer", "infer_first", "infer_sequence", "milestones"]
 
@@ -107,7 +110,7 @@ def infer(nets: Nets, x: Float[Array, "batch input"], r_p: Float[Array, "batch r
     """
     if how.grad_norm_inf and rows is not None:
         raise ValueError("grad_norm_inf balances a whole batch: infer its sequences together, without rows= and without vmap over them")
-    slow = optax.piecewise_constant_schedule(how.lr_r, dict.fromkeys(milestones(how.max_iter, 10), 0.5))
+    slow = multi_step_lr(how.lr_r, milestones(how.max_iter, 10), 0.5)
     movers = tuple(optax.sgd(rate, momentum=0.9, nesterov=True) for rate in (slow, how.lr_r2))
     slopes = partial(_balanced_slopes if how.grad_norm_inf else _slopes, nets, x, r_p, how, rows or len(x))
     r = jnp.zeros_like(r_p)
@@ -132,7 +135,7 @@ def infer_first(
 
     Every row has to converge, whatever `batch_converge` says, as in the original. r: an array of the latents' shape and type.
     """
-    mover = optax.adamw(how.lr_r, weight_decay=0.01)
+    mover = riemannian_adamw(how.lr_r, weight_decay=0.01, manifolds=Euclidean())
     r, count = jnp.zeros_like(r), rows or len(x)
     slope = jax.grad(lambda r: spatial(how.loss_type, nets.decode(r), x, count))
 

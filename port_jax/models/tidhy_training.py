@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy import TiDHy
 from port_jax.models.tidhy_inference import Inferred, milestones
 from port_jax.models.tidhy_losses import Losses, cosines, l1, nuclear
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
 from port_jax.optim.clip import clip_grad_norm
+from port_jax.optim.riemannian_adamw import riemannian_adamw
+from port_jax.optim.schedules import every, multi_step_lr
 from port_jax.training.state import Metrics, Step, TrainState
 from port_jax.types import Params
 
@@ -88,7 +91,7 @@ def regularisers(model: TiDHy, params: Params, options: Training) -> Regulariser
     shared = l1(options.L1_alpha, temporal) + l1(options.L1_alpha_spat, decoder) + l1(options.L1_alpha_r2, first)
     shared += sum(l1(options.L1_alpha_W, hyper[layer]["kernel"]) for layer in ("layers_3", "layers_4"))
     if options.L0_alpha:
-        shared += options.L1_alpha * jnp.sum(temporal != 0)
+        shared += options.L1_alpha * jnp.sum(temporal != 0).astype(temporal.dtype)
     if options.Lnuc_alpha:
         square = temporal.reshape(-1, model.r_dim, model.r_dim) if not model.low_rank_temp else None
         shared += options.Lnuc_alpha * (jnp.sum(temporal**2) if square is None else nuclear(square))  # |T T^T|_* = |T|^2
@@ -163,8 +166,8 @@ def optimizer(options: Training, epochs: int, updates_per_epoch: int = 1) -> opt
     """AdamW for the three groups, whose rates are multiplied by learning_rate_gamma at every fifth of the epochs."""
 
     def adamw(rate: float) -> optax.GradientTransformation:
-        marks = dict.fromkeys((mark * updates_per_epoch for mark in milestones(epochs, 5)), options.learning_rate_gamma)
-        return optax.adamw(optax.piecewise_constant_schedule(rate, marks), weight_decay=options.weight_decay)
+        schedule: Any = every(multi_step_lr(rate, milestones(epochs, 5), options.learning_rate_gamma), updates_per_epoch)
+        return riemannian_adamw(schedule, weight_decay=options.weight_decay, manifolds=Euclidean())
 
     def labels(params: Params) -> Any:
         return {name: jax.tree.map(lambda _, group=GROUPS[name]: group, tree) for name, tree in params.items()}

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy_losses import magnitude
+from port_jax.optim.riemannian_adamw import riemannian_adamw
 
 __all__ = ["Balance", "Balanced", "balanced", "fresh", "start"]
 
@@ -63,7 +65,7 @@ def balanced(losses: Callable[[Any], Float[Array, " k"]], params: Any, balance: 
 def fresh(step: Balanced, rate: float, decay: float) -> Balance:
     """The next balance: a step of an AdamW that is new each time, then k softmax(w), so that the weights sum to their number."""
     weights = step.balance.weights
-    mover = optax.adamw(rate, weight_decay=decay)
+    mover = riemannian_adamw(rate, weight_decay=decay, manifolds=Euclidean())
     update, _ = mover.update(step.slope, mover.init(weights), weights)
     return Balance(len(weights) * jax.nn.softmax(weights + jnp.asarray(update)), step.balance.initial)
 

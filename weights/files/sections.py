@@ -175,6 +175,8 @@ def _optimizers(root: object, top: Mapping) -> tuple[list[Optimizer], list[tuple
         return optimizers.scheduled(every, root)
     if not every:
         return [], [path] if path else []
+    if not path:  # a list of one, under a name that is not among those
+        return optimizers.scheduled(every, root)
     return [replace(every[0], scheduler=scheduler, scheduler_at=path)], []
 
 

@@ -28,6 +28,8 @@ TRAINING: dict[str, Any] = {
 }  # fmt: skip
 """What only steps of training depend on."""
 KINDS = ("MSE", "BCE")
+UNSUPPORTED = ("use_r2_decoder", "normalize_temporal", "normalize_spatial", "converge_dyn", "L1_alpha_inf")
+"""Settings that are off in the original's defaults, and change numbers in a way that nothing published describes."""
 ROWS, TIMES, STEPS = 4, 3, 10
 """Sequences, time steps and iterations of a comparison."""
 
@@ -40,9 +42,10 @@ def recognise(found: Found) -> bool:
 def settle(found: Found, settings: Settings) -> None:
     """Sizes and switches from keys and shapes, the rest from the configuration."""
     shapes = found.shapes
-    if found.has(r"R2_Decoder\..*") or settings.config.get("use_r2_decoder"):
+    used = [name for name in UNSUPPORTED if settings.config.get(name)]
+    if used or found.has(r"R2_Decoder\..*"):
         raise Unmatched(
-            "the model was trained with use_r2_decoder, whose term in the inference is not supported",
+            f"the model was trained with {', '.join(used) or UNSUPPORTED[0]}, which is not supported: inference or training differs",
             "Convert its parameters with --arch tree (arch='tree'), or describe the model by a port of your own (--port)",
         )
     low = settings.settle("low_rank_temp", len(shapes["temporal"]) == 3, "shape of temporal", same=same_flag)
