@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from weights.proof.flax_run import Arrays
 from weights.proof.rows import FLOAT64, Row, Ulp, largest
-from weights.proof.sides import Arrays
 
 NUDGES = (1, 2, 3)
 """Seeds of the moves by one unit in the last place, from which torch's drift is taken."""

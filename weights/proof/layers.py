@@ -12,8 +12,9 @@ import numpy as np
 
 from weights.mapping.entries import Entry
 from weights.mapping.probes import Inputs
+from weights.proof.flax_run import QUICK
 from weights.proof.rows import ulps
-from weights.proof.sides import QUICK, Sides
+from weights.proof.sides import Sides
 from weights.types import TorchModule, Variables
 
 

@@ -50,7 +50,7 @@ class Parity:
         report_page.write(self._report(), data=path, overwrite=overwrite)
 
     def _report(self) -> report.Report:
-        told = (*explained(self.first, self.cause), *self._missed())
+        told = (*explained(self.first, self.cause), *(planted.report(self.planted) if self.planted else ()))
         pair = report.Pair(self.name, "port", self.name, "its torch module, or the witness of it", tuple(self.rows), told)
         return report.of_pair(f"{self.name} beside its original", pair)
 

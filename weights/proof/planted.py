@@ -12,8 +12,9 @@ import numpy as np
 from weights.mapping.curvature_settings import softplus
 from weights.mapping.entries import Entry, flatten, nested
 from weights.mapping.probes import Inputs
+from weights.proof.flax_run import Arrays
 from weights.proof.rows import largest
-from weights.proof.sides import Arrays, Sides
+from weights.proof.sides import Sides
 
 SEEN = 1e-7
 """What a difference has to exceed, relative to the largest value: beyond every gate in float64."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,17 +15,17 @@ from numpy.typing import ArrayLike
 
 from port_jax.manifolds.base import Manifold
 from weights.checkpoint import Checkpoint
-from weights.errors import ConversionError, Unmatched
+from weights.errors import Unmatched
 from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import raw_of
 from weights.mapping.entries import Entry, flatten, inverse
-from weights.mapping.flax_modules import said
 from weights.mapping.port import Port
 from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
 from weights.mapping.rules import Rule
 from weights.proof import torch_steps
+from weights.proof.flax_run import QUICK, Arrays, Run, forward, named, outputs, pull
 from weights.proof.inputs import for_torch
 from weights.proof.trees import Points
 from weights.types import Document, Hyperparameters, Model, OptState, Params, TorchModule, Transformation, Variables
@@ -33,9 +33,6 @@ from weights.types import Document, Hyperparameters, Model, OptState, Params, To
 STEPS = 10
 RATE = 1e-2
 """Learning rate of the fresh optimizer where the file has none."""
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
-"""A model is run a dozen times here: what takes the time is compiling it."""
-Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -55,61 +52,6 @@ class Original:
         resumed = all(torch_steps.class_of(plan) is not None for plan in reading.plans)
         sections = [places.at(reading.source.root, plan.at) for plan in reading.plans] if resumed else []
         return cls(split_again(reading.source).tensors, tuple(sections))
-
-
-@dataclass(frozen=True)
-class Run:
-    """The flax model on the probe; equal for equal models, so that one compilation serves all comparisons of one model."""
-
-    probe: Probe
-    settings: Hyperparameters = field(compare=False)
-    model: Model | Points = field(compare=False)
-    label: str
-    calling: Callable[..., Any] | None = None
-    """How a person's port calls the whole model."""
-    at: str = ""
-    """The place of a person's port; empty for an architecture."""
-
-    def __call__(self, variables: Variables, inputs: Inputs) -> Outputs:
-        try:
-            return self._called(variables, inputs)
-        except ConversionError:
-            raise
-        except Exception as error:
-            if not self.at:  # an architecture's errors are those of the program
-                raise
-            raise Unmatched(
-                f"the model cannot be applied to the converted variables: {said(error)} ({self.at})",
-                "Call it in evaluation, by the defaults of its arguments or by call_jax=(model, variables, *inputs) of the port",
-            ) from None
-
-    def _called(self, variables: Variables, inputs: Inputs) -> Outputs:
-        def call(method: str, *args: Argument) -> Argument:
-            if self.calling is not None and method == "__call__":
-                return self.calling(self.model, variables, *args)
-            return self.model.apply(variables, *args, method=method)
-
-        return named(self.probe.outputs(self.settings, call, inputs))
-
-
-@partial(jax.jit, static_argnames="run")
-def _outputs(run: Run, variables: Variables, inputs: Inputs) -> Outputs:
-    """Traced once for shapes, outputs and gradients."""
-    return run(variables, inputs)
-
-
-@partial(jax.jit, static_argnames="run", compiler_options=QUICK)
-def _forward(run: Run, variables: Variables, inputs: Inputs) -> Outputs:
-    """Outputs alone, which compile sooner."""
-    return run(variables, inputs)
-
-
-@partial(jax.jit, static_argnames="run", compiler_options=QUICK)
-def _pull(run: Run, variables: Variables, inputs: Inputs, weights: Arrays, targets: Arrays, strength: float) -> tuple[Outputs, Variables]:
-    """Outputs, and the gradient of sum(weights * outputs) + strength * mean((outputs - targets)^2): one compilation for all levels."""
-    ours, back = jax.vjp(lambda v: _outputs(run, v, inputs), variables)
-    pulls = {k: weights[k] + 2 * strength / v.size * (v - targets[k]) for k, v in ours.items()}
-    return ours, back({k: pull.astype(ours[k].dtype) for k, pull in pulls.items()})[0]
 
 
 @dataclass
@@ -156,15 +98,15 @@ class Sides:
 
     def outlined(self) -> Outputs:
         """Shapes and types of the outputs by name, without computing them."""
-        return jax.eval_shape(partial(_outputs, self._run), self.variables, self._for_jax)
+        return jax.eval_shape(partial(outputs, self._run), self.variables, self._for_jax)
 
     def outputs(self) -> Arrays:
         """The outputs at the checkpoint's variables."""
-        return jax.tree.map(np.asarray, _forward(self._run, self.variables, self._for_jax))
+        return jax.tree.map(np.asarray, forward(self._run, self.variables, self._for_jax))
 
     def pull(self, variables: Variables, weights: Arrays, targets: Arrays, strength: float) -> tuple[Arrays, Arrays, Variables]:
         """Outputs, gradients by key, and the same gradients as a tree."""
-        ours, slopes = _pull(self._run, variables, self._for_jax, weights, targets, strength)
+        ours, slopes = pull(self._run, variables, self._for_jax, weights, targets, strength)
         return jax.tree.map(np.asarray, ours), self.back(slopes), slopes
 
     @property
@@ -399,12 +341,4 @@ def _path(at: tuple) -> str:
     return "/".join(str(getattr(step, "key", step)) for step in at)
 
 
-def named(outputs: Outputs) -> Outputs:
-    """Outputs that are tuples, each part by a name of its own."""
-    named: Outputs = {}
-    for name, value in outputs.items():
-        named.update({f"{name}.{i}": part for i, part in enumerate(value)} if isinstance(value, tuple) else {name: value})
-    return named
-
-
-__all__ = ["QUICK", "STEPS", "Arrays", "Original", "Run", "Sides", "named"]
+__all__ = ["STEPS", "Original", "Sides"]

@@ -11,7 +11,8 @@ import numpy as np
 
 from weights.files.tensors import Tensor
 from weights.proof.causes import Cause
-from weights.proof.sides import Arrays, Sides
+from weights.proof.flax_run import Arrays
+from weights.proof.sides import Sides
 
 NEAR = 1e-7
 DECAY = {"inside": "decay inside (added to the gradient)", "outside": "decay outside (of the moments, decoupled)", "none": "no decay"}

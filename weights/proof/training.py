@@ -15,8 +15,9 @@ import numpy as np
 from weights.errors import Unmatched, Usage
 from weights.mapping.entries import Entry, flatten
 from weights.mapping.probes import Argument, Inputs, Outputs, for_jax
+from weights.proof.flax_run import Run, named
 from weights.proof.rows import Row, largest
-from weights.proof.sides import Run, Sides, named
+from weights.proof.sides import Sides
 from weights.types import TorchModule, Variables
 
 MASKS = "masks of dropout"

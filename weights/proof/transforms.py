@@ -11,9 +11,10 @@ import numpy as np
 from weights.errors import ConversionError
 from weights.mapping.entries import flatten, nested
 from weights.mapping.flax_modules import said
+from weights.proof.flax_run import QUICK, Arrays
 from weights.proof.gates import NUDGES, Results, cotangents, drift, gated
 from weights.proof.rows import FLOAT64, Row, largest
-from weights.proof.sides import QUICK, Arrays, Sides
+from weights.proof.sides import Sides
 from weights.types import Variables
 
 

@@ -22,10 +22,11 @@ from weights.mapping import probes
 from weights.mapping.port import TREE
 from weights.mapping.probes import Outputs
 from weights.proof import diff, training, transforms
+from weights.proof.flax_run import Arrays
 from weights.proof.gates import NUDGES, Results, amplified, cotangents, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
 from weights.proof.rows import Row, largest
-from weights.proof.sides import STEPS, Arrays, Original, Sides
+from weights.proof.sides import STEPS, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
 from weights.proof.witness import Witness

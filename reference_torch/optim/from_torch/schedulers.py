@@ -41,7 +41,8 @@ def _made(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, name_of: C
         return lr_scheduler.ChainedScheduler(parts)
     more = {key: state[key] for key in ("mode", "cycle_momentum") if key in state} if name == "CyclicLR" else {}
     if name == "SWALR":
-        return swa_utils.SWALR(optimizer, [group["swa_lr"] for group in optimizer.param_groups], anneal_epochs=state["anneal_epochs"])
+        rates: Any = [group["swa_lr"] for group in optimizer.param_groups]  # its stub has one rate; it takes one for each group
+        return swa_utils.SWALR(optimizer, rates, anneal_epochs=state["anneal_epochs"])
     return getattr(lr_scheduler, name)(optimizer, **ARGUMENTS[name], **more)
 
 
