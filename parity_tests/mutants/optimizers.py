@@ -89,8 +89,8 @@ MUTATIONS: tuple[Mutation, ...] = (
             (f"{HOME}/riemannian_adam.py", "(1 - b2) * square", "(1 - b2) * manifold.egrad2rgrad(point, grad) ** 2"),
             (
                 f"{HOME}/riemannian_adam.py",
-                "shape = jax.eval_shape(manifold.component_inner, point, point).shape",
-                "shape = point.shape",
+                "like = jax.eval_shape(manifold.component_inner, point, point)",
+                "like = point",
             ),
         ),
         (ADAM_GENERAL,),

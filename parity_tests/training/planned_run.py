@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
+from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.optim import riemannian_adam
 from port_jax.training import Plan, fit, gradient_step, train_state
@@ -41,12 +42,12 @@ def main(out: str, folder: str, steps: str, kind: str, *processes: str) -> None:
     first, size = jax.process_index(), jax.process_count()
 
     def make() -> object:
-        points = BALL.expmap0(0.3 * jax.random.normal(jax.random.key(0), (ROWS, 3)))
+        points = BALL.expmap0(0.3 * jax.random.normal(draws.key(0), (ROWS, 3)))
         params = {"points": points, "center": SPACE.expmap0(jnp.array([0.0, 0.5, -0.3]))}
-        return train_state(params, optimizer, jax.random.key(1))
+        return train_state(params, optimizer, draws.key(1))
 
     def batches(number: int) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(number)
+        rng = draws.rng(number)
         targets, tangents = 0.2 * rng.standard_normal((ROWS, 3)), 0.3 * rng.standard_normal((BATCH, 3))
         others = np.concatenate([np.sqrt(1.3 + (tangents[:, 1:] ** 2).sum(1, keepdims=True)), tangents[:, 1:]], 1)
         return tuple(np.split(rows, size)[first] for rows in (targets, others))
