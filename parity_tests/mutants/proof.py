@@ -256,8 +256,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "witness: a rate of dropout confirmed by an output without it",
         f"{HOME}/witnessed.py",
-        'return [name for name in names if "dropout" not in name], "outputs',
-        'return list(names), "outputs',
+        'return [name for name in names if "dropout" not in name and name not in unseen], "outputs',
+        'return [name for name in names if name not in unseen], "outputs',
         RIGHT,
     ),
     error(
