@@ -8,9 +8,10 @@ import math
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ class Fit(NamedTuple):
     compilations: int
     """How often the step was traced and compiled: once, unless batches change their shapes, and never if an earlier call had done so."""
     stopped: bool
-    """Whether the run ended early because of `patience`."""
+    """Whether the run ended early: because of `patience`, or with the last good state where a later one was not finite."""
     best_collections: Mapping[str, PyTree[Array]] = {}
     """The collections at the best evaluation."""
 
@@ -119,7 +120,8 @@ def fit(
 
     Errors: ValueError for arguments that contradict each other, or an evaluation whose name the history uses itself (`step`, and
     `train/...`). TrainingError, with the last good state and its place, for a loss or a state that is not finite, with the number of
-    the step and the name of the array; also if `steps` are fewer than the state or the folder has made, if the folder contains another
+    the step and the name of the array (without `folder`, where the error would lose that state, it is returned, `stopped` is true, and a
+    RuntimeWarning says so; a copy of it is on the device from each evaluation on); also if `steps` are fewer than the state or the folder has made, if the folder contains another
     run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
     """
     mode = _mode(monitor, mode)
@@ -130,7 +132,7 @@ def fit(
         keep_pages()
     with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
         # The compiled function consumes its state; the caller keeps the one that was passed.
-        run = _Run(_copy(state), checkpoints, steps, every, evaluate, monitor, mode, patience)
+        run = _Run(_copy(state), state, checkpoints, steps, every, evaluate, monitor, mode, patience)
         run.begin()
         made = batches if plan is None or batches is None else lambda number: plan.batch(batches(number))
         chunks = Chunks(step, chunk, batch, made, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
@@ -153,6 +155,8 @@ class _Run:
     """The state of a run, and what is known about it on the host."""
 
     state: TrainState
+    good: TrainState
+    """The last one that was looked at, if there is no folder; no step consumes it."""
     checkpoints: Checkpoints | None
     steps: int
     every: int
@@ -163,7 +167,7 @@ class _Run:
 
     def begin(self) -> None:
         """Go to the latest saved state, or save this one. Everything that can be refused is, before the first step."""
-        self.allowed = nonfinite(self.state)
+        self.allowed, self.broken = nonfinite(self.state), False
         found = None if self.checkpoints is None else self.checkpoints.restore(self.state)
         new = Progress(History(first=int(self.state.step)), monitor=self.monitor, mode=self.mode)
         self.state, self.done = found or (self.state, new)
@@ -179,8 +183,8 @@ class _Run:
 
     @property
     def over(self) -> bool:
-        """Whether nothing has improved for too long."""
-        return self.patience is not None and self.done.waited >= self.patience
+        """Whether nothing has improved for too long, or a state was lost."""
+        return self.broken or (self.patience is not None and self.done.waited >= self.patience)
 
     def advance(self, chunks: Chunks) -> None:
         """Make the steps of a chunk, and record them."""
@@ -188,16 +192,20 @@ class _Run:
         wrong = np.flatnonzero(~np.isfinite(columns["loss"]))
         if len(wrong):
             self._fail(f"the loss of step {self.now + int(wrong[0]) + 1} is {columns['loss'][wrong[0]]}")
+            return
         self.state, self.now = state, int(state.step)
         self.done.history.record(columns)
 
     def evaluate_if_due(self) -> None:
         """Evaluate and save the state at a multiple of `every` and at the end, unless that is done."""
+        if self.broken:
+            return
         evaluations, off = self.done.history.evaluations, self.now % self.every != 0
         if self.now == (evaluations[-1]["step"] if evaluations else self.done.history.first) or (off and self.now != self.steps):
             return
         if wrong := lost(self.state, self.allowed):
             self._fail(f"after step {self.now}, {wrong}")
+            return
         numbers = self._numbers()
         history = dataclasses.replace(self.done.history, evaluations=[*evaluations, {"step": self.now, **numbers}])
         done = dataclasses.replace(self.done, history=history, before=self.done.judged if off else None)
@@ -211,6 +219,8 @@ class _Run:
         self.done = done  # at once: an interrupt saves either what was before or what is after
         if self.checkpoints is not None:
             self.checkpoints.save(self.state, self.done)
+        elif self.now < self.steps:
+            self.good = _copy(self.state)
 
     @contextlib.contextmanager
     def kept_on_errors(self) -> Iterator[None]:
@@ -232,7 +242,7 @@ class _Run:
 
     def shown(self) -> dict[str, str]:
         """The latest numbers, for the bar."""
-        last = {"loss": self.done.history.steps["loss"][-1], **(self.done.history.evaluations or [{}])[-1]}
+        last = {**{"loss": x for x in self.done.history.steps["loss"][-1:]}, **(self.done.history.evaluations or [{}])[-1]}
         return {name: f"{x:.4g}" for name, x in last.items() if name != "step"}
 
     def _numbers(self) -> dict[str, float]:
@@ -272,9 +282,16 @@ class _Run:
             )
         self.done.monitor, self.done.mode = self.monitor, self.mode
 
-    def _fail(self, what: str) -> NoReturn:
-        place = "nothing is saved without folder=" if self.checkpoints is None else self.checkpoints.place()
-        raise TrainingError(f"{what}; lower the learning rate, clip the gradients or skip such steps (port_jax.optim.guard); {place}")
+    def _fail(self, what: str) -> None:
+        """Raise TrainingError where the last good state is in a folder. Elsewhere an error would lose it: the run ends there, with a warning."""
+        advice = "lower the learning rate, clip the gradients or skip such steps (port_jax.optim.guard)"
+        if self.checkpoints is not None:
+            raise TrainingError(f"{what}; {advice}; {self.checkpoints.place()}")
+        self.state, self.now, self.broken = self.good, int(self.good.step), True
+        made = self.now - self.done.history.first
+        self.done.history.steps = {name: column[:made] for name, column in self.done.history.steps.items()}
+        message = f"{what}; {advice}. The run ends with its last good state, of step {self.now}; with folder= it would be kept on the disk"
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def _rescued(self, checkpoints: Checkpoints) -> str:
         """Save the state, if it is whole (an interrupt may have come in the middle of a chunk), and say what is on disk."""
