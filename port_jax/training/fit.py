@@ -121,8 +121,8 @@ def fit(
     Errors: ValueError for arguments that contradict each other, or an evaluation whose name the history uses itself (`step`, and
     `train/...`). TrainingError, with the last good state and its place, for a loss or a state that is not finite, with the number of
     the step and the name of the array (without `folder`, where the error would lose that state, it is returned, `stopped` is true, and a
-    RuntimeWarning says so; a copy of it is on the device from each evaluation on); also if `steps` are fewer than the state or the folder has made, if the folder contains another
-    run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
+    RuntimeWarning says so; a copy of it is on the device from each evaluation on); also if `steps` are fewer than the state or the folder
+    has made, if the folder contains another run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
     """
     mode = _mode(monitor, mode)
     _check(batch, batches, evaluate, monitor, patience)
@@ -242,7 +242,8 @@ class _Run:
 
     def shown(self) -> dict[str, str]:
         """The latest numbers, for the bar."""
-        last = {**{"loss": x for x in self.done.history.steps["loss"][-1:]}, **(self.done.history.evaluations or [{}])[-1]}
+        losses, evaluations = self.done.history.steps.get("loss"), self.done.history.evaluations
+        last = {**({"loss": losses[-1]} if losses else {}), **(evaluations or [{}])[-1]}
         return {name: f"{x:.4g}" for name, x in last.items() if name != "step"}
 
     def _numbers(self) -> dict[str, float]:
@@ -283,7 +284,7 @@ class _Run:
         self.done.monitor, self.done.mode = self.monitor, self.mode
 
     def _fail(self, what: str) -> None:
-        """Raise TrainingError where the last good state is in a folder. Elsewhere an error would lose it: the run ends there, with a warning."""
+        """Raise TrainingError where the last good state is in a folder. An error would lose it elsewhere: the run ends there and warns."""
         advice = "lower the learning rate, clip the gradients or skip such steps (port_jax.optim.guard)"
         if self.checkpoints is not None:
             raise TrainingError(f"{what}; {advice}; {self.checkpoints.place()}")
