@@ -122,7 +122,8 @@ def fit(
     `train/...`). TrainingError, with the last good state and its place, for a loss or a state that is not finite, with the number of
     the step and the name of the array (without `folder`, where the error would lose that state, it is returned, `stopped` is true, and a
     RuntimeWarning says so; a copy of it is on the device from each evaluation on); also if `steps` are fewer than the state or the folder
-    has made, if the folder contains another run (a shape, a type, or what is monitored differs), if another process saves in it, or if it cannot be written.
+    has made, if the folder contains another run (a shape, a type, or what is monitored differs), if another process saves in it, or if it
+    cannot be written.
     """
     mode = _mode(monitor, mode)
     _check(batch, batches, evaluate, monitor, patience)
