@@ -147,8 +147,10 @@ def test_a_state_that_jit_makes_lies_as_its_parameters():
 
 
 def test_where_takes_what_is_split_and_what_is_whole():
-    split, whole = jnp.arange(6.0).reshape(2, 3), jnp.array([[1.0, -1.0, 0.0]])
-    for cases in ((whole > 0, split, whole), (split > 2, whole, whole), (whole > 0, whole, split)):
-        specs = tuple(SPLIT if case.shape[0] == 2 else WHOLE for case in cases)
-        assert on_explicit_axes(where, *cases, specs=specs).sharding.spec[0] == "x"
-    assert (where(whole > 0, split, whole) == jnp.where(whole > 0, split, whole)).all()
+    rows, row = jnp.arange(6.0).reshape(2, 3), jnp.array([[1.0, -1.0, 0.0]])
+    for cases in ((row > 0, rows, row), (rows > 2, row, row), (rows > 2, rows, rows), (rows > 2, row, rows)):
+        for split in (0, 1, 2):
+            if cases[split].shape[0] == 2:
+                specs = tuple(SPLIT if i == split else WHOLE for i in range(3))
+                assert on_explicit_axes(where, *cases, specs=specs).sharding.spec[0] == "x"
+        assert (where(*cases) == jnp.where(*cases)).all()
