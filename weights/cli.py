@@ -116,7 +116,7 @@ def convert(
     from weights.views.inspect import show_converted
     from weights.views.progress import progress
 
-    require_free(out, force, files_of(file, reading.config))
+    require_free(out, force, files_of(file, *reading.files))
     with progress("converting") as advance:
         asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
@@ -155,7 +155,7 @@ def export(
     from weights.files.outputs import require_file
     from weights.files.reader import files_of
 
-    require_file(file, force, files_of(folder, run.like, reading.config, made_with))
+    require_file(file, force, files_of(folder, run.like, *reading.files, made_with))
     checkpoint = given.exported(folder, reading, resuming, run, optimizer, made_with)
     checkpoint.export(file, force)
     typer.echo(f"{file}: {file.stat().st_size} bytes")
@@ -202,7 +202,7 @@ def verify(
     from weights.checkpoint import load, restore
     from weights.errors import Usage
     from weights.files.graph_arrays import file_of
-    from weights.files.outputs import require_file
+    from weights.files.outputs import require_files
     from weights.files.reader import files_of
     from weights.proof import report_page
     from weights.proof.parity import show_planted
@@ -214,10 +214,8 @@ def verify(
 
     if mutants and (as_json or reading.port is None):
         raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
-    for out in [] if html is None else [html, report_page.json_of(html)]:
-        require_file(out, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
-    if report:
-        require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
+    if outputs := report_page.paths(html, report):
+        require_files(outputs, force, files_of(file, *reading.files, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
     checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
@@ -307,7 +305,7 @@ def embed(
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
+    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
@@ -339,7 +337,7 @@ def plot(
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
+    require_file(out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from weights.files.opening import opened
 from weights.files.outputs import new_file, require_file
+from weights.files.reader import files_of
 from weights.files.sections import Choice, Sections
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
@@ -90,7 +91,7 @@ class Leaf:
 def scaffold(path: str | Path, out: str | Path, overwrite: bool = False, section: str | None = None, prefix: str | None = None) -> str:
     """Writes the port's first version to `out`, and returns it. NotWritten where a file exists and `overwrite` is not said."""
     path, out = Path(path), Path(out)
-    require_file(out, overwrite, (path,))
+    require_file(out, overwrite, files_of(path))
     parts = opened(path, None, Choice(section, prefix, None)).parts
     text = written(parts, path, out.name)
     with new_file(out, overwrite) as temporary:
