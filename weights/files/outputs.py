@@ -70,16 +70,21 @@ def require_folder(path: str | Path, ours: Callable[[Path], bool], overwrite: bo
                    inputs: Iterable[str | Path | None] = ()) -> None:  # fmt: skip
     """Raises NotWritten where a folder cannot be put: over a file, and into a folder that is neither empty nor `ours` unless `overwrite`.
 
-    entries: the names that will be replaced in the folder; none of them may be one of the inputs, be in one, or contain one.
+    entries: the names that will be replaced in the folder. None of them may be one of the inputs, be in one, or contain one; and in a
+    folder that is not `ours`, none of them may be there, whatever `overwrite` says.
     """
     with _told(path):
-        place, inputs = _place(Path(path)), list(inputs)
+        place, inputs, entries = _place(Path(path)), list(inputs), list(entries)
         for name in entries:
             if _is_read(place / name, inputs):
                 raise NotWritten(f"its {name} is a file that this command reads", "Give another path", path=path)
         if place.exists() and not place.is_dir():
             raise NotWritten("exists and is not a folder", "Give another path", path=path)
-        if place.is_dir() and any(place.iterdir()) and not overwrite and not ours(place):
+        mine = not place.is_dir() or ours(place)
+        if not mine and (others := [name for name in entries if os.path.lexists(place / name)]):
+            what = f"contains {' and '.join(others)}, which this command did not write and would replace"
+            raise NotWritten(what, "Give another path, or move that away", path=path)
+        if not mine and any(place.iterdir()) and not overwrite:
             remedy = "Give another path, or write into it with --force (in Python: overwrite=True); its other files stay"
             raise NotWritten("exists, and was not written by this command", remedy, path=path)
         _require_parent(place, path)
