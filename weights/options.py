@@ -122,7 +122,7 @@ class Resuming:
         ),
     ] = None
     updates_per_step: Annotated[
-        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.", min=1)
     ] = None
 
     @property
