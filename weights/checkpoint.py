@@ -155,6 +155,8 @@ def loaded(file: Opened, arch: str | None = None, curvature: Curvature = None, m
         source = origin(file.root, found.parts, resumption)
         report = {**found.report, **(resumption.reported if resumption else {})}
         report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked")
+        if safetensors.metadata_of(file.root):
+            report["not_converted"] |= {"__metadata__": "JAX has no use for it; only a .safetensors file has a place for it"}
         report |= {"sha256": hashes(file.path, file.format), "about": dict(about or {})}
     except ConversionError as error:
         raise error.at(file.path) from None
@@ -203,9 +205,10 @@ def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: boo
         checkpoint = restore(checkpoint, port)
     try:
         if Path(path).suffix in (".safetensors", ".npz"):
-            safetensors.write(Path(path), named_arrays(checkpoint, Path(path).suffix), {"format": "pt"}, overwrite)
+            told = safetensors.metadata_of(checkpoint.source.root) or safetensors.PLAIN
+            safetensors.write(Path(path), named_arrays(checkpoint, Path(path).suffix), told, overwrite)
         else:
-            write(path, torch_tree(checkpoint), overwrite)
+            write(path, safetensors.without_metadata(torch_tree(checkpoint)), overwrite)
     except ConversionError as error:
         raise error.at(path) from None
 

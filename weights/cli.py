@@ -14,10 +14,6 @@ import typer
 from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, Run, grouped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from weights.checkpoint import Checkpoint as Converted
-    from weights.proof.rows import Row
     from weights.types import Document
 
 CODES = """Exit codes: 0 done. 1 verification failed, or the files of diff differ. 2 usage: an option is missing or contradicts another.
@@ -116,7 +112,7 @@ def convert(
     from weights.views.inspect import show_converted
     from weights.views.progress import progress
 
-    require_free(out, force, files_of(file, reading.config))
+    require_free(out, force, files_of(file, *reading.files))
     with progress("converting") as advance:
         asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
@@ -155,10 +151,10 @@ def export(
     from weights.files.outputs import require_file
     from weights.files.reader import files_of
 
-    require_file(file, force, files_of(folder, run.like, reading.config, made_with))
+    require_file(file, force, files_of(folder, run.like, *reading.files, made_with))
     checkpoint = given.exported(folder, reading, resuming, run, optimizer, made_with)
     checkpoint.export(file, force)
-    typer.echo(f"{file}: {file.stat().st_size} bytes")
+    _say(f"{file}: {file.stat().st_size} bytes")
     if told := checkpoint.report.get("run"):
         left = told["left_out"]
         few = left[:4] + [f"{len(left) - 4} more arrays"] * (len(left) > 4)
@@ -183,7 +179,7 @@ def verify(
         Level | None,
         typer.Option(help="How far to go; each level includes those before it. Default: step, or settings with --witness."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs and cotangents.", min=0, max=2**32 - 1)] = 0,
     html: Annotated[
         Path | None, typer.Option(help="Page to write (.html), with its JSON beside it: it opens in a browser without a network.")
     ] = None,
@@ -202,10 +198,10 @@ def verify(
     from weights.checkpoint import load, restore
     from weights.errors import Usage
     from weights.files.graph_arrays import file_of
-    from weights.files.outputs import require_file
+    from weights.files.outputs import require_files
     from weights.files.reader import files_of
     from weights.proof import report_page
-    from weights.proof.parity import show_planted
+    from weights.proof.parity import explained, first_and_cause, show_planted
     from weights.proof.reading import Said
     from weights.proof.report import of_checkpoint
     from weights.proof.verify import failed, show
@@ -214,10 +210,7 @@ def verify(
 
     if mutants and (as_json or reading.port is None):
         raise Usage("--mutants prints lines on a port of your own", "Leave out --json" if as_json else "Give --port")
-    for out in [] if html is None else [html, report_page.json_of(html)]:
-        require_file(out, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
-    if report:
-        require_file(report, force, files_of(file, reading.config, converted, graph and file_of(graph), witness))
+    require_files(report_page.paths(html, report), force, files_of(file, *reading.files, converted, graph and file_of(graph), witness))
     depth = level or (Level.step if witness is None else Level.settings)
     said = {**reading.said, **resuming.said}
     checkpoint = restore(converted, said["port"]) if converted else load(file, **said, optimizer=resuming.named or True)
@@ -228,7 +221,11 @@ def verify(
         _print_json([row.told() for row in rows])
     else:
         show(rows)
-    lines = _first_difference(checkpoint, rows, seed) if failed(rows) and checkpoint.own_port and (html or report or not as_json) else []
+    lines = (
+        [*explained(*first_and_cause(checkpoint, rows, seed))]
+        if failed(rows) and checkpoint.own_port and (html or report or not as_json)
+        else []
+    )
     if mutants:
         show_planted(checkpoint, seed)
     if html or report:
@@ -236,7 +233,7 @@ def verify(
         report_page.write(found, html=html, data=report, overwrite=force)
     if failed(rows):
         for line in [] if as_json else lines:
-            typer.echo(line)
+            _say(line)
         raise typer.Exit(1)
 
 
@@ -254,8 +251,8 @@ def scaffold(
     text = begin(file, out, force, section, prefix)
     lines = text.splitlines()
     todo, guesses = (sum(mark in line for line in lines) for mark in ("# TODO", "GUESS"))
-    typer.echo(f"{out}: {len(lines)} lines, {todo} places to fill in and {guesses} guesses to check: python {out} lists them")
-    typer.echo(f"then: hyperport inspect {file} --port {out.stem}:PORT")
+    _say(f"{out}: {len(lines)} lines, {todo} places to fill in and {guesses} guesses to check: python {out} lists them")
+    _say(f"then: hyperport inspect {file} --port {out.stem}:PORT")
 
 
 @app.command(epilog="Example: hyperport recorder > record_witness.py")
@@ -307,7 +304,7 @@ def embed(
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
+    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
@@ -339,25 +336,24 @@ def plot(
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, files_of(file, graph and file_of(graph), names, reading.config, run.like))
+    require_file(out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
     found = embeddings(checkpoint, key=key, graph=graph, names=names)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
 
-def _first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> list[str]:
-    from weights.proof.parity import explained, first_and_cause
-
-    return list(explained(*first_and_cause(checkpoint, rows, seed)))
-
-
 def _print_facts(facts: Document) -> None:
-    from weights.errors import printable
-
     for name, value in facts.items():
         if value:
-            typer.echo(printable(f"{name}: {', '.join(value) if isinstance(value, list) else value}"))
+            _say(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _say(line: str, err: bool = False) -> None:
+    """Prints a line. A path or a name in it may contain control characters, and bytes that are no text: they become escapes."""
+    from weights.errors import printable
+
+    typer.echo(printable(line), err=err)
 
 
 def _print_json(value: object) -> None:
@@ -370,14 +366,14 @@ def main() -> None:
     os.environ.setdefault("JAX_ENABLE_X64", "1")  # float64 files stay float64
     os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
     from port_jax.compilation import cache_variables
-    from weights.errors import ConversionError, printable
+    from weights.errors import ConversionError
 
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         os.environ.update(cache_variables())
     try:
         app()
     except ConversionError as error:
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # whoever read the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -385,11 +381,11 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        what = printable(f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}")
-        typer.echo(f"error: this was not foreseen ({what}). Run the command with hyperport --debug and report what it shows", err=True)
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.300}"
+        _say(f"error: this was not foreseen ({what}). Run the command with hyperport --debug and report what it shows", err=True)
         sys.exit(UNFORESEEN)
     except KeyboardInterrupt:
-        typer.echo("error: interrupted; nothing was written", err=True)
+        _say("error: interrupted; nothing was written", err=True)
         sys.exit(130)
 
 

@@ -88,6 +88,13 @@ class Reading:
         return None if self.port is None else imported(self.port)
 
     @property
+    def files(self) -> list[Path | None]:
+        """The files that are read besides the checkpoint: the configuration, and the code of the port."""
+        from weights.port_names import modules_of
+
+        return [self.config, *([] if self.port is None else modules_of(self.port))]
+
+    @property
     def given(self) -> list[str]:
         """The options that were used, as they are written."""
         return _used(self)
@@ -115,7 +122,7 @@ class Resuming:
         ),
     ] = None
     updates_per_step: Annotated[
-        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
+        int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.", min=1)
     ] = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from weights.errors import ConversionError, Usage
@@ -43,4 +44,14 @@ def imported(name: str) -> Port:
     return port
 
 
-__all__ = ["imported"]
+def modules_of(name: str) -> list[Path]:
+    """The files of a port's code: its module, and of all modules that are loaded those in its package and in the current folder."""
+    imported(name)
+    at = name.partition(":")[0]
+    homes = [os.path.join(home, "") for home in (*getattr(sys.modules[at.partition(".")[0]], "__path__", ()), os.getcwd())]
+    loaded = [file for module in (sys.modules[at], *sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str)]
+    beside = (file for file in loaded for home in homes if file.startswith(home) and "site-packages" not in file[len(home) :])
+    return [*map(Path, loaded[:1]), *map(Path, beside)]
+
+
+__all__ = ["imported", "modules_of"]

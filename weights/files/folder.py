@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,8 @@ def write(directory: Path, arrays: Mapping[str, ArrayLike], documents: Mapping[s
     The arrays are numbered in their order, which torch.json lists; those above 32 MiB are flat pieces `<number>_<piece>`.
     """
     with new_directory(directory, is_ours, overwrite) as folder:
-        _write_arrays(folder / "arrays", arrays)
+        with _addressed(folder) as address:
+            _write_arrays(address / "arrays", arrays)
         for name in DOCUMENTS:
             (folder / f"{name}.json").write_text(json.dumps(documents[name], indent=None if name == "torch" else 1))
 
@@ -66,12 +69,17 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
     They are read with tensorstore, which Orbax uses too: Orbax would decode all arrays at once, at addresses from which jax has to copy.
     Unreadable where an array is missing, damaged, or of another type or shape, Refused where they claim more than the folder has.
     """
-    import tensorstore as ts
-
     if not (home := entry(directory, "arrays")).is_dir():
         raise Unreadable("the folder of arrays is missing", "Convert again")
-    context, arrays = ts.Context(), {}
     budget = Budget(_size(home), "Convert again")
+    with _addressed(home) as address:
+        return _read_arrays(address, expected, budget)
+
+
+def _read_arrays(home: Path, expected: Mapping[str, Sequence], budget: Budget) -> dict[str, np.ndarray]:
+    import tensorstore as ts
+
+    context, arrays = ts.Context(), {}
     for n, (name, (dtype, shape)) in enumerate(expected.items()):
         size = math.prod(shape) * _type(dtype).itemsize
         budget.spend(MEMORY, size, f"the array {shown(name)}")
@@ -87,6 +95,19 @@ def read_arrays(directory: Path, expected: Mapping[str, Sequence]) -> dict[str, 
                 raise Unreadable(f"the arrays are damaged ({name}: {why})", "Convert again") from None
         arrays[name] = flat.reshape(shape)
     return arrays
+
+
+@contextlib.contextmanager
+def _addressed(folder: Path) -> Iterator[Path]:
+    """The folder, through a link where its own path cannot stand in an address of tensorstore: bytes that are no text, and %, # or ?."""
+    path = str(folder.absolute())
+    if path.isprintable() and not set(path) & set("%#?"):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as beside:
+        link = Path(beside, "link")
+        link.symlink_to(path, target_is_directory=True)
+        yield link
 
 
 def _size(home: Path) -> int:

@@ -10,10 +10,10 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from weights.errors import NotWritten
+from weights.errors import NotWritten, Usage
 from weights.files import temporaries
 from weights.files.together import put, settle, synced
 
@@ -54,20 +54,37 @@ def require_file(path: str | Path, overwrite: bool, inputs: Iterable[str | Path 
         _require_parent(place, path)
 
 
+def require_files(paths: Sequence[str | Path], overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+    """What `require_file` says of each of several files that are written together. Raises Usage where two of them are one."""
+    inputs, places = list(inputs), set()
+    for path in paths:
+        require_file(path, overwrite, inputs)
+        with _told(path):
+            place = _place(Path(path))
+        if place in places:
+            raise Usage("two outputs of this command would be written there, one over the other", "Give each its own path", path=path)
+        places.add(place)
+
+
 def require_folder(path: str | Path, ours: Callable[[Path], bool], overwrite: bool, entries: Iterable[str] = (),
                    inputs: Iterable[str | Path | None] = ()) -> None:  # fmt: skip
     """Raises NotWritten where a folder cannot be put: over a file, and into a folder that is neither empty nor `ours` unless `overwrite`.
 
-    entries: the names that will be replaced in the folder; none of them may be one of the inputs, be in one, or contain one.
+    entries: the names that will be replaced in the folder. None of them may be one of the inputs, be in one, or contain one; and in a
+    folder that is not `ours`, none of them may be there, whatever `overwrite` says.
     """
     with _told(path):
-        place, inputs = _place(Path(path)), list(inputs)
+        place, inputs, entries = _place(Path(path)), list(inputs), list(entries)
         for name in entries:
             if _is_read(place / name, inputs):
                 raise NotWritten(f"its {name} is a file that this command reads", "Give another path", path=path)
         if place.exists() and not place.is_dir():
             raise NotWritten("exists and is not a folder", "Give another path", path=path)
-        if place.is_dir() and any(place.iterdir()) and not overwrite and not ours(place):
+        mine = not place.is_dir() or ours(place)
+        if not mine and (others := [name for name in entries if os.path.lexists(place / name)]):
+            what = f"contains {' and '.join(others)}, which this command did not write and would replace"
+            raise NotWritten(what, "Give another path, or move that away", path=path)
+        if not mine and any(place.iterdir()) and not overwrite:
             remedy = "Give another path, or write into it with --force (in Python: overwrite=True); its other files stay"
             raise NotWritten("exists, and was not written by this command", remedy, path=path)
         _require_parent(place, path)
@@ -87,8 +104,7 @@ def new_files(*paths: str | Path, overwrite: bool = False) -> Iterator[list[Path
     NotWritten if that fails, and if one of them exists, unless `overwrite`; all that was there before is then still there. If the process
     dies while they take their places, no file of this output stands beside one of another, and the next output to the folder ends it.
     """
-    for path in paths:
-        require_file(path, overwrite)
+    require_files(paths, overwrite)
     with _told(paths[0]):
         places = [_place(Path(path)) for path in paths]
         temporary_files = [_temporary(place) for place in places]
@@ -289,4 +305,4 @@ def _taken(handle: int, shared: bool) -> bool:
     return True
 
 
-__all__ = ["entry", "new_directory", "new_file", "new_files", "require_file", "require_folder", "settled"]
+__all__ = ["entry", "new_directory", "new_file", "new_files", "require_file", "require_files", "require_folder", "settled"]

@@ -98,7 +98,7 @@ def _safetensors(path: Path, budget: Budget) -> OrderedDict[str, Tensor]:
     tensors, metadata = safetensors.read(path, budget)
     if "hyperport" in metadata:
         raise Usage(*other_formats.CONVERTED)
-    return tensors
+    return safetensors.with_metadata(tensors, metadata)
 
 
 def shards(path: Path, budget: Budget) -> dict[str, str]:
@@ -154,7 +154,8 @@ def _sharded(path: Path, budget: Budget) -> OrderedDict[str, Tensor]:
             f"the shard {shown(extra[0])} contains {shown(extra[1])}, which the index does not place there",
             "Give the index of these shards",
         )
-    return OrderedDict((key, found[name][key]) for key, name in places.items())
+    told = {name: text for shard in found.values() for name, text in safetensors.metadata_of(shard).items()}
+    return safetensors.with_metadata(OrderedDict((key, found[name][key]) for key, name in places.items()), told)
 
 
 def _shard(path: Path, budget: Budget) -> dict:

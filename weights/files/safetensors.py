@@ -21,6 +21,10 @@ from weights.files.outputs import new_file
 from weights.files.tensors import MAX_DIMENSIONS, Storage, Tensor, buffer, checked, contiguous_stride
 from weights.types import Document
 
+PLAIN = {"format": "pt"}
+"""The metadata that torch's files have."""
+CARRIED = "safetensors_metadata"
+"""The attribute under which the tensors of a file carry its metadata."""
 _CODES = {name: code for code, name in SAFETENSORS.items()}
 
 
@@ -68,6 +72,27 @@ def read(path: Path, budget: Budget) -> tuple[OrderedDict[str, Tensor], dict[str
     if 8 + length + end != size:
         raise Unreadable(f"{size - 8 - length - end} bytes belong to no tensor", "Copy the file again")
     return tensors, metadata
+
+
+def with_metadata(tensors: OrderedDict[str, Tensor], metadata: Mapping[str, str]) -> OrderedDict[str, Tensor]:
+    """A file's tensors that carry its metadata, for the files that they are written to; what every file of torch says is no metadata."""
+    if metadata and metadata != PLAIN:
+        setattr(tensors, CARRIED, dict(metadata))
+    return tensors
+
+
+def without_metadata(root: object) -> object:
+    """The same object as it is pickled, where such metadata have no place."""
+    if isinstance(root, OrderedDict):
+        vars(root).pop(CARRIED, None)
+    return root
+
+
+def metadata_of(root: object) -> dict[str, str]:
+    """The metadata that a file's tensors carry; empty where there are none."""
+    found = vars(root).get(CARRIED) if isinstance(root, OrderedDict) else None
+    good = isinstance(found, dict) and all(isinstance(text, str) for pair in found.items() for text in pair)
+    return dict(found) if good and found else {}
 
 
 def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str], overwrite: bool = False) -> None:
@@ -127,4 +152,4 @@ def _slice(path: Path, start: int, numel: int, dtype: np.dtype) -> Callable[[], 
     return fetch
 
 
-__all__ = ["is_safetensors", "read", "write"]
+__all__ = ["PLAIN", "is_safetensors", "metadata_of", "read", "with_metadata", "without_metadata", "write"]

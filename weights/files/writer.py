@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -33,7 +34,7 @@ def write(path: str | Path, root: object, overwrite: bool = False) -> None:
         pickle = pickler.dump(root)
     except TypeError as error:
         raise NotWritten(str(error), "Keep plain data and tensors", path=path) from None
-    top = path.stem or "archive"
+    top = re.sub(r"[^\w.\- ]", "_", path.stem).lstrip(".") or "archive"  # a name on a disk may be any bytes, with signs that zip forbids
     with new_file(path, overwrite) as temporary, zipfile.ZipFile(temporary, "w") as file:
         entry(file, f"{top}/data.pkl", pickle)
         entry(file, f"{top}/.format_version", b"1")

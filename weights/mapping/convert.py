@@ -216,13 +216,16 @@ def _ties(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[tuple
 def _finite(entry: Entry, array: np.ndarray) -> None:
     if array.dtype.kind in "iub":
         return
-    if not all(np.isfinite(block).all() for block in blocks(array)):
-        good = np.isfinite(array)
+    trained = entry.role == "parameter"
+    is_good = np.isfinite if trained else lambda block: ~np.isnan(block)  # a mask of attention has -inf
+    if not all(is_good(block).all() for block in blocks(array)):
+        good = is_good(array)
         where = tuple(int(i) for i in np.argwhere(~good)[0])
         bad = int((~good).sum())
         raise Unmatched(
             f"the key {entry.key!r} contains {array[where]} at {where}: {bad} of {array.size} values are not finite",
-            "Use an earlier checkpoint",
+            "Use an earlier checkpoint"
+            + f"; or if it is no parameter but a mask, say, write weights.constant({entry.key!r}) in a port of your own" * trained,
         )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from weights.errors import Usage
 from weights.files.sections import Sections
 from weights.files.tensors import Tensor
@@ -33,7 +35,7 @@ class Trained:
 
 
 def _entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entry]:
-    """Floating tensors become parameters at params/<key with slashes>; buffers, integers and fixed curvatures stay constants.
+    """Floating tensors become parameters at params/<key with slashes>; buffers, integers, fixed curvatures and masks stay constants.
 
     A curvature counts as fixed unless the optimizer has `moved` it, or its pickle says that it takes gradients.
     """
@@ -44,10 +46,18 @@ def _entries(tensors: Mapping[str, Tensor], moved: Collection[str]) -> list[Entr
         buffer = tensor.kind == "buffer" or BUFFERS.fullmatch(key) or not tensor.dtype.startswith(("float", "bfloat", "complex"))
         raw = tensor.numel == 1 and key.rpartition(".")[2] in RAW
         fixed = raw and key not in moved and not (tensor.kind == "parameter" and tensor.requires_grad)
-        buffer = buffer or fixed
+        buffer = buffer or fixed or _is_mask(key, tensor)
         path = None if buffer else "params/" + key.replace(".", "/")
         result.append(Entry(key, "constant" if buffer else "parameter", tensor.shape, tensor.dtype, path))
     return result
+
+
+def _is_mask(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor masks attention: it is called so, and its numbers are infinite, 0 or 1."""
+    if tensor.kind == "parameter" or "mask" not in key.rpartition(".")[2].lower():
+        return False
+    array = np.asarray(tensor.array())
+    return bool(np.isinf(array).any() and (np.isinf(array) | (array == 0) | (array == 1)).all())
 
 
 def matched(parts: Sections, settings: Settings, trained: Trained, given: NamedManifolds | None) -> list[Entry]:

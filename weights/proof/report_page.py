@@ -155,21 +155,24 @@ def json_of(html: str | Path) -> Path:
     return path.with_suffix(".json")
 
 
+def paths(html: str | Path | None, data: str | Path | None) -> list[Path]:
+    """The files of `write`: a page, its JSON, and the JSON at a place of its own."""
+    return [*([] if html is None else [Path(html), json_of(html)]), *([] if data is None else [Path(data)])]
+
+
 def write(report: Report, *, html: str | Path | None = None, data: str | Path | None = None, overwrite: bool = False) -> list[Path]:
     """Writes a page with its JSON beside it, and the JSON at `data`; all of the files or none. Returns their paths.
 
-    NotWritten where one exists, unless `overwrite`, or cannot be written.
+    Usage where two of them are one; NotWritten where one exists, unless `overwrite`, or cannot be written.
     """
-    texts: dict[Path, str] = {}
-    text = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+    outputs, text = paths(html, data), json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+    texts = [text] * len(outputs)
     if html is not None:
-        texts = {Path(html): page(report, json_of(html).name), json_of(html): text}
-    if data is not None:
-        texts[Path(data)] = text
-    with new_files(*texts, overwrite=overwrite) as temporaries:
-        for temporary, written in zip(temporaries, texts.values()):
+        texts[0] = page(report, json_of(html).name)
+    with new_files(*outputs, overwrite=overwrite) as temporaries:
+        for temporary, written in zip(temporaries, texts):
             temporary.write_text(written, encoding="utf-8")
-    return list(texts)
+    return outputs
 
 
-__all__ = ["json_of", "page", "write"]
+__all__ = ["json_of", "page", "paths", "write"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from weights.errors import Unmatched, printable
-from weights.files.outputs import entry, new_directory, new_file, new_files, require_file, require_folder
+from weights.files.outputs import entry, new_directory, new_file, new_files, require_files, require_folder
 from weights.views.embed import Embeddings
 
 PROJECTOR = "projector_config.pbtxt"
@@ -22,8 +22,7 @@ def require_free(form: str, out: str | Path, overwrite: bool = False, inputs: It
     if form == "tensorboard":
         require_folder(out, _is_ours, overwrite, ("vectors.tsv", "metadata.tsv", PROJECTOR), inputs)
         return
-    for path in _paths(form, Path(out)):
-        require_file(path, overwrite, inputs)
+    require_files(_paths(form, Path(out)), overwrite, inputs)
 
 
 def write(found: Embeddings, form: str, out: str | Path, overwrite: bool = False) -> list[Path]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from weights.errors import printable
 from weights.files.opening import opened
 from weights.files.outputs import new_file, require_file
+from weights.files.reader import files_of
 from weights.files.sections import Choice, Sections
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
@@ -90,7 +92,7 @@ class Leaf:
 def scaffold(path: str | Path, out: str | Path, overwrite: bool = False, section: str | None = None, prefix: str | None = None) -> str:
     """Writes the port's first version to `out`, and returns it. NotWritten where a file exists and `overwrite` is not said."""
     path, out = Path(path), Path(out)
-    require_file(out, overwrite, (path,))
+    require_file(out, overwrite, files_of(path))
     parts = opened(path, None, Choice(section, prefix, None)).parts
     text = written(parts, path, out.name)
     with new_file(out, overwrite) as temporary:
@@ -116,9 +118,14 @@ def written(parts: Sections, path: Path, own: str) -> str:
     rules = list(_module(root, "Net", "", "", classes, trained))
     rules += [f"weights.tied({key!r}, {first!r})," for key, first in tied.items()]
     spaces = _manifolds(parts, dict(_placed(rules)))
-    head = HEAD.format(file=path.name, own=own)
+    head = HEAD.format(file=_said(path.name), own=_said(own))
     tail = TAIL.format(rules="\n".join(f"        {rule}" for rule in rules), manifolds=spaces, path=str(path))
     return head + "\n".join(classes) + tail
+
+
+def _said(name: str) -> str:
+    """A file's name in a docstring, which no quote or backslash of it ends."""
+    return printable(name).replace("\\", "\\\\").replace('"', "'")
 
 
 def _entries(tensors: Mapping[str, Tensor]) -> list[Entry]:

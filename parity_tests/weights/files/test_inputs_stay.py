@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import weights
 from parity_tests.weights.files.round_trips import everything, saved
 from parity_tests.weights.helpers import run
+from weights import cli
 from weights.errors import NotWritten
 from weights.files import folder, outputs
 from weights.files.reader import files_of
@@ -66,6 +68,70 @@ def test_nothing_that_is_read_is_replaced(tmp_path: Path, monkeypatch, capsys):
         code, _, err = run(monkeypatch, capsys, *allowed.format(tree=" ".join(TREE)).split(), "--force")
         assert code == 0, err
     assert torch.load("c/back.pth")["w"].equal(torch.arange(6.0).reshape(3, 2))
+
+
+OUTPUTS = {
+    "convert": ("--out out.npz", "--out folder"),
+    "export": ("out.pth",),
+    "verify": ("--report out.json", "--html page.html"),
+    "scaffold": ("--out out.py",),
+    "embed": ("--out out.csv", "--out out.npy --format npy", "--out folder --format tensorboard"),
+    "plot": ("--out out.png",),
+}
+WRITTEN = {"--html page.html": "page.json", "--out out.npy --format npy": "out.npy.names.txt",
+           "--out folder": "folder/config.json", "--out folder --format tensorboard": "folder/vectors.tsv"}  # fmt: skip
+"""Where an output goes to, if that is not the path itself."""
+CODE = "import weights\nimport {0}_beside\nPORT = weights.Port(None, rules=[], inputs=None, name='mine')\n"
+
+
+def options_of(command: str) -> dict[str, bool]:
+    """The options of a command, and whether each is a path."""
+    parameters = inspect.signature(getattr(cli, command), eval_str=True).parameters.values()
+    return {f"--{p.name.replace('_', '-')}": "Path" in str(p.annotation) for p in parameters}
+
+
+def test_no_command_replaces_anything_that_it_reads(tmp_path: Path, monkeypatch, capsys):
+    """Each output of each command at its inputs: files, shards of an index, the port and what it imports, what is in a folder."""
+    monkeypatch.chdir(tmp_path)
+    commands = [command.callback.__name__ for command in cli.app.registered_commands if command.callback is not None]
+    assert OUTPUTS.keys() == {command for command in commands if "--force" in options_of(command)}
+    own = f"port_of_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{own}.py").write_text(CODE.format(own))
+    (tmp_path / f"{own}_beside.py").write_text("")
+    index(tmp_path / "m.index.json")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "1").write_text("a state")
+    (tmp_path / "folder").mkdir()
+    for name in ("witness", "config", "names", "graph", "made-with", "like"):
+        (tmp_path / name).write_text(name)
+    before = everything(tmp_path)
+    for command, outputs_ in OUTPUTS.items():
+        options = options_of(command)
+        read = {o: o.removeprefix("--") for o in options if options[o] and o not in ("--file", "--folder", "--out", "--html", "--report")}
+        read |= {"--converted": "run"} if "--converted" in read else {}
+        given = [word for option in read.items() for word in option] + ["--port", f"{own}:PORT"] * ("--port" in options)
+        model = "run" if command == "export" else "m.index.json"
+        files = ["run/checkpoints/1"] if model == "run" else ["m.index.json", "w.safetensors", "v.safetensors"]
+        files += ["run/checkpoints/1" if name == "run" else name for name in read.values()]
+        files += [f"{own}.py", f"{own}_beside.py"] * ("--port" in options)
+        for output in outputs_:
+            place = tmp_path / (WRITTEN.get(output) or next(word for word in output.split() if word.startswith("out")))
+            for target in files if output == outputs_[0] else files[-2:]:
+                place.symlink_to(tmp_path / target)
+                code, _, err = run(monkeypatch, capsys, command, model, *given, *output.split(), "--force")
+                place.unlink()
+                assert (code, "that this command reads. Give another path" in err) == (6, True), (command, output, target, err)
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("outputs_", ["--html x.html --report x.html", "--html x.html --report x.json", "--html a.html --report to-a.json"])
+def test_two_outputs_at_one_place_are_refused(outputs_: str, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "x.pth")
+    (tmp_path / "to-a.json").symlink_to("a.html")
+    code, _, err = run(monkeypatch, capsys, "verify", "x.pth", *TREE, "--level", "bits", *outputs_.split(), "--force")
+    assert (code, "one over the other. Give each its own path" in err) == (2, True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["to-a.json", "x.pth"]
 
 
 def test_the_shards_of_an_index_are_read_with_it(tmp_path: Path):

@@ -149,7 +149,7 @@ def test_an_entry_that_is_read_is_not_replaced(name: str, tmp_path: Path, monkey
 
 
 def test_other_files_of_a_folder_stay(tmp_path: Path, monkeypatch, capsys):
-    """Beside a conversion, in a folder with a torch.json of somebody else, and in TensorBoard's."""
+    """Beside a conversion, and in a folder of somebody else, who may have a file of a name that would be written."""
     monkeypatch.chdir(tmp_path)
     weights.load(saved(tmp_path / "x.pth"), arch="tree").save("c")
     (tmp_path / "c" / "notes.txt").write_text("mine")
@@ -160,15 +160,20 @@ def test_other_files_of_a_folder_stay(tmp_path: Path, monkeypatch, capsys):
     assert ((tmp_path / "c" / "notes.txt").read_text(), (tmp_path / "c" / "runs" / "1.csv").read_text()) == ("mine", "mine")
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["arrays", "config.json", "notes.txt", "report.json", "runs", "torch.json"]
     for folder, name, command in (
-        ("other", "torch.json", ("convert", "x.pth", "--arch", "tree", "--out", "other")),
+        ("other", "config.json", ("convert", "x.pth", "--arch", "tree", "--out", "other")),
         ("logs", PROJECTOR, ("embed", "x.pth", "--arch", "tree", "--key", "w", "--format", "tensorboard", "--out", "logs")),
     ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / name).write_text("mine")
         (tmp_path / folder / "events.out").write_text("mine")
+        for force in ((), ("--force",)):
+            code, _, err = run(monkeypatch, capsys, *command, *force)
+            assert (code, f"contains {name}, which this command did not write and would replace" in err) == (6, True)
+        assert everything(tmp_path / folder) == {name: b"mine", "events.out": b"mine"}
+        (tmp_path / folder / name).unlink()
         code, _, err = run(monkeypatch, capsys, *command)
         assert (code, "its other files stay" in err) == (6, True)
-        assert everything(tmp_path / folder) == {name: b"mine", "events.out": b"mine"}
+        assert everything(tmp_path / folder) == {"events.out": b"mine"}
         assert run(monkeypatch, capsys, *command, "--force")[0] == 0
         assert (tmp_path / folder / "events.out").read_text() == "mine"
         assert (tmp_path / folder / name).read_text() != "mine"

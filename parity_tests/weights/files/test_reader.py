@@ -17,6 +17,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
+import weights
 from parity_tests import draws
 from parity_tests.weights.helpers import Net, assert_deep_equal
 from weights import Refused, Unreadable
@@ -207,6 +208,23 @@ def test_safetensors_and_shards(tmp_path):
     index.write_text(json.dumps({"weight_map": {"a": "one.safetensors", "z": "two.bin"}}))
     with pytest.raises(Unreadable, match=r"'z' in 'two\.bin'"):
         read(index)
+
+
+def test_the_metadata_of_safetensors_come_back(tmp_path):
+    told, arrays = {"manifold": "PoincareBall", "c": "0.7"}, {"a": torch.ones(2), "b": torch.ones(3)}
+    for name in arrays:
+        safetensors.torch.save_file({name: arrays[name]}, tmp_path / f"{name}.safetensors", metadata=told)
+    safetensors.torch.save_file(arrays, tmp_path / "plain.safetensors")
+    (tmp_path / "m.index.json").write_text(json.dumps({"weight_map": {name: f"{name}.safetensors" for name in arrays}}))
+    for name, expected in (("a.safetensors", told), ("m.index.json", told), ("plain.safetensors", {"format": "pt"})):
+        ckpt = weights.load(tmp_path / name, arch="tree")
+        assert ("__metadata__" in ckpt.report["not_converted"]) == (expected is told)
+        ckpt.save(tmp_path / "c.npz", overwrite=True)
+        weights.export(tmp_path / "c.npz", tmp_path / "back.safetensors", overwrite=True)
+        with safetensors.safe_open(tmp_path / "back.safetensors", "np") as file:
+            assert file.metadata() == expected
+        ckpt.export(tmp_path / "back.pth", overwrite=True)
+        assert vars(torch.load(tmp_path / "back.pth", weights_only=True)) == vars(read(tmp_path / "back.pth").root) == {}
 
 
 def test_what_is_no_checkpoint(tmp_path):

@@ -243,3 +243,16 @@ def test_a_value_out_of_its_domain_is_named(name: str, value: Any, wanted: str, 
     assert weights.load(tmp_path / "x.pth", config={**config, "bias": 1, "dropout": np.float32(0.5)}).arch == "mlp"
     with pytest.raises(Unmatched, match=re.escape(f"{name} is {value!r} according to the configuration; it has to be {wanted}")):
         weights.load(tmp_path / "x.pth", config={**config, name: value})
+
+
+def test_constants_may_be_infinite_and_parameters_may_not(tmp_path):
+    """A mask of attention, as a buffer of a state_dict; a mask that is trained, and numbers that have diverged, are no masks."""
+    tree = {"emb": torch.ones(3, 2), "att.mask": torch.full((3, 3), float("-inf")).triu(1), "mask_token": torch.ones(2)}
+    ckpt = weights.load(saved(tmp_path / "x.pth", tree), arch="tree")
+    assert {e.key: e.role for e in ckpt.entries} == {"emb": "parameter", "att.mask": "constant", "mask_token": "parameter"}
+    ckpt.save(tmp_path / "c.npz")
+    weights.export(tmp_path / "c.npz", tmp_path / "back.pth")
+    assert torch.load(tmp_path / "back.pth")["att.mask"].equal(tree["att.mask"])
+    for wrong in (torch.tensor([0.3, float("inf")]), torch.tensor([0.0, float("nan")])):
+        with pytest.raises(weights.Unmatched, match=r"'mask' contains (inf|nan) at \(1,\).*weights.constant\('mask'\) in a port"):
+            weights.load(saved(tmp_path / "x.pth", {**tree, "mask": wrong}), arch="tree")
