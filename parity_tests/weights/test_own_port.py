@@ -19,6 +19,7 @@ from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal
 from parity_tests.weights.standard_modules import FlaxZoo, Zoo
 from port_jax.manifolds import PoincareBall
+from weights.mapping.port_manifolds import beside
 from weights.mapping.rules import Rule
 from weights.proof.verify import failed, verify
 
@@ -154,6 +155,11 @@ def test_what_is_wrong_with_a_port_is_said_with_its_place(name: str, small_file:
         weights.load(small_file, port=make())
     assert re.search(r"test_own_port\.py:\d+|standard rule", str(caught.value)), caught.value
     assert str(small_file) in str(caught.value)
+
+
+def test_the_list_of_parameters_says_what_it_leaves_out():
+    with pytest.raises(weights.Usage, match=r"nearest parameter is layers_11/w; .*, layers_7/w and 4 more"):
+        beside(port(manifolds={"layers_11/bias": PoincareBall(0.7)}), None, {f"layers_{n}": {"w": INPUT} for n in range(12)})
 
 
 def test_a_torch_module_that_does_not_load_the_file(small_file: Path):
