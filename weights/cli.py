@@ -349,7 +349,7 @@ def plot(
 def _first_difference(checkpoint: Converted, rows: Sequence[Row], seed: int) -> list[str]:
     from weights.proof.parity import explained, first_and_cause
 
-    return list(explained(*first_and_cause(checkpoint, rows, seed)))
+    return list(explained(*first_and_cause(checkpoint, rows, seed), rows))
 
 
 def _print_facts(facts: Document) -> None:
