@@ -24,6 +24,7 @@ from weights.checkpoint import Checkpoint
 from weights.errors import Unreadable
 from weights.files.opening import hashes
 from weights.mapping.port import Port
+from weights.mapping.probes import Edges
 from weights.proof import verify
 from weights.proof.rows import Row, Ulp
 from weights.types import Document, Hyperparameters
@@ -203,9 +204,14 @@ def sides_of(port: Port, settings: Hyperparameters) -> dict[str, str]:
             made = port.reference(settings)
     kind = made if isinstance(made, type) or inspect.isroutine(made) else type(made)
     found = {} if made is None else {"torch module": f"{kind.__module__}.{kind.__qualname__}"}
-    leaves = jax.tree.leaves_with_path(port.arguments(settings))
-    arrays = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(leaf) for at, leaf in leaves}
-    return {**found, "inputs": ", ".join(f"{name} {list(array.shape)} {array.dtype}" for name, array in arrays.items())}
+    leaves = jax.tree.leaves_with_path(port.arguments(settings), is_leaf=lambda node: isinstance(node, Edges))
+    given = [f"{jax.tree_util.keystr(at, simple=True, separator='/')} {_outlined(leaf)}" for at, leaf in leaves]
+    return {**found, "inputs": ", ".join(given)}
+
+
+def _outlined(value: Any) -> str:
+    """An input in words."""
+    return f"graph of {value.num_nodes} nodes" if isinstance(value, Edges) else f"{list(np.shape(value))} {np.asarray(value).dtype}"
 
 
 def _left_out(pair: Pair, trains: bool) -> Iterator[Open]:
