@@ -222,7 +222,7 @@ def verify(
     else:
         show(rows)
     lines = (
-        [*explained(*first_and_cause(checkpoint, rows, seed))]
+        [*explained(*first_and_cause(checkpoint, rows, seed), rows)]
         if failed(rows) and checkpoint.own_port and (html or report or not as_json)
         else []
     )

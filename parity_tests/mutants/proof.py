@@ -57,6 +57,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         "weights/proof/test_training.py",
     ),
     error(
+        "verify: a row of padding that no id looks up taken for compared",
+        f"{HOME}/lookups.py",
+        "row not in one.ids",
+        "row in ()",
+        "weights/proof/test_lookups.py::test_what_a_table_does_is_listed_or_named[padding_idx]",
+    ),
+    error(
+        "verify: a manifold of a trained curvature taken for a fixed one",
+        f"{HOME}/points_beside.py",
+        "_near(a, b) and self.trained == other.trained",
+        "_near(a, b)",
+        "weights/proof/test_points_beside.py::test_spaces_in_words",
+    ),
+    error(
         "verify: a float32 side that never fails",
         f"{HOME}/gates.py",
         "error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit",

@@ -74,6 +74,7 @@ def test_inspect(monkeypatch, capsys, tmp_path, file):
     code, out, _ = run(monkeypatch, capsys, "inspect", file, "--json")
     assert code == 0
     assert "the keys match none of the architectures" in json.loads(out)["problem"]
+    assert re.search("hyperport scaffold.*docs/guide/own_model.md.*--arch tree", json.loads(out)["problem"])
     torch.save(dict(Net().named_parameters()), tmp_path / "m.pth")
     assert "PoincareBall(0.7)" in run(monkeypatch, capsys, "inspect", tmp_path / "m.pth", "--arch", "tree")[1]
 

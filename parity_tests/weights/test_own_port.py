@@ -19,6 +19,7 @@ from parity_tests import draws
 from parity_tests.weights.helpers import assert_deep_equal
 from parity_tests.weights.standard_modules import FlaxZoo, Zoo
 from port_jax.manifolds import PoincareBall
+from weights.mapping.port_manifolds import beside
 from weights.mapping.rules import Rule
 from weights.proof.verify import failed, verify
 
@@ -131,7 +132,7 @@ WRONG = {
     "twice": (lambda: port(BALL, weights.constant("fc.weight"), weights.constant("fc.{n:any}")), r"'fc.weight' fits 2 rules: .*Remove one"),
     "a buffer": (lambda: port(BALL, weights.param("norm.running_mean", "params/m")), r"running_mean' is a buffer.*'batch_stats/m'"),
     "the input": (lambda: port(BALL, inputs=np.ones((3, 5)), model=Strict()), r"the port's inputs \(float.*\[3, 5\]\): .*five columns"),
-    "no rule": (lambda: port(), r"'ball.isp_c' of shape \(\) fits no rule.*curvature\('ball.isp_c', c=0.7\)"),
+    "no rule": (lambda: port(), r"'ball.isp_c' of shape \(\) fits no rule.*curvature\('ball.isp_c', c=0.7\).*lambda params: .*from_raw"),
     "the curvature": (lambda: port(weights.curvature("ball.isp_c", c=1.0)), r"'ball.isp_c' gives curvature .*, and the rule 1 .*c=0.7"),
     "a shape": (lambda: port(BALL, model=Flax(3)), r"'fc.weight' has shape \(4, 4\).* takes \(4, 3\)"),
     "a variable": (lambda: port(BALL, weights.constant("fc.bias")), r"no key fills the variable params/fc/bias of shape \(4,\)"),
@@ -154,6 +155,11 @@ def test_what_is_wrong_with_a_port_is_said_with_its_place(name: str, small_file:
         weights.load(small_file, port=make())
     assert re.search(r"test_own_port\.py:\d+|standard rule", str(caught.value)), caught.value
     assert str(small_file) in str(caught.value)
+
+
+def test_the_list_of_parameters_says_what_it_leaves_out():
+    with pytest.raises(weights.Usage, match=r"nearest parameter is layers_11/w; .*, layers_7/w and 4 more"):
+        beside(port(manifolds={"layers_11/bias": PoincareBall(0.7)}), None, {f"layers_{n}": {"w": INPUT} for n in range(12)})
 
 
 def test_a_torch_module_that_does_not_load_the_file(small_file: Path):

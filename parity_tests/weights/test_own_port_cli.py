@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import jax
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from examples.own_model.original import trained
 from parity_tests.weights.helpers import assert_deep_equal, run
 from parity_tests.weights.standard_modules import Zoo
 from weights.port_names import imported
+from weights.views.scaffold import scaffold
 
 ROOT = Path(__file__).parents[2]
 PORT = ("--port", "examples.own_model.port:PORT")
@@ -107,12 +110,24 @@ def test_a_scaffold_runs_as_written(kind: str, tmp_path: Path, monkeypatch: pyte
     ckpt = weights.load("m.pth", port=port, optimizer=False)
     if kind != "zoo":
         assert ckpt.variables["batch_stats"]["norm"]["var"].shape == (8,)
-        assert port.manifolds.keys() == {"first/bias", "second/bias", "planes/points"}
-        kinds = {type(manifold).__name__ for manifold in port.manifolds.values()}
-        assert kinds == ({"Euclidean"} if kind == "state" else {"PoincareBall"})
+        spaces = port.manifolds(ckpt.variables["params"])  # the curvature is trained, and they follow it
+        assert spaces.keys() == {"first/bias", "second/bias", "planes/points"}
+        assert {float(ball.c) for ball in spaces.values()} == {float(jax.nn.softplus(ckpt.variables["params"]["ball"]["isp_c"]))}
     done = subprocess.run([sys.executable, f"{own}.py"], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
     assert "TODO: an array as the model takes it" in done.stdout
     assert "GUESS" in done.stdout
+
+
+def test_a_scaffold_stops_the_gradient_of_a_row_of_padding(tmp_path: Path):
+    """torch makes that row 0 and keeps it so; the file says nothing else of padding_idx. A manifold of a fixed curvature is asked for."""
+    net = torch.nn.ModuleDict({"embed": torch.nn.Embedding(6, 3, padding_idx=2), "emb": torch.nn.Embedding(4, 3)})
+    torch.save(net.state_dict(), tmp_path / "m.pth")
+    text = scaffold(tmp_path / "m.pth", tmp_path / "own.py")
+    assert "h = jnp.where((ids == 2)[..., None], jax.lax.stop_gradient(rows), rows)  # GUESS: row 2 is 0 in the file" in text
+    assert "h = nn.Embed(4, 3, name='emb')(jnp.zeros(1, int))  # TODO: GUESS Embedding, without padding_idx" in text
+    monkey = types.ModuleType("own_scaffold")
+    exec(compile(text, "own.py", "exec"), sys.modules.setdefault("own_scaffold", monkey).__dict__)
+    assert weights.load(tmp_path / "m.pth", port=monkey.PORT).variables["params"]["embed"]["embedding"].shape == (6, 3)
 
 
 def test_the_example_is_short():

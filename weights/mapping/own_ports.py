@@ -39,7 +39,9 @@ def _rule_for(key: str, tensor: Tensor, absent: Collection[str]) -> str:
     *_, name = key.split(".")
     if tensor.numel == 1 and name in RAW:
         c = from_raw(name, float(tensor.array().reshape(-1)[0]))
-        return f"Write curvature({key!r}, c={c:.7g}) if it is fixed, or curvature({key!r}, 'params/...') if it is trained"
+        made = {"isp_c": "PoincareBall.from_raw", "isp_k": "SphereProjection.from_raw", "k": "Lorentz"}.get(name, "PoincareBall")
+        trained = f"curvature({key!r}, 'params/...') and manifolds=lambda params: {{'point': {made}(params[...])}} if it is trained"
+        return f"Write curvature({key!r}, c={c:.7g}) if it is fixed, or {trained}"
     path = _near(key.replace(".", "/"), absent) if absent else "params/..."
     return f"Write param({key!r}, {path!r}), or constant({key!r}) if the flax module does not have it"
 

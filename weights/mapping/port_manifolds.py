@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,8 +52,11 @@ def _whole(some: Mapping[str, Any], params: Params, at: str) -> dict[str, Any]:
         used |= {*begins}
         place(tree, path, named[max(begins, key=len)] if begins else Euclidean())
     if unknown := sorted(set(named) - used):
-        known = ", ".join(list(flatten(params))[:8])
-        raise Usage(f"the port's manifolds name {unknown[0]!r}, which is no parameter ({at})", f"The parameters are {known}")
+        known = list(flatten(params))
+        shown = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
+        near = (difflib.get_close_matches(unknown[0], known, 1, 0) or known)[0]
+        remedy = f"The nearest parameter is {near}; the parameters are {shown}" if len(known) > 8 else f"The parameters are {shown}"
+        raise Usage(f"the port's manifolds name {unknown[0]!r}, which is no parameter ({at})", remedy)
     return tree
 
 

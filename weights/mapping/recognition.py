@@ -33,7 +33,8 @@ def recognised(known: Mapping[str, Port], name: str | None, parts: Sections, con
             return fitting[0], candidate
     raise _unmatched(
         parts, list(known.values()), config, f"the keys match none of the architectures {', '.join(known)}",
-        "Give --arch tree (arch='tree') to convert them as a tree of parameters",
+        "Write a port of your model, which `hyperport scaffold` begins from the file (docs/guide/own_model.md), or give --arch tree "
+        "(arch='tree') to convert the numbers alone, as a tree of parameters",
     )  # fmt: skip
 
 

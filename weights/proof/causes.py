@@ -43,6 +43,20 @@ def of_arrays(theirs: np.ndarray, ours: np.ndarray, curvatures: Sequence[float] 
     return Cause(f"a factor of {_named(factor, [*theirs.shape[:1], *sizes], curvatures)}", "Multiply by its inverse, or remove it")
 
 
+def of_no_numbers(module: TorchModule, theirs: np.ndarray, ours: np.ndarray) -> Cause | None:
+    """Why JAX has no finite numbers where torch has them: first a raw curvature of at most 0, then what divides and takes roots. None where
+    JAX has them.
+    """
+    if not np.any(np.isfinite(theirs) & ~np.isfinite(ours)):
+        return None
+    if raw := raw_below_zero(module):
+        remedy = "Make the manifold by from_raw, PoincareBall.from_raw(raw) for example, which takes its softplus"
+        return Cause(f"the raw curvature taken for c, which gives no numbers below 0 ({raw})", remedy)
+    return Cause(
+        "a division by 0, or a root of less than 0: JAX is not finite where torch is", "Look for the first one with jax_debug_nans"
+    )
+
+
 def _named(factor: float, sizes: Sequence[int], curvatures: Sequence[float]) -> str:
     if abs(factor + 1) < NEAR:
         return "-1 (the sign)"
@@ -62,11 +76,7 @@ def of_module(module: TorchModule, run: Callable[[TorchModule], np.ndarray], our
     """
     goal = ours.astype(np.float64)
     if not np.isfinite(goal).all():
-        raw = raw_below_zero(module)
-        kind = (
-            f"the raw curvature taken for c, which gives no numbers below 0 ({raw})" if raw else "a division by 0, or a root of less than 0"
-        )
-        return Cause(kind, "The port's numbers are not finite: look for the first that is not, with jax_debug_nans")
+        return None
     for plant in plants(module, below, curvatures, lambda: run(module)):
         with restored(module), plant.made():
             try:
@@ -83,4 +93,4 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and bool(np.max(np.abs(a - b), initial=0) <= NEAR * top)
 
 
-__all__ = ["Cause", "of_arrays", "of_module"]
+__all__ = ["Cause", "of_arrays", "of_module", "of_no_numbers"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +31,7 @@ class Difference:
     """Where two sides differ first. torch, flax: the module's names there. inputs_agree: whether it was given the same on both sides.
 
     index: of the largest difference, with both values. ulp: percentiles of the difference in units in the last place: 50, 99 and 100.
+    after: torch's name of the last layer before it that agrees.
     """
 
     torch: str
@@ -41,6 +42,7 @@ class Difference:
     index: tuple[int, ...]
     values: tuple[float, float]
     ulp: tuple[float, float, float]
+    after: str = ""
 
 
 def aligned(entries: list[Entry]) -> dict[str, str]:
@@ -99,15 +101,17 @@ def first_difference(sides: Sides, gate: float, theirs: Mapping[str, Call], ours
 
     A module is compared with the one of flax that has its parameters, or its name, whichever gives an output of its shape.
     """
-    names = aligned(sides.checkpoint.entries)
+    names, after = aligned(sides.checkpoint.entries), ""
     for name in theirs:
         for path in dict.fromkeys((names.get(name, name), name.replace(".", "/"), name.replace(".", "_"))):
             pairs = zip(theirs[name].outputs, ours[path].outputs) if path in ours else ()
             fitting = [(a, z) for a, b in pairs if (z := laid_out(b, a.shape)) is not None]
             for a, b in fitting:
                 if not agree(a, b, gate):
-                    return difference(name, path, _given_the_same(theirs[name], ours[path], gate), a, b)
+                    found = difference(name, path, _given_the_same(theirs[name], ours[path], gate), a, b)
+                    return replace(found, after=after)
             if fitting:
+                after = name
                 break
     return None
 
@@ -128,7 +132,7 @@ def difference(name: str, path: str, same: bool, theirs: np.ndarray, ours: np.nd
 
 def in_ulp(theirs: np.ndarray, ours: np.ndarray) -> tuple[float, float, float]:
     """The median, the 99th percentile and the largest difference in units in the last place of torch's values."""
-    low, high, top = np.percentile(ulps(theirs, ours), (50, 99, 100))
+    low, high, top = np.percentile(ulps(theirs, ours), (50, 99, 100), method="higher")  # between two numbers there may be inf - inf
     return float(low), float(high), float(top)
 
 

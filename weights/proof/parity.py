@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import optax
 
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Usage
+from weights.files.opening import hashes
 from weights.mapping.port import Port
-from weights.proof import causes, layers, planted, report, report_page, step_causes, verify
+from weights.proof import causes, layers, lookups, planted, points_beside, report, report_page, step_causes, verify
 from weights.proof.causes import Cause
 from weights.proof.layers import Difference
 from weights.proof.plants import curvatures_of, restored
@@ -27,12 +28,15 @@ from weights.views.terminal import Screen
 
 GATE = 1e-8
 """By which layers are told apart in float64, relative to the largest value; outputs have the gates of `verify`."""
+GRADIENT = "gradient of "
+"""What a difference is called, before the key, where outputs agree and a gradient does not."""
 
 
 @dataclass(frozen=True)
 class Parity:
     """What was compared. rows: as `verify` gives them. first: where the outputs begin to differ; None where they do not. cause: what it
-    looks like, None where nothing that was tried explains it. planted: in mutation mode, the planted errors. name: the port's.
+    looks like, None where nothing that was tried explains it. planted: in mutation mode, the planted errors. name: the port's. about: the
+    torch module, the inputs and the file, for the page.
     """
 
     rows: list[Row]
@@ -40,6 +44,7 @@ class Parity:
     cause: Cause | None = None
     planted: tuple[planted.Planted, ...] = ()
     name: str = "port"
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def html(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes a page that a browser opens without a network, and its JSON beside it. NotWritten if one exists, unless `overwrite`."""
@@ -50,9 +55,9 @@ class Parity:
         report_page.write(self._report(), data=path, overwrite=overwrite)
 
     def _report(self) -> report.Report:
-        told = (*explained(self.first, self.cause), *(planted.report(self.planted) if self.planted else ()))
+        told = (*explained(self.first, self.cause, self.rows), *(planted.report(self.planted) if self.planted else ()))
         pair = report.Pair(self.name, "port", self.name, "its torch module, or the witness of it", tuple(self.rows), told)
-        return report.of_pair(f"{self.name} beside its original", pair)
+        return report.of_pair(f"{self.name} beside its original", pair, self.about)
 
     @property
     def ok(self) -> bool:
@@ -66,11 +71,11 @@ class Parity:
 
     def __str__(self) -> str:
         counted = verify.summary([row for row in self.rows if row.verified])
-        left = [f"Not verified: {row.what}." for row in self.rows if not row.verified and row.level != "settings"]
+        left = [f"Not verified: {row.what}." for row in self.rows if not row.verified]
         told = planted.report(self.planted) if self.planted else ()
         bad = [row for row in self.rows if not row.ok] if self.first is None else []
         beyond = [f"Beyond its gate: {row.what} ({row.level}, {row.dtype}): {row.error:.2e}, gate {row.gate:.1e}." for row in bad[:8]]
-        return "\n".join([counted, *beyond, *left, *explained(self.first, self.cause), *told])
+        return "\n".join([counted, *beyond, *left, *explained(self.first, self.cause, self.rows), *told])
 
 
 def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *, optimizer: Any = None, transformation: Any = None,
@@ -100,12 +105,14 @@ def parity(port: Port, original: TorchModule | str | Path, inputs: Any = None, *
             raise Usage("a witness is given beside a torch module", "Give the file of which it was recorded")
         checkpoint = load(original, port=port)
         recorded = Witness.read(witness, checkpoint)
-        return Parity(verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings"), name=port.name)
+        rows = verify.verify(checkpoint, original, said=verify.Said(port=port), witness=recorded, level="settings")
+        return Parity(rows, name=port.name, about={**report.sides_of(port, checkpoint.settings), **_hashes(Path(original))})
     verify.needed()
     if isinstance(original, (str, Path)):
         if port.torch is None:
             raise Usage(f"the port has no torch module ({port.at})", "Give it torch=, or a module in the place of the file")
-        return _compared(port, Path(original), level, types, mutants, seed, transformation)
+        found = _compared(port, Path(original), level, types, mutants, seed, transformation)
+        return replace(found, about={**found.about, **_hashes(Path(original))})
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +131,11 @@ def _compared(port: Port, path: Path, level: str, types: Sequence[str], mutants:
         more, cause = _stepped(checkpoint, transformation, seed)
         rows, found = rows + more, (None, cause)
     shown = tuple(planted.tried(_sides(checkpoint, seed), seed)) if mutants else ()
-    return Parity(rows, *found, planted=shown, name=port.name)
+    return Parity(rows, *found, planted=shown, name=port.name, about=report.sides_of(port, checkpoint.settings))
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    return {f"SHA-256 of {file}": digest for file, digest in (hashes(path, "") if path.is_file() else {}).items()}
 
 
 def show_planted(checkpoint: Checkpoint, seed: int = 0) -> None:
@@ -161,12 +172,14 @@ def first_and_cause(checkpoint: Checkpoint, rows: Sequence[Row], seed: int = 0) 
             return found
     if "grad" in bad:
         theirs, ours = _gradients(sides, seed)
-        curvatures = curvatures_of(sides.module())
+        module = sides.module()
         for key in theirs:
             if not layers.agree(theirs[key], ours[key], FLOAT64["grad"]):
                 difference = layers.difference(key, key, True, theirs[key], ours[key])
-                return replace(difference, torch=f"gradient of {key}"), causes.of_arrays(theirs[key], ours[key], curvatures)
-    return None, None
+                found = causes.of_no_numbers(module, theirs[key], ours[key]) or lookups.cause(sides, key, theirs[key], ours[key])
+                found = found or causes.of_arrays(theirs[key], ours[key], curvatures_of(module))
+                return replace(difference, torch=f"{GRADIENT}{key}"), found
+    return None, points_beside.cause(sides) if checkpoint.own_port and bad & {"settings", "step"} else None
 
 
 def _of_values(sides: Sides) -> tuple[Difference | None, Cause | None]:
@@ -179,7 +192,8 @@ def _of_values(sides: Sides) -> tuple[Difference | None, Cause | None]:
         return None, None
     curvatures = curvatures_of(module)
     sizes = [len(value) for value in sides.inputs.values() if np.ndim(value) > 0]
-    cause = causes.of_arrays(first.theirs, first.ours, curvatures, sizes)
+    cause = causes.of_no_numbers(module, first.theirs, first.ours) or lookups.shortened(sides, first.torch, first.ours)
+    cause = cause or causes.of_arrays(first.theirs, first.ours, curvatures, sizes)
 
     def run(changed: TorchModule) -> np.ndarray:
         if not first.torch:
@@ -207,23 +221,39 @@ def _gradients(sides: Sides, seed: int) -> tuple[dict[str, np.ndarray], dict[str
     return sides.tangential(slopes), sides.tangential(ours)
 
 
-def explained(first: Difference | None, cause: Cause | None) -> Iterator[str]:
-    """What was found, in lines."""
+def explained(first: Difference | None, cause: Cause | None, rows: Sequence[Row] = ()) -> Iterator[str]:
+    """What was found, in lines. rows: of which the first step that differs is told."""
     if first is not None:
-        where = (
-            f"The first layer that differs is {first.torch} ({first.flax} in flax)" if first.torch else f"The output {first.flax} differs"
-        )
-        if first.torch and not first.inputs_agree:
-            where += ", which is given other inputs: look at the code before it"
-        if not first.torch:
-            where += ", and no layer before it does: look at the code around the layers"
-        at = list(first.index)
-        yield f"{where}. Farthest at {at}: {first.values[0]:.9g} in torch, {first.values[1]:.9g} in JAX."
-        yield "In units in the last place: median {:.3g}, 99 % {:.3g}, largest {:.3g}.".format(*first.ulp)
+        yield f"{_where(first)}. Farthest at {list(first.index)}: {first.values[0]:.9g} in torch, {first.values[1]:.9g} in JAX."
+        if lost := int(np.sum(np.isfinite(first.theirs) & ~np.isfinite(first.ours))):
+            yield f"{lost} of {first.ours.size} numbers are not finite in JAX where torch's are."
+        else:
+            named = ("infinite (torch has 0 there)" if np.isinf(ulp) else f"{ulp:.3g}" for ulp in first.ulp)
+            yield "In units in the last place: median {}, 99 % {}, largest {}.".format(*named)
+    if steps := sorted((differs, row.what) for row in rows if row.dtype == "float64" and (differs := _first_step(row)) is not None):
+        names = [what.partition(" (")[0] for step, what in steps if step == steps[0][0]]
+        yield f"The first step that differs is {steps[0][0]}: {', '.join(names)}."
     if cause is not None:
         yield f"It looks like {cause.kind}. {cause.remedy}."
     elif first is not None:
         yield "It looks like none of the errors that were tried: signs, factors, layouts, curvatures, epsilon, mode, missing parameters."
+
+
+def _where(first: Difference) -> str:
+    """Which layer, gradient or output differs first, and where to look."""
+    if first.torch.startswith(GRADIENT):
+        return f"The outputs agree, and the {first.torch} differs"
+    if not first.torch:
+        return f"The output {first.flax} differs, and no layer before it does: look at the code around the layers"
+    where = f"The first layer that differs is {first.torch} ({first.flax} in flax)"
+    if first.inputs_agree:
+        return where
+    return f"{where}, which is given other inputs: look at the code {f'after {first.after}, ' if first.after else ''}before {first.torch}"
+
+
+def _first_step(row: Row) -> int | None:
+    """The first step after which the sides are farther apart than they may be after the last."""
+    return next((step for step, error, _ in row.trail if not error <= row.gate), None) if row.level == "step" and not row.ok else None
 
 
 __all__ = ["Parity", "explained", "first_and_cause", "parity", "show_planted"]

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 import os
 import platform
@@ -16,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unreadable
 from weights.files.opening import hashes
+from weights.mapping.port import Port
+from weights.mapping.probes import Edges
 from weights.proof import verify
 from weights.proof.rows import Row, Ulp
-from weights.types import Document
+from weights.types import Document, Hyperparameters
 
 SCHEMA = 1
 """Which reading of the JSON this is; a number that changes with the meaning of a name."""
@@ -179,13 +184,46 @@ def of_checkpoint(checkpoint: Checkpoint, path: str | Path, rows: Sequence[Row],
     defects = [sentence for found in reports for sentence in found.get("defects", ())]
     pair = Pair(name, "file", ours, theirs, tuple(rows), (*told, *defects))
     kept = {f"SHA-256 of {file}": digest for file, digest in (hashes(Path(path), "") if Path(path).is_file() else {}).items()}
+    kept |= sides_of(port, checkpoint.settings) if port is not None and port.own else {}
     kept |= {key: value.name if isinstance(value, Path) else value for key, value in more.items()}
-    return of_pair(f"{name}, verified", pair, **kept)
+    trains = port is not None and not port.own
+    return of_pair(f"{name}, verified", pair, kept, trains=trains)
 
 
-def of_pair(title: str, pair: Pair, **more: Any) -> Report:
-    """The report of one pair. more: of the environment."""
-    return Report(title, now(), (pair,), open=tuple(unconfirmed([pair])), environment=environment(more))
+def of_pair(title: str, pair: Pair, more: Mapping[str, Any], *, trains: bool = False) -> Report:
+    """The report of one pair. more: of the environment. trains: whether training is another computation that nothing compares."""
+    open_ = (*unconfirmed([pair]), *_left_out(pair, trains))
+    return Report(title, now(), (pair,), open=open_, environment=environment(more))
+
+
+def sides_of(port: Port, settings: Hyperparameters) -> dict[str, str]:
+    """What was compared, for a page's head: the class of the torch module, and names, shapes and types of the inputs."""
+    made = port.torch
+    if inspect.isroutine(made):
+        with contextlib.suppress(Exception):  # of the person's code; then the function's name says what it is
+            made = port.reference(settings)
+    kind = made if isinstance(made, type) or inspect.isroutine(made) else type(made)
+    found = {} if made is None else {"torch module": f"{kind.__module__}.{kind.__qualname__}"}
+    leaves = jax.tree.leaves_with_path(port.arguments(settings), is_leaf=lambda node: isinstance(node, Edges))
+    given = [f"{jax.tree_util.keystr(at, simple=True, separator='/')} {_outlined(leaf)}" for at, leaf in leaves]
+    return {**found, "inputs": ", ".join(given)}
+
+
+def _outlined(value: Any) -> str:
+    """An input in words."""
+    return f"graph of {value.num_nodes} nodes" if isinstance(value, Edges) else f"{list(np.shape(value))} {np.asarray(value).dtype}"
+
+
+def _left_out(pair: Pair, trains: bool) -> Iterator[Open]:
+    """What the level leaves out. Of a port of one's own `verify` says itself where training is not compared, from the outputs on."""
+    found = {row.level for row in pair.rows}
+    if "witness" in found:
+        return
+    for level, what in (("forward", "outputs"), ("grad", "gradients"), ("step", "steps of the optimizer")):
+        if level not in found:
+            yield Open(pair.name, what, "not compared at this level")
+    if trains or "forward" not in found:
+        yield Open(pair.name, "training mode", "dropout and statistics of a batch are compared for ports of one's own, from the outputs on")
 
 
 def unconfirmed(pairs: Sequence[Pair]) -> Iterator[Open]:
@@ -229,5 +267,6 @@ __all__ = [
     "now",
     "of_checkpoint",
     "of_pair",
+    "sides_of",
     "unconfirmed",
 ]

@@ -160,6 +160,7 @@ class Sides:
         theirs = {name: value.detach().numpy() for name, value in outputs.items()}
         drawn = weights(theirs)
         sum((v * v.new_tensor(drawn[k])).sum() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+        torch_steps.dense(module)
         found = dict(module.named_parameters())
         zeros = {key: np.zeros(found[key].shape, self.dtype) for key in self._trained}
         return theirs, {key: zero if (g := found[key].grad) is None else g.numpy() for key, zero in zeros.items()}
@@ -194,6 +195,7 @@ class Sides:
             module.zero_grad()
             outputs = self.run_torch(module)
             sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+            torch_steps.dense(module)
             for optimizer, _ in resumed:
                 optimizer.step()
             for _, scheduled in resumed:
@@ -323,6 +325,7 @@ class Sides:
 
     def _optimizer(self) -> tuple[Transformation, OptState]:
         """The transformation and its state."""
+        from port_jax.manifolds import Euclidean
         from port_jax.optim import riemannian_adam
         from port_jax.optim.from_torch.defects import as_in_geoopt
         from port_jax.optim.from_torch.repositories import swapped
@@ -331,8 +334,8 @@ class Sides:
             return self.checkpoint.optimizer, self.checkpoint.opt_state
         order = [str(entry.path).removeprefix("params/") for entry in self._trained.values()]
         moved = self.checkpoint.manifolds
-        if moved is not None:  # the other side is geoopt's own optimizer
-            moved = swapped(moved, lambda path, manifold: as_in_geoopt(manifold, search=False))
+        # The other side is geoopt's own optimizer.
+        moved = Euclidean() if moved is None else swapped(moved, lambda path, manifold: as_in_geoopt(manifold, search=False))
         fresh = optax.with_extra_args_support(riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None))
         return fresh, fresh.init(self.checkpoint.variables["params"])
 

@@ -133,6 +133,13 @@ def _schedule(reading: Checkpoint, plan: Plan, optimizer: TorchOptimizer) -> Cal
     return after
 
 
+def dense(module: TorchModule) -> None:
+    """Makes a module's sparse gradients dense, as those of JAX are."""
+    for parameter in module.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
+
+
 def tensor(stored: Tensor) -> TorchTensor:
     """A tensor of a file as a tensor of torch; bfloat16, which torch does not take from numpy, becomes float32."""
     import torch
@@ -149,4 +156,4 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
-__all__ = ["class_of", "fresh", "levelled", "metric", "resumed", "tensor"]
+__all__ = ["class_of", "dense", "fresh", "levelled", "metric", "resumed", "tensor"]

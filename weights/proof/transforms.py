@@ -79,7 +79,7 @@ def _torch_product(sides: Sides, way: Arrays, seed: int, nudge: int) -> Arrays:
     found = {key: np.zeros_like(value) for key, value in way.items()}
     if getattr(change, "requires_grad", False):
         second = torch.autograd.grad(change, points, allow_unused=True)
-        found |= {key: value.numpy() for key, value in zip(moving, second) if value is not None}
+        found |= {key: value.to_dense().numpy() for key, value in zip(moving, second) if value is not None}
     return found
 
 

@@ -21,7 +21,7 @@ from weights.errors import Usage
 from weights.mapping import probes
 from weights.mapping.port import TREE
 from weights.mapping.probes import Outputs
-from weights.proof import diff, training, transforms
+from weights.proof import diff, lookups, points_beside, training, transforms
 from weights.proof.flax_run import Arrays
 from weights.proof.gates import NUDGES, Results, amplified, cotangents, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
@@ -80,6 +80,8 @@ def verify(
         reading = replace(reading, unconfirmed=_left(reading, told, checkpoint, witness))
     differ = differences(checkpoint, reading.checkpoint)
     rows += _settings(checkpoint, reading, differ) + told
+    if depth == 1 and checkpoint.own_port:
+        rows += points_beside.unsaid(reading.checkpoint, told)
     if depth == 1 or not comparable(differ):
         return rows
     if not steps_comparable(differ):
@@ -87,6 +89,8 @@ def verify(
     needed()
     make = both_sides(checkpoint, reading.checkpoint, graph, seed)
     sides = {name: make(name) for name in types}
+    if checkpoint.own_port:
+        rows += points_beside.rows(sides["float64"])
     results = {name: _values(side, seed, LEVELS[depth]) for name, side in sides.items()}
     if LEVELS[depth] == "step":
         for name, side in sides.items():
@@ -99,7 +103,9 @@ def verify(
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
         if kind == "grad" and checkpoint.own_port:
             rows += transforms.rows(sides, seed)
-    return rows + _training(checkpoint, sides, seed, LEVELS[depth]) if checkpoint.own_port else rows
+    if not checkpoint.own_port:
+        return rows
+    return rows + lookups.unseen(sides["float64"], LEVELS[depth]) + _training(checkpoint, sides, seed, LEVELS[depth])
 
 
 def _training(checkpoint: Checkpoint, sides: Mapping[str, Sides], seed: int, level: str) -> list[Row]:
@@ -123,7 +129,7 @@ def _training(checkpoint: Checkpoint, sides: Mapping[str, Sides], seed: int, lev
 
 def _wide() -> None:
     if not jax.config.read("jax_enable_x64"):
-        raise Usage("float64 is off in jax", "Set jax_enable_x64 before comparing")
+        raise Usage("float64 is off in jax", 'Write jax.config.update("jax_enable_x64", True) before the first array is made')
 
 
 def _left(reading: Reading, told: Sequence[Row], checkpoint: Checkpoint, witness: Witness) -> dict[str, str]:

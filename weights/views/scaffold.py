@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import commonpath
+
+import numpy as np
 
 from weights.errors import printable
 from weights.files.opening import opened
@@ -17,7 +20,8 @@ from weights.mapping.entries import Entry, tie_repeats
 from weights.mapping.manifold_trees import CURVED, curvature, recovered
 from weights.optim.resume import moved_keys, points_moved
 
-RAW = ("isp_c", "isp_k", "k")
+OF_RAW = {"isp_c": "PoincareBall", "isp_k": "SphereProjection", "k": "Lorentz"}
+RAW = (*OF_RAW,)
 TABLES = ("emb", "lookup", "table", "lt")
 """Beginnings of names under which tables of embeddings are kept."""
 HEAD = '''"""A port of {file}, as `hyperport scaffold` began it.
@@ -29,6 +33,7 @@ pytest compares both sides when nothing is.
 from pathlib import Path
 
 import flax.linen as nn
+import jax  # noqa: F401
 import jax.numpy as jnp
 import numpy as np
 
@@ -117,7 +122,7 @@ def written(parts: Sections, path: Path, own: str) -> str:
     classes: list[str] = []
     rules = list(_module(root, "Net", "", "", classes, trained))
     rules += [f"weights.tied({key!r}, {first!r})," for key, first in tied.items()]
-    spaces = _manifolds(parts, dict(_placed(rules)))
+    spaces = _manifolds(parts, dict(_placed(rules, "param")), dict(_placed(rules, "curvature")))
     head = HEAD.format(file=_said(path.name), own=_said(own))
     tail = TAIL.format(rules="\n".join(f"        {rule}" for rule in rules), manifolds=spaces, path=str(path))
     return head + "\n".join(classes) + tail
@@ -160,9 +165,12 @@ def _module(node: Node, name: str, key: str, path: str, classes: list[str], trai
         at, flax = f"{key}{below}.", below.replace(".", "_")
         flax = f"layers_{flax}" if flax[0].isdecimal() else flax
         if (leaf := _leaf(child, below)) is not None:
-            lines.append(
-                f"        h = {leaf.code[:-1]}{', ' * (leaf.code[-2] != '(')}name={flax!r})({leaf.inputs})  # TODO: GUESS {leaf.kind}"
-            )
+            if leaf.kind == "Embedding":
+                lines += _lookup(leaf, child, flax)
+            else:
+                lines.append(
+                    f"        h = {leaf.code[:-1]}{', ' * (leaf.code[-2] != '(')}name={flax!r})({leaf.inputs})  # TODO: GUESS {leaf.kind}"
+                )
             yield from _rules(leaf, child, at, f"{path}{flax}/")
         elif child.tensors.keys() <= {*RAW} and not child.below and not any(f"{at}{own}" in trained for own in child.tensors):
             yield from _module(child, "", at, "", [], trained)
@@ -174,6 +182,19 @@ def _module(node: Node, name: str, key: str, path: str, classes: list[str], trai
         body = "\n".join(lines)
         call = f"    @nn.compact\n    def __call__(self, x):\n{body}\n        return x  # TODO: what it gives\n"
         classes.append(f"\nclass {name}(nn.Module):\n{call}")
+
+
+def _lookup(leaf: Leaf, node: Node, name: str) -> Iterator[str]:
+    """The lines of a table of embeddings: a row of zeros is likely the padding, whose gradient is 0 in torch. A file does not say it."""
+    found = np.flatnonzero(~np.any(node.tensors["weight"].array(), axis=-1))
+    made = f"{leaf.code[:-1]}, name={name!r})"
+    if len(found) != 1:
+        yield f"        h = {made}({leaf.inputs})  # TODO: GUESS Embedding, without padding_idx"
+        return
+    yield f"        ids = {leaf.inputs}  # TODO: its input"
+    yield f"        rows = {made}(ids)  # GUESS Embedding"
+    stopped = f"jnp.where((ids == {found[0]})[..., None], jax.lax.stop_gradient(rows), rows)"
+    yield f"        h = {stopped}  # GUESS: row {found[0]} is 0 in the file, as that of padding_idx={found[0]}, whose gradient is 0"
 
 
 def _children(node: Node) -> Iterator[tuple[str, Node]]:
@@ -244,28 +265,45 @@ def _leaf(node: Node, name: str) -> Leaf | None:
     return None
 
 
-def _placed(rules: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Keys and paths below params of the rules as they are written."""
+def _placed(rules: Sequence[str], maker: str) -> Iterator[tuple[str, str]]:
+    """Keys and paths below params of the rules of one maker as they are written."""
     for rule in rules:
         parts = rule.split("'")
-        if rule.startswith("weights.param(") and len(parts) > 3:
+        if rule.startswith(f"weights.{maker}(") and len(parts) > 3:
             yield parts[1], parts[3].removeprefix("params/")
 
 
-def _manifolds(parts: Sections, paths: Mapping[str, str]) -> str:
-    """The argument: what the file has pickled, and what its optimizer has moved as points of nobody knows which manifold."""
+def _manifolds(parts: Sections, paths: Mapping[str, str], raws: Mapping[str, str]) -> str:
+    """The argument: what the file has pickled, and what its optimizer has moved as points of nobody knows which manifold. raws: keys and
+    paths of the trained curvatures, which the manifolds follow.
+    """
     told = {}
     for key, tensor in parts.tensors.items():
         if key in paths and tensor.manifold is not None:
-            space, _ = recovered(tensor.manifold)
+            space, raw = recovered(tensor.manifold)
             kind = type(space).__name__
-            number = f"{curvature(tensor.manifold):.7g}" if kind in CURVED else ""
-            told[paths[key]] = f"manifolds.{kind}({number})"
+            if raws and raw is not None and raw.requires_grad:
+                told[paths[key]] = _followed(paths[key], raws, kind)
+            else:
+                told[paths[key]] = f"manifolds.{kind}({f'{curvature(tensor.manifold):.7g}' if kind in CURVED else ''})"
     lines = [f"        {path!r}: {code}," for path, code in told.items()]
     for key in sorted(points_moved(parts, _entries(parts.tensors))):
         if key in paths and paths[key] not in told:
-            lines.append(f"        {paths[key]!r}: manifolds.Euclidean(),  # TODO: the optimizer moves it as points: of which manifold?")
-    return "{\n" + "\n".join(lines) + "\n    }" if lines else "None"
+            guess = _followed(paths[key], raws) if raws else "manifolds.Euclidean()"
+            mark = "TODO: the optimizer moves it as points: of which manifold?"
+            mark = "GUESS: the optimizer moves it as points, and this curvature is trained" if raws else mark
+            lines.append(f"        {paths[key]!r}: {guess},  # {mark}")
+    follows = "lambda params: " if any("params[" in line for line in lines) else ""
+    return follows + "{\n" + "\n".join(lines) + "\n    }" if lines else "None"
+
+
+def _followed(path: str, raws: Mapping[str, str], kind: str = "") -> str:
+    """The manifold of the trained curvature whose path is nearest."""
+    key = max(raws, key=lambda key: len(commonpath([path, raws[key]])))
+    own = key.rpartition(".")[2]
+    at = "params" + "".join(f"[{step!r}]" for step in raws[key].split("/"))
+    made = f"manifolds.{kind or OF_RAW[own]}"
+    return f"{made}({at})" if own == "k" else f"{made}.from_raw({at})"
 
 
 __all__ = ["scaffold", "written"]

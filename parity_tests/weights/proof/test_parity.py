@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import geoopt
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,9 @@ from examples.own_model.port import PORT, Net
 from parity_tests import draws
 from port_jax.layers import Curved
 from port_jax.manifolds import PoincareBall
-from weights.proof.causes import of_arrays
+from weights.proof.causes import of_arrays, of_no_numbers
+from weights.proof.layers import difference
+from weights.proof.parity import explained
 
 slow = pytest.mark.slow
 
@@ -123,7 +126,7 @@ def test_what_is_between_the_layers_is_named(original: Original):
     found = weights.parity(replace(PORT, model=planted(before=lambda x: 2 * x), train=None), original, level="forward", types=("float64",))
     assert found.first is not None
     assert (found.first.torch, found.first.inputs_agree) == ("second", False)
-    assert "look at the code before it" in str(found)
+    assert "which is given other inputs: look at the code after norm, before second" in str(found)
 
 
 @slow
@@ -173,6 +176,37 @@ def test_values_alone():
     assert of_arrays(x, x) is None
 
 
+def test_what_is_not_finite_in_jax():
+    """A raw curvature below 0 taken for c comes before everything else, and no factor is fitted to what is no number."""
+    module = geoopt.PoincareBall(0.6, learnable=True).double()
+    x = draws.rng(2).normal(size=(4, 3))
+    assert "raw curvature taken for c" in of_no_numbers(module, x, np.nan * x).kind
+    assert "from_raw" in of_no_numbers(module, x, np.where(x > 0, x, np.inf)).remedy
+    assert "division by 0" in of_no_numbers(geoopt.PoincareBall(0.9, learnable=True), x, np.nan * x).kind
+    assert of_no_numbers(module, x, x) is None
+    assert of_no_numbers(module, np.nan * x, np.nan * x) is None
+
+
+def test_the_line_that_turns_float64_on_is_said(original: Original):
+    with jax.enable_x64(False), pytest.raises(weights.Usage, match=r'Write jax.config.update\("jax_enable_x64", True\)'):
+        weights.parity(PORT, original, level="forward")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_was_found_in_words():
+    """No warning of numpy, no percentile between infinities, and a gradient is no layer."""
+    ours = draws.rng(3).normal(size=(4, 3))
+    theirs = np.where(np.arange(12).reshape(4, 3) > 10, 0, ours * (1 + 1e-15))
+    said = " ".join(explained(difference("lin", "lin", True, theirs, ours), None))
+    assert re.search(r"median \d+, 99 % infinite \(torch has 0 there\)", said), said
+    said = " ".join(explained(replace(difference("lin", "lin", False, theirs, np.nan * ours), after="rnn"), None))
+    assert "lin (lin in flax), which is given other inputs: look at the code after rnn, before lin." in said
+    assert "12 of 12 numbers are not finite in JAX where torch's are." in said
+    said = " ".join(explained(difference("gradient of embed.weight", "x", True, theirs, ours), None))
+    assert "The outputs agree, and the gradient of embed.weight differs." in said
+    assert "layer" not in said
+
+
 @slow
 def test_gradients_alone(original: Original):
     """Forward passes agree and one gradient is stopped."""
@@ -186,8 +220,6 @@ def test_gradients_alone(original: Original):
 @slow
 def test_a_module_and_its_optimizer():
     """Ten steps from the state of the optimizer that is given beside the module."""
-    import geoopt
-
     module = trained(0)[0]
     optimizer = geoopt.optim.RiemannianAdam(module.parameters(), lr=1e-2)
     module(torch.randn(5, 6)).square().mean().backward()

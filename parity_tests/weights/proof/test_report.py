@@ -9,21 +9,24 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import geoopt
 import numpy as np
 import pytest
 import torch
 
+from examples.own_model.port import PORT
 from parity_tests.weights.helpers import run, trained
 from parity_tests.weights.proof.reports import HOSTILE, made
 from port_jax.manifolds import Lorentz, PoincareBall
 from weights.checkpoint import load
 from weights.errors import NotWritten, Unreadable, Usage
+from weights.models import ARCHITECTURES
 from weights.proof import report_page
 from weights.proof.parity import Parity
 from weights.proof.planted import Planted
-from weights.proof.report import Pair, Report, of_checkpoint
+from weights.proof.report import Pair, Report, of_checkpoint, sides_of
 from weights.proof.report_page import write
 from weights.proof.rows import BINS, Row, Ulp
 from weights.proof.verify import verify
@@ -132,6 +135,32 @@ def test_a_port_writes_the_page(tmp_path: Path):
     assert "embed.weight with the other sign. Give rows that are not 0" in text
     with pytest.raises(NotWritten, match="exists"):
         found.html(tmp_path / "x.html")
+
+
+def test_what_was_compared_is_in_the_head_and_what_was_not_is_listed(tmp_path: Path):
+    """The class of the torch module, the inputs' shapes and the file's hash; levels that were left out."""
+    rows = [Row(level, "float64", "x", 1.0, 1e-10, level != "step") for level in ("forward", "grad", "step")]
+    about = {**sides_of(PORT, {}), "SHA-256 of x.pth": "0123456789abcdef" * 4}
+    Parity(rows[:1], name="Net", about=about).html(tmp_path / "x.html")
+    head, _, rest = (tmp_path / "x.html").read_text().partition("</header>")
+    head = head.replace("<wbr>", "")
+    for text in ("examples.own_model.original.Net", "input [7, 6] float64", "<code>0123456789abcdef</code>"):
+        assert text in head
+    left = rest.partition("<h2>Not verified</h2>")[2].partition("</section>")[0]
+    assert [what in left for what in (">outputs<", ">gradients<", ">steps of the optimizer<", ">training mode<")] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    Parity(rows, name="Net").html(tmp_path / "x.html", overwrite=True)
+    text = (tmp_path / "x.html").read_text()
+    assert "Everything that was looked at is confirmed" not in text
+    assert "1 of 3 comparisons failed." in text
+    Parity([*rows[:2], rows[2]._replace(ok=True)], name="Net").html(tmp_path / "x.html", overwrite=True)
+    assert "Everything that was looked at is confirmed" in (tmp_path / "x.html").read_text()
+    trained = of_checkpoint(SimpleNamespace(port=ARCHITECTURES["hnn"], report={}, settings={}, arch="hnn"), tmp_path / "y.pth", rows)
+    assert "training mode" in [one.what for one in trained.open]
 
 
 def test_what_is_not_a_number_is_farthest_from_its_gate():
