@@ -101,7 +101,7 @@ class Resuming:
         list[str] | None,
         typer.Option(
             help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order. "
-            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c"
+            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c."
         ),
     ] = None
     optimizer_at: Annotated[
@@ -117,11 +117,19 @@ class Resuming:
     updates_per_step: Annotated[
         int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.")
     ] = None
+    without_state: Annotated[
+        str | None,
+        typer.Option(
+            help="What parameters are that have no state where others have: trained, if they only had no gradient so far, or fixed "
+            "(assumed if not said)."
+        ),
+    ] = None
 
     @property
     def said(self) -> dict[str, Any]:
         """The arguments of `weights.load`, but for the class."""
-        return {"groups": self._groups, "optimizer_at": self.optimizer_at, "updates_per_step": self.updates_per_step}
+        named = ("optimizer_at", "updates_per_step", "without_state")
+        return {"groups": self._groups, **{name: getattr(self, name) for name in named}}
 
     @property
     def given(self) -> list[str]:
