@@ -48,12 +48,16 @@ def adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
 
 
 def flat_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """torch's Adam."""
+    """torch's Adam, and a group with decoupled decay in it."""
+    if s.get("decoupled", False):
+        return flat_adamw(s, rate, manifolds, order)
     return _flat(s, adam(s, rate, Euclidean(), None))
 
 
 def flat_adamw(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """torch's AdamW."""
+    """torch's AdamW, and a group without decoupled decay in it."""
+    if not s.get("decoupled", True):
+        return flat_adam(s, rate, manifolds, order)
     b1, b2 = s["betas"]
     arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"])
     return _flat(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
