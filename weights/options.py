@@ -101,7 +101,7 @@ class Resuming:
         list[str] | None,
         typer.Option(
             help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order. "
-            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c."
+            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c. Nothing ('') for a group without parameters."
         ),
     ] = None
     optimizer_at: Annotated[
@@ -147,7 +147,7 @@ class Resuming:
     @property
     def _groups(self) -> list[list[str]] | dict[str, list[list[str]]] | None:
         places, texts = _placed("--group", self.group or [])
-        groups = [text.split(",") for text in texts]
+        groups = [text.split(",") if text else [] for text in texts]
         if not groups or places[0] is None:
             return groups or None
         return {str(place): [keys for at, keys in zip(places, groups) if at == place] for place in places}
