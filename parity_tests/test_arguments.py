@@ -47,7 +47,7 @@ def table(folder: Path) -> Table:
     asked = {"arch": "tree", "manifolds": {"w": PoincareBall(0.7)}}
     checkpoint = weights.load(folder / "x.pth", **asked)
     checkpoint.save(folder / "c.npz")
-    rest = ("config", "curvature", "section", "prefix", "optimizer_at", "groups", "updates_per_step", "about", "progress")
+    rest = ("config", "curvature", "section", "prefix", "optimizer_at", "groups", "updates_per_step", "without_state", "about", "progress")
     two, rows = np.ones(2), np.ones((3, 2))
     return {
         "fit": (

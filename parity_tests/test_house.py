@@ -45,6 +45,7 @@ UNPAIRED = {
     "port_jax/models/tidhy_inference.py": "a helper of tidhy.py: the original optimises in methods of its module",
     "port_jax/models/tidhy_losses.py": "a helper of tidhy.py: the original writes them out where they are used",
     "port_jax/models/tidhy_weights.py": "a helper of tidhy.py and tidhy_training.py: GradNorm, which the original of the latter has",
+    "port_jax/optim/from_torch/real_parts.py": "torch's optimizers do it themselves",
     "port_jax/optim/from_torch/defects.py": "geoopt has them; `parity_tests.optim.from_torch.originals` runs its classes as they are",
     "port_jax/optim/gradients.py": "a helper: gradients moved from one point to another",
     "port_jax/optim/guard.py": "torch and geoopt pass gradients that are not finite on; optax.apply_if_finite skips them",

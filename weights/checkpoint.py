@@ -100,11 +100,12 @@ class Checkpoint(Contents):
 
 
 @takes(path=PATH, arch=optional(TEXT), manifolds=optional(MAPPING), groups=optional(GROUPS), optimizer=OPTIMIZER,
-       updates_per_step=optional(whole(1)), section=optional(TEXT), prefix=optional(TEXT), optimizer_at=optional(TEXT),
-       about=optional(MAPPING), progress=optional(FUNCTION))  # fmt: skip
+       updates_per_step=optional(whole(1)), without_state=optional(one_of("trained", "fixed")), section=optional(TEXT),
+       prefix=optional(TEXT), optimizer_at=optional(TEXT), about=optional(MAPPING), progress=optional(FUNCTION))  # fmt: skip
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,
          manifolds: NamedManifolds | None = None, *, groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True,
-         updates_per_step: int | None = None, section: str | None = None, prefix: str | None = None, optimizer_at: str | None = None,
+         updates_per_step: int | None = None, without_state: str | None = None, section: str | None = None, prefix: str | None = None,
+         optimizer_at: str | None = None,
          about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
     """Converts a torch file (or safetensors, or an index of shards) without torch and without running anything of it.
 
@@ -118,6 +119,8 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
     optimizer: False omits its state; a name, such as "hgcn.RiemannianAdam", is its class, if its settings do not identify it; classes by
     places for several.
     updates_per_step: the updates between two steps of the file's scheduler, if its counters do not determine them.
+    without_state: whether parameters that have no state where others have are "trained", and only had no gradient so far, so that they move
+    from their first one on as in torch; or "fixed", as is assumed if it is not said. A file does not tell.
     section, prefix, optimizer_at: where in the file the model is ("ema"), what its keys begin with ("model."), and which of several
     optimizers is converted ("optimizer_states.0"), if not all of them: then they become one transformation, and are several in the export.
     about: what the report shall say of the file beside its hash: its source and licence, for example.
@@ -130,13 +133,14 @@ def load(path: str | Path, config: str | Path | Config | None = None, arch: str 
         file = opened(Path(path), config, Choice(section, prefix, optimizer_at))
     except ConversionError as error:
         raise error.at(path) from None
-    return loaded(file, arch, curvature, manifolds, groups=groups, optimizer=optimizer, updates_per_step=updates_per_step, about=about,
-                  progress=progress, port=port)  # fmt: skip
+    return loaded(file, arch, curvature, manifolds, groups=groups, optimizer=optimizer, updates_per_step=updates_per_step,
+                  without_state=without_state, about=about, progress=progress, port=port)  # fmt: skip
 
 
 def loaded(file: Opened, arch: str | None = None, curvature: Curvature = None, manifolds: NamedManifolds | None = None, *,
            groups: Groups = None, optimizer: bool | str | Mapping[str, str] = True, updates_per_step: int | None = None,
-           about: Mapping[str, str] | None = None, progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
+           without_state: str | None = None, about: Mapping[str, str] | None = None,
+           progress: Progress | None = None, port: Port | None = None) -> Checkpoint:  # fmt: skip
     """What `load` makes of a file that is read already. The arguments are those of `load`."""
     if port is not None and (not isinstance(port, Port) or port.name in {*ARCHITECTURES, TREE}):
         what = f"is called {port.name!r}, as an architecture is" if isinstance(port, Port) else f"is {port!r:.80}"
@@ -151,7 +155,7 @@ def loaded(file: Opened, arch: str | None = None, curvature: Curvature = None, m
         resumption = None
         if optimizer and found.parts.optimizers:
             name = None if isinstance(optimizer, bool) else optimizer
-            resumption = resumed(found, file.config or {}, Asked(groups=groups, name=name, updates_per_step=updates_per_step))
+            resumption = resumed(found, file.config or {}, Asked(groups, name, updates_per_step, without_state))
         source = origin(file.root, found.parts, resumption)
         report = {**found.report, **(resumption.reported if resumption else {})}
         report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked")

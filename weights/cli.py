@@ -98,7 +98,9 @@ def convert(
     resuming: Resuming,
     out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
     optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file of which something would not be converted.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a file of which something would not be converted, or be assumed.")
+    ] = False,
     source: Annotated[str | None, typer.Option(help="Where the file comes from, for report.json: an address, for example.")] = None,
     licence: Annotated[str | None, typer.Option(help="The file's licence, for report.json.")] = None,
     force: Force = False,
@@ -117,9 +119,10 @@ def convert(
         asked = (resuming.named or True) if optimizer else False
         about = {name: text for name, text in (("source", source), ("licence", licence)) if text}
         checkpoint = load(file, **reading.said, **resuming.said, optimizer=asked, about=about, progress=advance)
-        if strict and (left := checkpoint.report["not_converted"]):
+        if strict and (left := {**checkpoint.report["not_converted"], **checkpoint.report.get("assumed", {})}):
             words = ", ".join(f"{place} ({why})" for place, why in left.items())
-            raise Unmatched(f"not everything would be converted: {words}", "Convert without --strict", path=file)
+            what = "not everything would be converted" if checkpoint.report["not_converted"] else "something would be assumed"
+            raise Unmatched(f"{what}: {words}", "Convert without --strict", path=file)
         checkpoint.save(out, force)
     _print_json(checkpoint.report) if as_json else show_converted(checkpoint, out)
 

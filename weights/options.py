@@ -108,7 +108,7 @@ class Resuming:
         list[str] | None,
         typer.Option(
             help="Comma-separated keys or patterns of one optimizer group; repeated for each group, in order. "
-            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c"
+            "PLACE=KEYS if the file has several optimizers: opt_h=emb,ball.c. Nothing ('') for a group without parameters."
         ),
     ] = None
     optimizer_at: Annotated[
@@ -124,11 +124,19 @@ class Resuming:
     updates_per_step: Annotated[
         int | None, typer.Option(help="Updates between two steps of the scheduler: 1, or the number of batches in an epoch.", min=1)
     ] = None
+    without_state: Annotated[
+        str | None,
+        typer.Option(
+            help="What parameters are that have no state where others have: trained, if they only had no gradient so far, or fixed "
+            "(assumed if not said)."
+        ),
+    ] = None
 
     @property
     def said(self) -> dict[str, Any]:
         """The arguments of `weights.load`, but for the class."""
-        return {"groups": self._groups, "optimizer_at": self.optimizer_at, "updates_per_step": self.updates_per_step}
+        named = ("optimizer_at", "updates_per_step", "without_state")
+        return {"groups": self._groups, **{name: getattr(self, name) for name in named}}
 
     @property
     def given(self) -> list[str]:
@@ -146,7 +154,7 @@ class Resuming:
     @property
     def _groups(self) -> list[list[str]] | dict[str, list[list[str]]] | None:
         places, texts = _placed("--group", self.group or [])
-        groups = [text.split(",") for text in texts]
+        groups = [text.split(",") if text else [] for text in texts]
         if not groups or places[0] is None:
             return groups or None
         return {str(place): [keys for at, keys in zip(places, groups) if at == place] for place in places}

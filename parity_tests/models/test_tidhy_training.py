@@ -120,7 +120,8 @@ def test_a_list_of_schedulers_is_read_with_two_optimizers_and_with_one(balanced:
     assert len(made["optim_dict"]) == 1 + balanced
     torch.save(made, tmp_path / "x.pth.tar")
     ckpt = load(tmp_path / "x.pth.tar", config=config_of(given))
-    assert ckpt.report["optimizer"]["scheduler"] == {"name": "MultiStepLR", "steps": 1, "updates_per_step": 1, "rates_follow": True}
+    told = {"name": "MultiStepLR", "steps": 1, "updates_per_step": 1, "rates_follow": True}
+    assert ckpt.report["optimizer"]["scheduler"] == {**told, "updates_per_step_by": "1 update in 1 step of the scheduler"}
     ckpt.export(tmp_path / "back.pth.tar")
     back = torch.load(tmp_path / "back.pth.tar", weights_only=False)
     assert back["sched_dict"] == made["sched_dict"]

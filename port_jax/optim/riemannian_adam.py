@@ -198,9 +198,10 @@ def second_moment(manifold: Manifold, point: Array) -> Array:
     """Zeros in the shape of the manifold's `component_inner`, in float32 at least.
 
     In half precision (1 - b2) <r, r> underflows, or b2 v rounds to v: the steps become thirty times too long, or stay short for ever.
+    It is complex for flat complex parameters, whose entries geoopt squares as they are.
     """
     like = jax.eval_shape(manifold.component_inner, point, point)
-    return jnp.zeros_like(like, jnp.finfo(scalars.working_type(point.dtype)).dtype)
+    return jnp.zeros_like(like, _like(like, scalars.working_type(point.dtype)))
 
 
 def _like(x: Array, dtype: DTypeLike) -> Any:

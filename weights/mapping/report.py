@@ -52,12 +52,14 @@ def reported(file: Opened, table: Port | None, parts: Sections, settings: Settin
 
 
 def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> Document:
-    """What became of each section of the file: `converted` has places by names, `not_converted` has reasons by places.
+    """What became of each section of the file: `converted` has places by names, `not_converted` has reasons by places; and `assumed`, by
+    places what the file leaves open and how it was taken, if there is something.
 
     optimizers: by their places, the reports of the optimizers that were converted; `why` says why the others were not. What is not
     converted is written again by export, as it is.
     """
     converted: dict[str, list[str]] = {"model": [places.written(parts.model_at) or "the file itself"]}
+    assumed: dict[str, str] = {}
     left = {places.written(path): why for path in parts.others} | {places.written(path): APART for path in parts.apart}
     for own in parts.optimizers:
         if own.place not in optimizers:
@@ -65,7 +67,10 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
         else:
             converted.setdefault("optimizer", []).append(own.place)
             left |= {places.written((*own.at, name)): BESIDE for name in own.raw if name not in ("state", "param_groups")}
-        timing = optimizers.get(own.place, {}).get("scheduler") or {}
+        mine = optimizers.get(own.place, {})
+        timing = mine.get("scheduler") or {}
+        assumed |= {own.place: mine["assumed"]} if mine.get("assumed") else {}
+        assumed |= {places.written(own.scheduler_at): timing["assumed"]} if timing.get("assumed") else {}
         if timing.get("rates_follow"):
             converted.setdefault("scheduler", []).append(places.written(own.scheduler_at))
         elif own.scheduler is not None:
@@ -74,7 +79,8 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
     if NAMES in parts.extras:
         converted["names"] = [NAMES]
     left |= dict.fromkeys((name for name in parts.extras if name not in left and name != NAMES), "JAX has no use for it")
-    return {"converted": {what: ", ".join(where) for what, where in converted.items()}, "not_converted": left}
+    report = {"converted": {what: ", ".join(where) for what, where in converted.items()}, "not_converted": left}
+    return {**report, "assumed": assumed} if assumed else report
 
 
 __all__ = ["accounted", "reported"]

@@ -32,8 +32,10 @@ class NotTranslated(Unmatched):
 
 
 def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, entries: Sequence[Entry], owned: Owned,
-         timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
+         timing: Timing, without_state: str | None = None) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
     """The transformation of an optimizer's section `raw`, its state over the converted `params`, and the plan. owned: its parameters.
+    without_state: whether parameters that have no state where others have are "trained", and move from their first gradient as in torch, or
+    "fixed"; None takes them as fixed.
 
     Raises Unmatched, which names the key, for settings, indices and numbers that do not fit the model.
     """
@@ -58,7 +60,7 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
         kind = recognise(section._replace(groups=everything), flat_paths(params, manifolds), choice.name, choice.said, choice.code)
         check_values(kind, everything)
         carried = unread(kind, everything, named=choice.name is not None)
-        transformation, state, plan = _translated(kind, params, manifolds, section, list(found.values()), timing)
+        transformation, state, plan = _translated(kind, params, manifolds, section, list(found.values()), timing, without_state)
     except ConversionError:
         raise
     except Untranslated as error:
@@ -72,11 +74,11 @@ def load(raw: Mapping, choice: Choice, params: Params, *, manifolds: Manifolds, 
 
 
 def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Section, entries: Sequence[Entry],
-                timing: Timing) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
+                timing: Timing, without_state: str | None) -> tuple[Transformation, OptState, Plan]:  # fmt: skip
     """The pipeline; the plan without what it has from the file."""
     from port_jax.optim.from_torch.translation import counted, resume, translate
 
-    section, still = _moving(kind, section)
+    section, still = (section, []) if without_state == "trained" else _moving(kind, section)
     axes = {path_of(e): axis for e in entries if kind.by_rows and e.path and (axis := last_axis(e)) is not None}
     tallies = counted(kind, section)
     translation = translate(kind, section, tallies, last_axes=axes)
@@ -101,6 +103,7 @@ def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Secti
         parts=[list(group.members) for group in translation.groups],
         extras=[group.extra for group in translation.groups],
         still=still,
+        guessed=bool(still) and without_state is None,
         groups=[dict(group) for group in section.groups],
         axes=axes,
         scheduler=None if translation.scheduler is None else dict(translation.scheduler),
@@ -112,7 +115,7 @@ def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Secti
 
 
 def _moving(kind: Kind, section: Section) -> tuple[Section, list[str]]:
-    """The section without parameters that have no state where others have, and their paths: they were frozen in training."""
+    """The section without parameters that have no state where others have, and their paths: they are taken as fixed in training."""
     from port_jax.optim.from_torch.translation import settled
 
     fresh = not any(begun(entry) for entry in section.everything.values())

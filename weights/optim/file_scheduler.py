@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weights.errors import shown
 from weights.optim.forms import plain
@@ -29,13 +29,16 @@ class Timing:
 class Scheduled:
     """A file's scheduler. state: its settings and counters. per_step: updates between two of its steps, None if unknown.
 
-    problem: why the learning rates cannot follow it, and what to pass; empty if they do.
+    problem: why the learning rates cannot follow it, and what to pass; empty if they do. found_by: what says `per_step`, in words. assumed:
+    what the file leaves open, and how it was taken, in words.
     """
 
     state: Document
     name: str
     per_step: int | None
     problem: str = ""
+    found_by: str = ""
+    assumed: str = ""
 
     @property
     def done(self) -> int:
@@ -47,13 +50,17 @@ class Scheduled:
     def reported(self) -> Document:
         """For the report."""
         told = {"name": self.name, "steps": self.done, "updates_per_step": self.per_step, "rates_follow": not self.problem}
-        return told if not self.problem else {**told, "problem": self.problem}
+        if self.problem:
+            return {**told, "problem": self.problem}
+        more = {"updates_per_step_by": self.found_by, "assumed": self.assumed}
+        return told | {key: words for key, words in more.items() if words}
 
 
 def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     """The scheduler of an optimizer that has made so many updates. `given`: the updates between two of its steps.
 
-    If they are not given they follow from the counts: updates made divided by steps made, if that is a whole number.
+    If they are not given they follow from the counts: updates made divided by steps made, if that is a whole number. Where a file that was
+    saved within an epoch can have the same counts, that is said to be assumed.
     """
     from port_jax.optim.from_torch.schedulers import scheduler_of
 
@@ -67,17 +74,54 @@ def scheduled(raw: object, updates: int, given: int | None) -> Scheduled:
     except ValueError as error:
         return Scheduled(state, "?", None, f"{error}; the learning rates stay as they are in the groups")
     found = Scheduled(state, row.name, given)
-    if given is not None or row.metric:
-        return Scheduled(state, row.name, given or 1)
     done = found.done
+    if row.metric:
+        return replace(found, per_step=int(given or 1))
+    if given is not None:
+        return replace(found, per_step=int(given), found_by="option updates_per_step", assumed=_phase(updates, done, int(given)))
     if done and updates and updates % done == 0:
-        return Scheduled(state, row.name, updates // done)
+        each = updates // done
+        words = f"{_times(updates, 'update')} in {_times(done, 'step')} of the scheduler"
+        return replace(found, per_step=each, found_by=words, assumed=_guess(updates, done, each, words))
     counted = f"{updates} updates" if updates else "no updates that the optimizer has counted"
     return Scheduled(
         state, row.name, None,
         f"{done} steps of the scheduler and {counted} do not show how many updates lie between two steps: give updates_per_step= "
         "(--updates-per-step), which is 1 or the number of batches in an epoch",
     )  # fmt: skip
+
+
+def _guess(updates: int, done: int, each: int, words: str) -> str:
+    """That so many updates a step are a guess, where the counts of a file saved within an epoch, or between an epoch's last update and the
+    scheduler's step, can be those of other numbers; else nothing."""
+    if updates == done:
+        return ""  # one step after each update: no other number of updates gives these counts
+    least = -(-updates // (done + 1))  # done steps of each full epoch, and at most one epoch more
+    most = max(each, -(-updates // (done - 1)) - 1) if done > 1 else None  # a step at the beginning of each epoch
+    if (least, most) == (each, each):
+        return ""
+    room = f"from {least} to {most}" if most else f"{least} or more"
+    return (
+        f"{_times(each, 'update')} per step of the scheduler, by {words}, as a file has it that was saved at the end of an epoch and after "
+        f"its step; saved elsewhere it may be {room}: give updates_per_step= (--updates-per-step), 1 or the number of batches in an epoch"
+    )
+
+
+def _phase(updates: int, done: int, each: int) -> str:
+    """That the file was saved within an epoch, and when the next step comes; nothing where it was saved at an epoch's end."""
+    beyond = updates - done * each
+    if not updates or beyond == 0:
+        return ""
+    where = f"{_times(abs(beyond), 'update')} {'after' if beyond > 0 else 'before'} the end of {_times(done, 'step')} of {each}"
+    going = f", where a run in torch that goes on in the middle of its epoch has it after {each - beyond}" if 0 < beyond < each else ""
+    return (
+        f"the file was saved after {_times(updates, 'update')}, {where}: an epoch begins with the next update, so the scheduler's next "
+        f"step comes after {each} updates{going}"
+    )
+
+
+def _times(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _odd_count(state: object) -> str | None:

@@ -47,7 +47,8 @@ def indices(groups: Sequence[object]) -> list[list[int]]:
 def keys_by_index(
     groups: list[dict], listed: list[list[int]], entries: Sequence[Entry], naming: Naming
 ) -> tuple[dict[int, str], str] | None:
-    """The key of each index, and a few words that say where it was found; None for a single group of which nothing says that.
+    """The key of each index, and a few words that say where it was found; None for a single group of which nothing says that,
+    beside which others may be empty.
 
     It is found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture. Raises Usage
     where there are several groups and nothing names their parameters, Unmatched where names and indices do not fit each other.
@@ -60,10 +61,11 @@ def keys_by_index(
         lists, source = _chosen(naming.given, entries), "option groups"
     elif naming.table is not None:
         lists, source = naming.table, "the architecture's groups"
-    elif len(groups) > 1:
+    elif sum(map(bool, listed)) > 1:
         raise Usage(
             f"the optimizer has {len(groups)} groups of {', '.join(str(len(l)) for l in listed)} parameters and no names",
-            "Give groups=[[keys or patterns of group 0], [of group 1], ...] in the order of the training code (--group, once for each)",
+            "Give groups=[[keys or patterns of group 0], [of group 1], ...] in the order of the training code (--group, once for each, and "
+            "--group '' for one without parameters)",
         )
     else:
         return None

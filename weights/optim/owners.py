@@ -90,7 +90,9 @@ def _by_place(optimizers: Sequence[Optimizer], said: Groups) -> Mapping[str, Seq
 def _told(optimizer: Optimizer, entries: Sequence[Entry], naming: Naming, curved: Collection[str] | None = None) -> Owned:
     groups = groups_of(optimizer.raw)
     listed = names.indices(groups)
-    keys, source = names.keys_by_index(groups, listed, entries, naming) or _by_order(optimizer, listed[0], entries, naming, curved)
+    keys, source = names.keys_by_index(groups, listed, entries, naming) or _by_order(
+        optimizer, next(filter(None, listed)), entries, naming, curved
+    )
     return Owned(listed, keys, source)
 
 

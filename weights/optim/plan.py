@@ -39,7 +39,9 @@ class Plan:
     extras: list[int]
     """What each update adds to the counts of each group beyond 1."""
     still: list[str] = field(default_factory=list)
-    """Trained parameters that have no state where others have: they were frozen, and get no update."""
+    """Parameters that have no state where others have and were taken as fixed: they get no update."""
+    guessed: bool = False
+    """Whether they were so without being said to be."""
     source: str = ""
     """Where the keys of the indices were found, in words."""
     groups: list[Document] = field(default_factory=list)

@@ -29,12 +29,13 @@ class Asked:
     """What the caller says of the optimizers; None for what it does not say.
 
     groups: keys (or patterns) of each group, and name: the class; both by the optimizer's place, where there are several.
-    updates_per_step: updates between two steps of the scheduler.
+    updates_per_step: updates between two steps of the scheduler. without_state: what parameters without a state are, "trained" or "fixed".
     """
 
     groups: Groups
     name: str | Mapping[str, str] | None
     updates_per_step: int | None
+    without_state: str | None = None
 
     def class_of(self, own: Optimizer, every: Sequence[Optimizer]) -> str | None:
         """The class of one of the optimizers. Raises Usage for a class without a place among several, and for a place that is not there."""
@@ -91,7 +92,8 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
         choice = chosen(said, table.code if table else None, asked.class_of(own, every))
         timing = Timing(scheduler=own.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates)
         try:
-            loaded = engine.load(own.raw, choice, params, manifolds=manifolds, entries=entries, owned=mine, timing=timing)
+            loaded = engine.load(own.raw, choice, params, manifolds=manifolds, entries=entries, owned=mine, timing=timing,
+                                 without_state=asked.without_state)  # fmt: skip
         except engine.NotTranslated as error:
             others = [each.place for each in every if each is not own] + [places.written(at) for at in parts.others]
             choose = f", or only another one: --optimizer-at {' or '.join(others)} (optimizer_at=...)" if others else ""
@@ -111,6 +113,12 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
 
 def _reported(plan: Plan, params: Params, manifolds: Callable[[Params], ManifoldTree] | None) -> Document:
     report: Document = {"name": plan.table, "counts": plan.dialects, "indices_by": plan.source, "without_state": plan.still}
+    if plan.guessed:
+        few = ", ".join(plan.still[:4]) + (f" and {len(plan.still) - 4} more" if len(plan.still) > 4 else "")
+        report["assumed"] = (
+            f"{few}: without a state, taken as fixed. If trained, and only without a gradient so far, torch moves them from their first "
+            "one on: give without_state='trained' (--without-state trained), else 'fixed'"
+        )
     if plan.carried:
         report["carried"] = plan.carried
     if plan.timing is not None:

@@ -41,6 +41,7 @@ class Said:
     groups: Groups = None
     optimizer: str | Mapping[str, str] | None = None
     updates_per_step: int | None = None
+    without_state: str | None = None
     section: str | None = None
     prefix: str | None = None
     optimizer_at: str | None = None
@@ -96,6 +97,10 @@ def read_anew(path: Path, conversion: Checkpoint, said: Said) -> Reading:
     if _undetermined(fresh) and not _undetermined(conversion) and conversion.plans and said.updates_per_step is None:
         arguments["updates_per_step"] = next(plan.per_step for plan in conversion.plans if plan.scheduler is not None)
         taken["updates per step of the scheduler"] = "taken from the conversion: give --updates-per-step"
+        fresh = _loaded(path, conversion, arguments, taken)
+    if said.without_state is None and any(p.still for p in fresh.plans) and not any(p.still for p in conversion.plans):
+        arguments["without_state"] = "trained"
+        taken["parameters without a state"] = "taken from the conversion: give --without-state"
         fresh = _loaded(path, conversion, arguments, taken)
     if fresh.arch == TREE:
         why = "taken from the conversion: give --manifold" if said.manifolds is None else _reason({"from": "option"})

@@ -117,6 +117,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
     screen.line(f"  converted: {done}")
     for place, why in report["not_converted"].items():
         screen.line(f"  not converted, and written again by export: {place} ({why})")
+    for place, what in report.get("assumed", {}).items():
+        screen.line(f"  assumed of {place}: {what}")
     if report.get("on_no_manifold"):
         screen.line(f"  on no manifold: {', '.join(report['on_no_manifold'])}")
     found = optimizers_of(report)
@@ -125,6 +127,8 @@ def show_converted(checkpoint: Checkpoint, out: Path) -> None:
         screen.line(f"  no optimizer state {where}")
     for title, entry in found.items():
         screen.line(f"  {title} {entry['name']}, indices by {entry['indices_by']}, counts: {', '.join(entry['counts'])}")
+        if (timing := entry.get("scheduler")) and timing.get("updates_per_step_by"):
+            screen.line(f"  updates per step of {timing['name']}: {timing['updates_per_step']}, by {timing['updates_per_step_by']}")
         if entry.get("carried"):
             screen.line(f"  read by no step of {entry['name']}, and written again by export: {', '.join(entry['carried'])}")
         if entry["without_state"]:

@@ -35,7 +35,9 @@ GROUPED = {
         lr=0.04,
     ),
     "AdamW": lambda p: torch.optim.AdamW(
-        [{"params": [p[1]], "weight_decay": 0.5}, {"params": [p[2]], "lr": 0.02, "amsgrad": True}], lr=0.04
+        [{"params": [p[1]], "weight_decay": 0.5}, {"params": [p[2]], "lr": 0.02, "amsgrad": True, "decoupled_weight_decay": False}],
+        lr=0.04,
+        weight_decay=0.3,
     ),
 }
 

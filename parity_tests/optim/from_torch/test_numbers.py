@@ -81,3 +81,34 @@ def test_float32_states_stay_float32(make):
             end = parameter.detach().numpy()
             assert params.dtype == np.float32
             np.testing.assert_allclose(params, end, rtol=0, atol=2e-5 * np.abs(end - start).max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_goes_on(dtype):
+    """Second moments that repeat one number along a point become that number, and such that do not are refused."""
+    first = torch.tensor(TABLE).to(dtype)
+    point = geoopt.ManifoldParameter(first, manifold=geoopt.PoincareBall(torch.tensor(0.7, dtype=dtype)))
+    optimizer = geoopt.optim.RiemannianAdam([point], 0.3)
+    grads = [torch.tensor(draws.rng(step).normal(size=TABLE.shape)).to(dtype) for step in range(3)]
+    for grad in grads[:2]:
+        point.grad = grad.clone()
+        optimizer.step()
+    saved = {**optimizer.state_dict(), "state": {0: {k: halves(v) for k, v in optimizer.state[point].items()}}}
+    start = halves(point.detach())
+    given = {"params": jnp.asarray(start), "names": ["(the root)"], "manifolds": PoincareBall(0.7)}
+    tx, state = from_torch(saved, **given)
+    updates, _ = tx.update(jnp.asarray(halves(grads[2])), state, given["params"])
+    point.grad = grads[2].clone()
+    optimizer.step()
+    ours, theirs = (np.asarray(x, np.float32) for x in (jnp.asarray(start) + updates, halves(point.detach())))
+    # geoopt rounds each operation of the step, of which there are some ten, to half precision
+    gate, way = 10 * float(jnp.finfo(start.dtype).eps) * np.abs(theirs).max(), np.abs(theirs - np.asarray(start, np.float32)).max()
+    assert np.abs(ours - theirs).max() < gate < way
+    saved["state"][0]["exp_avg_sq"] = saved["state"][0]["exp_avg_sq"] * np.array([1, 1, 1.25], start.dtype)
+    with pytest.raises(ValueError, match=r"exp_avg_sq of .* differs along a point's axes"):
+        from_torch(saved, **given)
+
+
+def halves(x):
+    """A tensor as an array of its own type; anything else as it is."""
+    return np.asarray(jnp.asarray(x.float().numpy()).astype(str(x.dtype).removeprefix("torch."))) if isinstance(x, torch.Tensor) else x

@@ -71,3 +71,20 @@ def test_momentum_cycles_with_the_rate():
         scheduler_state=plain(run.scheduler.state_dict()),
     )
     assert_same_path(go_on(tx, state, start, BEFORE, AFTER)[0], run.run(AFTER), start)
+
+
+def test_a_chain_in_a_sequence_is_refused_for_what_torch_does():
+    """Its ExponentialLR is one step ahead."""
+    run = Reference(
+        lambda p: torch.optim.SGD(p, 0.02),
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.ChainedScheduler([lr_scheduler.ConstantLR(o, 0.1, 9), lr_scheduler.ExponentialLR(o, 0.9)]),
+                lr_scheduler.ExponentialLR(o, 0.8)], [8],
+        ),
+        ball=False,
+    )  # fmt: skip
+    start = run.run(5)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0.002 * 0.9**6)
+    saved, told = plain(run.optimizer.state_dict()), plain(run.scheduler.state_dict())
+    with pytest.raises(ValueError, match="torch's begins with a ChainedScheduler by an ordinary step"):
+        from_torch(saved, params=as_params(start), names=PATHS, scheduler_state=told)

@@ -44,7 +44,7 @@ WRONG = {
     "weight_decay": ("0", False, None),
     "amsgrad": ("x", None, 2),
     "maximize": ("x", 0.5),
-    "decoupled_weight_decay": ("x", True),
+    "decoupled_weight_decay": ("x", {}),
 }
 
 
@@ -81,6 +81,13 @@ def test_a_value_that_no_class_can_have_is_named(name, value):
     with pytest.raises(SettingError, match=rf"param_groups\[1\]\['{name}'\] is ") as raised:
         check_values(kind_named("Adam"), [group(), group(**{name: value})])
     assert raised.value.remedy
+
+
+def test_the_way_of_decay_is_the_classes_or_each_groups():
+    """Groups of both ways are each translated by their own (`test_groups`)."""
+    check_values(kind_named("Adam"), [group(), group(decoupled_weight_decay=True)])
+    with pytest.raises(SettingError, match=r"'decoupled_weight_decay'\] is True, which Adam does not have: name the other"):
+        check_values(kind_named("Adam"), [group(decoupled_weight_decay=True)] * 2)
 
 
 def test_numbers_are_taken_in_any_form():

@@ -18,9 +18,11 @@ from torch.optim.swa_utils import SWALR
 
 import weights
 from parity_tests.weights.helpers import Net, assert_deep_equal, trained
+from parity_tests.weights.helpers import run as shell
 from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
 from port_jax.optim.from_torch.schedulers import scheduler_of
 from reference_torch.optim.from_torch.schedulers import resumed
+from weights.errors import Unmatched, Usage
 from weights.optim.file_scheduler import scheduled
 from weights.optim.forms import plain
 from weights.proof.verify import verify
@@ -107,7 +109,9 @@ def test_the_rates_go_on_and_come_back(tmp_path, name):
     run.save(tmp_path / "x.pth")
     weights.load(tmp_path / "x.pth", arch="tree", manifolds=BALL).save(tmp_path / "out")
     ckpt = weights.restore(tmp_path / "out")
-    assert ckpt.report["optimizer"]["scheduler"] == {"name": name, "steps": STEPS + 1, "updates_per_step": 1, "rates_follow": True}
+    told = {"name": name, "steps": STEPS + 1, "updates_per_step": 1, "rates_follow": True}
+    by = {} if name.startswith("Reduce") else {"updates_per_step_by": "5 updates in 5 steps of the scheduler"}
+    assert ckpt.report["optimizer"]["scheduler"] == {**told, **by}
     ckpt.export(tmp_path / "y.pth")
     assert_deep_equal(torch.load(tmp_path / "x.pth", weights_only=False), torch.load(tmp_path / "y.pth", weights_only=False))
     start, rate = run.values(), run.optimizer.param_groups[0]["lr"]
@@ -234,3 +238,50 @@ def test_settings_of_a_scheduler_that_torch_does_not_write_are_reported(tmp_path
     timing = ckpt.report["optimizer"]["scheduler"]
     assert not timing["rates_follow"]
     assert "its settings are not those of a scheduler of torch (IndexError)" in timing["problem"]
+
+
+STEP = {"step_size": 1, "gamma": 0.5, "base_lrs": [0.1], "_last_lr": [0.1]}
+
+
+def test_a_number_of_updates_per_step_that_is_not_the_only_one_is_a_guess():
+    """Those that can be are found by counting: epochs of n updates, with a step at the end or at the beginning of each, and a file saved
+    after any update, before or after a step that is due."""
+    for updates in range(1, 25):
+        for done in range(1, updates + 1):
+            found = scheduled({**STEP, "last_epoch": done}, updates, None)
+            possible = {n for n in range(1, 30) if done in (updates // n, (updates - 1) // n)}
+            possible |= {n for n in range(1, 30) if done == -(-updates // n) and updates > done}
+            if updates % done:
+                assert found.problem
+                continue
+            told = f"{min(possible)} or more" if done == 1 else f"from {min(possible)} to {max(possible)}"
+            assert (told in found.assumed) if len(possible) > 1 else not found.assumed, (updates, done)
+
+
+def test_the_place_within_an_epoch_is_said():
+    """After seven updates, at three a step."""
+    found = scheduled({**STEP, "last_epoch": 2}, 7, np.int64(3))
+    assert "1 update after the end of 2 steps of 3: an epoch begins with the next update" in found.assumed
+    assert "comes after 3 updates, where a run in torch that goes on in the middle of its epoch has it after 2" in found.assumed
+    assert type(found.reported()["updates_per_step"]) is int
+    assert not scheduled({**STEP, "last_epoch": 2}, 6, 3).assumed
+    assert "6 updates before the end of 4 steps of 3" in scheduled({**STEP, "last_epoch": 4}, 6, 3).assumed
+
+
+def test_a_guess_is_printed_and_strictly_refused(tmp_path, monkeypatch, capsys):
+    """A file of the third epoch's end, before the scheduler's step; and no number of updates that is none is taken."""
+    run = Run(SCHEDULERS["StepLR"], each=2)
+    run.go(4)
+    run.save(tmp_path / "x.pth", "scheduler")
+    call = ("convert", tmp_path / "x.pth", "--arch", "tree", "--manifold", "emb=PoincareBall", "--out", tmp_path / "out")
+    for wrong in ("0", "-3", "2.5"):
+        assert shell(monkeypatch, capsys, *call, "--updates-per-step", wrong)[0] == Usage.exit_code
+    code, _, errors = shell(monkeypatch, capsys, *call, "--strict")
+    assert code == Unmatched.exit_code
+    assert "something would be assumed: scheduler (2 updates per step of the scheduler, by 4 updates in 2 steps" in errors
+    assert not (tmp_path / "out").exists()
+    code, shown, _ = shell(monkeypatch, capsys, *call)
+    assert code == 0
+    assert "updates per step of StepLR: 2, by 4 updates in 2 steps of the scheduler" in shown
+    assert "assumed of scheduler: 2 updates per step" in shown
+    assert shell(monkeypatch, capsys, *call, "--force", "--strict", "--updates-per-step", "2")[0] == 0

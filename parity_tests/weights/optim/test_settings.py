@@ -7,7 +7,7 @@ import torch
 
 import weights
 from parity_tests.weights.helpers import assert_deep_equal, run, trained
-from weights import Unmatched
+from weights import Unmatched, Usage
 
 
 def saved(path, **settings):
@@ -62,3 +62,21 @@ def test_what_no_step_reads_is_carried_and_told(tmp_path, monkeypatch, capsys):
 def test_the_class_by_name_answers_for_its_settings(tmp_path):
     ckpt = loaded(saved(tmp_path / "x.pth", caution=True), optimizer="Adam")
     assert ckpt.report["optimizer"]["carried"] == ["param_groups[0]['caution'] is True"]
+
+
+def test_a_group_without_parameters(tmp_path, monkeypatch, capsys):
+    """As of no_decay = []. It leaves no doubt, and can be given."""
+    w, v = (torch.nn.Parameter(torch.ones(3)) for _ in "wv")
+    for others, given in (([], []), ([], ["--group", "w", "--group", ""]), ([v], ["--group", "w", "--group", "", "--group", "v"])):
+        opt = torch.optim.AdamW([{"params": [w]}, {"params": [], "weight_decay": 0.0}, *[{"params": [p]} for p in others]], lr=0.1)
+        w.grad = v.grad = torch.ones(3)
+        opt.step()
+        model = {"w": w.detach()} | ({"v": v.detach()} if others else {})
+        torch.save({"model": model, "optimizer": opt.state_dict()}, tmp_path / "x.pth")
+        call = ("convert", tmp_path / "x.pth", "--arch", "tree", "--out", tmp_path / "out.npz", "--force")
+        code, _, errors = run(monkeypatch, capsys, *call, *given)
+        assert code == 0, errors
+        assert weights.restore(tmp_path / "out.npz").plan.parts == [["w"], [], *[["v"] for _ in others]]
+    code, _, errors = run(monkeypatch, capsys, *call)
+    assert code == Usage.exit_code
+    assert "--group '' for one without parameters" in errors

@@ -10,6 +10,7 @@ import optax
 
 from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim.from_torch import repositories
+from port_jax.optim.from_torch.real_parts import by_real_parts
 from port_jax.optim.from_torch.sections import Settings
 from port_jax.optim.riemannian_adam import riemannian_adam
 from port_jax.optim.riemannian_adamw import riemannian_adamw
@@ -47,15 +48,19 @@ def adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
 
 
 def flat_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """torch's Adam."""
-    return _ascending(s, adam(s, rate, Euclidean(), None))
+    """torch's Adam, and a group with decoupled decay in it."""
+    if s.get("decoupled", False):
+        return flat_adamw(s, rate, manifolds, order)
+    return _flat(s, adam(s, rate, Euclidean(), None))
 
 
 def flat_adamw(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """torch's AdamW."""
+    """torch's AdamW, and a group without decoupled decay in it."""
+    if not s.get("decoupled", True):
+        return flat_adam(s, rate, manifolds, order)
     b1, b2 = s["betas"]
     arguments = (b1, b2, s["eps"], s["weight_decay"], s["amsgrad"])
-    return _ascending(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
+    return _flat(s, riemannian_adamw(rate, *arguments, manifolds=Euclidean()))
 
 
 def hgcn_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
@@ -106,11 +111,12 @@ def sparse_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
 
 def by_rule(rule: Callable[..., Any], *names: str) -> Make:
     """A transformation of `rules` that takes these settings by name."""
-    return lambda s, rate, manifolds, order: _ascending(s, rule(rate, **{name: s[name] for name in names}))
+    return lambda s, rate, manifolds, order: _flat(s, rule(rate, **{name: s[name] for name in names}))
 
 
-def _ascending(settings: Settings, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """torch's maximize: the negative gradients."""
+def _flat(settings: Settings, inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """What torch's own classes share: complex parameters move by their parts, and with maximize along the negative gradients."""
+    inner = by_real_parts(inner)
     if not settings["maximize"]:
         return inner
 

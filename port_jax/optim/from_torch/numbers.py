@@ -88,7 +88,10 @@ def _fitted(entry: Entry, name: str, like: Any, path: str) -> Any:
         return _kept(value)
     if value.ndim == len(like.shape) and all(n in (1, m) for n, m in zip(like.shape, value.shape, strict=True)):
         once = value[tuple(slice(0, 1) if n == 1 else slice(None) for n in like.shape)]
-        if np.all(np.abs(value - once) <= UNEVEN * np.finfo(value.dtype).eps * np.abs(once)):
+        eps = float(jnp.finfo(value.dtype).eps)  # numpy has no finfo of bfloat16
+        room = max(8 * eps, min(UNEVEN * eps, 1e-3))  # in half precision 1024 units are as much as the number itself
+        wide = np.result_type(value.dtype, np.float32)
+        if np.all(np.abs(value.astype(wide) - once.astype(wide)) <= room * np.abs(once.astype(wide))):
             return _kept(once)
         raise ValueError(
             f"{name} of {path} differs along a point's axes, where one number is kept: check the manifolds (the parameter was trained as "

@@ -76,12 +76,19 @@ def check_rate(settings: Mapping[str, Any] | None, schedule: GroupSchedule, grou
     if settings is None or not {"base_lrs", "_schedulers"} & settings.keys() or not isinstance(schedule.rate, Schedule):
         return
     lr, expected = float(np.asarray(group["lr"])), schedule.rate.exactly(schedule.done)
-    if not math.isclose(lr, expected, rel_tol=1e-6, abs_tol=1e-9 * abs(schedule.rate.base)):
+    if math.isclose(lr, expected, rel_tol=1e-6, abs_tol=1e-9 * abs(schedule.rate.base)):
+        return
+    if "_milestones" in settings and any("_schedulers" in part for part in settings["_schedulers"]):
         raise ValueError(
-            f"param_groups[{index}]['lr'] is {lr:.9g}, its scheduler's after {schedule.done} steps is "
-            f"{expected:.9g}: it was changed by hand, or the state is another scheduler's (if it has a function, possibly that "
-            "of MultiplicativeLR: add 'name' to scheduler_state); set it, or leave scheduler_state out"
+            f"param_groups[{index}]['lr'] is {lr:.9g}, and {expected:.9g} after {schedule.done} steps of a SequentialLR whose parts "
+            "consist of others: torch's begins with a ChainedScheduler by an ordinary step, so that an ExponentialLR in it is one step "
+            "ahead of its own count. This is not followed; leave scheduler_state out, and give the optimizer a schedule"
         )
+    raise ValueError(
+        f"param_groups[{index}]['lr'] is {lr:.9g}, its scheduler's after {schedule.done} steps is "
+        f"{expected:.9g}: it was changed by hand, or the state is another scheduler's (if it has a function, possibly that "
+        "of MultiplicativeLR: add 'name' to scheduler_state); set it, or leave scheduler_state out"
+    )
 
 
 def _multi_step(told: Told) -> GroupSchedule:

@@ -121,18 +121,21 @@ _RULES: Mapping[str, _Rule] = {
 
 def check_values(kind: Kind, groups: Sequence[Settings]) -> None:
     """Raises SettingError for a setting whose value the kind's class cannot have, and for one with no step here."""
+    decays = [plain(group.get("decoupled_weight_decay", kind.decoupled)) for group in groups]
+    mixed = all(map(_switch, decays)) and len(set(map(bool, decays))) > 1
     for number, group in enumerate(groups):
-        _check_group(kind, group, number)
+        _check_group(kind, group, number, mixed)
 
 
-def _check_group(kind: Kind, group: Settings, number: int) -> None:
+def _check_group(kind: Kind, group: Settings, number: int, mixed: bool) -> None:
+    """mixed: whether the groups of an Adam decay in both ways, each in its own (`translation.settled`)."""
     for key in [key for key in group if key in kind.settings or key == "decoupled_weight_decay"]:
         if key in _METHODS and callable(group[key]):
             raise SettingError(f"{_said(number, key)} is a function, which no file holds", "build riemannian_line_search with it")
         fits, what = _RULES.get(key, (None, ""))
         if fits is not None and not fits(_single(group[key])):
             raise SettingError(f"{_said(number, key, group[key])}; {kind.name} has {what} there", "set it and save again")
-    if kind.decoupled is not None and plain(group.get("decoupled_weight_decay", kind.decoupled)) != kind.decoupled:
+    if kind.decoupled is not None and not mixed and plain(group.get("decoupled_weight_decay", kind.decoupled)) != kind.decoupled:
         raise SettingError(f"{_said(number, 'decoupled_weight_decay', group['decoupled_weight_decay'])}, which {kind.name} does not have",
                            "name the other of Adam and AdamW")  # fmt: skip
     if "maximize" not in kind.settings and (value := group.get("maximize")):

@@ -120,6 +120,7 @@ def settled(
         raise ValueError(f"{kind.name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(ours)}")
     settings = {key: plain(group.get(key, default)) for key, default in ours.items()}
     settings |= {"raw_eps": True} if dialect is not None and dialect.raw_eps else {}
+    settings |= {} if kind.decoupled is None else {"decoupled": bool(plain(group.get("decoupled_weight_decay", kind.decoupled)))}
     return settings | ({"axes": dict(axes or {})} if kind.by_rows else {})
 
 
