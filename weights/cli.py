@@ -98,9 +98,7 @@ def convert(
     resuming: Resuming,
     out: Annotated[Path, typer.Option(help="Folder to write (Orbax and JSON), or a file that ends in .safetensors or .npz.")],
     optimizer: Annotated[bool, typer.Option(help="Convert the optimizer's state.")] = True,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a file of which something would not be converted, or be assumed.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a file where something is not converted, or assumed.")] = False,
     source: Annotated[str | None, typer.Option(help="Where the file comes from, for report.json: an address, for example.")] = None,
     licence: Annotated[str | None, typer.Option(help="The file's licence, for report.json.")] = None,
     force: Force = False,

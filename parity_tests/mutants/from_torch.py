@@ -42,6 +42,20 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{TESTS}/test_groups.py::test_groups_keep_their_own_settings",
     ),
     error(
+        "complex parameters squared whole",
+        f"{HOME}/making.py",
+        "    inner = by_real_parts(inner)\n",
+        "",
+        f"{TESTS}/test_real_parts.py::test_goes_on_and_comes_back_as_torch",
+    ),
+    error(
+        "one way of decay in all groups of an Adam",
+        f"{HOME}/translation.py",
+        'group.get("decoupled_weight_decay", kind.decoupled)',
+        "kind.decoupled",
+        f"{TESTS}/test_groups.py::test_groups_keep_their_own_settings",
+    ),
+    error(
         "the rate of the first group's schedule in every group",
         f"{HOME}/group_rates.py",
         "if bases is None else bases[self.index]))",

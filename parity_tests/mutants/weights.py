@@ -249,9 +249,23 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a scheduler stepped after every update",
         "weights/optim/file_scheduler.py",
-        "return Scheduled(state, row.name, updates // done)",
-        "return Scheduled(state, row.name, 1)",
+        "each = updates // done\n",
+        "each = 1\n",
         "weights/optim/test_schedulers.py::test_epochs_of_several_updates",
+    ),
+    error(
+        "a guess of the updates per step not said",
+        "weights/optim/file_scheduler.py",
+        "    if updates == done:\n",
+        "    if updates % done == 0:\n",
+        "weights/optim/test_schedulers.py::test_a_number_of_updates_per_step_that_is_not_the_only_one_is_a_guess",
+    ),
+    error(
+        "parameters without a state fixed though said to be trained",
+        "weights/optim/engine.py",
+        'if without_state == "trained" else',
+        "if False else",
+        "weights/optim/test_without_state.py::test_they_move_as_in_torch_from_their_first_gradient_on",
     ),
     error(
         "the description's checksums not compared",

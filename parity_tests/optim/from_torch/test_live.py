@@ -98,6 +98,8 @@ def adam_state(**changes):
         (lambda s: None, {"scheduler_state": {"gamma": 0.5, "step": 3}}, "has no setting step; it has gamma"),
         (lambda s: None, {"scheduler_state": {"anneal_epochs": 5, "gamma": 1}}, "SWALR has no setting gamma"),
         (lambda s: None, {"scheduler_state": {"name": "LambdaLR"}}, "give lr_lambda="),
+        (lambda s: None, {"updates_per_step": 0}, "updates_per_step is 0; give a whole number of at least 1"),
+        (lambda s: None, {"updates_per_step": True}, "updates_per_step is True; give"),
     ],
 )
 def test_what_cannot_be_continued_is_refused(change, given, message):

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from port_jax.arguments import takes, whole
 from port_jax.optim.from_torch import back, recognition, settings, translation
 from port_jax.optim.from_torch.group_rates import Lambdas
 from port_jax.optim.from_torch.numbers import by_path
@@ -20,6 +21,7 @@ __all__ = ["from_torch", "to_torch"]
 Names = Mapping[int, str] | Sequence[str] | None
 
 
+@takes(updates_per_step=whole(1))
 def from_torch(
     optimizer_state: Mapping[str, Any],
     *,
@@ -72,13 +74,14 @@ def from_torch(
         settings.unread(kind, section.groups, named=optimizer is not None)
     tallies = translation.counted(kind, section)
     translated = translation.translate(
-        kind, section, tallies, scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps, per_step=updates_per_step,
+        kind, section, tallies, scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps, per_step=int(updates_per_step),
         last_axes=last_axes, strict="param_groups" not in optimizer_state,
     )  # fmt: skip
     tx, state = translation.resume(translated, tallies, section, params, manifolds)
     return tx, _searching(state, optimizer_state) if kind.search else state
 
 
+@takes(updates_per_step=whole(1))
 def to_torch(
     state: Any,
     optimizer_state: Mapping[str, Any],
@@ -110,7 +113,7 @@ def to_torch(
     kind = recognition.recognise(section, translation.flat_paths(params, manifolds), optimizer)
     translated = translation.translate(
         kind, section, translation.counted(kind, section), scheduler_state, lr_lambda=lr_lambda, num_steps=num_steps,
-        per_step=updates_per_step, last_axes=last_axes,
+        per_step=int(updates_per_step), last_axes=last_axes,
     )  # fmt: skip
     new, scheduler = back.written(section, translated, state, scheduler_state)
     leaves = by_path(params)
