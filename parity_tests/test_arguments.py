@@ -35,6 +35,10 @@ WRONG: dict[str, Any] = {
     "an object": object(),
     "an array": np.zeros(2),
     "a key": draws.key(1),
+    "an empty list": [],
+    "nothing by its name": {"w": None},
+    "a null character": "a\0b",
+    "a name that is too long": "x" * 300,
 }
 REMEDIES = re.compile(r"\b(give|pass|choose|make|save|clean|set|keep|monitor|has to|one row each|such pairs|ask for|must|integers|reads)\b")
 Table = Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]]
@@ -151,7 +155,7 @@ def test_kinds():
         arguments.number(0, 1): ([0, 1, 0.5, np.float32(0.5), jnp.ones(())], [-0.1, 2, float("nan"), True, "0.5", 1j]),
         arguments.EDGES: ([[[0], [1]], np.zeros((2, 0)), EDGES], [[0, 1], EDGES.T, EDGES + 0.5, "x", None, [[0], [1, 2]]]),
         arguments.KEY: ([KEY, jnp.zeros(2, jnp.uint32)], [0, jnp.zeros(2), jax.random.split(KEY)]),
-        arguments.optional(arguments.PATH): ([None, "x", Path("x")], [1, b"x"]),
+        arguments.optional(arguments.PATH): ([None, "x", Path("x")], [1, b"x", "a\0b", Path("a\0b")]),
         arguments.one_of("a", "b"): (["a", "b"], ["c", None, 1, ["a"]]),
     }
     for kind, (right, others) in fits.items():

@@ -162,10 +162,14 @@ def _key(value: Any) -> bool:
     return (dtype.startswith("key<") and shape == ()) or (dtype == "uint32" and shape == (2,))
 
 
+def _path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and "\0" not in os.fsdecode(value)
+
+
 EDGES = Kind(_edges, "whole numbers [2, E]: the first node of each edge, and the second", ValueError)
 FUNCTION = Kind(callable, "a function")
 KEY = Kind(_key, "a random key: jax.random.key(0), for example")
 MAPPING = instance("a dictionary", Mapping)
-PATH = instance("a path, as text or a pathlib.Path", str, os.PathLike)
+PATH = Kind(_path, "a path, as text or a pathlib.Path")
 TEXT = instance("a text", str)
 TRUTH = instance("True or False", bool, np.bool_)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from port_jax.arguments import FUNCTION, MAPPING, PATH, TEXT, TRUTH, Kind, either, instance, one_of, optional, whole
+from port_jax.manifolds.base import Manifold
 from weights import from_jax, store, training_run
 from weights.arguments import takes
 from weights.contents import Contents
@@ -35,11 +36,20 @@ OPTIMIZER = Kind(
     lambda said: isinstance(said, bool) or _name(said) or (isinstance(said, Mapping) and all(map(_name, said.values()))),
     "True, False, the name of a class, or names by places",
 )
+MANIFOLDS = Kind(
+    lambda said: isinstance(said, Mapping) and all(isinstance(key, str) and _is_space(space) for key, space in said.items()),
+    "a dictionary of manifolds by keys: {'emb': PoincareBall(0.7)}, for example",
+)
 PORT = optional(instance("a weights.Port", Port))
 
 
 def _name(said: object) -> bool:
     return isinstance(said, str) and said != ""
+
+
+def _is_space(said: object) -> bool:
+    """A manifold, a class of some, a function that makes one, or such by further steps of keys."""
+    return isinstance(said, Manifold) or callable(said) or (isinstance(said, Mapping) and MANIFOLDS.fits(said))
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Checkpoint(Contents):
         export(self, path, overwrite)
 
 
-@takes(path=PATH, arch=optional(TEXT), manifolds=optional(MAPPING), groups=optional(GROUPS), optimizer=OPTIMIZER,
+@takes(path=PATH, arch=optional(TEXT), manifolds=optional(MANIFOLDS), groups=optional(GROUPS), optimizer=OPTIMIZER,
        updates_per_step=optional(whole(1)), without_state=optional(one_of("trained", "fixed")), section=optional(TEXT),
        prefix=optional(TEXT), optimizer_at=optional(TEXT), about=optional(MAPPING), progress=optional(FUNCTION))  # fmt: skip
 def load(path: str | Path, config: str | Path | Config | None = None, arch: str | None = None, curvature: Curvature = None,

@@ -100,7 +100,9 @@ class Checkpoints:
     def __init__(self, folder: str | Path, write: bool = True):
         self.folder = Path(folder).absolute()
         self.root = self.folder / "checkpoints"
-        if not self.root.is_dir() and any((self.folder / name).is_dir() for name in ("latest", "best")):
+        with self._writing("cannot be used for checkpoints"):
+            old = not self.root.is_dir() and any((self.folder / name).is_dir() for name in ("latest", "best"))
+        if old:
             raise TrainingError(
                 f"{self.folder} contains a run of version 0.1.0, whose best and latest states may disagree; finish it with that version, "
                 "or give another folder"
@@ -220,7 +222,9 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:  # how Orbax and tensorstore say that a disk is full
             if isinstance(error, TrainingError):
                 raise
-            raise TrainingError(f"{self.folder} {what}: {_line(error)}; what was saved there before is still there") from None
+            raise TrainingError(
+                f"{self.folder} {what}: {_line(error)}; check its disk, or give another folder; what was saved there before is still there"
+            ) from None
 
     @contextlib.contextmanager
     def _reading(self, step: int) -> Iterator[None]:

@@ -18,9 +18,10 @@ _OTHERS = (
 
 
 def as_path(path: object) -> Path:
-    """The path that a caller gives. Raises Usage for anything but text and paths."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise Usage(f"path is a {type(path).__name__}", "Give a path, as text or a pathlib.Path")
+    """The path that a caller gives. Raises Usage for anything but text and paths, and for the null character, which no path has."""
+    if not isinstance(path, (str, os.PathLike)) or "\0" in os.fsdecode(path):
+        what = repr(path) if isinstance(path, (str, os.PathLike)) else f"a {type(path).__name__}"
+        raise Usage(f"path is {what}", "Give a path, as text or a pathlib.Path")
     return Path(path)
 
 

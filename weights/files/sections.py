@@ -128,7 +128,8 @@ def _model(root: object, choice: Choice) -> tuple[tuple, object]:
     if isinstance(root, Record) and root.is_module:
         return (), root
     if not isinstance(root, dict):
-        raise Unreadable(f"the file contains a {type(root).__name__}, not a model", "Save a state_dict")
+        what = f"an object of the class {root.name:.120}" if isinstance(root, Record) else f"a {type(root).__name__}"
+        raise Unreadable(f"the file contains {what}, not a model", "Save a state_dict")
     for name in MODELS:
         value = root.get(name)
         if (isinstance(value, dict) and any(True for _ in _tensors(value))) or (isinstance(value, Record) and value.is_module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.arguments import TEXT, instance, one_of, optional
+from port_jax.arguments import PATH, TEXT, either, instance, one_of, optional
 from port_jax.data import GraphData
 from port_jax.graphs import Graph
 from port_jax.manifolds import Euclidean
@@ -52,8 +51,8 @@ class Embeddings:
 @takes(
     checkpoint=instance("a Checkpoint, as weights.load and weights.restore make it", Checkpoint),
     key=optional(TEXT),
-    graph=optional(instance("the path of an .npz file, or a GraphData", str, os.PathLike, GraphData)),
-    names=optional(instance("the path of a text file, or names", str, os.PathLike, list, tuple, np.ndarray)),
+    graph=optional(either(PATH, instance("a GraphData", GraphData))),
+    names=optional(either(PATH, instance("names in a list", list, tuple, np.ndarray))),
     space=one_of("manifold", "tangent"),
 )
 def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | Path | GraphData | None = None,

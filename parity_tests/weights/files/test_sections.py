@@ -14,7 +14,8 @@ import weights
 from parity_tests.weights.files.round_trips import Net, adam, back_and_forth
 from parity_tests.weights.helpers import run
 from port_jax.manifolds import Euclidean
-from weights.errors import Refused, Usage
+from weights.errors import Refused, Unreadable, Usage
+from weights.files.pickles.standins import Known, Record
 from weights.files.reader import read
 from weights.files.sections import split
 from weights.files.tensors import Storage, Tensor
@@ -192,3 +193,8 @@ def test_a_scheduler_of_any_name_is_one():
     root = {"model": {"w": w}, "swa_scheduler": {"last_epoch": 3, "_last_lr": [0.1], "swa_lrs": [0.05]}}
     parts = split(root)
     assert (parts.schedulers, parts.extras) == ((("swa_scheduler",),), ())
+
+
+def test_an_object_that_is_no_model_is_named_by_its_class():
+    with pytest.raises(Unreadable, match=r"an object of the class transformers[.]TrainingArguments, not a model"):
+        split(Record(Known("transformers", "TrainingArguments")))
