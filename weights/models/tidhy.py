@@ -145,11 +145,11 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """
     x, steps = given["x"], None if given["iterations"] is None else len(given["iterations"])
     found, drawn = call("predict", given["r"], given["r2"]), steps is not None
-    result = {"prediction_r": found.r, "prediction_V": found.V, "prediction_w": found.w, "decoded": call("decode", given["r"])}
-    if settings["use_r2_decoder"]:
+    result = {"prediction_r": found.r, "prediction_V": found.V, "prediction_w": found.w}
+    if settings["use_r2_decoder"] and drawn:
         result["foretold_r2"] = call("foretell", given["r"], given["r2"])
-    if drawn and settings["loss_type"] == "BCE":
-        return result
+    if settings["loss_type"] == "BCE" and drawn:
+        return {**result, "decoded": call("decode", given["r"])}
     second = call("infer", x[:, 1], given["r"], given["begin"], steps)
     whole = call("record", x, None, steps)
     whole = whole if isinstance(whole, Mapping) else whole._asdict()
