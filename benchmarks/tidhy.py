@@ -24,7 +24,7 @@ from reference_torch.models.tidhy_training import Trainer, optimizer_of
 GOAL = 5.0
 WIDTH = 20
 SIZES = {"input_dim": WIDTH, "r_dim": 10, "r2_dim": 5, "mix_dim": 15, "hyper_hid_dim": 50, "rank": 2, "loss_type": "MSE",
-         "low_rank_temp": False, "dyn_bias": False, "nonlin_decoder": False, "decoder_hid_dims": None}  # fmt: skip
+         "low_rank_temp": False, "dyn_bias": False, "nonlin_decoder": False, "decoder_hid_dims": None, "use_r2_decoder": False}  # fmt: skip
 OPTIONS = {"max_iter": 2000, "tol": 0.01, "batch_converge": True, "lr_r": 0.05, "lr_r2": 0.05, "temp_weight": 2.0, "L1_inf_r": 0.0,
            "L1_inf_r2": 0.0, "L1_inf_w": 0.0, "lmda_r": 0.0, "lmda_r2": 0.0, "grad_norm_inf": False, "grad_alpha_inf": 1.0,
            "lr_weights_inf": 0.005, **vars(Training())}  # fmt: skip

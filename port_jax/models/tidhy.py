@@ -41,13 +41,15 @@ class Record(NamedTuple):
 
 
 class TiDHy(nn.Module):
-    """The model. Parameters `spatial_decoder/layers_i`, `hypernet/layers_i`, `temporal`, and with `dyn_bias` `temporal_bias`.
+    """The model. Parameters `spatial_decoder/layers_i`, `hypernet/layers_i`, `temporal`, with `dyn_bias` `temporal_bias`, and with
+    `use_r2_decoder` `r2_decoder/layers_i`.
 
     input_dim, r_dim, r2_dim, mix_dim, hyper_hid_dim: sizes. low_rank_temp: V_m = T_m T_m^T with T_m of shape [r_dim, rank], in place of a
     full matrix. dyn_bias: the hypernetwork has r_dim more outputs b, and r_bar = V r + b * temporal_bias. nonlin_decoder: the decoder is
-    Linear, LayerNorm, ELU, Linear, Linear of widths `decoder_hid_dims`, in place of one linear layer. loss_type: "MSE", or "BCE", where the
-    decoder ends with a sigmoid. inference: how latents are inferred. dtype: the type of the networks' computations, such as bfloat16;
-    latents, losses and parameters keep theirs.
+    Linear, LayerNorm, ELU, Linear, Linear of widths `decoder_hid_dims`, in place of one linear layer. loss_type: "MSE", "BCE" or
+    "Poisson", see `tidhy_losses.spatial`. use_r2_decoder: a network of width `r2_decoder_hid_dim` foretells the next r2 from (r, r2), and
+    the inference keeps r2 near to that. inference: how latents are inferred. dtype: the type of the networks' computations, such as
+    bfloat16; latents, losses and parameters keep theirs.
     """
 
     input_dim: int
@@ -61,6 +63,8 @@ class TiDHy(nn.Module):
     dyn_bias: bool = False
     nonlin_decoder: bool = False
     decoder_hid_dims: tuple[int, int] | None = None
+    use_r2_decoder: bool = False
+    r2_decoder_hid_dim: int = 50
     inference: Inference = Inference()
     dtype: Any = None
 
@@ -70,8 +74,7 @@ class TiDHy(nn.Module):
         wide = self.decoder_hid_dims or (self.hyper_hid_dim, self.hyper_hid_dim)
         linear = [_dense(self.input_dim, self.dtype)]
         deep = [_dense(wide[0], self.dtype), _norm(self.dtype), nn.elu, _dense(wide[1], self.dtype), _dense(self.input_dim, self.dtype)]
-        last = [nn.sigmoid] if self.loss_type == "BCE" else []
-        self.spatial_decoder = nn.Sequential([*(deep if self.nonlin_decoder else linear), *last])
+        self.spatial_decoder = nn.Sequential(deep if self.nonlin_decoder else linear)
         hidden, outputs = self.hyper_hid_dim, self.mix_dim + (self.r_dim if self.dyn_bias else 0)
         ends = nn.Dense(outputs, use_bias=not self.dyn_bias, dtype=self.dtype, kernel_init=nn.initializers.xavier_normal())
         layers = [_dense(hidden, self.dtype), _norm(self.dtype), nn.elu, _dense(hidden, self.dtype), ends, nn.relu]
@@ -79,7 +82,10 @@ class TiDHy(nn.Module):
         shape = (self.mix_dim, self.r_dim, self.rank) if self.low_rank_temp else (self.mix_dim, self.r_dim**2)
         self.temporal = self.param("temporal", lambda key: _orthogonal(key, shape))
         if self.dyn_bias:
-            self.temporal_bias = self.param("temporal_bias", _orthogonal, (1, self.r_dim))
+            self.temporal_bias = self.param("temporal_bias", nn.initializers.xavier_normal(), (1, self.r_dim))
+        if self.use_r2_decoder:
+            within, ends = self.r2_decoder_hid_dim, _dense(self.r2_dim, self.dtype)
+            self.r2_decoder = nn.Sequential([_dense(within, self.dtype), _norm(self.dtype), nn.elu, _dense(within, self.dtype), ends])
 
     def decode(self, r: Float[Array, "*batch r"]) -> Float[Array, "*batch input"]:
         """What the latents look like."""
@@ -92,6 +98,10 @@ class TiDHy(nn.Module):
         dynamics = jnp.einsum("...m,mij->...ij", w, self.dynamics().astype(r.dtype))
         moved = jnp.einsum("...ij,...j->...i", dynamics, r)
         return Prediction(moved + b * jnp.broadcast_to(self.temporal_bias[0], b.shape) if self.dyn_bias else moved, dynamics, w)
+
+    def foretell(self, r: Float[Array, "*batch r"], r2: Float[Array, "*batch r2"]) -> Float[Array, "*batch r2"]:
+        """The next r2 by the R2 decoder, from both latents."""
+        return self.r2_decoder(jnp.concatenate([r, r2], -1)).astype(r.dtype)
 
     def dynamics(self) -> Float[Array, "mix r r"]:
         """The dynamics V_m that are mixed."""
@@ -123,7 +133,10 @@ class TiDHy(nn.Module):
         """The training losses of a batch of sequences: the derivatives are those at fixed latents, as in the original."""
         if self.is_initializing():
             x = as_numbers("x", x)
-            self.predict(jnp.zeros((1, self.r_dim), x.dtype), jnp.zeros((1, self.r2_dim), x.dtype))
+            latents = jnp.zeros((1, self.r_dim), x.dtype), jnp.zeros((1, self.r2_dim), x.dtype)
+            self.predict(*latents)
+            if self.use_r2_decoder:
+                self.foretell(*latents)
             return Losses(*(jnp.sum(self.decode(jnp.zeros((1, self.r_dim), x.dtype))) for _ in range(3)))
         return self.losses_of(x, self.latents(x, r2, steps=steps))
 
@@ -139,6 +152,15 @@ class TiDHy(nn.Module):
         seen = spatial(self.loss_type, self.decode(found.r), x, rows)
         foreseen = spatial(self.loss_type, self.decode(r_bar), x[:, 1:], rows)
         return Losses(seen, foreseen, self.inference.temp_weight * squares(found.r[:, 1:], r_bar, rows))
+
+    def r2_loss(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, steps: int | None = None
+                ) -> Float[Array, ""]:  # fmt: skip
+        """The R2 decoder's own loss of a batch of sequences, with derivatives at fixed latents."""
+        return self.r2_loss_of(self.latents(x, r2, steps=steps))
+
+    def r2_loss_of(self, found: Inferred) -> Float[Array, ""]:
+        """sum_t |r2_t - foretell(r_{t-1}, r2_{t-1})|^2 / rows."""
+        return squares(found.r2[:, 1:], self.foretell(found.r[:, :-1], found.r2[:, :-1]), len(found.r2))
 
     def record(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, steps: int | None = None,
                progress: Callable[..., None] | None = None) -> Record:  # fmt: skip
@@ -175,7 +197,10 @@ class TiDHy(nn.Module):
         def predict(r: Array, r2: Array) -> Any:
             return free.apply(variables, r, r2, method="predict")
 
-        return Nets(decode, predict)
+        def foretell(r: Array, r2: Array) -> Any:
+            return free.apply(variables, r, r2, method="foretell")
+
+        return Nets(decode, predict, foretell if self.use_r2_decoder else None)
 
     def _how(self, steps: int | None) -> Inference:
         how = dataclasses.replace(self.inference, loss_type=self.loss_type)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy_losses import l1, sparse, spatial, squares
-from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
+from port_jax.models.tidhy_weights import Balance, balanced, begun, fresh, start
 from port_jax.optim.riemannian_adamw import riemannian_adamw
 from port_jax.optim.schedules import multi_step_lr
 
@@ -23,7 +23,7 @@ __all__ = ["Inference", "Inferred", "Nets", "Prediction", "infer", "infer_first"
 TINY = 1e-16
 """Added to the length of the old latents, so that a start at 0 is never converged."""
 ZERO = 1e-6
-"""What `grad_norm_inf` puts in the place of losses that are 0."""
+"""What `grad_norm_inf` puts in the place of losses that are 0 in the first iteration of a time step."""
 TASKS = ((True, True), (True, False), (False, True))
 """Which of the latents (r, r2) each of the three losses of `grad_norm_inf` is differentiated by."""
 
@@ -38,10 +38,11 @@ class Prediction(NamedTuple):
 
 
 class Nets(NamedTuple):
-    """A model's maps at fixed parameters. decode: r -> x. predict: (r, r2) -> `Prediction`."""
+    """A model's maps at fixed parameters. decode: r -> x. predict: (r, r2) -> `Prediction`. foretell: (r, r2) -> the next r2, or None."""
 
     decode: Callable[[Array], Array]
     predict: Callable[[Array, Array], Prediction]
+    foretell: Callable[[Array, Array], Array] | None = None
 
 
 class Inferred(NamedTuple):
@@ -104,7 +105,7 @@ def infer(nets: Nets, x: Float[Array, "batch input"], r_p: Float[Array, "batch r
     by, where x has only some of them (one sequence under `jax.vmap`): rates act on the mean over the batch. With `grad_norm_inf` the
     descent direction is that of sum w_i L_i plus the derivative of GradNorm's own loss, which has second derivatives of the maps; the
     weights get a fresh AdamW (decay 0.01) in each iteration and begin at 1 in each time step. Its losses have neither temp_weight nor
-    L1 terms.
+    L1 terms nor that of the R2 decoder, which without it adds |r2 - stop(foretell(r, r2))|^2 by the latents of the iteration.
 
     Errors: ValueError for `grad_norm_inf` with `rows`, as its norms are those of the whole batch.
     """
@@ -178,6 +179,8 @@ def _slopes(nets: Nets, x: Array, r_p: Array, how: Inference, rows: int, latents
         r, r2 = latents
         found = nets.predict(r_p, r2)
         value = spatial(how.loss_type, nets.decode(r), x, rows) + how.temp_weight * squares(r, found.r, rows)
+        if nets.foretell is not None:
+            value += squares(r2, jax.lax.stop_gradient(nets.foretell(r, r2)), rows)
         return value + l1(how.L1_inf_r, r) + l1(how.L1_inf_r2, r2) + l1(how.L1_inf_w, found.w)
 
     return jax.grad(energy)(latents), balance
@@ -190,7 +193,7 @@ def _balanced_slopes(nets: Nets, x: Array, r_p: Array, how: Inference, rows: int
         r, r2 = latents
         temporal = squares(r, nets.predict(r_p, r2).r, rows)
         found = jnp.stack([spatial(how.loss_type, nets.decode(r), x, rows), temporal, temporal])
-        return jnp.where(found == 0, jnp.asarray(ZERO, found.dtype), found)
+        return jnp.where((found == 0) & ~begun(balance), jnp.asarray(ZERO, found.dtype), found)
 
     tasks = tuple(jnp.array(column) for column in zip(*TASKS, strict=True))
     step = balanced(losses, latents, balance, tasks, how.grad_alpha_inf)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 __all__ = ["LOSSES", "Losses", "cosines", "l1", "magnitude", "nuclear", "sparse", "spatial", "squares"]
 
-LOSSES = ("MSE", "BCE")
+LOSSES = ("MSE", "BCE", "Poisson")
 
 
 class Losses(NamedTuple):
@@ -24,14 +24,19 @@ class Losses(NamedTuple):
 
 
 def spatial(kind: str, predicted: Float[Array, "*batch d"], x: Float[Array, "*batch d"], rows: int) -> Float[Array, ""]:
-    """sum (predicted - x)^2 / rows, or for "BCE" the cross entropy of predicted probabilities, with torch's logarithms of at least -100.
+    """sum (predicted - x)^2 / rows; for "BCE" the cross entropy -sum x log p + (1 - x) log(1 - p); for "Poisson" sum p - x log p.
+
+    The original has neither a sigmoid before the cross entropy nor an exponential before Poisson's loss: p is the linear decoder's output.
+    The cross entropy is NaN, value and derivatives, where p is outside of [0, 1], and there torch raises; Poisson's is NaN below 0.
 
     Errors: ValueError for another kind.
     """
     if kind == "MSE":
         return squares(predicted, x, rows)
     if kind == "BCE":
-        return -jnp.sum(x * _log(predicted) + (1 - x) * _log(1 - predicted)) / rows
+        return jnp.sum(_cross_entropy(predicted, x)) / rows
+    if kind == "Poisson":
+        return jnp.sum(predicted - x * jnp.log(predicted)) / rows
     raise ValueError(f"loss_type is {kind!r}; give one of {', '.join(LOSSES)}")
 
 
@@ -55,10 +60,10 @@ def sparse(x: Float[Array, "..."], lmda: float) -> Float[Array, "..."]:
     return jnp.sign(x) * jnp.maximum(jnp.abs(x) - lmda, 0) if lmda else x
 
 
-def cosines(rows: Float[Array, "n d"]) -> Float[Array, ""]:
-    """The sum of |cos| over all pairs of rows; of a row that is 0 it is 0."""
-    unit = rows / optax.safe_norm(rows, 1e-12, axis=1, keepdims=True)
-    return jnp.sum(jnp.tril(magnitude(unit @ unit.T), -1))
+def cosines(rows: Float[Array, "*many n d"]) -> Float[Array, ""]:
+    """The sum of |cos| over all pairs of rows, of each matrix if there are several; of a row that is 0 it is 0."""
+    unit = rows / optax.safe_norm(rows, 1e-8, axis=-1, keepdims=True)
+    return jnp.sum(jnp.tril(magnitude(unit @ jnp.swapaxes(unit, -1, -2)), -1))
 
 
 def nuclear(matrices: Float[Array, "n r r"]) -> Float[Array, ""]:
@@ -66,7 +71,16 @@ def nuclear(matrices: Float[Array, "n r r"]) -> Float[Array, ""]:
     return jnp.sum(jnp.linalg.norm(matrices, ord="nuc", axis=(-2, -1)))
 
 
-def _log(p: Array) -> Array:
-    """log p, at least -100, where its derivative is 0."""
-    far = p > 0
-    return jnp.where(far, jnp.maximum(jnp.log(jnp.where(far, p, 1)), -100), -100)
+@jax.custom_jvp
+def _cross_entropy(p: Array, x: Array) -> Array:
+    """torch's: logarithms of at least -100, and a derivative whose denominator is at least 1e-12."""
+    value = -(x * jnp.maximum(jnp.log(p), -100) + (1 - x) * jnp.maximum(jnp.log(1 - p), -100))
+    return jnp.where((p >= 0) & (p <= 1), value, jnp.nan)
+
+
+@_cross_entropy.defjvp
+def _cross_entropy_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    """By p; observations are no function of anything."""
+    (p, x), (moved, _) = primals, tangents
+    slope = jnp.where((p >= 0) & (p <= 1), (p - x) / jnp.maximum(p * (1 - p), 1e-12), jnp.nan)
+    return _cross_entropy(p, x), slope * moved

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from port_jax.manifolds import Euclidean
 from port_jax.models.tidhy_losses import magnitude
 from port_jax.optim.riemannian_adamw import riemannian_adamw
 
-__all__ = ["Balance", "Balanced", "balanced", "fresh", "start"]
+__all__ = ["Balance", "Balanced", "balanced", "begun", "fresh", "start"]
 
 
 class Balance(NamedTuple):
@@ -38,6 +38,11 @@ def start(dtype: Any = jnp.float32, tasks: int = 3) -> Balance:
     return Balance(jnp.ones(tasks, dtype), jnp.zeros(tasks, dtype))
 
 
+def begun(balance: Balance) -> Bool[Array, ""]:
+    """Whether a step has been made."""
+    return jnp.any(balance.initial != 0)
+
+
 def balanced(losses: Callable[[Any], Float[Array, " k"]], params: Any, balance: Balance, tasks: Any, alpha: float) -> Balanced:
     """The gradient of sum_i w_i L_i + G, where G = sum_i |g_i - stop(mean(g) (l_i / mean(l))^alpha)|.
 
@@ -47,7 +52,7 @@ def balanced(losses: Callable[[Any], Float[Array, " k"]], params: Any, balance: 
     derivative.
     """
     value, slopes = losses(params), jax.jacrev(losses)(params)
-    initial = jnp.where(jnp.any(balance.initial != 0), balance.initial, value)
+    initial = jnp.where(begun(balance), balance.initial, value)
     ratio = jax.lax.stop_gradient(value / initial)
     relative = ratio / jnp.mean(ratio)
 

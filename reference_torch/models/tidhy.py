@@ -32,15 +32,20 @@ class TiDHy(nn.Module):
         shape = (mix, r, settings["rank"]) if settings["low_rank_temp"] else (mix, r * r)
         self.temporal = nn.Parameter(nn.init.orthogonal_(torch.empty(shape)))
         if settings["dyn_bias"]:
-            self.temporal_bias = nn.Parameter(nn.init.orthogonal_(torch.empty(1, r)))
+            self.temporal_bias = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, r)))
         layers: list[nn.Module] = [nn.Linear(r, settings["input_dim"])]
         if settings["nonlin_decoder"]:
             one, two = settings["decoder_hid_dims"]
             layers = [nn.Linear(r, one), nn.LayerNorm(one), nn.ELU(), nn.Linear(one, two), nn.Linear(two, settings["input_dim"])]
-        self.spatial_decoder = nn.Sequential(*layers, *([nn.Sigmoid()] if settings["loss_type"] == "BCE" else []))
+        self.spatial_decoder = nn.Sequential(*layers)
         ends = nn.Linear(hidden, mix + (r if settings["dyn_bias"] else 0), bias=not settings["dyn_bias"])
         self.hypernet = nn.Sequential(nn.Linear(r2, hidden), nn.LayerNorm(hidden), nn.ELU(), nn.Linear(hidden, hidden), ends, nn.ReLU())
-        for layer in (self.spatial_decoder[0], *self.hypernet):
+        deep: list[nn.Module] = []
+        if settings["use_r2_decoder"]:
+            wide = settings["r2_decoder_hid_dim"]
+            deep = [nn.Linear(r + r2, wide), nn.LayerNorm(wide), nn.ELU(), nn.Linear(wide, wide), nn.Linear(wide, r2)]
+            self.R2_Decoder = nn.Sequential(*deep)
+        for layer in (self.spatial_decoder[0], *self.hypernet, *deep):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
 
@@ -63,8 +68,14 @@ class TiDHy(nn.Module):
             return torch.bmm(self.temporal, self.temporal.transpose(1, 2))
         return self.temporal.reshape(self.of["mix_dim"], self.of["r_dim"], self.of["r_dim"])
 
+    def foretell(self, r: Tensor, r2: Tensor) -> Tensor:
+        """The next r2 by the R2 decoder."""
+        return self.R2_Decoder(torch.cat([r, r2], -1))
+
     def spatial(self, predicted: Tensor, x: Tensor) -> Tensor:
-        """Summed over features, averaged over the batch."""
+        """Summed over features, averaged over the batch. No sigmoid is before the cross entropy, which raises outside of [0, 1]."""
+        if self.of["loss_type"] == "Poisson":
+            return (predicted - x * predicted.log()).sum(1).mean()
         error = F.binary_cross_entropy if self.of["loss_type"] == "BCE" else F.mse_loss
         return error(predicted, x, reduction="none").sum(1).mean()
 
@@ -109,14 +120,17 @@ class TiDHy(nn.Module):
     def _slopes(self, x: Tensor, r: Tensor, r2: Tensor, r_p: Tensor, weights: Weights) -> None:
         """Puts the gradients beside the latents."""
         found = self.predict(r_p, r2)
-        seen, temporal = self.spatial(self.decode(r), x), F.mse_loss(r, found.r, reduction="none").sum(1).mean()
+        seen, temporal = self.spatial(self.decode(r), x), _squares(r, found.r)
         if not self.of["grad_norm_inf"]:
             terms = (("L1_inf_r", r), ("L1_inf_r2", r2), ("L1_inf_w", found.w))
             energy = seen + self.of["temp_weight"] * temporal + sum(self.of[name] * z.abs().sum() for name, z in terms)
+            if self.of["use_r2_decoder"]:
+                energy = energy + _squares(r2, self.foretell(r, r2).detach())
             r.grad, r2.grad = torch.autograd.grad(energy, (r, r2))
             return
         losses = torch.stack([seen, temporal, temporal])
-        losses = torch.where(losses == 0, torch.full_like(losses, 1e-6), losses)
+        if weights.initial is None:
+            losses = torch.where(losses == 0, torch.full_like(losses, 1e-6), losses)
         r.grad, r2.grad = weights.step(losses, ((r, r2), (r,), (r2,)), (r, r2))
 
     def _converged(self, new: Tensor, old: Tensor, *, together: bool) -> bool:
@@ -127,19 +141,28 @@ class TiDHy(nn.Module):
     def forward(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> Tensor:
         """The training losses [3]: spatial of r, spatial of r_bar, temporal, summed over time."""
         losses, _ = self.training_losses(x, r2, steps)
-        return losses
+        return losses[:3]
+
+    def r2_loss(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> Tensor:
+        """The R2 decoder's loss, summed over time."""
+        losses, _ = self.training_losses(x, r2, steps)
+        return losses[3]
 
     def training_losses(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> tuple[Tensor, Tensor]:
-        """[3], and the last r2. r begins at 0, and r_bar takes the new r2; at t = 0 there is only the loss of r."""
+        """[3], with an R2 decoder [4] by its loss |r2_t - foretell(r_{t-1}, r2_{t-1})|^2, and the last r2. r begins at 0, and r_bar takes
+        the new r2; at t = 0 there is only the loss of r.
+        """
         r, r2 = x.new_zeros(len(x), self.of["r_dim"]), x.new_zeros(len(x), self.of["r2_dim"]) if r2 is None else r2
-        seen, foreseen, temporal = self.spatial(self.decode(r), x[:, 0]), x.new_zeros(()), x.new_zeros(())
+        seen, foreseen, temporal, slow = self.spatial(self.decode(r), x[:, 0]), x.new_zeros(()), x.new_zeros(()), x.new_zeros(())
         for t in range(1, x.shape[1]):
-            last = r
-            r, r2, _ = self.infer(x[:, t], last, r2, steps)
+            last, old = r, r2
+            r, r2, _ = self.infer(x[:, t], last, old, steps)
+            if self.of["use_r2_decoder"]:
+                slow = slow + _squares(r2, self.foretell(last, old))
             bar = self.predict(last, r2).r
             seen, foreseen = seen + self.spatial(self.decode(r), x[:, t]), foreseen + self.spatial(self.decode(bar), x[:, t])
-            temporal = temporal + self.of["temp_weight"] * F.mse_loss(r, bar, reduction="none").sum(1).mean()
-        return torch.stack([seen, foreseen, temporal]), r2
+            temporal = temporal + self.of["temp_weight"] * _squares(r, bar)
+        return torch.stack([seen, foreseen, temporal, *([slow] if self.of["use_r2_decoder"] else [])]), r2
 
     def record(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> dict[str, Tensor]:
         """As training, but from r_1 = `first`, with r_bar by the old r2, and with the loss of r_bar = 0 at t = 0."""
@@ -152,8 +175,13 @@ class TiDHy(nn.Module):
                 last, old = r, r2
                 r, r2, _ = self.infer(x[:, t], last, old, steps)
                 bar, w = self.predict(last, old).r, self.predict(last, r2).w
-            temporal = self.of["temp_weight"] * F.mse_loss(r, bar, reduction="none").sum(1).mean() if t else x.new_zeros(())
+            temporal = self.of["temp_weight"] * _squares(r, bar) if t else x.new_zeros(())
             losses = losses + torch.stack([self.spatial(self.decode(r), x[:, t]), self.spatial(self.decode(bar), x[:, t]), temporal])
             rows.append((self.decode(bar), self.decode(r), bar, r, r2, w))
         named = zip(("I_bar", "I_hat", "R_bar", "R_hat", "R2_hat", "W"), zip(*rows))
         return {name: torch.stack(parts, 1) for name, parts in named} | {"losses": losses}
+
+
+def _squares(a: Tensor, b: Tensor) -> Tensor:
+    """Summed over features, averaged over the batch."""
+    return (a - b).square().sum(1).mean()

@@ -21,15 +21,14 @@ INFERENCE: dict[str, Any] = {
 }  # fmt: skip
 """What the latents depend on, with the original's defaults."""
 TRAINING: dict[str, Any] = {
-    "stateful": False, "grad_norm": True, "grad_alpha": 0.5, "lr_weights": 0.01, "weight_decay": 1e-5, "clip_grad": 500.0,
+    "grad_norm": True, "grad_alpha": 0.5, "lr_weights": 0.01, "weight_decay": 1e-5, "clip_grad": 500.0,
     "cos_eta": 5.0, "Orth_alpha_r2": 5.0, "Orth_alpha_spat": 0.0, "L1_alpha": 0.0, "L0_alpha": 0.0, "Lnuc_alpha": 0.0,
-    "L1_alpha_spat": 0.0, "L1_alpha_r2": 0.0, "L1_alpha_W": 0.0,
-    "learning_rate_s": 0.01, "learning_rate_t": 0.01, "learning_rate_h": 0.001, "learning_rate_gamma": 0.5,
+    "L1_alpha_spat": 0.0, "L1_alpha_W": 0.0, "normalize_temporal": False, "normalize_spatial": False,
+    "learning_rate_s": 0.01, "learning_rate_t": 0.01, "learning_rate_h": 0.001,
 }  # fmt: skip
-"""What only steps of training depend on."""
-KINDS = ("MSE", "BCE")
-UNSUPPORTED = ("use_r2_decoder", "normalize_temporal", "normalize_spatial", "converge_dyn", "L1_alpha_inf")
-"""Settings that are off in the original's defaults, and change numbers in a way that nothing published describes."""
+"""What only steps of training depend on. No number of the original depends on stateful, converge_dyn, learning_rate_gamma, spat_weight,
+L1_alpha_inf and L1_alpha_r2, which its configurations have too."""
+KINDS = ("MSE", "BCE", "Poisson")
 ROWS, TIMES, STEPS = 4, 3, 10
 """Sequences, time steps and iterations of a comparison."""
 
@@ -42,12 +41,6 @@ def recognise(found: Found) -> bool:
 def settle(found: Found, settings: Settings) -> None:
     """Sizes and switches from keys and shapes, the rest from the configuration."""
     shapes = found.shapes
-    used = [name for name in UNSUPPORTED if settings.config.get(name)]
-    if used or found.has(r"R2_Decoder\..*"):
-        raise Unmatched(
-            f"the model was trained with {', '.join(used) or UNSUPPORTED[0]}, which is not supported: inference or training differs",
-            "Convert its parameters with --arch tree (arch='tree'), or describe the model by a port of your own (--port)",
-        )
     low = settings.settle("low_rank_temp", len(shapes["temporal"]) == 3, "shape of temporal", same=same_flag)
     settings.settle("rank", shapes["temporal"][2] if low else 2, "shape of temporal")
     settings.settle("mix_dim", shapes["temporal"][0], "shape of temporal")
@@ -61,10 +54,17 @@ def settle(found: Found, settings: Settings) -> None:
     settings.settle("input_dim", shapes[last][0], f"shape of {last}")
     wide = [shapes[f"spatial_decoder.{n}.weight"][0] for n in (0, 3)] if deep else None
     settings.settle("decoder_hid_dims", wide, "keys of spatial_decoder", same=same_numbers)
+    if settings.settle("use_r2_decoder", "R2_Decoder.0.weight" in shapes, "keys", same=same_flag):
+        settings.settle("r2_decoder_hid_dim", shapes["R2_Decoder.0.weight"][0], "shape of R2_Decoder.0.weight")
     kind = settings.settle("loss_type", default="MSE")
     if kind not in KINDS:
-        raise Unmatched(f"loss_type is {kind!r}; TiDHy is converted with {' or '.join(KINDS)}", "Correct 'loss_type' in the configuration")
+        raise Unmatched(
+            f"loss_type is {kind!r}; TiDHy is converted with {', '.join(KINDS)}",
+            "The original takes every other name for MSE: give 'MSE' in the configuration",
+        )
     for name, default in {**INFERENCE, **TRAINING}.items():
+        if "alpha" in name and settings.config.get(name, 0) in (None, ""):
+            settings.config[name] = 0.0  # a regulariser that is not used, as the original reads it
         settings.settle(name, default=default, same=same_flag if isinstance(default, bool) else same_numbers)
 
 
@@ -75,15 +75,18 @@ def rules(settings: Hyperparameters) -> list[Rule]:
         found.append(param("temporal_bias", "params/temporal_bias"))
     if settings["nonlin_decoder"]:
         found += _deep("spatial_decoder")
+    if settings["use_r2_decoder"]:
+        found += [*linear("R2_Decoder.0", "params/r2_decoder/layers_0"), *_deep("R2_Decoder", "r2_decoder")]
     return [*found, *linear("hypernet.0", "params/hypernet/layers_0"), *_deep("hypernet")]
 
 
-def _deep(name: str) -> list[Rule]:
-    """The layers 1 (LayerNorm), 3 and 4 of a network; the last may have no bias."""
-    scale = Rule(f"{name}.1.weight", f"params/{name}/layers_1/scale")
-    layers = [linear(f"{name}.{n}", f"params/{name}/layers_{n}") for n in (3, 4)]
+def _deep(name: str, path: str = "") -> list[Rule]:
+    """The layers 1 (LayerNorm), 3 and 4 of a network; the last may have no bias. path: its name here, if it has another."""
+    path = f"params/{path or name}"
+    scale = Rule(f"{name}.1.weight", f"{path}/layers_1/scale")
+    layers = [linear(f"{name}.{n}", f"{path}/layers_{n}") for n in (3, 4)]
     *found, bias = (rule for pair in layers for rule in pair)
-    return [scale, param(f"{name}.1.bias", f"params/{name}/layers_1/bias"), *found, Rule(bias.key, bias.path, optional=True)]
+    return [scale, param(f"{name}.1.bias", f"{path}/layers_1/bias"), *found, Rule(bias.key, bias.path, optional=True)]
 
 
 def build(settings: Hyperparameters) -> Model:
@@ -94,7 +97,9 @@ def build(settings: Hyperparameters) -> Model:
     given: dict[str, Any] = {
         name: settings[name] for name in ("input_dim", "r_dim", "r2_dim", "mix_dim", "hyper_hid_dim", "rank", "loss_type")
     }
-    given |= {name: bool(settings[name]) for name in ("low_rank_temp", "dyn_bias", "nonlin_decoder")}
+    given |= {name: bool(settings[name]) for name in ("low_rank_temp", "dyn_bias", "nonlin_decoder", "use_r2_decoder")}
+    if settings["use_r2_decoder"]:
+        given["r2_decoder_hid_dim"] = settings["r2_decoder_hid_dim"]
     wide = settings["decoder_hid_dims"]
     how = Inference(**{name: settings[name] for name in INFERENCE}, loss_type=settings["loss_type"])
     return Module(**given, decoder_hid_dims=tuple(wide) if wide else None, inference=how)
@@ -113,12 +118,12 @@ def reference(settings: Hyperparameters) -> TorchModule:
 
 
 def groups(settings: Hyperparameters, keys: Sequence[str]) -> list[list[str]]:
-    """The three groups of the training code: decoder, dynamics, hypernetwork."""
+    """The three groups of the training code: decoder, dynamics, hypernetwork. It leaves out the R2 decoder, which therefore never moves."""
     return [[key for key in keys if key.startswith(first)] for first in ("spatial_decoder.", "temporal", "hypernet.")]
 
 
 def moves(section: Mapping) -> bool:
-    """Whether an optimizer moves the model: GradNorm's has a single parameter, the three weights of the losses."""
+    """Whether an optimizer moves the model: GradNorm's has a single parameter, the weights of the losses."""
     groups = [group for group in section["param_groups"] if isinstance(group, Mapping)]
     return sum(len(group.get("params", ())) for group in groups) != 1
 
@@ -133,18 +138,28 @@ def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
 
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
-    """The prediction; the inference of a first and of a second step; a whole record; the training losses."""
+    """The prediction; the inference of a first and of a second step; a whole record; the training losses.
+
+    Drawn numbers leave the domain of the losses that have one, as no sigmoid is before them: there the cross entropy has no inference, and
+    Poisson's loss no value. What the authors recorded is compared with all of it.
+    """
     x, steps = given["x"], None if given["iterations"] is None else len(given["iterations"])
-    found = call("predict", given["r"], given["r2"])
+    found, drawn = call("predict", given["r"], given["r2"]), steps is not None
+    result = {"prediction_r": found.r, "prediction_V": found.V, "prediction_w": found.w}
+    if settings["use_r2_decoder"] and drawn:
+        result["foretold_r2"] = call("foretell", given["r"], given["r2"])
+    if settings["loss_type"] == "BCE" and drawn:
+        return {**result, "decoded": call("decode", given["r"])}
     second = call("infer", x[:, 1], given["r"], given["begin"], steps)
     whole = call("record", x, None, steps)
     whole = whole if isinstance(whole, Mapping) else whole._asdict()
     record = {f"record_{name}": whole[name] for name in RECORDED[:-1]}
-    return {
-        "prediction_r": found.r, "prediction_V": found.V, "prediction_w": found.w,
-        "first_r": call("first", x[:, 0], steps)[0], "inf_r": second[0], "inf_r2": second[1], **record,
-        "record_losses": _vector(whole["losses"]), "losses": _vector(call("__call__", x, None, steps)),
-    }  # fmt: skip
+    result |= {"first_r": call("first", x[:, 0], steps)[0], "inf_r": second[0], "inf_r2": second[1], **record}
+    if settings["use_r2_decoder"]:
+        result["r2_loss"] = call("r2_loss", x, None, steps)
+    if drawn and settings["loss_type"] == "Poisson":
+        return result
+    return {**result, "record_losses": _vector(whole["losses"]), "losses": _vector(call("__call__", x, None, steps))}
 
 
 RECORDED = ("I_bar", "I_hat", "R_bar", "R_hat", "R2_hat", "W", "losses")
@@ -181,6 +196,9 @@ def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Rec
     ]
     found = {name.replace("/", "_"): arrays[name] for name in names}
     found |= {name: found[name][..., :mix] for name in ("prediction_w", "record_W")}
+    if len(found["losses"]) > 3:
+        found |= {"losses": found["losses"][:3], "r2_loss": found["losses"][3]}
+        return Recorded(given, found, lambda out: out["losses"].sum() + out["r2_loss"])
     return Recorded(given, found, lambda out: out["losses"].sum())
 
 
