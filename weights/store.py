@@ -51,7 +51,8 @@ def require_free(path: str | Path, overwrite: bool = False, inputs: Iterable[str
     if path.suffix in FILES:
         require_file(path, overwrite, inputs)
     else:
-        require_folder(path, folder.is_ours, overwrite, ("arrays", *(f"{name}.json" for name in folder.DOCUMENTS)), inputs)
+        ours = folder.has_all if overwrite and folder.has_all(path) else folder.is_ours  # a damaged one is replaced where that is said
+        require_folder(path, ours, overwrite, ("arrays", *(f"{name}.json" for name in folder.DOCUMENTS)), inputs)
 
 
 def save(contents: Contents, path: str | Path, overwrite: bool = False) -> None:

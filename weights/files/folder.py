@@ -49,6 +49,14 @@ def is_ours(directory: Path) -> bool:
     return isinstance(found, dict) and {"format", "keys", "arrays"} <= found.keys()
 
 
+def has_all(directory: Path) -> bool:
+    """Whether a folder has every entry of a converted checkpoint, whatever has become of them."""
+    try:
+        return entry(directory, "arrays").is_dir() and all(entry(directory, f"{name}.json").is_file() for name in DOCUMENTS)
+    except OSError:
+        return False
+
+
 def read_documents(directory: Path) -> dict[str, bytes]:
     """The JSON files of a folder; Unreadable for a folder that is not a converted checkpoint."""
     texts = {}
@@ -177,4 +185,4 @@ def _type(name: str) -> np.dtype:
     return NUMPY.get(name) or np.dtype(name)
 
 
-__all__ = ["DOCUMENTS", "is_ours", "read_arrays", "read_documents", "write"]
+__all__ = ["DOCUMENTS", "has_all", "is_ours", "read_arrays", "read_documents", "write"]
