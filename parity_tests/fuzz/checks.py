@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import torch
 
-from weights.errors import LONGEST, ConversionError
+from weights.errors import LONGEST, ConversionError, Usage
 from weights.files.reader import read
 from weights.files.tensors import Tensor, same_bits
 
@@ -43,7 +43,8 @@ def wrong_message(error: ConversionError, folder: Path) -> str:
         return f"a message with control characters: {text!r:.300}"
     if len(text) > 2 * LONGEST + len(str(error.path)) + 20:
         return f"a message of {len(text)} characters: {text:.300}"
-    if not text.startswith(str(folder)) or not error.remedy:
+    of_an_argument = isinstance(error, Usage) and error.path is None  # which is wrong whatever the file
+    if not (of_an_argument or text.startswith(str(folder))) or not error.remedy:
         return f"a message without file or remedy: {text:.300}"
     return ""
 

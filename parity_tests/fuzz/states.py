@@ -167,7 +167,7 @@ def groups(random: Random, source: Path, folder: Path) -> Case:
         tree[one_of(random, ("scheduler", "lr_scheduler", "lr_schedulers"))], what = _scheduler(random)
         said.append(what)
     if chance(random, 0.1):
-        given["optimizer"] = one_of(random, ("RiemannianAdam", "Adam", "SGD", "nothing", *TEXTS[:6]))
+        given["optimizer"] = one_of(random, ("RiemannianAdam", "Adam", "SGD", "nothing", True, *TEXTS[1:6]))
     if chance(random, 0.1):
         given["groups"] = one_of(random, ([["emb"], ["lin.*"]], [["*"]], [[]], [["emb", "emb"]], [["nothing"]], [["["]]))
     if chance(random, 0.05):

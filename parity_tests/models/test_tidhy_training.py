@@ -18,6 +18,7 @@ import torch
 
 from parity_tests import draws, slow
 from parity_tests.models.cases_tidhy import REGULARISED, config_of, module_of, sequences, settings
+from port_jax.models import TiDHy
 from port_jax.models.tidhy_training import Training, collections, optimizer, training_step
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
 from port_jax.training import fit, train_state
@@ -247,7 +248,7 @@ def test_a_run_resumes_bit_by_bit(tmp_path: Path):
 
 def test_a_run_that_carries_r2_asks_for_its_batch():
     with pytest.raises(ValueError, match="give the number of sequences"):
-        collections(small()[0], Training(carry_r2=True))
+        collections(TiDHy(4, 3, 2, 3, 5), Training(carry_r2=True))
 
 
 SHARDED = """

@@ -18,8 +18,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "devices: second moments on one device",
         "port_jax/optim/riemannian_adam.py",
-        "return jnp.zeros_like(like, jnp",
-        "return jnp.zeros(like.shape, jnp",
+        "return jnp.zeros_like(like, _like",
+        "return jnp.zeros(like.shape, _like",
         "test_meshes.py::test_a_state_that_jit_makes_lies_as_its_parameters",
     ),
     error(

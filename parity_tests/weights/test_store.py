@@ -67,7 +67,8 @@ def test_what_version_0_1_0_converted_comes_back(tmp_path):
     old, new = (safetensors.safe_open(path, "numpy") for path in (VERSION_0_1_0 / "hgat.safetensors", tmp_path / "again.safetensors"))
     assert sorted(old.keys()) == sorted(new.keys())
     texts = [{name: json.loads(file.metadata()[name]) for name in ("config", "report", "torch")} for file in (old, new)]
-    assert texts[1]["torch"]["plan"].pop("carried") == []  # which version 0.1.0 did not write
+    plan = texts[1]["torch"]["plan"]
+    assert (plan.pop("carried"), plan.pop("guessed")) == ([], False)  # which version 0.1.0 did not write
     assert texts[0] == texts[1]
 
 
