@@ -299,7 +299,11 @@ def test_the_weights_of_the_losses_go_back(tmp_path: Path):
 @pytest.mark.slow  # the same with the original of this project above
 @pytest.mark.parametrize("file", ["tidhy_default", "tidhy_gradnorm_inference"])
 def test_four_epochs_of_the_authors(file: str):
-    """One batch an epoch, from the file, in float32. An inference may end one iteration earlier or later after some of them."""
+    """One batch an epoch, from the file, in float32.
+
+    An inference may end one iteration earlier or later after some of them: r then differs by `tol`, 1e-3 of it, and losses, which are
+    quadratic in both ends of a difference of them, by up to four times that.
+    """
     folder = FIXTURES / file
     if not folder.exists():
         pytest.skip(f"{folder} is not here: the authors' checkpoints are no part of this project")
@@ -313,9 +317,9 @@ def test_four_epochs_of_the_authors(file: str):
         for epoch in range(4):
             state, numbers = step(state, z["inputs"])
             for name in ("spatial_loss_rhat", "spatial_loss_rbar", "temp_loss"):
-                assert float(numbers[name]) == pytest.approx(z[f"resume/{name}"][epoch], rel=1e-3), (epoch, name)
+                assert float(numbers[name]) == pytest.approx(z[f"resume/{name}"][epoch], rel=4e-3), (epoch, name)
             if options.grad_norm:
-                assert float(numbers["loss"]) == pytest.approx(z["resume/weighted_loss"][epoch], rel=1e-3)
+                assert float(numbers["loss"]) == pytest.approx(z["resume/weighted_loss"][epoch], rel=4e-3)
     if options.grad_norm:  # the recorded weights of the other epochs were moved in place by the next
         np.testing.assert_allclose(state.collections["gradnorm"]["weights"], z["resume/weights"][-1], rtol=1e-3)
     flat, old = flatten(state.params), flatten(ckpt.variables["params"])
