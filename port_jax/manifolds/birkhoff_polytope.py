@@ -130,7 +130,8 @@ def proj_doubly_stochastic(x: Matrix, max_iter: int = 300, eps: float = 1e-5, to
         return (*jax.lax.cond(done, lambda: (c, r), advance), done), None
 
     c = 1 / (jnp.sum(x, -2, keepdims=True) + eps)
-    (c, r, _), _ = jax.lax.scan(step, (c, rows(c), jnp.asarray(False)), length=max_iter)
+    begins = jnp.max(jnp.abs(x), initial=0) < 0  # False, and of the type that it has later on a mesh
+    (c, r, _), _ = jax.lax.scan(step, (c, rows(c), begins), length=max_iter)
     return x * (r @ c)
 
 
