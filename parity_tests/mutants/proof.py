@@ -52,9 +52,23 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: training compared in evaluation",
         f"{HOME}/training.py",
-        "return super().module(nudge).train()",
-        "return super().module(nudge)",
+        "module = super().module(nudge).train()",
+        "module = super().module(nudge)",
         "weights/proof/test_training.py",
+    ),
+    error(
+        "verify: steps beside the file that excuse an error in float64",
+        f"{HOME}/verify.py",
+        "if not failed(narrow) and not failed(gated(",
+        "if not failed(narrow) or not failed(gated(",
+        "weights/proof/test_kinks.py",
+    ),
+    error(
+        "verify: torch at the file where JAX is beside it",
+        f"{HOME}/sides.py",
+        "        for key, value in self.start.items():\n",
+        "        for key, value in {}.items():\n",
+        "weights/proof/test_kinks.py",
     ),
     error(
         "verify: a row of padding that no id looks up taken for compared",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from weights.files import places
 from weights.files.sections import split_again
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import raw_of
-from weights.mapping.entries import Entry, flatten, inverse
+from weights.mapping.entries import Entry, flatten, inverse, nested
 from weights.mapping.port import Port
 from weights.mapping.probes import Argument, Inputs, Outputs, Probe, for_jax
 from weights.mapping.rules import Rule
@@ -33,6 +33,8 @@ from weights.types import Document, Hyperparameters, Model, OptState, Params, To
 STEPS = 10
 RATE = 1e-2
 """Learning rate of the fresh optimizer where the file has none."""
+BESIDE = 1e-3
+"""By how much of itself a number is moved where both sides begin beside the file."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Sides:
 
     checkpoint: the conversion, which the side of JAX runs. reading: the file read anew, which says everything else: the settings of the
     torch module that `reference` makes, the groups of its optimizer, the manifolds on which gradients are compared. The module is given
-    the file's tensors, never the converted ones.
+    the file's tensors, never the converted ones. start: key -> numbers with which both begin in the place of the file's (`displaced`).
     """
 
     checkpoint: Checkpoint
@@ -72,13 +74,23 @@ class Sides:
     model: Model | Points
     dtype: str
     port: Port | None = None
+    start: Arrays = field(default_factory=dict)
+
+    def displaced(self, seed: int) -> Sides:
+        """Both sides from beside the file: flat parameters of more than one number are moved by some thousandth of each."""
+        random, found = np.random.default_rng(seed), dict(self.module().double().named_parameters())
+        moved = [key for key in self._trained if key not in self.curved and found[key].numel() > 1]
+        values = {key: found[key].detach().numpy() for key in moved}
+        return replace(self, start={key: x * (1 + BESIDE * random.standard_normal(x.shape)) for key, x in values.items()})
 
     # JAX.
 
     @cached_property
     def variables(self) -> Variables:
-        """The checkpoint's, in the precision compared."""
-        return jax.tree.map(self.cast, self.checkpoint.variables)
+        """The checkpoint's, in the precision compared; where both sides begin elsewhere, those."""
+        found = jax.tree.map(self.cast, self.checkpoint.variables)
+        told = {str(e.path): self.cast(e.layout.forward(self.start[key])) for key, e in self._trained.items() if key in self.start}
+        return nested({**flatten(found), **told}) if told else found
 
     @cached_property
     def _run(self) -> Run:
@@ -247,6 +259,9 @@ class Sides:
             raise Unmatched(f"the torch module does not load the file: {lines[-1]:.300}{at}", "Make it with its sizes") from None
         known = {entry.key for entry in self.reading.entries if entry.role == "constant"}
         self._round(module)
+        named = dict(module.named_parameters())
+        for key, value in self.start.items():
+            named[key].data.copy_(torch.as_tensor(value))
         odd = [key for key in result.unexpected_keys if key not in known]
         odd += [key for key in result.missing_keys if key not in dict(module.named_buffers())]
         if odd:

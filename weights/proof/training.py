@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import flax.linen as nn
@@ -126,8 +126,19 @@ class Training(Sides):
         return {**for_jax(self.inputs, self.dtype), MASKS: [jax.numpy.asarray(m.factors, self.dtype) for m in self.masks[0]]}
 
     def module(self, nudge: int = 0) -> TorchModule:
-        """The torch module in training."""
-        return super().module(nudge).train()
+        """The torch module in training. With a nudge its submodules round their outputs otherwise, too.
+
+        Statistics of a batch cancel most of what one unit in the last place of the parameters does; what rounding inside does to
+        gradients is seen by rounding inside.
+        """
+        module = super().module(nudge).train()
+        if nudge:
+            import torch
+
+            ways = torch.Generator().manual_seed(nudge)
+            for child in module.modules():
+                child.register_forward_hook(partial(_rounded, ways))
+        return module
 
     def run_torch(self, module: TorchModule) -> Outputs:
         """The outputs with shared masks, and the buffers after the call."""
@@ -135,6 +146,18 @@ class Training(Sides):
             outputs = super().run_torch(module)
         found = dict(module.named_buffers())
         return {**outputs, **{f"new {e.key}": found[e.key].clone() for e in self._buffers}}
+
+
+def _rounded(ways: Any, module: TorchModule, given: object, result: Any) -> Any:
+    """A submodule's output with each number moved by one unit in the last place up, down, or not at all, as the generator says."""
+    import torch
+
+    def moved(x: Any) -> Any:
+        if not (isinstance(x, torch.Tensor) and x.is_floating_point()):
+            return x
+        return x * (1 + torch.finfo(x.dtype).eps * torch.randint(-1, 2, x.shape, generator=ways).to(x.dtype))
+
+    return tuple(map(moved, result)) if type(result) is tuple else moved(result)
 
 
 def unverified(sides: Sides, training: Training) -> list[Row]:

@@ -26,7 +26,7 @@ from weights.proof.flax_run import Arrays
 from weights.proof.gates import NUDGES, Results, amplified, cotangents, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
 from weights.proof.rows import Row, largest
-from weights.proof.sides import STEPS, Original, Sides
+from weights.proof.sides import BESIDE, STEPS, Original, Sides
 from weights.proof.trees import Points
 from weights.proof.trees import probe as points_probe
 from weights.proof.witness import Witness
@@ -61,7 +61,8 @@ def verify(
     is ten times torch's own drift, the largest of three, after all numbers moved by one unit in the last place (for steps,
     moved as far as the gradients differ already, see `amplified`, whose own gate is at the level before): float64 may
     differ by the fixed gates of `FLOAT64` in any case; float32 passes as well by being as near to float64 as torch's
-    float32 is, twice its error and 4 units in the last place. `types` may leave float32 out.
+    float32 is, twice its error and 4 units in the last place. `types` may leave float32 out. Steps that differ in float32 alone are
+    taken again from beside the file (see `_beside`), and rows that agree there say so.
 
     Raises Usage if a graph is given to an architecture that takes none, if jax has no float64, and if torch or geoopt is not installed.
     """
@@ -99,13 +100,31 @@ def verify(
     for kind in LEVELS[2 : depth + 1]:
         found = gated(kind, "float64", results["float64"][kind], None)
         if "float32" in types:
-            found += gated(kind, "float32", results["float32"][kind], results["float64"][kind])
+            narrow = gated(kind, "float32", results["float32"][kind], results["float64"][kind])
+            found += _beside(sides, narrow, seed) if kind == "step" and failed(narrow) and not failed(found) else narrow
         rows += [row._replace(what=row.what + fresh) if kind == "step" else row for row in found]
         if kind == "grad" and checkpoint.own_port:
             rows += transforms.rows(sides, seed)
     if not checkpoint.own_port:
         return rows
     return rows + lookups.unseen(sides["float64"], LEVELS[depth]) + _training(checkpoint, sides, seed, LEVELS[depth])
+
+
+def _beside(sides: Mapping[str, Sides], rows: list[Row], seed: int) -> list[Row]:
+    """Whether float32 steps that differ where those of float64 agree are an error, or the two sides of a kink.
+
+    LeakyReLU and a maximum have two slopes at their kinks. Where an argument is nearer to one than float32's rounding, the sides may take
+    one slope each, and torch's own drift, which moves all numbers by one unit in the last place, need not cross the kink. From some
+    thousandth beside the file the argument is far from it, and an error is as large as at the file. Returns the rows of the first of
+    three such starts from which all steps agree; without one, the rows as they are.
+    """
+    for nudge in NUDGES:
+        moved = {name: side.displaced(seed + nudge) for name, side in sides.items()}
+        found = {name: amplified(_step(side, seed), _values(side, seed)["grad"]) for name, side in moved.items()}
+        narrow = gated("step", "float32", found["float32"], found["float64"])
+        if not failed(narrow) and not failed(gated("step", "float64", found["float64"], None)):
+            return [row._replace(what=f"{row.what} ({BESIDE:g} beside the file, past a kink)") for row in narrow]
+    return rows
 
 
 def _training(checkpoint: Checkpoint, sides: Mapping[str, Sides], seed: int, level: str) -> list[Row]:

@@ -225,9 +225,7 @@ def test_a_module_and_its_optimizer():
     module(torch.randn(5, 6)).square().mean().backward()
     optimizer.step()
     found = weights.parity(PORT, module, optimizer=optimizer, types=("float64",))
-    # In training, the curvature's gradient is one number whose terms may cancel, and its gate is relative to what is left of them.
-    cancels = [row for row in found.rows if row.level == "train" and row.what == "gradient of ball.isp_c" and row.error < 1e-7]
-    assert not [row for row in found.rows if not row.ok and row not in cancels], str(found)
+    assert found.ok, str(found)
     assert not any("fresh" in row.what for row in found.rows)
 
 
