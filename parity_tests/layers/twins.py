@@ -177,8 +177,8 @@ def check_values_and_gradients(twin: Twin) -> None:
     assert all(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads)), "a gradient that is 0 says nothing"
 
 
-def check_float32(twin: Twin) -> None:
-    """Errors of outputs and gradients in float32 are at most about twice those of torch, over draws enough that no one number decides."""
+def over_draws(twin: Twin) -> tuple[Any, Any, Any]:
+    """Outputs and gradients of float32 in JAX and in torch, and of float64 in torch: several draws, so that no one number decides."""
     ours, theirs, truth = [], [], []
     for seed in range(10, 10 + DRAWS):
         raw = single(twin.raw(seed))
@@ -186,8 +186,14 @@ def check_float32(twin: Twin) -> None:
         truth.append(twin.torch_sides(raw, cotangents, torch.float64))
         theirs.append(twin.torch_sides(raw, cotangents, torch.float32))
         ours.append(twin.program(raw, cotangents))
-    stack = lambda trees: jax.tree.map(lambda *a: np.stack(a), *trees)  # noqa: E731
-    rows = zip(jax.tree_util.tree_leaves_with_path(stack(ours)), jax.tree.leaves(stack(theirs)), jax.tree.leaves(stack(truth)), strict=True)
+    stack = functools.partial(jax.tree.map, lambda *a: np.stack(a))
+    return stack(*ours), stack(*theirs), stack(*truth)
+
+
+def check_float32(twin: Twin) -> None:
+    """Errors of outputs and gradients in float32 are at most about twice those of torch, over draws enough that no one number decides."""
+    ours, theirs, truth = over_draws(twin)
+    rows = zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), jax.tree.leaves(truth), strict=True)
     for (path, a), b, t in rows:
         assert a.dtype == np.float32
         error = np.abs(np.asarray(a, np.float64) - t).max()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from parity_tests import draws, layers
-from parity_tests.layers.twins import DRAWS, RADIUS, Twin, single
+from parity_tests.layers.twins import RADIUS, Twin, over_draws
 from parity_tests.tolerances import gate, no_worse_bound
 from weights.proof.report import Pair
 from weights.proof.rows import Row, Ulp, largest
@@ -64,16 +64,7 @@ def _double(twin: Twin) -> Iterator[Row]:
 
 
 def _single(twin: Twin) -> Iterator[Row]:
-    """Several draws, so that no one number of torch's own error decides."""
-    ours, theirs, truth = [], [], []
-    for seed in range(10, 10 + DRAWS):
-        raw = single(twin.raw(seed))
-        cotangents = single(twin.cotangents(raw))
-        truth.append(twin.torch_sides(raw, cotangents, torch.float64))
-        theirs.append(twin.torch_sides(raw, cotangents, torch.float32))
-        ours.append(twin.program(raw, cotangents))
-    stack = lambda trees: jax.tree.map(lambda *a: np.stack(a), *trees)  # noqa: E731
-    for (level, name, a), (_, _, b), (_, _, t) in zip(*(_named(stack(found)) for found in (ours, theirs, truth)), strict=True):
+    for (level, name, a), (_, _, b), (_, _, t) in zip(*map(_named, over_draws(twin)), strict=True):
         top = largest(t) or 1.0
         error, limit = largest(a.astype(np.float64) - t) / top, no_worse_bound(b, t) / top
         yield Row(level, "float32", name, error, limit, bool(error <= limit), ulp=Ulp.of(b.astype(np.float32), a))
