@@ -36,7 +36,7 @@ class _Program:
 
         def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
             self.traces += 1  # runs when JAX traces, once per shape
-            one = step()
+            one = jax.jit(step(), inline=True)  # traced once, for the shapes and for the loop
 
             def at(i: Any) -> Any:
                 return jax.tree.map(lambda x: x[i], batch) if several else batch
