@@ -83,7 +83,10 @@ def accuracy(model: str, name: str, steps: int, rounds: int) -> list[dict[str, A
     data = Path(os.environ.get("DATA") or HERE.parent / "shared" / "data")
     if not (data / f"{name}.npz").exists():
         raise NotMeasured(f"no {name}.npz in the folder that DATA names")
-    return [beside_torch(both("accuracy", [str(data), model, name, str(steps)], rounds, LONGEST["accuracy"])["last"])]
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "problem.npz"))
+        process(folder, "problem", str(data), model, name, path)
+        return [beside_torch(both("accuracy", [path, model, name, str(steps)], rounds, LONGEST["accuracy"])["last"])]
 
 
 def beside_torch(seconds: Seconds) -> dict[str, float]:

@@ -79,9 +79,9 @@ def job(work: str, source: str, target: str) -> dict[str, float]:
 
         start = time.perf_counter()
         if work == "convert":
-            weights.load(source, arch="tree").save(target)
+            weights.load(source, arch="tree").save(target, overwrite=True)
         else:
-            weights.export(source, target)
+            weights.export(source, target, overwrite=True)
     return {"seconds": time.perf_counter() - start, "peak_mib": peak_mib()}
 
 

@@ -73,7 +73,7 @@ def test_a_machine_has_results_of_every_benchmark():
 def test_the_accuracy_rows_are_of_the_cases_that_the_code_has():
     found = accuracy.load()
     assert {(row["model"], row["graph"], row["task"]) for row in found} == {
-        (m, n, t) for n, t, _ in accuracy.CASES for m in accuracy.THEIRS
+        (m, n, t) for n, t, _ in accuracy.CASES for m in accuracy.MODELS
     }
     for row in found:
         assert row["agree"] == accuracy.agree(row["torch_scores"], row["jax_scores"])
