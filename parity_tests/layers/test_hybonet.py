@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 import torch
 
 from parity_tests import draws
@@ -35,3 +36,26 @@ def test_long_features_are_cut_at_ten():
     low = np.asarray(lifted(x.astype(np.float32)))
     assert np.isfinite(low).all()
     np.testing.assert_allclose(low, have, rtol=2e-5)
+
+
+@pytest.mark.parametrize("act", [None, "relu"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_a_linear_map_of_lifted_points(act: str | None, dropout: float):
+    """Values and gradients are those of the map of the points, with what acts on their coordinates before; without it no array of points is
+    made."""
+    rng = draws.rng(3)
+    x, cotangent = np.concatenate([rng.normal(size=(6, 5)), 40 * rng.normal(size=(2, 5)), np.zeros((1, 5))]), rng.normal(size=(9, 4))
+    layer = ported.LorentzLinear(4, dropout=dropout, act=act)
+    params = layer.init(draws.key(4), ported.lift(x))["params"]
+    params = {**params, "bias": rng.normal(size=4)}
+
+    def loss(params, x, given=ported.lifted):
+        y = layer.apply({"params": params}, given(x), deterministic=False, rngs={"dropout": draws.key(5)})
+        return (y * cotangent).sum()
+
+    both = [jax.tree.leaves(jax.value_and_grad(loss, (0, 1))(params, x, given)) for given in (ported.lift, ported.lifted)]
+    for a, b in zip(*both, strict=True):
+        assert np.any(a != 0)
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11 * np.abs(a).max())
+    made = str(jax.make_jaxpr(jax.grad(loss))(params, x))
+    assert ("[9,6]" in made) == (act is not None or dropout > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -12,9 +13,20 @@ from jaxtyping import Array, Float
 from port_jax.graphs import Graph, aggregate, edge_dot
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.gcn import edge_weights
-from port_jax.manifolds import Lorentz
+from port_jax.manifolds import trig
 
-__all__ = ["LONGEST", "LorentzAggregation", "LorentzDecoder", "LorentzGraphConvolution", "LorentzLinear", "flip", "lift", "random_points"]
+__all__ = [
+    "LONGEST",
+    "Lifted",
+    "LorentzAggregation",
+    "LorentzDecoder",
+    "LorentzGraphConvolution",
+    "LorentzLinear",
+    "flip",
+    "lift",
+    "lifted",
+    "random_points",
+]
 
 LONGEST = 10.0
 """The length to which HyboNet shortens tangent vectors before sinh and cosh."""
@@ -25,12 +37,33 @@ def flip(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     return jnp.concatenate([-x[..., :1], x[..., 1:]], -1)
 
 
-def lift(x: Float[Array, "n in"]) -> Float[Array, "n ambient"]:
-    """exp_0 of (0, x), with x shortened to length 10 where it is longer."""
+class Lifted(NamedTuple):
+    """The points (time, factor x) of the hyperboloid, kept apart: a linear map of them is one of x, without an array of all points."""
+
+    time: Float[Array, "n 1"]
+    factor: Float[Array, "n 1"]
+    x: Float[Array, "n in"]
+
+    def points(self) -> Float[Array, "n ambient"]:
+        """The points as one array."""
+        return jnp.concatenate([self.time, self.factor * self.x], -1)
+
+    def mapped(self, kernel: Float[Array, "ambient out"]) -> Float[Array, "n out"]:
+        """points() @ kernel, equal up to rounding."""
+        return self.time * kernel[:1] + self.factor * (self.x @ kernel[1:])
+
+
+def lifted(x: Float[Array, "n in"]) -> Lifted:
+    """exp_0 of (0, x): time cosh |x|, factor sinh |x| / |x|, with x shortened to length 10 where it is longer."""
     square = (x * x).sum(-1, keepdims=True)
     far = square > LONGEST**2
-    x = x * jnp.where(far, LONGEST / jnp.sqrt(jnp.where(far, square, 1)), 1)
-    return Lorentz(1.0).expmap0(jnp.pad(x, ((0, 0), (1, 0))))
+    s = -jnp.where(far, LONGEST**2, square)
+    return Lifted(trig.cos_k(s), trig.sin_ratio(s) * jnp.where(far, LONGEST / jnp.sqrt(jnp.where(far, square, 1)), 1), x)
+
+
+def lift(x: Float[Array, "n in"]) -> Float[Array, "n ambient"]:
+    """exp_0 of (0, x), with x shortened to length 10 where it is longer."""
+    return lifted(x).points()
 
 
 def _first_zero(key: Array, shape: tuple[int, ...], dtype: object = jnp.float32) -> Float[Array, "in out"]:
@@ -41,7 +74,8 @@ def _first_zero(key: Array, shape: tuple[int, ...], dtype: object = jnp.float32)
 class LorentzLinear(nn.Module):
     """y = W dropout(act(x)) + b; time t = sigmoid(y_0) exp(scale) + 1.1, space y_1.. at length sqrt(t^2 - 1).
 
-    Parameters `kernel` [in, out], `bias` [out], `scale` []. The bias moves the time part as well.
+    Parameters `kernel` [in, out], `bias` [out], `scale` []. The bias moves the time part as well. `Lifted` points are mapped as they are
+    where nothing acts on their coordinates before.
     """
 
     features: int
@@ -50,11 +84,15 @@ class LorentzLinear(nn.Module):
     act: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n in"], deterministic: bool = True) -> Float[Array, "n out"]:
+    def __call__(self, x: Float[Array, "n in"] | Lifted, deterministic: bool = True) -> Float[Array, "n out"]:
         scale = self.param("scale", nn.initializers.constant(math.log(10.0)), ())
-        kernel = self.param("kernel", _first_zero, (x.shape[-1], self.features))
-        x = x if self.act is None else ACTIVATIONS[self.act](x)
-        y = nn.Dropout(self.dropout)(x, deterministic=deterministic) @ kernel
+        if isinstance(x, Lifted) and self.act is None and (deterministic or self.dropout == 0):
+            y = x.mapped(self.param("kernel", _first_zero, (1 + x.x.shape[-1], self.features)))
+        else:
+            x = x.points() if isinstance(x, Lifted) else x
+            kernel = self.param("kernel", _first_zero, (x.shape[-1], self.features))
+            x = x if self.act is None else ACTIVATIONS[self.act](x)
+            y = nn.Dropout(self.dropout)(x, deterministic=deterministic) @ kernel
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))[None]
         time = nn.sigmoid(y[..., :1]) * jnp.exp(scale) + 1.1
@@ -97,7 +135,7 @@ class LorentzGraphConvolution(nn.Module):
     act: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
+    def __call__(self, x: Float[Array, "n in"] | Lifted, graph: Graph, deterministic: bool = True) -> Float[Array, "n out"]:
         h = LorentzLinear(self.features, self.use_bias, self.dropout, self.act, name="linear")(x, deterministic)
         return LorentzAggregation(self.use_att, name="agg")(h, graph, deterministic)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from port_jax.checks import as_features, as_indices, as_numbers, require_choice
 from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
-from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lift
+from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lifted
 from port_jax.manifolds import Euclidean, Lorentz
 from port_jax.types import ManifoldTree, Params
 
@@ -57,7 +57,8 @@ class HyboNet(nn.Module):
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
         """Points of the hyperboloid. Unless `deterministic`, inputs of the linear maps are dropped by the stream "dropout"."""
-        h = lift(as_features("x", x, (graph.num_nodes, self.feat_dim - 1)))
+        h = lifted(as_features("x", x, (graph.num_nodes, self.feat_dim - 1)))
+        h = h if self.layers else h.points()
         for layer in self.layers:
             h = layer(h, graph, deterministic)
         return h
