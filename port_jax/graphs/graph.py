@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from port_jax.arguments import TEXT, TRUTH, Kind, number, one_of, optional, takes
 from port_jax.checks import as_array, on_host
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges, named_pairs
-from port_jax.graphs.rows import Rows
+from port_jax.graphs.rows import Rows, indices
 
 __all__ = ["Graph"]
 
@@ -107,9 +107,9 @@ class Graph:
         return Graph(
             incoming=Rows.build(r, s, n, None, blocked=blocked),
             outgoing=Rows.build(s[out], r[out], n, out, blocked=blocked),
-            order=jnp.asarray(order),
-            weights=None if w is None else jnp.asarray(w[order]),
-            edge_features=None if f is None else jnp.asarray(f[order]),
+            order=indices(order),
+            weights=None if w is None else jax.device_put(w[order]),
+            edge_features=None if f is None else jax.device_put(f[order]),
             num_nodes=n,
         )
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from port_jax.checks import is_half
 
-__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "joined", "masked", "take", "widened"]
+__all__ = ["BUCKETS", "LONGEST", "SMALLEST", "Block", "Level", "Rows", "indices", "joined", "masked", "take", "widened"]
 
 LONGEST = 16
 """The largest number of edges in a piece. On a power-law graph 32 is no faster and takes twice as long to compile."""
@@ -28,6 +28,11 @@ BUCKETS = (2, 4, 8, LONGEST)
 code that blocks of every length from 1 to 16 would need."""
 SMALLEST = 2048
 """A block of fewer slots than this is merged into the next one: compiling it would cost more time than it saves."""
+
+
+def indices(values: np.ndarray) -> Array:
+    """Indices as JAX keeps them. NumPy converts them: `jnp.asarray` would compile a program for each shape, and a graph has many."""
+    return jax.device_put(np.asarray(values, np.int32))
 
 
 @jax.tree_util.register_dataclass
@@ -95,11 +100,11 @@ class Rows:
             entries = np.arange(len(segments)) if edges is None else edges
             levels, places = _levels(segments, entries, columns, num_nodes)
         return Rows(
-            segments=jnp.asarray(segments, jnp.int32),
-            columns=jnp.asarray(columns, jnp.int32),
-            edges=None if edges is None else jnp.asarray(edges, jnp.int32),
+            segments=indices(segments),
+            columns=indices(columns),
+            edges=None if edges is None else indices(edges),
             levels=levels,
-            places=None if places is None else jnp.asarray(places, jnp.int32),
+            places=None if places is None else indices(places),
             num_nodes=num_nodes,
         )
 
@@ -185,9 +190,9 @@ def _blocks(
         slots = starts[chosen] + np.minimum(np.arange(lengths[chosen].max())[:, None], lengths[chosen] - 1)
         blocks.append(
             Block(
-                entries=jnp.asarray(entries[slots], jnp.int32),
-                columns=None if columns is None else jnp.asarray(columns[slots], jnp.int32),
-                lengths=jnp.asarray(lengths[chosen], jnp.int32),
+                entries=indices(entries[slots]),
+                columns=None if columns is None else indices(columns[slots]),
+                lengths=indices(lengths[chosen]),
                 full=int(lengths[chosen].min()),
             )
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from weights.errors import Unmatched
 from weights.mapping.entries import Entry
@@ -37,12 +38,17 @@ def check(manifolds: Manifolds, params: Params, entries: Sequence[Entry]) -> Non
             _check_leaf(manifold, np.asarray(leaf), keys.get(name, name))
 
 
+@jax.jit
+def _projected(manifold: Manifold, points: Array) -> Array:  # by one program: without jit each operation is compiled by itself
+    return manifold.projx(points)
+
+
 def _check_leaf(manifold: Manifold, points: np.ndarray, key: str) -> None:
     flat = points.reshape(-1, *points.shape[points.ndim - manifold.ndim :])
     axes = tuple(range(1, flat.ndim))
     for start in range(0, len(flat), ROWS):
         block = flat[start : start + ROWS]
-        gap = np.max(np.abs(np.asarray(manifold.projx(jax.numpy.asarray(block))) - block), axis=axes)
+        gap = np.max(np.abs(np.asarray(_projected(manifold, block)) - block), axis=axes)
         off = np.flatnonzero(~(gap <= TOLERANCE * (1 + np.max(np.abs(block), axis=axes))))
         if len(off):
             where = np.unravel_index(start + off[0], points.shape[: points.ndim - manifold.ndim])
