@@ -63,7 +63,7 @@ class MERU(nn.Module):
 
     Parameters: `visual` (`VisionTransformer`), `textual` (`TextTransformer`), `visual_proj` and `textual_proj` without biases, and numbers
     of which the model uses the exponential: `logit_scale`, and in hyperbolic space `curv` (log c), `visual_alpha` and `textual_alpha`.
-    Variables without training: `constants/{pixel_mean, pixel_std}` [3, 1, 1], `frozen/visual/pos_embed` and, without `learn_curv`,
+    Variables without training: `buffers/{pixel_mean, pixel_std}` [3, 1, 1], `frozen/visual/pos_embed` and, without `learn_curv`,
     `frozen/curv`.
 
     image_size, patch_size, width, depth, heads: of the vision transformer. vocab_size, context_length, textual_width, textual_layers,
@@ -103,7 +103,7 @@ class MERU(nn.Module):
             nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.normal(width**-0.5))
             for width in (self.width, self.textual_width)
         )
-        self.pixel_mean, self.pixel_std = (self._kept("constants", f"pixel_{k}", v) for k, v in (("mean", MEAN), ("std", STD)))
+        self.pixel_mean, self.pixel_std = (self._kept("buffers", f"pixel_{k}", v) for k, v in (("mean", MEAN), ("std", STD)))
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(math.log(1 / 0.07)), ())
         if self.hyperbolic:
             start, short = math.log(self.curv_init), nn.initializers.constant(math.log(self.embed_dim**-0.5))

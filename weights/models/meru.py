@@ -104,7 +104,7 @@ def rules(settings: Hyperparameters) -> list[Rule]:
     block, text = "params/visual/blocks_{i}", "params/textual/resblocks_{i}"
     found = [
         param("logit_scale", "params/logit_scale"),
-        *(buffer(f"pixel_{name}", f"constants/pixel_{name}") for name in ("mean", "std")),
+        *(buffer(f"pixel_{name}", f"buffers/pixel_{name}") for name in ("mean", "std")),
         param("visual.cls_token", "params/visual/cls_token"),
         buffer("visual.pos_embed", "frozen/visual/pos_embed"),
         param("visual.patch_embed.proj.weight", "params/visual/patch_embed/kernel", permute(2, 3, 1, 0)),
