@@ -2,8 +2,9 @@
 
     python -m examples.zero_shot --out out/zero_shot
 
-Images are drawn, and words are their own tokens, so that nothing has to be downloaded. `classify`, `retrieve` and `traverse` take any MERU or
-HyCoCLIP, a converted one (`weights.restore("converted/")`: its `model` and `variables`) with its own tokenizer; the first two a CLIP, too.
+Images are drawn, and words are their own tokens, so that nothing has to be downloaded. `classify`, `retrieve` and `traverse` take any
+MERU or HyCoCLIP, a converted one (`model` and `variables` of `weights.restore("converted/")`) with its own tokenizer; the first two take a
+CLIP, too.
 The folder --out then contains numbers.json and traversal.png.
 """
 
@@ -158,7 +159,8 @@ def main() -> None:
     images, colours, shapes = drawn(rng, 200)
     found: dict[str, Any] = {}
     for kind, names, truth, forms in (
-        ("shapes", SHAPES, shapes, ("a {}", "a photo of a {}")), ("colours", tuple(COLOURS), colours, ("something {}", "a photo of something {}")),
+        ("shapes", SHAPES, shapes, ("a {}", "a photo of a {}")),
+        ("colours", tuple(COLOURS), colours, ("something {}", "a photo of something {}")),
     ):  # fmt: skip
         prompts = np.stack([tokens([form.format(name) for form in forms]) for name in names])
         right = classify(model, variables, images, prompts) == [names.index(name) for name in truth]

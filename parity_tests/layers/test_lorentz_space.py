@@ -59,6 +59,7 @@ def test_the_hyperboloid_has_the_same_maps():
 
 def angle(x: Any, y: Any, c: Any) -> Any:
     """π less the angle at x of the triangle O x y, by tangent vectors: u towards O and v towards y, cos = <u, v> / (|u| |v|)."""
+
     def lifted(p: Any) -> list:
         return [mpmath.sqrt(1 / c + sum(a * a for a in p)), *p]
 

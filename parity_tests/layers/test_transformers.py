@@ -62,7 +62,9 @@ def test_the_vision_transformer_is_torchs_encoder_on_patches():
         qkv = {"kernel": attention.in_proj_weight.detach().numpy().T, "bias": attention.in_proj_bias.detach().numpy()}
         params[f"blocks_{n}"] = {"norm1": norm(layer.norm1), "norm2": norm(layer.norm2), "qkv": qkv, "proj": matrix(attention.out_proj),
                                  "fc1": matrix(layer.linear1), "fc2": matrix(layer.linear2)}  # fmt: skip
-    patches = np.stack([[np.einsum("chw,hwco->o", image[:, y : y + 4, x : x + 4], kernel) + bias for y in (0, 4) for x in (0, 4)] for image in images])
+    patches = np.stack(
+        [[np.einsum("chw,hwco->o", image[:, y : y + 4, x : x + 4], kernel) + bias for y in (0, 4) for x in (0, 4)] for image in images]
+    )
     rows = np.concatenate([np.broadcast_to(start, (2, 1, 12)), patches], 1) + fixed
     want = theirs(torch.as_tensor(rows)).detach()[:, 0]
     model = VisionTransformer(8, 4, 12, 2, 3)

@@ -1,6 +1,7 @@
 """MERU, HyCoCLIP and CLIP in Flax against their original: features, losses, gradients, steps, bounds, files, and the authors' numbers."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,9 @@ def test_features_are_points_of_their_space(name: str, tmp_path: Path):
     found = {}
     for kind, method in (("images", "encode_image"), ("tokens", "encode_text")):
         found[kind] = ckpt.model.apply(ckpt.variables, given[kind], method=method)
-    space, points = (ckpt.model.apply(ckpt.variables, *args, method=method) for method, args in (("space", ()), ("points", (found["images"],))))
+    space, points = (
+        ckpt.model.apply(ckpt.variables, *args, method=method) for method, args in (("space", ()), ("points", (found["images"],)))
+    )
     assert isinstance(space, Lorentz if name == "MERU" else Sphere)
     np.testing.assert_allclose(space.projx(points), points, rtol=1e-13)
     embedded = weights.embeddings(ckpt, inputs=given)
@@ -190,7 +193,10 @@ def test_features_are_points_of_their_space(name: str, tmp_path: Path):
     assert len(embedded.points) == len(given["images"]) + len(given["tokens"])
     if name == "MERU":
         assert float(np.asarray(space.k)) == pytest.approx(np.exp(-0.3))
-        z = [ckpt.model.apply(ckpt.variables, found["images"], method="log_map0"), weights.embeddings(ckpt, inputs=given, space="tangent").points]
+        z = [
+            ckpt.model.apply(ckpt.variables, found["images"], method="log_map0"),
+            weights.embeddings(ckpt, inputs=given, space="tangent").points,
+        ]
         np.testing.assert_allclose(z[1][: len(points)], z[0], rtol=1e-10)
         with pytest.raises(Usage, match="images or tokens"):
             weights.embeddings(ckpt, inputs={"pictures": given["images"]})
@@ -212,7 +218,7 @@ def test_classes_and_the_way_to_the_root(tmp_path: Path):
     assert not np.any(np.asarray(way[-1]))
     space = Lorentz(np.exp(-0.3))
     points = [ckpt.model.apply(ckpt.variables, row, method="points") for row in way]
-    steps = np.array([space.dist(a, b) for a, b in zip(points[:-1], points[1:], strict=True)])
+    steps = np.array([space.dist(a, b) for a, b in itertools.pairwise(points)])
     np.testing.assert_allclose(steps, np.broadcast_to(space.dist0(points[0]) / 4, steps.shape), rtol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""MERU, HyCoCLIP and CLIP beside what is outside of this project: the papers' formulas at 50 digits, the authors' numbers, torch's types."""
+"""MERU, HyCoCLIP and CLIP beside what is outside of this project: papers' formulas at 50 digits, authors' numbers, torch's types."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_losses_against_the_papers_at_50_digits():
 
         contrast = (matched(i, t) + matched(t, i)) / 2
         entailed = outside(t, i, c, 1)
-        assert 0 < entailed
+        assert entailed > 0
         np.testing.assert_allclose(float(got.loss), float(contrast + weight * entailed), rtol=1e-13)
         contrast = (matched(i, t) + matched(t, i) + matched(bi, t) + matched(bt, i)) / 4
         parts = [outside(t, i, c, mpf("0.7")), outside(bt, bi, c, mpf("0.7")), outside(bi, i, c, mpf("1.2")), outside(bt, t, c, mpf("1.2"))]
@@ -94,7 +94,17 @@ def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch,
     path = FIXTURES / folder
     if not path.exists():
         pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
-    command = ("verify", path / "full.pth", "--config", path / "config.json", "--witness", path / "expected.npz", "--level", "settings", "--json")
+    command = (
+        "verify",
+        path / "full.pth",
+        "--config",
+        path / "config.json",
+        "--witness",
+        path / "expected.npz",
+        "--level",
+        "settings",
+        "--json",
+    )
     code, out, err = run(monkeypatch, capsys, *command)
     assert code == 0, out + err
     rows = [row for row in json.loads(out)["rows"] if row["level"] == "witness"]

@@ -11,8 +11,8 @@ PARITY = "models/test_meru.py::test_features_losses_and_gradients"
 MUTATIONS: tuple[Mutation, ...] = (
     error("MERU: time without the curvature", "port_jax/layers/lorentz_space.py", "time_of(x, 1 / curv) * time_of(y, 1 / curv).T",
           "time_of(x) * time_of(y).T", f"{VALUES}[pairwise_dist]"),
-    error("MERU: the aperture without the curvature", "port_jax/layers/lorentz_space.py", "(length * jnp.sqrt(curv) + EPS)", "(length + EPS)",
-          f"{VALUES}[half_aperture]"),
+    error("MERU: the aperture without the curvature", "port_jax/layers/lorentz_space.py", "(length * jnp.sqrt(curv) + EPS)",
+          "(length + EPS)", f"{VALUES}[half_aperture]"),
     Mutation(
         "MERU: the angle at the other point, on both sides",
         (
@@ -23,9 +23,10 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error("HyCoCLIP: boxes beside boxes", "port_jax/models/meru_losses.py", "pairwise_dist(box_image, text, c)",
           "pairwise_dist(box_image, box_text, c)", LOSSES),
-    error("HyCoCLIP: one factor of the aperture", "port_jax/models/meru_losses.py", "WITHIN, ACROSS = 0.7, 1.2", "WITHIN, ACROSS = 0.7, 0.7",
-          LOSSES),
-    error("MERU: a bound that stops the derivative", "port_jax/models/meru.py", "return in_place(value, jnp.clip(value, *self._bounds()[name]))",
+    error("HyCoCLIP: one factor of the aperture", "port_jax/models/meru_losses.py", "WITHIN, ACROSS = 0.7, 1.2",
+          "WITHIN, ACROSS = 0.7, 0.7", LOSSES),
+    error("MERU: a bound that stops the derivative", "port_jax/models/meru.py",
+          "return in_place(value, jnp.clip(value, *self._bounds()[name]))",
           "return jnp.clip(value, *self._bounds()[name])", f"{RUNS}[MERU at its bounds]"),
     error("MERU: steps from beyond the bounds", "weights/models/meru.py", "    confine=lambda model, params: model.clamped(params),\n", "",
           f"{RUNS}[MERU at its bounds]"),

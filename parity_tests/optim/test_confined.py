@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from parity_tests import draws
-from port_jax.optim import confined, riemannian_adamw
 from port_jax.manifolds import Euclidean
+from port_jax.optim import confined, riemannian_adamw
 from port_jax.primitives import in_place
 
 MOST = 0.5

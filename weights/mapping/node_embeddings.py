@@ -28,8 +28,8 @@ class NodeEmbeddings:
     normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
     inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them if the model takes any.
     manifold: where the output of `encode` lies, from the flax module and its variables.
-    arrays: the names of arrays that it encodes in place of a graph, images for example, of which some are given. encoded: their points [N, d]
-    by these names, from the flax module, its variables and the arrays of a file by their names.
+    arrays: the names of arrays that it encodes in place of a graph, images for example, of which some are given. encoded: their points
+    [N, d] by these names, from the flax module, its variables and the arrays of a file by their names.
     """
 
     table: str = ""

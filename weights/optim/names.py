@@ -10,7 +10,6 @@ from weights.errors import Unmatched, Usage
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 
-
 FROZEN = "frozen/"
 """The collection of flax variables that are parameters in torch, of which an optimizer may have an index, and are not trained."""
 

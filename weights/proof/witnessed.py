@@ -17,11 +17,11 @@ from weights.mapping import probes
 from weights.mapping.entries import flatten, inverse, place
 from weights.mapping.port import TREE
 from weights.mapping.probes import Probe
-from weights.proof.flax_run import QUICK, Arrays
+from weights.proof.flax_run import QUICK
 from weights.proof.rows import FLOAT64, MANIFOLD, Row, Ulp, largest
 from weights.proof.sides import Original, Sides
 from weights.proof.witness import SEED, Witness
-from weights.types import OptState, Params, Variables
+from weights.types import OptState, Params
 
 LEVEL = "witness"
 CURVATURES = ("c", "curvature")
