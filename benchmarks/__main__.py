@@ -25,7 +25,7 @@ from benchmarks.tables import cells
 from benchmarks.worker import CONTEXT, PRELOADED
 
 ALL = ("startup", "optim", "adam", "pairwise", "hgat", "hgcn", "architectures", "poincare", "peers", "weights", "growth")
-OTHERS = ("graphs", "tidhy")
+OTHERS = ("graphs", "meru", "tidhy")
 QUIET = 1.0
 """The load average above which times are not reliable, because the threads of torch wait for each other."""
 
@@ -34,7 +34,7 @@ def main() -> None:
     """Runs the benchmarks one after another and prints each row as soon as it is measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Times torch and JAX side by side.")
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except {' and '.join(OTHERS)})"
+        "names", nargs="*", metavar="NAME", help=f"a benchmark: {', '.join(ALL + OTHERS)} (default: all except {', '.join(OTHERS)})"
     )
     parser.add_argument("--quick", action="store_true", help="use smaller sizes and write no files")
     parser.add_argument("--threads", type=int, default=2, help="threads of each side (default: 2)")

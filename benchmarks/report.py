@@ -47,6 +47,7 @@ SUBJECTS = {
     "growth": ("Cost as the work grows", "The baseline is the torch side of the same work with freed memory kept. The floor is the time of "
                "copying the bytes that have to be read and written, and of the matrix products."),
     "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
+    "meru": ("Images and texts", "The baseline is the same work in `reference_torch.models.meru`."),
     "tidhy": ("A model that optimises inside", "The baseline is the same work in `reference_torch.models.tidhy`, with loops of Python."),
 }  # fmt: skip
 """Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""

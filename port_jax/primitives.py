@@ -2,6 +2,7 @@
 
 A type of JAX has more than a shape. On a mesh with explicit axes it says how an array is split (`sharding`), and inside of
 `jax.shard_map` along which axes its values vary. A primitive whose rule for types forgets them fails there, or stops autodiff.
+`in_place` is for what originals do to their parameters behind the back of autodiff.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jax.sharding import AxisType, PartitionSpec, auto_axes
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-__all__ = ["bind", "for_each_matrix", "result_types", "where"]
+__all__ = ["bind", "for_each_matrix", "in_place", "result_types", "where"]
 
 
 def bind(primitive: Primitive, *operands: Array, **params: Any) -> Any:
@@ -78,3 +79,14 @@ def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
         return jnp.where(condition, x, y)
     total = jax.eval_shape(lambda c, x, y: jnp.zeros_like(c, x.dtype) + x + y, condition, x, y)
     return jnp.where(*(jax.sharding.reshard(jnp.broadcast_to(a, total.shape), total.sharding) for a in (condition, x, y)))
+
+
+@jax.custom_jvp
+def in_place(x: Array, moved: Array) -> Array:
+    """`moved`, with the derivatives of x: what torch computes after `x.data` was overwritten by it."""
+    return moved
+
+
+@in_place.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    return primals[1], tangents[0]

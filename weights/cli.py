@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weights.options import Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, Run, grouped
+from weights.options import Arrays, Checkpoint, File, Force, Graph, Json, Key, Names, Reading, Resuming, Run, grouped
 
 if TYPE_CHECKING:
     from weights.types import Document
@@ -293,21 +293,22 @@ def embed(
     ] = Format.csv,
     space: Annotated[Space, typer.Option(help="Points on their manifold, or their logarithms at its origin.")] = Space.manifold,
     graph: Graph = None,
+    arrays: Arrays = None,
     names: Names = None,
     key: Key = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write node embeddings with their names: the trained table, or the output of the encoder on --graph."""
+    """Write embeddings with their names: the trained table, or the output of the encoder on --graph or --inputs."""
     from weights import given
     from weights.files.graph_arrays import file_of
     from weights.files.reader import files_of
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
+    require_free(form.value, out, force, files_of(file, graph and file_of(graph), arrays, names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
-    found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value, inputs=arrays)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
@@ -320,6 +321,7 @@ def plot(
     run: Run,
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
     graph: Graph = None,
+    arrays: Arrays = None,
     names: Names = None,
     key: Key = None,
     count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
@@ -337,9 +339,9 @@ def plot(
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, files_of(file, graph and file_of(graph), names, *reading.files, run.like))
+    require_file(out, force, files_of(file, graph and file_of(graph), arrays, names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
-    found = embeddings(checkpoint, key=key, graph=graph, names=names)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names, inputs=arrays)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 

@@ -29,6 +29,10 @@ Graph = Annotated[
         "FILE:PLACE) with a sparse adjacency and features beside it."
     ),
 ]
+Arrays = Annotated[
+    Path | None,
+    typer.Option("--inputs", help="For a model that encodes arrays: an .npz file of them, by the names of its inputs (images, tokens)."),
+]
 Key = Annotated[str | None, typer.Option(help="torch's key of the parameter to use instead of the model's own table.")]
 Names = Annotated[
     Path | None,

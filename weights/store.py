@@ -237,7 +237,8 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
     entries = _entries(description["keys"], rules)
     plans, transformation, state = _plans(description), None, None
     if plans:
-        transformation, shapes = optimizers.build(plans, variables["params"], beside(manifolds))
+        confine = None if table is None else table.confining(model)
+        transformation, shapes = optimizers.build(plans, variables["params"], beside(manifolds), confine)
         leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in range(len(jax.tree.leaves(shapes)))]
         state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Contents(

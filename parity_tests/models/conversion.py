@@ -98,8 +98,9 @@ def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours
         assert relative_error(have, out.detach()) <= gate(radius, 0)
     have, expected = tangential(ckpt, flatten(grads)), tangential(ckpt, torch_gradients(module, ckpt))
     scale = max(np.abs(grad).max() for grad in expected.values())  # what adds to all logits of a softmax has a gradient near 0
-    for path, grad in have.items():
-        assert np.abs(np.asarray(grad) - np.asarray(expected[path])).max() <= gate(radius, 1) * scale, path
+    assert {path for path in have if path.startswith("params/")} == expected.keys()
+    for path, grad in expected.items():
+        assert np.abs(np.asarray(have[path]) - np.asarray(grad)).max() <= gate(radius, 1) * scale, path
     if not single:
         return outs
     narrow = module.float()

@@ -21,6 +21,7 @@ from parity_tests.models import (
     cases_hybonet_kg,
     cases_hyptorch,
     cases_kgemb,
+    cases_meru,
     cases_murp,
     cases_poincare_embeddings,
     cases_shallow,
@@ -213,6 +214,12 @@ CASES: dict[str, Case] = {
     "tidhy": Case(cases_tidhy.case, cases_tidhy.theirs, {
         "sign": negated("hypernet.4.bias"), "transpose": transposed("hypernet.3.weight"), "order": rolled("temporal"),
         "swap": swapped("hypernet.1.weight", "hypernet.1.bias"),
+    }, torch.optim.AdamW),
+    "meru": Case(cases_meru.case, cases_meru.theirs, {
+        "sign": negated("visual.blocks.0.mlp.fc2.bias"), "transpose": transposed("textual.resblocks.0.attn.out_proj.weight"),
+        "order": rolled("textual.posit_embed"), "swap": swapped("visual_alpha", "textual_alpha"),
+        "query for key": rolled("textual.resblocks.1.attn.in_proj_weight"),
+        "curvature": changed(lambda flat, at: {at("curv"): flat[at("curv")] + 0.1}),
     }, torch.optim.AdamW),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),

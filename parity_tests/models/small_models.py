@@ -11,6 +11,7 @@ from parity_tests.models import (
     cases_hybonet_kg,
     cases_hyptorch,
     cases_kgemb,
+    cases_meru,
     cases_mlp,
     cases_murp,
     cases_poincare_embeddings,
@@ -48,4 +49,5 @@ CASES = {
     "murp": (lambda: (cases_murp.module_of(MuRP), {}), "rvh.weight"),
     "hybonet_kg": (lambda: (cases_hybonet_kg.module_of(), cases_hybonet_kg.CONFIG), "relation_bias"),
     "tidhy": (cases_tidhy.case, "hypernet.0.weight"),
+    "meru": (cases_meru.case, "visual_proj.weight"),
 }

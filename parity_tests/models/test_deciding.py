@@ -51,12 +51,17 @@ CASES = {
             "nonlin_decoder": True,
         },
     ),
+    "meru": Case(
+        {"class": "class", "heads": "heads", "textual": "textual_heads"},
+        {"width": 9, "patch_size": 9, "image_size": 9, "depth": 9, "embed_dim": 9},
+    ),
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
     "hgat": "gives curvature", "gil": "gives curvature",
     "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
     "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
+    "meru": "contains the curvatures",
 }  # fmt: skip
 
 
@@ -123,6 +128,8 @@ ROLES = {
     ("hybonet", "encoder.manifold.k"): "constant",  # a buffer, once for each module
     ("hybonet_kg", "scale"): "constant",  # frozen parameters
     ("kgemb", "gamma"): "constant",
+    ("meru", "visual.pos_embed"): "buffer",  # a frozen parameter
+    ("meru", "textual.attn_mask"): "constant",
     ("htgn", "feat"): "constant",  # a parameter that the forward pass leaves out
     ("gil", "decoder.ball.c"): "constant",  # a buffer
     ("shallow", "encoder.lt"): "parameter",  # frozen where pretrained: the model stops its gradient

@@ -8,6 +8,7 @@ import torch
 
 import weights
 from parity_tests import draws
+from parity_tests.models import cases_meru
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.planted_errors import CASES, load_ball
@@ -41,6 +42,12 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
     if arch in TABLES:
         space = "tangent" if arch == "kgemb" else "manifold"  # whose relations have balls of their own
         assert np.array_equal(weights.embeddings(ckpt, space=space).points, module.state_dict()[TABLES[arch]])
+        return
+    if ARCHITECTURES[arch].nodes.arrays:
+        given = cases_meru.inputs("MERU")
+        want = module.lift_image(module.encode_image(torch.as_tensor(given["images"]), False)).detach().numpy()
+        found = weights.embeddings(ckpt, inputs={"images": given["images"]})
+        assert np.abs(found.points[:, 1:] - want).max() <= 1e-9 * np.abs(want).max()
         return
     nodes = ckpt.settings.get("num_nodes") or ROWS
     ends, theirs = graph(nodes, ARCHITECTURES[arch].nodes.normalized)

@@ -40,6 +40,14 @@ CASES = {
         lambda o: originals.CosineAnnealingLR(o, 30, 0.02),
         lambda: schedules.cosine_annealing_lr(LR, 30, 0.02),
     ),
+    "warm-up and cosine": (
+        lambda o: originals.LinearWarmupCosineDecayLR(o, 30, 7),
+        lambda: schedules.linear_warmup_cosine_lr(LR, 30, 7),
+    ),
+    "cosine without warm-up": (
+        lambda o: originals.LinearWarmupCosineDecayLR(o, 30, 0),
+        lambda: schedules.linear_warmup_cosine_lr(LR, 30, 0),
+    ),
     "averaging": (lambda o: originals.SWALR(o, 0.02, 30), lambda: schedules.swa_lr(LR, 0.02, 30)),
     "averaging, linear": (lambda o: originals.SWALR(o, 0.9, 7, "linear"), lambda: schedules.swa_lr(LR, 0.9, 7, "linear")),
     "averaging at once": (lambda o: originals.SWALR(o, 0.02, 0), lambda: schedules.swa_lr(LR, 0.02, 0)),

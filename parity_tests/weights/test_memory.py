@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from reference_torch.models import meru
 from weights.files.tensors import BLOCK, same_bits
 from weights.mapping.leaves import leaf_of
 
@@ -87,3 +89,33 @@ def test_blocks_compare_as_the_whole_does():
     assert not same_bits(a, a.astype(np.float64))
     assert not same_bits(a, a.reshape(2, -1))
     assert not same_bits(np.zeros(2, np.float32), np.array([0.0, -0.0], np.float32))
+
+
+MERU = {"class": "MERU", "heads": 6, "textual": {"arch": "L4_W512"}}
+
+
+@pytest.mark.slow  # as the test above, on the file of a model with its optimizer
+def test_one_copy_of_a_models_numbers_and_moments(tmp_path):
+    """MERU with a vision transformer of width 384 and a vocabulary of 20000: a third of the smallest one that its authors publish."""
+    sizes = {"image_size": 224, "patch_size": 16, "width": 384, "depth": 4, "embed_dim": 512, "vocab_size": 20000, "context_length": 77}
+    more = {"textual_layers": 4, "textual_width": 512, "textual_heads": 8, "curv_init": 1.0, "learn_curv": True, "entail_weight": 0.2}
+    module = meru.MERU({**MERU, **sizes, **more})
+    optimizer, scheduler = meru.optimizer_of(module)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3) if parameter.requires_grad else None
+    optimizer.step()
+    scheduler.step()
+    path, config = tmp_path / "x.pth", tmp_path / "config.json"
+    sections = {"model": module, "optimizer": optimizer, "scheduler": scheduler}
+    torch.save({name: part.state_dict() for name, part in sections.items()}, path)
+    config.write_text(json.dumps(MERU))
+    del module, optimizer, scheduler, sections
+    size = path.stat().st_size / (1 << 20)
+    assert size > MEBIBYTES
+    load = CONVERT.replace('arch="tree"', f"config={str(config)!r}")
+    for work in (load, EXPORT):
+        command = [sys.executable, "-c", FORMS + work, str(path), str(tmp_path)]
+        done = subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True, capture_output=True, text=True,
+                              cwd=Path(__file__).parents[2])  # fmt: skip
+        *_, peak = done.stdout.split()
+        assert float(peak) < size + BASE, done.stdout

@@ -13,11 +13,14 @@ from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzG
 from port_jax.layers.hyperplanes import GaneaMLR, LorentzMLR, PoincareMLR
 from port_jax.layers.learnable_curvature import Curved, manifold_of
 from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
+from port_jax.layers.lorentz_space import exp_map0, half_aperture, log_map0, oxy_angle
 from port_jax.layers.pointwise import SpaceActivation, SpaceDropout, SpaceLayerNorm, TangentActivation, TangentDropout, TangentLayerNorm
 from port_jax.layers.pooling import MidpointPool, MidpointPool2d
 from port_jax.layers.residual import MidpointResidual, MobiusResidual, SpaceResidual
 from port_jax.layers.standard import GRU, LSTM, BatchNorm, MultiheadAttention
 from port_jax.layers.tangent import HypLinear
+from port_jax.layers.text_transformer import TextTransformer
+from port_jax.layers.vision_transformer import VisionTransformer
 
 __all__ = [
     "ACTIVATIONS",
@@ -63,9 +66,15 @@ __all__ = [
     "TangentDropout",
     "TangentLayerNorm",
     "TangentLinear",
+    "TextTransformer",
+    "VisionTransformer",
     "edge_weights",
+    "exp_map0",
     "fermi_dirac",
+    "half_aperture",
     "info_nce",
     "leaky_relu",
+    "log_map0",
     "manifold_of",
+    "oxy_angle",
 ]

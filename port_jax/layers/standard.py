@@ -8,13 +8,15 @@ be written again. Here every parameter has torch's name, shape and meaning. Sequ
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Bool, Float
 
-__all__ = ["GRU", "LSTM", "BatchNorm", "MultiheadAttention"]
+__all__ = ["GRU", "LSTM", "BatchNorm", "MultiheadAttention", "attend"]
 
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=-1, out_axis=-2)
 Carry = tuple[Array, ...]
@@ -56,6 +58,8 @@ class MultiheadAttention(nn.Module):
 
     features: int
     heads: int
+    dtype: Any = None
+    """The type of the products of matrices, such as bfloat16; the softmax is computed in float32 at least."""
 
     @nn.compact
     def __call__(
@@ -70,18 +74,27 @@ class MultiheadAttention(nn.Module):
             raise ValueError(f"features: found {self.features}, which {self.heads} heads do not divide; take a multiple of heads")
         weight = self.param("in_proj_weight", nn.initializers.xavier_uniform(in_axis=-1, out_axis=-2), (3 * self.features, self.features))
         bias = self.param("in_proj_bias", nn.initializers.zeros, (3 * self.features,))
+        query, key, value, weight, bias = promote_dtype(query, key, value, weight, bias, dtype=self.dtype)
         maps = zip(jnp.split(weight, 3), jnp.split(bias, 3), (query, key, value))
-        q, k, v = (self._split(jnp.einsum("oi,...i->...o", w, x) + b.reshape((1,) * (x.ndim - 1) + b.shape)) for w, b, x in maps)
-        scores = jnp.einsum("...lhd,...shd->...hls", q, k) / (self.features // self.heads) ** 0.5
-        if mask is not None:
-            hidden = jnp.broadcast_to(jnp.expand_dims(mask, -3), scores.shape)
-            scores = jnp.where(hidden, -jnp.inf, scores)
-        attention = nn.softmax(scores)
-        seen = jnp.einsum("...hls,...shd->...lhd", attention, v)
-        return nn.Dense(self.features, name="out_proj")(seen.reshape(*seen.shape[:-2], self.features)), attention.mean(-3)
+        q, k, v = (jnp.einsum("oi,...i->...o", w, x) + b.reshape((1,) * (x.ndim - 1) + b.shape) for w, b, x in maps)
+        seen, attention = attend(q, k, v, self.heads, mask)
+        return nn.Dense(self.features, dtype=self.dtype, name="out_proj")(seen), attention.mean(-3)
 
-    def _split(self, x: Float[Array, "*batch l d"]) -> Float[Array, "*batch l h e"]:
-        return x.reshape(*x.shape[:-1], self.heads, self.features // self.heads)
+
+def attend(q: Float[Array, "*batch l d"], k: Float[Array, "*batch s d"], v: Float[Array, "*batch s d"], heads: int,
+           mask: Bool[Array, "*#batch l s"] | None = None) -> tuple[Float[Array, "*batch l d"], Float[Array, "*batch h l s"]]:  # fmt: skip
+    """softmax(q k^T / sqrt(e)) v for each head of e = d / heads features, and the weights; `mask` is True where nothing is seen.
+
+    The softmax is computed in float32 at least.
+    """
+    q, k, v = (x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads) for x in (q, k, v))
+    scores = jnp.einsum("...lhd,...shd->...hls", q, k) / q.shape[-1] ** 0.5
+    scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+    if mask is not None:
+        scores = jnp.where(jnp.expand_dims(mask, -3), -jnp.inf, scores)
+    weights = nn.softmax(scores)
+    seen = jnp.einsum("...hls,...shd->...lhd", weights.astype(v.dtype), v)
+    return seen.reshape(*seen.shape[:-2], -1), weights
 
 
 class LSTM(nn.Module):

@@ -11,6 +11,7 @@ from port_jax.models.hybonet import HyboNet
 from port_jax.models.hybonet_kg import HyboNetKG
 from port_jax.models.hyptorch import HypTorch
 from port_jax.models.kgemb import KGEmb
+from port_jax.models.meru import MERU
 from port_jax.models.mlp import MLP
 from port_jax.models.murp import MuRP
 from port_jax.models.poincare_embeddings import PoincareEmbeddings
@@ -25,6 +26,7 @@ __all__ = [
     "HGCN",
     "HNN",
     "HTGN",
+    "MERU",
     "MLP",
     "HyboNet",
     "HyboNetKG",

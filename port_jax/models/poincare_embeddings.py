@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from port_jax.checks import as_indices, as_numbers, require_choice
 from port_jax.initializers import normal
 from port_jax.manifolds import Euclidean, Lorentz, Manifold, PoincareBall, lorentz_to_poincare
+from port_jax.primitives import in_place
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["CONE", "ENERGIES", "INNER", "MANIFOLDS", "MARGIN", "PoincareEmbeddings", "aperture", "between", "cone_angle", "length"]
@@ -108,8 +109,8 @@ class PoincareEmbeddings(nn.Module):
             norm = length(x[..., 1:]) / (1 + x[..., 0])
             low = INNER + MARGIN
             space = x[..., 1:] * jnp.where(norm < low, low / jnp.where(norm > 0, norm, 1), 1)[..., None]
-            return _in_place(x, self.geometry.projx(jnp.concatenate([x[..., :1], space], -1)))
-        return _in_place(x, self.geometry.projx(x))
+            return in_place(x, self.geometry.projx(jnp.concatenate([x[..., :1], space], -1)))
+        return in_place(x, self.geometry.projx(x))
 
     def _energy(self, s: Float[Array, "*batch ambient"], o: Float[Array, "*batch ambient"]) -> Float[Array, "*batch"]:
         if self.energy == "distance":
@@ -121,17 +122,6 @@ class PoincareEmbeddings(nn.Module):
         k = jnp.ones((), s.dtype)
         s, o = lorentz_to_poincare(s, k), lorentz_to_poincare(o, k)
         return jax.nn.relu(cone_angle(o, s) - aperture(o))
-
-
-@jax.custom_jvp
-def _in_place(x: Float[Array, "*batch ambient"], moved: Float[Array, "*batch ambient"]) -> Float[Array, "*batch ambient"]:
-    """`moved`, with the derivatives of x."""
-    return moved
-
-
-@_in_place.defjvp
-def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    return primals[1], tangents[0]
 
 
 def _flat_angle(u: Float[Array, "*batch d"], v: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:

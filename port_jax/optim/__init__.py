@@ -2,6 +2,7 @@
 
 from port_jax.optim import schedules
 from port_jax.optim.clip import clip_grad_norm, clip_grad_value
+from port_jax.optim.confined import confined
 from port_jax.optim.from_torch import from_torch, to_torch
 from port_jax.optim.guard import guard
 from port_jax.optim.optimistic import riemannian_ogd
@@ -27,6 +28,7 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "compute_copy",
+    "confined",
     "from_torch",
     "guard",
     "riemannian_adam",

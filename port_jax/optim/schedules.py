@@ -78,6 +78,19 @@ def lambda_lr(lr: float, lr_lambda: Callable[[Any], Any], num_steps: int | None 
     return absolute(lr, lambda n: lr * lr_lambda(n))
 
 
+def linear_warmup_cosine_lr(lr: float, tsteps: int, wsteps: int) -> Schedule:
+    """LinearWarmupCosineDecayLR of MERU and HyCoCLIP: lr n/w for n < w, then lr cos²(π/2 (n - w)/(T - w)), which rises again past T.
+
+    T and w are `tsteps` and `wsteps`, the names in the state of the class, which is a LambdaLR whose function no state contains.
+    Errors: ValueError for numbers that are not whole, and for w that is not less than T.
+    """
+    positive("tsteps", tsteps)
+    if wsteps != int(wsteps) or not 0 <= wsteps < tsteps:
+        raise ValueError(f"wsteps is {wsteps}; it has to be a whole number from 0 to {tsteps - 1}, as tsteps is {tsteps}")
+    risen = max(wsteps, 1)
+    return absolute(lr, lambda n: lr * jnp.where(n < wsteps, real(n) / risen, half_cosine(n - wsteps, tsteps - wsteps)))
+
+
 def multiplicative_lr(lr: float, lr_lambda: Callable[[int], float], num_steps: int) -> Schedule:
     """MultiplicativeLR: lr lr_lambda(1) ... lr_lambda(n).
 
@@ -222,6 +235,7 @@ __all__ = [
     "exponential_lr",
     "lambda_lr",
     "linear_lr",
+    "linear_warmup_cosine_lr",
     "multi_step_lr",
     "multiplicative_lr",
     "one_cycle_lr",

@@ -7,6 +7,7 @@ as nothing but the scheduler sets the rate.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,20 @@ from torch.optim.lr_scheduler import (
 from torch.optim.swa_utils import SWALR
 
 from reference_torch.optim.cyclic_rates import CyclicLR, OneCycleLR
+
+
+class LinearWarmupCosineDecayLR(LambdaLR):
+    """MERU's: lr n/w for the first w steps, then lr cos²(π/2 (n - w)/(T - w)). Its state has T and w as `tsteps` and `wsteps`, and no
+    function."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, total_steps: int, warmup_steps: int):
+        self.tsteps, self.wsteps = total_steps, warmup_steps
+        super().__init__(optimizer, self._factor)
+
+    def _factor(self, step: int) -> float:
+        if step < self.wsteps:
+            return step / self.wsteps
+        return math.cos(math.pi / 2 * (step - self.wsteps) / (self.tsteps - self.wsteps)) ** 2
 
 
 def rates(build: Callable[[torch.optim.Optimizer], Any], steps: int, lr: float, momentum: bool = False) -> np.ndarray:
@@ -57,6 +72,7 @@ __all__ = [
     "ExponentialLR",
     "LambdaLR",
     "LinearLR",
+    "LinearWarmupCosineDecayLR",
     "MultiStepLR",
     "MultiplicativeLR",
     "OneCycleLR",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from weights.mapping.probes import Argument
 from weights.types import Hyperparameters, Model, Params, Variables
@@ -26,6 +28,8 @@ class NodeEmbeddings:
     normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
     inputs: the arguments of `encode` from settings, features and graph; features of nodes follow them if the model takes any.
     manifold: where the output of `encode` lies, from the flax module and its variables.
+    arrays: the names of arrays that it encodes in place of a graph, images for example, of which some are given. encoded: their points
+    [N, d] by these names, from the flax module, its variables and the arrays of a file by their names.
     """
 
     table: str = ""
@@ -34,6 +38,8 @@ class NodeEmbeddings:
     normalized: bool = False
     inputs: Callable[[Hyperparameters, Array, Graph], list[Argument]] = lambda settings, x, graph: [x, graph]
     manifold: Callable[[Model, Variables], Manifold] = lambda model, variables: model.manifold_at(-1, variables["params"])
+    arrays: Sequence[str] = ()
+    encoded: Callable[[Model, Variables, Mapping[str, np.ndarray]], dict[str, Any]] = lambda model, variables, arrays: {}
 
 
 ENCODED = NodeEmbeddings()

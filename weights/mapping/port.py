@@ -21,7 +21,7 @@ from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
 from weights.mapping.probes import Argument, Call, Edges, Inputs, Outputs, Probe, for_jax
 from weights.mapping.rules import Module, Rule
 from weights.mapping.settings import Settings
-from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
+from weights.types import Config, Hyperparameters, Model, Params, TorchModule, Variables
 
 TREE = "tree"
 """The name for files of no known architecture: the parameters become a tree, nested as the keys are."""
@@ -103,8 +103,9 @@ class Port:
     or a mapping that has its "name"; None if it says nothing. probe: what `verify` runs both sides on, and which outputs it compares, where
     that is more than `inputs`. code: the name of its code base, if that has optimizers of its own, which may have written the files.
     nodes: where the embeddings of its nodes are. moves: whether one of a file's optimizers, by its section, moves
-    parameters of the model; None: all do. in_training: the settings on which no output depends, so that outputs do not confirm them. at:
-    the place where the port is written, for messages.
+    parameters of the model; None: all do. confine: confine(model, params) puts parameters within their bounds, where the forward pass of
+    the original does that in place; the optimizer of a file then steps from there. in_training: the settings on
+    which no output depends, so that outputs do not confirm them. at: the place where the port is written, for messages.
     """
 
     model: Any
@@ -124,6 +125,7 @@ class Port:
     code: str | None = None
     nodes: NodeEmbeddings = ENCODED
     moves: Callable[[Mapping], bool] | None = None
+    confine: Callable[[Model, Params], Params] | None = None
     in_training: Sequence[str] = ()
     at: str = field(default="", compare=False, repr=False)
 
@@ -175,6 +177,10 @@ class Port:
             return parts
         moving = {own.at: own for own in parts.optimizers if self.moves(own.raw)}
         return replace(parts, optimizers=tuple(moving.values()), apart=tuple(own.at for own in parts.optimizers if own.at not in moving))
+
+    def confining(self, model: Model | None) -> Callable[[Params], Params] | None:
+        """`confine` as a function of the parameters."""
+        return None if self.confine is None or model is None else functools.partial(self.confine, model)
 
     @property
     def own(self) -> bool:

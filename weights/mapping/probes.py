@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,37 @@ Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """What the authors' code computed as it went on from the file, with one batch. losses [n]: each before its step. after: by torch's key,
+    tensors after the last step. groups: the keys of each group of the optimizer, in its order; None if they were not recorded.
+    """
+
+    losses: np.ndarray
+    after: dict[str, np.ndarray]
+    groups: list[list[str]] | None = None
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> Resumed | None:
+        """From `resume_losses`, `after<n>/<key>` and `groups`, which is text of JSON; None where no steps were recorded."""
+        if "resume_losses" not in arrays:
+            return None
+        losses = arrays["resume_losses"]
+        first = f"after{len(losses)}/"
+        after = {name.removeprefix(first): array for name, array in arrays.items() if name.startswith(first)}
+        groups = json.loads(str(arrays["groups"])) if "groups" in arrays else None
+        return cls(losses, after, groups)
+
+
+@dataclass(frozen=True)
 class Recorded:
     """What the authors' code computed. inputs, outputs: by the probe's names, of an output perhaps only the first rows. loss: a number of
-    the whole outputs, on jax.
+    the whole outputs, on jax. resumed: steps on that loss, if some were recorded.
     """
 
     inputs: Inputs
     outputs: dict[str, np.ndarray]
     loss: Callable[[Outputs], Any] | None = None
+    resumed: Resumed | None = None
 
 
 @dataclass(frozen=True)
@@ -228,4 +252,4 @@ def _read(path: Path, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | 
     return senders, receivers, None if weights is None else weights.astype(np.float64), data.features.astype(np.float64)
 
 
-__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "Recorded", "drawn", "for_jax", "on_nodes"]
+__all__ = ["ROWS", "Argument", "Call", "Draw", "Edges", "Inputs", "Outputs", "Probe", "Recorded", "Resumed", "drawn", "for_jax", "on_nodes"]

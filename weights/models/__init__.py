@@ -12,6 +12,7 @@ from weights.models.hybonet import HyboNet
 from weights.models.hybonet_kg import HYBONET_KG
 from weights.models.hyptorch import HYPTORCH
 from weights.models.kgemb import KGEMB
+from weights.models.meru import MERU
 from weights.models.mlp import MLP
 from weights.models.murp import MURP
 from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
@@ -30,6 +31,7 @@ ARCHITECTURES: dict[str, Port] = {
         MURP,
         HYBONET_KG,
         TIDHY,
+        MERU,
         HGCN,
         HNN,
         GCN,

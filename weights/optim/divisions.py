@@ -15,6 +15,8 @@ from weights.optim.plan import begun, groups_of
 
 WORK = 1 << 20
 """Steps of the search."""
+STILL = ("constant", "buffer")
+"""The roles of entries that are not trained; buffers only if they are parameters in torch, see `names.FROZEN`."""
 Row = int | None
 """The number of a row of slots; None for an entry that no optimizer has."""
 
@@ -58,13 +60,13 @@ class Rules:
         """Whether the entry may be the one of this index."""
         if slot.shape is not None and slot.shape != entry.shape:
             return False
-        if entry.role == "constant" and (self.sure or not _curvature(entry) if slot.trained else not (slot.idle or self.loose)):
+        if entry.role in STILL and (self.sure or not _curvature(entry) if slot.trained else not (slot.idle or self.loose)):
             return False
         return self.curved is None or (not (self.strict and slot.flat) if entry.key in self.curved else not slot.point)
 
     def may_lack(self, entry: Entry) -> bool:
         """Whether the entry may have no index."""
-        return entry.role == "constant" or not self.sure
+        return entry.role in STILL or not self.sure
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def is_point(state: Mapping[str, object], shape: Sequence[int] | None = None) ->
 
 def fixed(entry: Entry) -> bool:
     """Whether an entry is not trained, unless an optimizer has a state of it: a constant, or a curvature."""
-    return entry.role == "constant" or _curvature(entry)
+    return entry.role in STILL or _curvature(entry)
 
 
 def divided(rows: Sequence[Sequence[Slot]], entries: Sequence[Entry], rules: Rules) -> Division | None:

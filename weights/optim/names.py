@@ -10,6 +10,9 @@ from weights.errors import Unmatched, Usage
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 
+FROZEN = "frozen/"
+"""The collection of flax variables that are parameters in torch, of which an optimizer may have an index, and are not trained."""
+
 
 @dataclass(frozen=True)
 class Naming:
@@ -97,7 +100,7 @@ def candidates(entries: Sequence[Entry], tensors: Mapping[str, Tensor]) -> list[
 
 
 def _buffer(entry: Entry) -> bool:
-    return entry.role == "buffer" or (
+    return (entry.role == "buffer" and not str(entry.path).startswith(FROZEN)) or (
         entry.role == "constant"
         and (not entry.dtype.startswith(("float", "bfloat")) or entry.key.rpartition(".")[2].startswith(("running_", "num_")))
     )
@@ -117,4 +120,4 @@ def _chosen(given: Sequence[Sequence[str]], entries: Sequence[Entry]) -> list[li
     return lists
 
 
-__all__ = ["Naming", "candidates", "indices", "keys_by_index"]
+__all__ = ["FROZEN", "Naming", "candidates", "indices", "keys_by_index"]

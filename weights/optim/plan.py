@@ -118,11 +118,12 @@ def groups_of(raw: Mapping) -> list[Document]:
     return groups
 
 
-def build(plans: Sequence[Plan], params: Params, manifolds: Manifolds) -> tuple[Transformation, OptState]:
-    """The transformation of plans, and the shapes of its state."""
+def build(plans: Sequence[Plan], params: Params, manifolds: Manifolds, confine: Callable[[Params], Params] | None = None
+          ) -> tuple[Transformation, OptState]:  # fmt: skip
+    """The transformation of plans, and the shapes of its state. confine: as `together` takes it."""
     import jax
 
-    transformation = together({plan.place: plan.translation.transformation(params, manifolds) for plan in plans})
+    transformation = together({plan.place: plan.translation.transformation(params, manifolds) for plan in plans}, confine)
     return transformation, jax.eval_shape(transformation.init, params)
 
 

@@ -106,8 +106,9 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
         unheld += engine.unheld(own.raw, plan, loaded[1], entries)
         reports[own.place] = _reported(plan, params, manifolds)
     state = next(iter(states.values())) if len(states) == 1 else SeveralState(states)
+    confine = None if table is None else table.confining(found.model)
     return Resumed(
-        transformation=together(transformations), state=state, plans=tuple(plans), unheld=unheld, reports=reports,
+        transformation=together(transformations, confine), state=state, plans=tuple(plans), unheld=unheld, reports=reports,
     )  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from weights.types import OptState, Transformation
+from weights.types import OptState, Params, Transformation
 
 
 class SeveralState(NamedTuple):
@@ -14,17 +14,22 @@ class SeveralState(NamedTuple):
     optimizers: dict[str, OptState]
 
 
-def together(parts: Mapping[str, Transformation]) -> Transformation:
+def together(parts: Mapping[str, Transformation], confine: Callable[[Params], Params] | None = None) -> Transformation:
     """One transformation of several, each of which gives zeros for the parameters that it does not move; of one, that one itself.
 
     They move in order, as in a training loop that calls `step` of one after the other. `optax.partition` hides from each the parameters of
-    the others; here each sees all of them, so that points follow a curvature which another optimizer has moved.
+    the others; here each sees all of them, so that points follow a curvature which another optimizer has moved. confine: what puts the
+    parameters within their bounds before a step, see `Port`.
     """
+    from port_jax.optim.confined import confined
+
+    moving = next(iter(parts.values())) if len(parts) == 1 else _several(parts)
+    return moving if confine is None else confined(moving, confine)
+
+
+def _several(parts: Mapping[str, Transformation]) -> Transformation:
     import jax
     import optax
-
-    if len(parts) == 1:
-        return next(iter(parts.values()))
 
     def init(params: Any) -> SeveralState:
         return SeveralState({name: part.init(params) for name, part in parts.items()})

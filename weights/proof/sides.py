@@ -341,7 +341,7 @@ class Sides:
     def _optimizer(self) -> tuple[Transformation, OptState]:
         """The transformation and its state."""
         from port_jax.manifolds import Euclidean
-        from port_jax.optim import riemannian_adam
+        from port_jax.optim import confined, riemannian_adam
         from port_jax.optim.from_torch.defects import as_in_geoopt
         from port_jax.optim.from_torch.repositories import swapped
 
@@ -352,6 +352,8 @@ class Sides:
         # The other side is geoopt's own optimizer.
         moved = Euclidean() if moved is None else swapped(moved, lambda path, manifold: as_in_geoopt(manifold, search=False))
         fresh = optax.with_extra_args_support(riemannian_adam(RATE, manifolds=moved, order=order if callable(moved) else None))
+        confine = self.port and self.port.confining(self.checkpoint.model)
+        fresh = fresh if confine is None else confined(fresh, confine)
         return fresh, fresh.init(self.checkpoint.variables["params"])
 
 

@@ -22,6 +22,7 @@ from weights.mapping import probes
 from weights.mapping.port import TREE
 from weights.mapping.probes import Outputs
 from weights.proof import diff, lookups, points_beside, training, transforms
+from weights.proof.authors import of_authors
 from weights.proof.flax_run import Arrays
 from weights.proof.gates import NUDGES, Results, amplified, cotangents, drift, gaps, gated
 from weights.proof.reading import Difference, Reading, Said, comparable, differences, facts, read_anew, steps_comparable
@@ -73,7 +74,7 @@ def verify(
     reading = read_anew(path, checkpoint, said or Said())
     if witness is not None or depth > 1:
         _wide()
-    told = [] if witness is None else witnessed(checkpoint, witness)
+    told = [] if witness is None else witnessed(checkpoint, witness) if witness.drifts else list(of_authors(checkpoint, witness))
     if witness is not None and witness.meta["modules"]:
         original = None if missing() else Original.of(reading.checkpoint)
         told += modules(checkpoint, original, witness)

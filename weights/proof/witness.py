@@ -66,7 +66,8 @@ class Witness:
         placed = {f"outputs/{name}": array for name, array in found.outputs.items()}
         placed |= {f"gradients/{key.removeprefix('grad/')}": array for key, array in arrays.items() if key.startswith("grad/")}
         meta = {"inputs": found.inputs, "outputs": dict.fromkeys(found.outputs), "modules": {}, "steps": 0, "parameters": {}, "drift": None}
-        return cls(path, placed, {**meta, "loss": found.loss})
+        groups = found.resumed and found.resumed.groups
+        return cls(path, placed, {**meta, "loss": found.loss, "resumed": found.resumed, "groups": groups})
 
     @property
     def drifts(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Usage
@@ -18,11 +17,11 @@ from weights.mapping import probes
 from weights.mapping.entries import flatten, inverse, place
 from weights.mapping.port import TREE
 from weights.mapping.probes import Probe
-from weights.proof.flax_run import QUICK, Arrays
+from weights.proof.flax_run import QUICK
 from weights.proof.rows import FLOAT64, MANIFOLD, Row, Ulp, largest
 from weights.proof.sides import Original, Sides
 from weights.proof.witness import SEED, Witness
-from weights.types import OptState, Params, Variables
+from weights.types import OptState, Params
 
 LEVEL = "witness"
 CURVATURES = ("c", "curvature")
@@ -39,12 +38,9 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
     """The rows of a conversion beside a witness: start, outputs, gradients, groups of the optimizer, steps.
 
     An error is the difference divided by the largest recorded value (for steps, by the distance travelled); its gate is ten times the
-    program's own drift and 4 units in the last place. What was recorded in float64 as well is compared in float64. Where no drift was
-    recorded, float32 is compared, under the drift of the conversion's own numbers.
+    program's own drift and 4 units in the last place. What was recorded in float64 as well is compared in float64.
     Raises Unmatched for inputs and outputs that the model does not have.
     """
-    if not witness.drifts:
-        return list(_of_authors(checkpoint, witness))
     rows = list(_start(checkpoint, witness))
     if any(not row.ok for row in rows):
         return rows
@@ -56,7 +52,7 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
         what = f"the optimizer's steps (the program ended before the {witness.meta['watched']} that were to be recorded)"
         rows.append(Row(LEVEL, "", what, 0.0, 0.0, True, False))
     if witness.meta["steps"]:
-        rows += _groups(checkpoint, witness)
+        rows += groups_of(checkpoint, witness)
         rows += _steps(checkpoint, witness)
     return rows
 
@@ -73,7 +69,7 @@ def confirmed(rows: Sequence[Row], checkpoint: Checkpoint, witness: Witness, nam
     why = "" if witness.meta["outputs"] else "the witness has no outputs"
     if why := _speechless(checkpoint) or why or ("" if all(row.ok for row in rows) else "the witness says something else"):
         return [], why
-    outputs = {name.partition(".")[0] for name in _sides(checkpoint, None, witness.dtype).shapes}
+    outputs = {name.partition(".")[0] for name in sides_of(checkpoint, None, witness.dtype).shapes}
     missing = sorted(outputs - {name.partition("/")[0] for name in witness.under("outputs/")})
     if missing:
         return [], f"the witness does not have {', '.join(missing)}"
@@ -112,7 +108,7 @@ def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness)
                 continue
             top = largest(array) or 1.0
             rows.append(
-                _row(f"module {name}{at}", dtype, largest(found.astype(np.float64) - array) / top, MODULE * float(np.finfo(dtype).eps))
+                row_of(f"module {name}{at}", dtype, largest(found.astype(np.float64) - array) / top, MODULE * float(np.finfo(dtype).eps))
             )
     first = next((n for n, row in enumerate(rows) if not row.ok), None)
     if first is not None:
@@ -120,13 +116,13 @@ def modules(checkpoint: Checkpoint, original: Original | None, witness: Witness)
     return rows
 
 
-def _row(what: str, dtype: str, error: float, gate: float) -> Row:
+def row_of(what: str, dtype: str, error: float, gate: float) -> Row:
     return Row(level=LEVEL, dtype=dtype, what=what, error=error, gate=gate, ok=bool(np.isfinite(error)) and error <= gate)
 
 
 def _start(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     """Whether the program had the numbers of the file."""
-    ours = _by_key(checkpoint)
+    ours = by_key(checkpoint)
     wrong = []
     for key, entry in witness.meta["parameters"].items():
         array = ours.get(key.removeprefix(checkpoint.source.prefix))
@@ -138,10 +134,10 @@ def _start(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
             wrong.append(key)
     what = f"{len(witness.meta['parameters'])} parameters of the program at the start"
     what += f"; other numbers in {', '.join(wrong[:3])}: record it with this checkpoint loaded" if wrong else ""
-    yield _row(what, "as stored", float(len(wrong)), 0.0)
+    yield row_of(what, "as stored", float(len(wrong)), 0.0)
 
 
-def _by_key(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
+def by_key(checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """All tensors in torch's layout by key."""
     flat, found = flatten(checkpoint.variables), dict(checkpoint.constants)
     for entry in checkpoint.entries:
@@ -160,7 +156,7 @@ def _probe(checkpoint: Checkpoint) -> Probe:
     return checkpoint.port.compared
 
 
-def _sides(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) -> Sides:
+def sides_of(checkpoint: Checkpoint, given: Mapping[str, Any] | None, dtype: str) -> Sides:
     """The side of JAX, on given inputs; what is not given is drawn."""
     probe = _probe(checkpoint)
     inputs = probes.drawn(probe, checkpoint.settings, SEED, None, given)
@@ -200,7 +196,7 @@ def _pulled(checkpoint: Checkpoint, witness: Witness, dtype: str, prefix: str) -
     recorded = {name.replace("/", "."): name for name in witness.under(f"{prefix}outputs/")}
     if not recorded:
         return
-    sides = _sides(checkpoint, witness.inputs, dtype)
+    sides = sides_of(checkpoint, witness.inputs, dtype)
     shapes = sides.shapes
     if unknown := sorted({name.partition("@")[0] for name in recorded} - set(shapes)):
         known = ", ".join(shapes)
@@ -219,47 +215,6 @@ def _pulled(checkpoint: Checkpoint, witness: Witness, dtype: str, prefix: str) -
             yield _gated(witness, f"{prefix}gradients/{at}", tangent[key], tangent_theirs[key], f"gradient of {key}", dtype, "grad")
         elif name in slopes:
             yield _compared(witness, f"{prefix}gradients/{at}", slopes[name], f"gradient of {key}", dtype, "grad")
-
-
-def _of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
-    """Outputs, and the gradients of the loss, in float32, under the drift of the conversion itself: the authors' was not recorded."""
-    sides, loss = _sides(checkpoint, witness.inputs, "float32"), witness.meta["loss"]
-    zeros = {name: np.zeros(shape, np.float32) for name, shape in sides.shapes.items()}
-
-    def found(variables: Variables) -> Arrays:
-        outputs, *_ = sides.pull(variables, zeros, zeros, 0.0)
-        slopes = {} if loss is None else jax.grad(loss)({name: jax.numpy.asarray(outputs[name]) for name in witness.meta["outputs"]})
-        _, gradients, _ = sides.pull(variables, {**zeros, **{name: np.asarray(slope) for name, slope in slopes.items()}}, zeros, 0.0)
-        gradients = sides.tangential(gradients)
-        return {f"outputs/{n}": a for n, a in outputs.items()} | {f"gradients/{key}": a for key, a in gradients.items()}
-
-    ours = found(sides.variables)
-    moved = [found(_nudged(sides.variables, seed)) for seed in (1, 2, 3)]
-    slopes = {at.removeprefix("gradients/"): a for at, a in witness.arrays.items() if at.startswith("gradients/")}
-    if unknown := sorted(set(witness.arrays) - set(ours)):
-        raise Unmatched(f"the witness has {unknown[0]!r}, which the converted model does not have", "Give the witness of this checkpoint")
-    tangent = sides.tangential({**{key.removeprefix("gradients/"): a for key, a in ours.items() if key.startswith("gradients/")}, **slopes})
-    for at, array in witness.arrays.items():
-        kind, _, name = at.partition("/")
-        theirs = tangent[name] if kind == "gradients" else array
-        mine, *others = (side[at][: len(theirs)] if np.ndim(theirs) else side[at] for side in (ours, *moved))
-        top = largest(theirs) or 1.0
-        drift = max(largest(other - mine) for other in others)
-        limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
-        yield _row(f"gradient of {name}" if kind == "gradients" else name, "float32", largest(mine - theirs) / top, limit / top)
-
-
-def _nudged(variables: Variables, seed: int) -> Variables:
-    """Every number moved by one unit in the last place, up or down at random."""
-    random = np.random.default_rng(seed)
-
-    def move(leaf: ArrayLike) -> ArrayLike:
-        array = np.asarray(leaf)
-        if array.dtype.kind != "f":
-            return leaf
-        return jax.numpy.asarray(np.nextafter(array, np.where(random.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)))
-
-    return jax.tree.map(move, variables)
 
 
 def _no_torch(settings: Any) -> Any:
@@ -297,10 +252,10 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
     if dtype == "float64":
         finer = float(np.finfo(np.float64).eps) / float(np.finfo(witness.dtype).eps)
         limit = max(limit, FLOAT64[kind] * top, 10 * finer * witness.drift(at.removeprefix("double/")))
-    return _row(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)._replace(ulp=Ulp.of(theirs, ours))
+    return row_of(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)._replace(ulp=Ulp.of(theirs, ours))
 
 
-def _groups(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
+def groups_of(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     """Whether the parameters of each group are those of the program's optimizer."""
     if len(checkpoint.plans) > 1:
         there = " or ".join(plan.place for plan in checkpoint.plans)
@@ -320,7 +275,7 @@ def _groups(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     if differ:
         n = differ[0]
         what += f"; group {n} has {', '.join(theirs[n][:4])} in the program and {', '.join(ours[n][:4])} in the conversion"
-    yield _row(what, "", float(len(differ)), 0.0)
+    yield row_of(what, "", float(len(differ)), 0.0)
 
 
 def _steps(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
@@ -376,7 +331,7 @@ def _moved(witness: Witness, at: str, ours: np.ndarray, start: np.ndarray, name:
     theirs, before = witness.arrays[at].astype(np.float64), projected(start, at)
     way = largest(theirs - before) or 1.0
     limit = 10 * witness.drift(at) + UNITS * float(np.finfo(dtype).eps) * largest(theirs)
-    row = _row(name, dtype, largest(projected(ours, at) - theirs) / way, limit / way)
+    row = row_of(name, dtype, largest(projected(ours, at) - theirs) / way, limit / way)
     if not row.ok or row.gate <= LOOSE:
         return row
     # The recorder replays the steps from the recorded gradients: if these were not the ones that moved the program, all is drift.
@@ -390,4 +345,4 @@ def _cast(leaf: Any, dtype: str) -> Any:
     return jax.numpy.asarray(np.asarray(leaf, dtype)) if floating else leaf
 
 
-__all__ = ["confirmed", "modules", "projected", "witnessed"]
+__all__ = ["LEVEL", "LOOSE", "UNITS", "by_key", "confirmed", "groups_of", "modules", "projected", "row_of", "sides_of", "witnessed"]

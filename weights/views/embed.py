@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from port_jax.arguments import PATH, TEXT, either, instance, one_of, optional
+from port_jax.arguments import MAPPING, PATH, TEXT, either, instance, one_of, optional
 from port_jax.data import GraphData
 from port_jax.graphs import Graph
 from port_jax.manifolds import Euclidean
@@ -20,6 +21,7 @@ from port_jax.optim.trees import match_manifolds
 from weights.arguments import takes
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Unreadable, Usage
+from weights.files import npz
 from weights.files.inputs import size_of
 from weights.mapping.entries import flatten
 from weights.mapping.graph_files import graph_data
@@ -53,21 +55,26 @@ class Embeddings:
     key=optional(TEXT),
     graph=optional(either(PATH, instance("a GraphData", GraphData))),
     names=optional(either(PATH, instance("names in a list", list, tuple, np.ndarray))),
+    inputs=optional(either(PATH, MAPPING)),
     space=one_of("manifold", "tangent"),
 )
 def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | Path | GraphData | None = None,
-               names: str | Path | Sequence[str] | None = None, space: str = "manifold") -> Embeddings:  # fmt: skip
+               names: str | Path | Sequence[str] | None = None, space: str = "manifold",
+               inputs: str | Path | Mapping[str, np.ndarray] | None = None) -> Embeddings:  # fmt: skip
     """The embeddings of a checkpoint's nodes, on their manifold or (`space="tangent"`) as log_0 in d coordinates.
 
     key: a parameter, by torch's key or by its path in the variables; without it, the model's table of nodes, or the output of the
     encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads, or a
     torch file with a sparse adjacency, FILE or FILE:PLACE). names: a file with one name per line, or the names;
-    without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ...
+    without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ... inputs: arrays that the model encodes, by its names for
+    them, or an .npz file of them: `images` and `tokens` of MERU.
 
     Raises Usage, which says what to give, and Unmatched if sizes differ.
     """
-    data = _graph(checkpoint, graph)
     nodes = _nodes(checkpoint)
+    if key is None and (nodes.arrays or inputs is not None):
+        return _of_arrays(checkpoint, inputs, names, space)
+    data = _graph(checkpoint, graph)
     params = flatten(checkpoint.variables["params"])
     if key is None and checkpoint.arch == TREE:
         key = _only_table(checkpoint)
@@ -88,9 +95,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
                 raise Usage("each relation has a ball of its own: c has several rows", "Give --space tangent")
             points = np.asarray(manifold.expmap0(jnp.asarray(points)))
     elif space == "tangent":
-        if manifold is None or not manifold.has("logmap0"):
-            raise Usage(f"{type(manifold).__name__} has no origin, and so no tangent space there", "Give --space manifold")
-        points = np.asarray(manifold.to_tangent0(jnp.asarray(points)))
+        points = _tangents(points, manifold)
     manifold = manifold if space == "manifold" else None
     listed, source = _names(checkpoint, names, data, len(points))
     if data is not None and data.num_nodes != len(points):
@@ -108,6 +113,47 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
         edges=data and data.edges,
         note=note,
     )
+
+
+def _of_arrays(checkpoint: Checkpoint, inputs: str | Path | Mapping[str, np.ndarray] | None, names: str | Path | Sequence[str] | None,
+               space: str) -> Embeddings:  # fmt: skip
+    """The embeddings of arrays that a model encodes."""
+    nodes, arch = _nodes(checkpoint), checkpoint.arch
+    if not nodes.arrays:
+        raise Usage(f"{arch} encodes no arrays", "Omit --inputs (inputs=); give --graph or --key where the embeddings are not in the file")
+    arrays = {} if inputs is None else inputs if isinstance(inputs, Mapping) else _arrays(Path(inputs))
+    if not set(nodes.arrays) & set(arrays):
+        there = f"; the file has {', '.join(arrays)}" if arrays else ""
+        raise Usage(
+            f"{arch} computes embeddings from {' or '.join(nodes.arrays)}{there}",
+            "Give --inputs data.npz (inputs=) with arrays of these names, or the --key of a parameter",
+        )
+    try:
+        found = nodes.encoded(checkpoint.model, checkpoint.variables, arrays)
+    except (ValueError, TypeError) as error:
+        raise Unmatched(f"the arrays do not fit the model: {error}", "Give them as the model was trained on them") from None
+    points, manifold = np.concatenate([np.asarray(each) for each in found.values()]), nodes.manifold(checkpoint.model, checkpoint.variables)
+    numbered = [f"{name} {n}" for name, each in found.items() for n in range(len(each))]
+    listed, source = _names(checkpoint, names, None, len(points)) if names is not None else (tuple(numbered), "the arrays")
+    points = _tangents(points, manifold) if space == "tangent" else points
+    return Embeddings(points, listed, manifold if space == "manifold" else None, source, "encoder")
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file."""
+    npz.check(path)
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except (OSError, ValueError, TypeError, AttributeError, BadZipFile, EOFError) as error:
+        raise Unreadable(f"not an .npz file of arrays ({error!r:.80})", "Save it with numpy.savez", path=path) from None
+
+
+def _tangents(points: np.ndarray, manifold: Manifold | None) -> np.ndarray:
+    """log_0 in d coordinates."""
+    if manifold is None or not manifold.has("logmap0"):
+        raise Usage(f"{type(manifold).__name__} has no origin, and so no tangent space there", "Give --space manifold")
+    return np.asarray(manifold.to_tangent0(jnp.asarray(points)))
 
 
 def described(found: Embeddings) -> Document:

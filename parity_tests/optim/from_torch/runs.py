@@ -15,6 +15,7 @@ from parity_tests import draws
 from port_jax.manifolds import Euclidean, PoincareBall
 from reference_torch.optim.riemannian_adam import RiemannianAdam
 from reference_torch.optim.riemannian_sgd import RiemannianSGD
+from reference_torch.optim.schedules import LinearWarmupCosineDecayLR
 
 RNG = draws.stream(11)
 START = {
@@ -140,6 +141,7 @@ SCHEDULES = {
     "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 0.05, 25, three_phase=True),
     "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
     "multiplicative": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 1.1 - n / 50),
+    "warm-up and cosine": lambda o: LinearWarmupCosineDecayLR(o, 30, 5),
     "averaging": lambda o: SWALR(o, 0.01, 12),
     "averaging, linear": lambda o: SWALR(o, 0.05, 5, "linear"),
     "cyclic": lambda o: lr_scheduler.CyclicLR(o, 0.01, 0.05, 3, 5, "exp_range", 0.95, base_momentum=0.6),

@@ -22,6 +22,7 @@ from parity_tests.weights.helpers import run as shell
 from parity_tests.weights.optim.going_on import BALL, STEPS, assert_close, flat, target
 from port_jax.optim.from_torch.schedulers import scheduler_of
 from reference_torch.optim.from_torch.schedulers import resumed
+from reference_torch.optim.schedules import LinearWarmupCosineDecayLR
 from weights.errors import Unmatched, Usage
 from weights.optim.file_scheduler import scheduled
 from weights.optim.forms import plain
@@ -37,6 +38,7 @@ SCHEDULERS = {
         o, [lr_scheduler.LinearLR(o, 0.1, 1.0, 6), lr_scheduler.ExponentialLR(o, 0.8)], [6]
     ),
     "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(o, 2, 0.7), lr_scheduler.ExponentialLR(o, 0.9)]),
+    "LinearWarmupCosineDecayLR": lambda o: LinearWarmupCosineDecayLR(o, 20, 6),
     "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=2, factor=0.5),
 }
 METRIC = np.arange(40) + np.sin(np.arange(40))

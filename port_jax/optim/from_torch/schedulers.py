@@ -18,6 +18,8 @@ from port_jax.optim.schedules import Schedule
 __all__ = ["SCHEDULERS", "Scheduler", "check_rate", "group_schedule", "scheduler_of"]
 
 Follow = Callable[[Told], GroupSchedule]
+BESIDE = {"T_i", "T_cur", "lr_lambdas"}
+"""In the states of schedulers, and no arguments: the position of warm restarts, which follows from the steps made, and empty functions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +172,7 @@ def _closed(name: str, telling: str, make: Callable[..., Schedule], *arguments: 
     """A scheduler that is one function of `schedules`, with torch's arguments."""
 
     def follow(told: Told) -> GroupSchedule:
-        # T_i and T_cur are the position of warm restarts, which follows from the steps made
-        return GroupSchedule(make(told.base, **taken(name, told.settings, arguments, {"T_i", "T_cur"})), done=told.done)
+        return GroupSchedule(make(told.base, **taken(name, told.settings, arguments, BESIDE)), done=told.done)
 
     return _row(name, telling, follow)
 
@@ -187,6 +188,7 @@ SCHEDULERS = (
     _row("SequentialLR", "_schedulers _milestones", _sequential),
     _row("ChainedScheduler", "_schedulers", _chained),
     _row("CyclicLR", "total_size step_ratio", momentum_cycles.cyclic),
+    _closed("LinearWarmupCosineDecayLR", "tsteps wsteps", schedules.linear_warmup_cosine_lr, "tsteps", "wsteps"),
     _row("LambdaLR", "lr_lambdas", _lambda),
     _row("MultiplicativeLR", "lr_lambdas", _multiplicative),
     _closed("CosineAnnealingWarmRestarts", "T_0 T_mult", schedules.cosine_annealing_warm_restarts, "T_0", "T_mult", "eta_min"),

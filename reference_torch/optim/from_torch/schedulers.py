@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from torch.optim import lr_scheduler, swa_utils
 
+from reference_torch.optim.schedules import LinearWarmupCosineDecayLR
+
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "StepLR": {"step_size": 1}, "MultiStepLR": {"milestones": []}, "ExponentialLR": {"gamma": 1.0}, "LinearLR": {}, "ConstantLR": {},
     "PolynomialLR": {}, "CosineAnnealingLR": {"T_max": 1}, "CosineAnnealingWarmRestarts": {"T_0": 1}, "ReduceLROnPlateau": {},
+    "LinearWarmupCosineDecayLR": {"total_steps": 2, "warmup_steps": 1},
     "OneCycleLR": {"max_lr": 1.0, "total_steps": 2, "cycle_momentum": False}, "CyclicLR": {"base_lr": 0.1, "max_lr": 1.0},
 }  # fmt: skip
 """What the constructors ask for; all of it is in the state, too."""
@@ -43,7 +46,8 @@ def _made(state: Mapping[str, Any], optimizer: torch.optim.Optimizer, name_of: C
     if name == "SWALR":
         rates: Any = [group["swa_lr"] for group in optimizer.param_groups]  # its stub has one rate; it takes one for each group
         return swa_utils.SWALR(optimizer, rates, anneal_epochs=state["anneal_epochs"])
-    return getattr(lr_scheduler, name)(optimizer, **ARGUMENTS[name], **more)
+    kind: Any = LinearWarmupCosineDecayLR if name == "LinearWarmupCosineDecayLR" else getattr(lr_scheduler, name)
+    return kind(optimizer, **ARGUMENTS[name], **more)
 
 
 def _mended(state: Mapping[str, Any]) -> dict[str, Any]:
