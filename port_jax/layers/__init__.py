@@ -11,6 +11,7 @@ from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
 from port_jax.layers.hyperplanes import GaneaMLR, LorentzMLR, PoincareMLR
+from port_jax.layers.hypll import ConstrainedBall, HAvgPool2d, HBatchNorm, HFlatten, HMaxPool2d, constrained_ball
 from port_jax.layers.learnable_curvature import Curved, manifold_of
 from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
 from port_jax.layers.pointwise import SpaceActivation, SpaceDropout, SpaceLayerNorm, TangentActivation, TangentDropout, TangentLayerNorm
@@ -25,10 +26,15 @@ __all__ = [
     "LSTM",
     "BatchNorm",
     "BlanketAttention",
+    "ConstrainedBall",
     "Curved",
     "Dense",
     "GaneaMLR",
     "GraphAttention",
+    "HAvgPool2d",
+    "HBatchNorm",
+    "HFlatten",
+    "HMaxPool2d",
     "HgcnAggregation",
     "HgcnLayer",
     "HgcnLinear",
@@ -63,6 +69,7 @@ __all__ = [
     "TangentDropout",
     "TangentLayerNorm",
     "TangentLinear",
+    "constrained_ball",
     "edge_weights",
     "fermi_dirac",
     "info_nce",
