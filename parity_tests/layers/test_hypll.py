@@ -1,13 +1,11 @@
 """HypLL's layers: against the originals, which have the channels of images on axis 1, and the formulas at 50 digits."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from mpmath import beta, mp, mpf, sqrt, workdps
+from mpmath import beta, mpf, sqrt, workdps
 
 from parity_tests import draws, slow
 from parity_tests.layers.twins import CHECKS, RADIUS, Twin, check_steps, check_values_and_gradients, named
@@ -18,7 +16,6 @@ from port_jax import layers
 from port_jax.layers.hypll import CONSTRAINTS, ConstrainedBall, HAvgPool2d, HBatchNorm, HFlatten, HMaxPool2d
 from port_jax.manifolds import Lorentz, PoincareBall
 from port_jax.manifolds.stereographic.concatenation import beta_join
-from port_jax.manifolds.stereographic.fixed_point_mean import fixed_point_mean
 from reference_torch.layers import hypll as theirs
 
 IMAGE, ROWS = ((2, 4, 5, 3),), ((6, 3),)
@@ -99,71 +96,13 @@ def test_the_original(check, twin):
     check(twin)
 
 
-def frechet_mean(points, k):
-    """The m where Σ log_m x is 0, to all digits: m ← exp_m of the mean of the logarithms converges for points this near."""
-    m = points[0]
-    for _ in range(400):
-        logs = [stereographic.logmap(m, x, k) for x in points]
-        step = [sum(parts) / len(points) for parts in zip(*logs, strict=True)]
-        m = stereographic.expmap(m, step, k)
-        if sqrt(stereographic.dot(step, step)) < mpf(10) ** (5 - mp.dps):
-            return m
-    raise AssertionError("no mean found")
-
-
-def drawn(n=5, d=3, seed=2):
-    rows = draws.rng(seed).normal(size=(n, d))
-    return 0.8 * rows / np.sqrt(3 + (rows**2).sum(-1, keepdims=True)) / np.sqrt(0.7)
-
-
-def test_the_mean_and_its_derivatives_at_50_digits():
-    """By one coordinate of each point and by the curvature: differences of means that are known to 50 digits."""
-    x, direction, cotangent = drawn(), draws.rng(3).normal(size=(5, 3)), draws.rng(4).normal(size=3)
-
-    @jax.jit
-    def both(x, c):
-        mean, back = jax.vjp(lambda x, c: fixed_point_mean(x, -c), x, c)
-        return mean, back(jnp.asarray(cotangent))
-
-    mean, (by_points, by_c) = both(jnp.asarray(x), jnp.asarray(0.7))
-    with workdps(50):
-        exact, way, weights = (exactly(a).tolist() for a in (x, direction, cotangent))
-        c = mpf(0.7)
-        want = frechet_mean(exact, -c)
-        assert relative_error(mean, np.array(want, float)) < 1e-11  # it stops at a change of 1e-12
-
-        def value(s, t):
-            moved = [[a + s * b for a, b in zip(row, ways, strict=True)] for row, ways in zip(exact, way, strict=True)]
-            return stereographic.dot(frechet_mean(moved, -(c + t)), weights)
-
-        h = mpf(10) ** -14
-        along = float((value(h, 0) - value(-h, 0)) / (2 * h))
-        slope = float((value(0, h) - value(0, -h)) / (2 * h))
-    assert abs(float(jnp.sum(by_points * direction)) - along) < 1e-10 * abs(along)
-    assert abs(float(by_c) - slope) < 1e-10 * abs(slope)
-
-
-def test_sets_of_the_mean_do_not_depend_on_each_other_but_stop_together():
-    """Of two sets, one of equal points, which has settled at once: the other is what it is alone, to the tolerance."""
-    rows = drawn(4)
-    both = jnp.asarray(np.stack([rows, np.broadcast_to(rows[:1], rows.shape)]))
-    mean = jax.jit(partial(fixed_point_mean, k=jnp.asarray(-0.7)))
-    together, alone = mean(both), mean(both[0])
-    np.testing.assert_allclose(together[0], alone, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(together[1], rows[0], rtol=1e-14)
-    jacobian = jax.jit(jax.jacobian(mean))(both)
-    assert not np.any(np.asarray(jacobian)[0, :, 1])
-    assert np.isfinite(jacobian).all()
-    np.testing.assert_allclose(np.asarray(jacobian)[1, :, 1].sum(1), np.eye(3), atol=1e-9)  # all equal points moved at once
-
-
 def test_batch_norm_at_50_digits():
     with workdps(50):
         raw = TWINS[0].raw(5)
         have, raw = TWINS[0].value(raw), exactly(raw)
         k, params = -raw["number"].item(), raw["params"]
         xs = [stereographic.expmap0(list(u), k) for u in raw["points"][0]]
-        mean = frechet_mean(xs, k)
+        mean = stereographic.frechet_mean(xs, k)
         var = sum(stereographic.dist(mean, x, k) ** 2 for x in xs) / len(xs)
         goal = stereographic.expmap0(list(params["bias"]), k)
         scale = sqrt(params["weight"].item() / (var + mpf(1) / 10**6))
@@ -183,7 +122,7 @@ def test_average_pooling_at_50_digits():
         factor = beta(mpf(9), mpf(1) / 2) / beta(mpf(3) / 2, mpf(1) / 2)
         u = [factor * a for i in (0, 1) for j in (0, 1, 2) for a in raw["points"][0][1, i + 1, j + 2]]
         joined = stereographic.expmap0(u, k)
-        want = frechet_mean([joined[3 * n : 3 * n + 3] for n in range(6)], k)
+        want = stereographic.frechet_mean([joined[3 * n : 3 * n + 3] for n in range(6)], k)
         assert relative_error(have[1, 1, 1], np.array(want, float)) < 1e-10
 
 

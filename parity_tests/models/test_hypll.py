@@ -190,7 +190,7 @@ def test_files_with_hyplls_classes(name: str, optimizer: str, classes: dict[str,
     ckpt = load(tmp_path / "full.pth", config=config)
     if name.startswith("embedding"):
         assert ckpt.report["settings"]["constraining_strategy"] == {"value": "softplus", "from": "the pickled manifold", "in_file": True}
-        with pytest.raises(Unmatched, match="constraining_strategy is identity according to the configuration"):
+        with pytest.raises(Unmatched, match="constraining_strategy is identity according to config"):
             load(tmp_path / "full.pth", config={**config, "constraining_strategy": "identity"})
     same = jax.tree.map(np.array_equal, (plain.variables, plain.opt_state), (ckpt.variables, ckpt.opt_state))
     assert all(jax.tree.leaves(same))

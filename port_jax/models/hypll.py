@@ -26,14 +26,13 @@ __all__ = ["HypLLConvNet", "HypLLEmbedding", "HypLLResNet", "ResidualBlock"]
 Images = Float[Array, "n h w channels"]
 
 
-class _OnBall(nn.Module):
+class _OnBall:
     """What the nets share: the ball, of a fixed curvature c, or with `learnable_curvature` of the parameter `manifold/value`."""
 
-    curvature: float = 1.0
-    learnable_curvature: bool = False
-    constraint: str = "softplus"
+    curvature: float
+    learnable_curvature: bool
+    constraint: str
 
-    @nn.nowrap
     def space(self) -> ConstrainedBall:
         """The ball of all layers as a module, which each of the nets has under the name `manifold`."""
         return ConstrainedBall(self.curvature, self.learnable_curvature, self.constraint)
@@ -49,7 +48,7 @@ class _OnBall(nn.Module):
         return {name: Euclidean() for name in params}
 
 
-class HypLLConvNet(_OnBall):
+class HypLLConvNet(_OnBall, nn.Module):
     """Convolutions `conv1`, `conv2`, ... with max pooling between them, then linear layers `fc1`, `fc2`, ... of the beta concatenation.
 
     channels, kernels, paddings, pools: of each convolution the number of channels, the size of its square kernel, the padding, and the
@@ -62,6 +61,9 @@ class HypLLConvNet(_OnBall):
     kernels: Sequence[int] = (5, 5)
     paddings: Sequence[int] = (0, 0)
     pools: Sequence[int] = (2, 2)
+    curvature: float = 1.0
+    learnable_curvature: bool = False
+    constraint: str = "softplus"
 
     def setup(self) -> None:
         self.manifold = self.space()
@@ -117,7 +119,7 @@ class ResidualBlock(nn.Module):
         return relu(ball, ball.mobius_add(h, x, project=False))
 
 
-class HypLLResNet(_OnBall):
+class HypLLResNet(_OnBall, nn.Module):
     """A residual network: `conv`, `bn`, groups of blocks `group1_0`, `group1_1`, ..., the mean over the whole image, and a linear `fc`.
 
     channels, depths: of each group the number of channels, and of blocks. The first block of every group but the first halves the image.
@@ -130,6 +132,9 @@ class HypLLResNet(_OnBall):
     num_classes: int = 10
     use_midpoint: bool = False
     pool_midpoint: bool | None = None
+    curvature: float = 1.0
+    learnable_curvature: bool = False
+    constraint: str = "softplus"
 
     def setup(self) -> None:
         self.manifold = self.space()
@@ -161,11 +166,14 @@ class HypLLResNet(_OnBall):
         return self.fc(self.manifold(), h)
 
 
-class HypLLEmbedding(_OnBall):
+class HypLLEmbedding(_OnBall, nn.Module):
     """A table of points, the parameter `embedding` [num_embeddings, features], and the distances of pairs of its rows."""
 
-    num_embeddings: int = 1
-    features: int = 2
+    num_embeddings: int
+    features: int
+    curvature: float = 1.0
+    learnable_curvature: bool = False
+    constraint: str = "softplus"
 
     def setup(self) -> None:
         self.manifold = self.space()

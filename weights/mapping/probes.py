@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,16 @@ Call = Callable[..., Any]
 @dataclass(frozen=True)
 class Recorded:
     """What the authors' code computed. inputs, outputs: by the probe's names, of an output perhaps only the first rows. loss: a number of
-    the whole outputs, on jax.
+    the whole outputs, on jax. after, count: the parameters by torch's keys after so many further steps of the file's optimizer on that loss.
+    losses: its value before each of them.
     """
 
     inputs: Inputs
     outputs: dict[str, np.ndarray]
     loss: Callable[[Outputs], Any] | None = None
+    after: Mapping[str, np.ndarray] = field(default_factory=dict)
+    count: int = 0
+    losses: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ A key is looked for below the flax module that has the torch module's path. `lay
 | BatchNorm1d, 2d, 3d | nn.BatchNorm | weight -> scale, bias; running_mean and running_var -> batch_stats/mean and var |
 | LayerNorm, GroupNorm, RMSNorm | nn.LayerNorm, nn.GroupNorm, nn.RMSNorm | weight -> scale, bias |
 | Embedding | nn.Embed | weight -> embedding |
-| HypLL's HLinear, HConvolution2d | a `kernel` of `port_jax.layers` | z [in, out] as it is, weights [in rows columns, out] -> [rows, columns, in, out], bias |
+| HypLL's HLinear | a `kernel` of `port_jax.layers` | z [in, out] -> kernel as it is, bias |
+| HypLL's HConvolution2d | a `kernel` of `port_jax.layers` | weights [in *k, out] -> kernel [*k, in, out], bias |
 | any parameter or buffer, also in a ParameterList or ParameterDict | a variable of the same name and shape | as it is |
 
 The last row includes points of manifolds, and `port_jax.layers.MultiheadAttention`, `LSTM` and `GRU`, whose parameters are torch's.

@@ -259,10 +259,15 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
 def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Recorded:
     """What programs with HypLL's own classes computed, whose images have their channels on axis 1."""
     if settings["net"] == "embedding":
-        return Recorded({"edges": arrays["edges"]}, {"distances": arrays["distances"]}, _first_of_edges)
+        return Recorded({"edges": arrays["edges"]}, {"distances": arrays["distances"]}, _first_of_edges, **_steps(arrays))
     images = np.moveaxis(arrays["inputs"], 1, -1)
     found = {name: arrays[name] for name in ("embeddings", "outputs")}
-    return Recorded({"images": images}, found, _cross_entropy(arrays["labels"]))
+    return Recorded({"images": images}, found, _cross_entropy(arrays["labels"]), **_steps(arrays))
+
+
+def _steps(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    after = {key.removeprefix("after10/"): array for key, array in arrays.items() if key.startswith("after10/")}
+    return {"after": after, "count": 10 if after else 0, "losses": arrays.get("resume_losses")}
 
 
 def _first_of_edges(out: Outputs) -> Any:

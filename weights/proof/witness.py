@@ -58,15 +58,16 @@ class Witness:
 
     @classmethod
     def of_authors(cls, path: Path, arrays: Mapping[str, np.ndarray], checkpoint: Checkpoint) -> Witness:
-        """Arrays that the authors' code has written: inputs, outputs, and the gradients grad/<key> of its loss."""
+        """Arrays that the authors' code has written: inputs, outputs, the gradients grad/<key> of its loss, and where steps led."""
         table = checkpoint.port
         if table is None or table.probe is None or table.probe.recorded is None:
             raise Unreadable(f"no recording, and {checkpoint.arch} has no names for arrays of its authors' code", AGAIN, path=path)
         found = table.probe.recorded(checkpoint.settings, arrays)
         placed = {f"outputs/{name}": array for name, array in found.outputs.items()}
         placed |= {f"gradients/{key.removeprefix('grad/')}": array for key, array in arrays.items() if key.startswith("grad/")}
+        placed |= {f"after/{key}": array for key, array in found.after.items()}
         meta = {"inputs": found.inputs, "outputs": dict.fromkeys(found.outputs), "modules": {}, "steps": 0, "parameters": {}, "drift": None}
-        return cls(path, placed, {**meta, "loss": found.loss})
+        return cls(path, placed, {**meta, "loss": found.loss, "count": found.count, "losses": found.losses})
 
     @property
     def drifts(self) -> bool:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched, Usage
@@ -18,11 +17,12 @@ from weights.mapping import probes
 from weights.mapping.entries import flatten, inverse, place
 from weights.mapping.port import TREE
 from weights.mapping.probes import Probe
-from weights.proof.flax_run import QUICK, Arrays
+from weights.proof.flax_run import QUICK
+from weights.proof.of_authors import of_authors
 from weights.proof.rows import FLOAT64, MANIFOLD, Row, Ulp, largest
 from weights.proof.sides import Original, Sides
 from weights.proof.witness import SEED, Witness
-from weights.types import OptState, Params, Variables
+from weights.types import OptState, Params
 
 LEVEL = "witness"
 CURVATURES = ("c", "curvature")
@@ -44,7 +44,7 @@ def witnessed(checkpoint: Checkpoint, witness: Witness) -> list[Row]:
     Raises Unmatched for inputs and outputs that the model does not have.
     """
     if not witness.drifts:
-        return list(_of_authors(checkpoint, witness))
+        return list(of_authors(_sides(checkpoint, witness.inputs, "float32"), checkpoint, witness))
     rows = list(_start(checkpoint, witness))
     if any(not row.ok for row in rows):
         return rows
@@ -219,47 +219,6 @@ def _pulled(checkpoint: Checkpoint, witness: Witness, dtype: str, prefix: str) -
             yield _gated(witness, f"{prefix}gradients/{at}", tangent[key], tangent_theirs[key], f"gradient of {key}", dtype, "grad")
         elif name in slopes:
             yield _compared(witness, f"{prefix}gradients/{at}", slopes[name], f"gradient of {key}", dtype, "grad")
-
-
-def _of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
-    """Outputs, and the gradients of the loss, in float32, under the drift of the conversion itself: the authors' was not recorded."""
-    sides, loss = _sides(checkpoint, witness.inputs, "float32"), witness.meta["loss"]
-    zeros = {name: np.zeros(shape, np.float32) for name, shape in sides.shapes.items()}
-
-    def found(variables: Variables) -> Arrays:
-        outputs, *_ = sides.pull(variables, zeros, zeros, 0.0)
-        slopes = {} if loss is None else jax.grad(loss)({name: jax.numpy.asarray(outputs[name]) for name in witness.meta["outputs"]})
-        _, gradients, _ = sides.pull(variables, {**zeros, **{name: np.asarray(slope) for name, slope in slopes.items()}}, zeros, 0.0)
-        gradients = sides.tangential(gradients)
-        return {f"outputs/{n}": a for n, a in outputs.items()} | {f"gradients/{key}": a for key, a in gradients.items()}
-
-    ours = found(sides.variables)
-    moved = [found(_nudged(sides.variables, seed)) for seed in (1, 2, 3)]
-    slopes = {at.removeprefix("gradients/"): a for at, a in witness.arrays.items() if at.startswith("gradients/")}
-    if unknown := sorted(set(witness.arrays) - set(ours)):
-        raise Unmatched(f"the witness has {unknown[0]!r}, which the converted model does not have", "Give the witness of this checkpoint")
-    tangent = sides.tangential({**{key.removeprefix("gradients/"): a for key, a in ours.items() if key.startswith("gradients/")}, **slopes})
-    for at, array in witness.arrays.items():
-        kind, _, name = at.partition("/")
-        theirs = tangent[name] if kind == "gradients" else array
-        mine, *others = (side[at][: len(theirs)] if np.ndim(theirs) else side[at] for side in (ours, *moved))
-        top = largest(theirs) or 1.0
-        drift = max(largest(other - mine) for other in others)
-        limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
-        yield _row(f"gradient of {name}" if kind == "gradients" else name, "float32", largest(mine - theirs) / top, limit / top)
-
-
-def _nudged(variables: Variables, seed: int) -> Variables:
-    """Every number moved by one unit in the last place, up or down at random."""
-    random = np.random.default_rng(seed)
-
-    def move(leaf: ArrayLike) -> ArrayLike:
-        array = np.asarray(leaf)
-        if array.dtype.kind != "f":
-            return leaf
-        return jax.numpy.asarray(np.nextafter(array, np.where(random.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)))
-
-    return jax.tree.map(move, variables)
 
 
 def _no_torch(settings: Any) -> Any:

@@ -53,7 +53,7 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
     if not found.riemannian and (path := _summed(section)) is not None:
         raise ValueError(
             f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
-            "so it is a squared norm: pass optimizer='hypll.RiemannianAdam', and last_axes= where another axis than the last is summed over; "
+            "so it is a squared norm: pass optimizer='hypll.RiemannianAdam', with last_axes= where another axis than the last is summed; "
             f"optimizer={found.name!r} would go on entry by entry"
         )
     return found
