@@ -99,8 +99,8 @@ def test_what_a_file_does_not_say(tmp_path: Path):
         load(tmp_path / "model.pth")
     with pytest.raises(Unmatched, match="constraining_strategy is 'relu'; .* softplus, identity, exp"):
         load(tmp_path / "model.pth", config={**config, "constraining_strategy": "relu"})
-    with pytest.raises(Unmatched, match="fc1.z has 16 rows; an image of 9 x 9 leads to 4 channels"):
-        load(tmp_path / "model.pth", config={**config, "image_size": 9})
+    with pytest.raises(Unmatched, match="fc1.z has 16 rows; an image of 12 x 12 leads to 4 channels of 1 x 1"):
+        load(tmp_path / "model.pth", config={**config, "image_size": 12})
     for name, value in {"paddings": [1], "pools": "2,0"}.items():
         with pytest.raises(Unmatched, match=f"{name} is .*; it has to be 2 whole numbers"):
             load(tmp_path / "model.pth", config={**config, name: value})

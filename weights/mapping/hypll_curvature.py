@@ -50,9 +50,11 @@ def of_manifold(manifold: object) -> Told | None:
     """What a pickled manifold says; None for one without a Curvature of HypLL's."""
     inner = manifold.attributes.get("_modules") if isinstance(manifold, Record) else None
     curvature = inner.get("c") if isinstance(inner, dict) else None
-    if not isinstance(curvature, Record) or "constraining_strategy" not in curvature.attributes:
+    if not isinstance(curvature, Record):
         return None
-    function = curvature.attributes["constraining_strategy"]
+    held = {**(curvature.attributes.get("_modules") or {}), **curvature.attributes}  # a function, or a module such as nn.Identity()
+    if (function := held.get("constraining_strategy")) is None:
+        return None
     value = (curvature.attributes.get("_parameters") or {}).get("value")
     name = function.name if isinstance(function, Record) else str(function)
     return Told(name.rpartition(".")[2].lower(), isinstance(value, Tensor) and value.requires_grad)

@@ -154,7 +154,6 @@ def _settle_resnet(found: Found, settings: Settings) -> None:
     settings.settle("use_midpoint", default=False)
     settings.settle("pool_midpoint", default=settings.values["use_midpoint"])
     keys = list(found.tensors)
-    _known(settings, "first_manifold", keys[0] == "manifold.c.value", "order of the keys")
     early = "group2.0.downsample.weights"
     _known(settings, "first_downsample", early in keys and keys.index(early) < keys.index("group2.0.conv1.weights"), "order of the keys")
 
@@ -214,7 +213,14 @@ def _means(settings: Hyperparameters) -> dict[str, bool]:
 
 
 def reference(settings: Hyperparameters) -> TorchModule:
-    """The torch module."""
+    """The torch module, with the curvature's raw value in float64."""
+    module = _reference(settings)
+    raw = next(p for name, p in module.named_parameters() if name.endswith("c.value"))
+    raw.data = raw.data.double().fill_(settings["value"])
+    return module
+
+
+def _reference(settings: Hyperparameters) -> TorchModule:
     from reference_torch.models import hypll
 
     ball = {"value": settings["value"], "learnable_curvature": bool(settings["learnable_curvature"]),

@@ -206,7 +206,8 @@ def _unknown(section: Section) -> ValueError:
     keys = set(section.groups[0]) if section.groups else set()
     if cls := next((cls for cls, setting in _NO_KIND.items() if setting in keys), None):
         return Untranslated(f"the optimizer is torch's {cls}, which is not translated; known are {', '.join(KINDS)}")
-    few = [f"{kind.name!r} has no other setting than {', '.join(*kind.telling)}" for kind in KINDS.values() if kind.sole]
+    sole = [kind for kind in KINDS.values() if kind.sole and kind.telling[0] <= keys]
+    few = [f"{kind.name!r} has no other setting than {', '.join(sorted(kind.telling[0]))}" for kind in sole]
     more = f" ({'; '.join(few)})" if "lr" in keys else ""
     said = f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}"
     rate = {kind: kind.required or kind.telling[0] for kind in KINDS.values() if not kind.missing(keys)}
