@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import geoopt
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from parity_tests import slow
 from parity_tests.models.cases_hypll import CONFIGS, VALUE, case, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, spoiled, trained
 from parity_tests.weights.helpers import run
-from reference_torch.layers.hypll import Columns, Points
+from reference_torch.layers.hypll import Columns
 from reference_torch.optim.from_torch import hypll
 from weights.checkpoint import load
 from weights.errors import ConversionError, Unmatched, Usage
@@ -72,6 +73,14 @@ def test_a_conversion_is_verified(name: str, tmp_path: Path):
     rows = verify(ckpt, path, types=("float64",))
     assert not failed(rows), [row for row in rows if not row.ok]
     assert {row.level for row in rows} == {"bits", "settings", "forward", "grad", "step"}
+
+
+def test_a_file_without_an_optimizer_is_verified_with_a_fresh_one(tmp_path: Path):
+    module, config = case("embedding, trained curvature")
+    ckpt = converted(module, config, tmp_path)
+    rows = verify(ckpt, tmp_path / "model.pth", types=("float64",))
+    assert not failed(rows), [row for row in rows if not row.ok]
+    assert any("fresh" in row.what for row in rows)
 
 
 def test_spoiled_keys(tmp_path: Path):
@@ -166,13 +175,13 @@ def wrapped(module: Any, classes: dict[str, type], optimizer: Any = None, strate
     for key, p in module.named_parameters():
         if isinstance(p, Columns):
             state[key] = wrap(state[key], flat, 0)
-        elif isinstance(p, Points):
+        elif isinstance(p, geoopt.ManifoldParameter):
             state[key] = wrap(state[key], ball, 1)
     if optimizer is None:
         return {"model": state}
     section = optimizer.state_dict()
     for i, entry in section["state"].items():
-        if "momentum_buffer" in entry and isinstance(list(module.parameters())[i], Columns | Points):
+        if "momentum_buffer" in entry and isinstance(list(module.parameters())[i], Columns | geoopt.ManifoldParameter):
             entry["momentum_buffer"] = wrap(entry["momentum_buffer"], classes["Euclidean"](), 1)
     return {"model": state, "optimizer": section}
 

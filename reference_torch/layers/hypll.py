@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import geoopt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -155,13 +156,6 @@ class Columns(nn.Parameter):
     man_dim = 0
 
 
-class Points(nn.Parameter):
-    """HypLL's parameter of points on the last axis of a ball, which it carries."""
-
-    manifold: PoincareBall
-    man_dim = -1
-
-
 class Curvature(nn.Module):
     """c as a function of the parameter `value`, which is there even if it is not trained."""
 
@@ -196,6 +190,19 @@ class PoincareBall(nn.Module):
         """Points [..., d_i] to [..., n], n = Σ d_i."""
         n = sum(x.shape[-1] for x in xs)
         return exp0(torch.cat([log0(x, self.c()) * shortened(n, x.shape[-1]) for x in xs], -1), self.c())
+
+
+class ForOptimizers(geoopt.PoincareBall):
+    """The same ball as geoopt's, which optimizers find on a parameter of points."""
+
+    def __init__(self, curvature: Curvature):
+        super().__init__()
+        self.kept = [curvature]  # no module of this one, so that its value has no other name
+
+    @property
+    def c(self) -> Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The curvature is minus this."""
+        return self.kept[0]()
 
 
 def shortened(whole: int, part: int) -> float:
@@ -337,8 +344,8 @@ class HEmbedding(nn.Module):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, manifold: PoincareBall):
         super().__init__()
-        self.weight = Points(exp0(torch.randn(num_embeddings, embedding_dim), manifold.c()).detach())
-        self.weight.manifold = manifold
+        start = exp0(torch.randn(num_embeddings, embedding_dim), manifold.c()).detach()
+        self.weight = geoopt.ManifoldParameter(start, manifold=ForOptimizers(manifold.c))  # pyright: ignore[reportCallIssue]
         self.manifold = manifold
 
     def forward(self, indices: Tensor) -> Tensor:

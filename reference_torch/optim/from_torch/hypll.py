@@ -1,6 +1,6 @@
 """HypLL's optimizers on torch, from their mathematics.
 
-A parameter may have a `man_dim`, the axis of one point, and a `manifold` with the curvature `c()`. Without the latter it is flat. Settings,
+A parameter may have a `man_dim`, the axis of one point, or the `manifold` of a geoopt.ManifoldParameter, a ball. Without that it is flat. Settings,
 counts and buffers are named and kept as HypLL saves them, but for its classes around tensors.
 
 RiemannianAdam, for each parameter in turn, with its gradient g and the number t of gradients that it has had:
@@ -34,8 +34,8 @@ def gradient(group: Mapping[str, Any], p: Tensor, g: Tensor, c: Tensor | None) -
 
 
 def curvature(M: Any) -> Tensor | None:
-    """c of a ball, which is a function of HypLL's and a number of geoopt's; None of nothing."""
-    return None if M is None else (M.c() if callable(M.c) else M.c).detach()
+    """c of a ball; None of nothing."""
+    return None if M is None else M.c.detach()
 
 
 class RiemannianAdam(Optimizer):
