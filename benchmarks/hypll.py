@@ -1,7 +1,7 @@
 """The residual net of HypLL's tutorial, by midpoints and by Fréchet means: `python -m benchmarks hypll [--quick]`.
 
-A training step on a batch of images with HypLL's RiemannianAdam. Batch norm takes the mean of all pixels of a batch; the Fréchet mean is a loop
-that ends by a rule, on both sides at the same iteration.
+A training step on a batch of images with HypLL's RiemannianAdam. Batch norm takes the mean of all pixels of a batch; the Fréchet mean is a
+loop that ends by a rule, on both sides at the same iteration.
 """
 
 from __future__ import annotations

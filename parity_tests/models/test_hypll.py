@@ -104,11 +104,11 @@ def test_what_a_file_does_not_say(tmp_path: Path):
     """The constraint of the curvature is asked for; the layers without parameters follow from the size of the images, or are asked for."""
     module, config = case()
     torch.save(module.state_dict(), tmp_path / "model.pth")
-    with pytest.raises(Usage, match="constraining_strategy is neither in the file nor in the configuration"):
+    with pytest.raises(Usage, match=r"constraining_strategy is neither in the file nor in the configuration"):
         load(tmp_path / "model.pth")
-    with pytest.raises(Unmatched, match="constraining_strategy is 'relu'; .* softplus, identity, exp"):
+    with pytest.raises(Unmatched, match=r"constraining_strategy is 'relu'; .* softplus, identity, exp"):
         load(tmp_path / "model.pth", config={**config, "constraining_strategy": "relu"})
-    with pytest.raises(Unmatched, match="fc1.z has 16 rows; an image of 12 x 12 leads to 4 channels of 1 x 1"):
+    with pytest.raises(Unmatched, match=r"fc1\.z has 16 rows; an image of 12 x 12 leads to 4 channels of 1 x 1"):
         load(tmp_path / "model.pth", config={**config, "image_size": 12})
     for name, value in {"paddings": [1], "pools": "2,0"}.items():
         with pytest.raises(Unmatched, match=f"{name} is .*; it has to be 2 whole numbers"):
@@ -122,7 +122,7 @@ def test_what_a_file_does_not_say(tmp_path: Path):
     assert report["curvature"]["value"] == [pytest.approx(np.log1p(np.exp(VALUE["softplus"])), rel=1e-7)]
     module, config = case("embedding")
     torch.save(module.state_dict(), tmp_path / "model.pth")
-    with pytest.raises(Unmatched, match="the configuration has curvature_value 0.3"):
+    with pytest.raises(Unmatched, match=r"the configuration has curvature_value 0\.3"):
         load(tmp_path / "model.pth", config={**config, "curvature_value": 0.3})
     by_identity = load(tmp_path / "model.pth", config={**config, "constraining_strategy": "identity"})
     assert by_identity.model.curvature == pytest.approx(VALUE["softplus"])
@@ -370,4 +370,3 @@ def test_verify_by_the_command_line(folder: str, file: str, monkeypatch, capsys)
     path = fixture(folder)
     code, out, err = run(monkeypatch, capsys, "verify", path / file, "--config", path / "config.json", "--witness", path / "expected.npz")
     assert code == 0, out + err
-

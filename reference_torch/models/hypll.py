@@ -149,4 +149,3 @@ class HypLLEmbedding(hnn.HEmbedding):
         """The distances [...] of edges [..., 2]."""
         ends = super().forward(edges)
         return hnn.dist(ends[..., 0, :], ends[..., 1, :], self.manifold.c())
-

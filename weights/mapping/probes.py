@@ -27,7 +27,7 @@ Call = Callable[..., Any]
 @dataclass(frozen=True)
 class Recorded:
     """What the authors' code computed. inputs, outputs: by the probe's names, of an output perhaps only the first rows. loss: a number of
-    the whole outputs, on jax. after, count: the parameters by torch's keys after so many further steps of the file's optimizer on that loss.
+    the whole outputs, on jax. after, count: the parameters by torch's keys after so many further steps of the file's optimizer on it.
     losses: its value before each of them.
     """
 

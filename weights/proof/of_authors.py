@@ -1,4 +1,4 @@
-"""A conversion beside arrays that the authors' own code has written, whose drift was not recorded: outputs, gradients of the loss, steps."""
+"""A conversion beside arrays that the authors' own code has written, without its drift: outputs, gradients of the loss, steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = 4
 """Units in the last place that a number may differ by beyond ten times the drift."""
 SEEDS = (1, 2, 3)
 LEAST = 1e-4
-"""What a part of the way may be in float32 after steps, which the authors' code and this one take with gradients that are apart by rounding."""
+"""What a part of the way may be in float32 after steps, on which both codes have gradients that are apart by rounding."""
 
 
 def of_authors(sides: Sides, checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """HypLL's optimizers on torch, from their mathematics.
 
-A parameter may have a `man_dim`, the axis of one point, or the `manifold` of a geoopt.ManifoldParameter, a ball. Without that it is flat. Settings,
-counts and buffers are named and kept as HypLL saves them, but for its classes around tensors.
+A parameter may have a `man_dim`, the axis of one point, or the `manifold` of a geoopt.ManifoldParameter, a ball. Without that it is
+flat. Settings, counts and buffers are named and kept as HypLL saves them, but for its classes around tensors.
 
 RiemannianAdam, for each parameter in turn, with its gradient g and the number t of gradients that it has had:
 
