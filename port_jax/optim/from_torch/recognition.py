@@ -44,17 +44,17 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
         return fresh
     if not fitting:
         raise _unknown(section)
+    if not any(kind.riemannian for kind in fitting) and (path := _summed(section)) is not None:
+        raise ValueError(
+            f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
+            "so it is a squared norm: pass optimizer='hypll.RiemannianAdam', with last_axes= where another axis than the last is summed; "
+            f"optimizer={fitting[0].name!r} would go on entry by entry"
+        )
     found = fitting[0] if len(fitting) == 1 else _told_apart(fitting, section, flat, named, code)
     if named is not None and named != found.title:
         raise ValueError(
             f"the configuration's optimizer is {said}, the file's settings are those of {found.name}: correct the configuration, or pass "
             "optimizer="
-        )
-    if not found.riemannian and (path := _summed(section)) is not None:
-        raise ValueError(
-            f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
-            "so it is a squared norm: pass optimizer='hypll.RiemannianAdam', with last_axes= where another axis than the last is summed; "
-            f"optimizer={found.name!r} would go on entry by entry"
         )
     return found
 
