@@ -49,6 +49,7 @@ SUBJECTS = {
     "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
     "meru": ("Images and texts", "The baseline is the same work in `reference_torch.models.meru`."),
     "tidhy": ("A model that optimises inside", "The baseline is the same work in `reference_torch.models.tidhy`, with loops of Python."),
+    "hypll": ("HypLL", "The baseline is a training step of `reference_torch.models.hypll.HypLLResNet` with HypLL's `RiemannianAdam`."),
 }  # fmt: skip
 """Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""
 UNEVEN = 10

@@ -106,7 +106,8 @@ def _require_plan(plan: Plan, raw: Mapping, by_key: dict[str, Entry], paths: set
     parts = [path for part in plan.parts for path in part]
     if not {*parts, *plan.still, *plan.axes} <= {*moved} or len({*parts}) != len(parts):
         raise _damaged("its plan names parameters that are not there")
-    whole = [plan.per_step, plan.ahead, *plan.extras, *plan.axes.values()]
+    axes = [axis for own in plan.axes.values() for axis in (own if isinstance(own, list) else [own])]
+    whole = [plan.per_step, plan.ahead, *plan.extras, *axes]
     if not all(type(number) is int for number in whole) or plan.per_step < 1:
         raise _damaged("its plan counts by what are no whole numbers")
 

@@ -30,6 +30,10 @@ TABLE: tuple[tuple[Any, Any, tuple[tuple[int, ...], ...]], ...] = (
     (layers.MidpointPool(), BALL, (ROWS,)),
     (layers.MidpointPool2d((2, 2)), HYPERBOLOID, (IMAGE,)),
     (layers.PoincareConv2d(2, (2, 2)), BALL, (IMAGE,)),
+    (layers.HBatchNorm(), BALL, (ROWS,)),
+    (layers.HAvgPool2d((2, 2)), BALL, (IMAGE,)),
+    (layers.HMaxPool2d((2, 2)), BALL, (IMAGE,)),
+    (layers.HFlatten(), BALL, (IMAGE,)),
     (layers.LorentzConv2d(2, (2, 2)), HYPERBOLOID, (IMAGE,)),
     (layers.LorentzAttention(4, 2), HYPERBOLOID, (ROWS,)),
 )

@@ -19,6 +19,7 @@ from parity_tests.models import (
     cases_gil,
     cases_htgn,
     cases_hybonet_kg,
+    cases_hypll,
     cases_hyptorch,
     cases_kgemb,
     cases_meru,
@@ -33,7 +34,7 @@ from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.weights.helpers import Net
 from reference_torch.graphs.graph import Graph
 from reference_torch.models import gat, gcn, gil, hgat, hgcn, hnn, htgn, hybonet, mlp, murp, shallow
-from reference_torch.optim.from_torch import repositories
+from reference_torch.optim.from_torch import hypll, repositories
 from reference_torch.optim.riemannian_adam import OldGeoopt
 from weights.checkpoint import Checkpoint
 from weights.mapping.entries import flatten, place
@@ -208,6 +209,9 @@ CASES: dict[str, Case] = {
     "hyptorch": Case(lambda: (cases_hyptorch.module_of("trained"), {"c": 0.6}), cases_hyptorch.theirs,
                      {"sign": negated("tp.xp"), "swap": swapped("mlr.a_vals", "mlr.p_vals"),
                       "curvature": changed(lambda flat, at: {at("tp.c"): flat[at("tp.c")] + 0.1})}, torch.optim.Adam),
+    "hypll": Case(partial(cases_hypll.case, "embedding, trained curvature"), cases_hypll.theirs, {
+        "order": rolled("weight"), "curvature": changed(lambda flat, at: {at("manifold.c.value"): flat[at("manifold.c.value")] + 0.1}),
+    }, partial(hypll.RiemannianSGD, momentum=0.8), hurried),
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
                                             "curvature": swapped_curvatures},
                  OldGeoopt, options={"optimizer": "RiemannianAdam"}),

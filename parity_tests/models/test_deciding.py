@@ -35,6 +35,7 @@ CASES = {
     "htgn": Case({}, {"heads": 1, "nhid": 9, "nout": 9, "aggregation": "deg", "fixed_curvature": 1}),
     "gil": Case({}, {"n_heads": 2, "n_classes": 9, "concat": 0, "bias": 0, "model": "HGAT"}),
     "poincare_embeddings": Case(SPACE, {"dim": 9, "size": 99}),
+    "hypll": Case({}, {"net": "resnet", "channels": [9, 9], "hidden": [9], "classes": 9}),
     "hyptorch": Case({"c": "'c'"}, {"dim": 9, "num_classes": 9, "train_c": False, "train_x": False}),
     "kgemb": Case({"bias": "bias"}, {"rank": 8, "gamma": 1.0, "multi_c": False, "model": "RotH", "entities": 3}),
     "murp": Case({}, {"dim": 9, "entities": 3, "relations": 3, "hyperbolic": False}),
@@ -58,7 +59,7 @@ CASES = {
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
-    "hgat": "gives curvature", "gil": "gives curvature",
+    "hgat": "gives curvature", "gil": "gives curvature", "hypll": "gives curvature",
     "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
     "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
     "meru": "contains the curvatures",
@@ -127,6 +128,7 @@ ROLES = {
     ("hgat", "manifolds.0.isp_c"): "constant",  # a fixed curvature, raw
     ("hybonet", "encoder.manifold.k"): "constant",  # a buffer, once for each module
     ("hybonet_kg", "scale"): "constant",  # frozen parameters
+    ("hypll", "pool.manifold.c.value"): "tied",
     ("kgemb", "gamma"): "constant",
     ("meru", "visual.pos_embed"): "buffer",  # a frozen parameter
     ("meru", "textual.attn_mask"): "constant",

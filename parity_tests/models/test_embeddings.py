@@ -16,7 +16,7 @@ from reference_torch.graphs.graph import Graph
 from weights.models import ARCHITECTURES
 
 TABLES = {"shallow": "encoder.lt", "hybonet_kg": "emb_entity", "kgemb": "entity.weight", "murp": "Eh.weight",
-          "poincare_embeddings": "lt.weight", "tidhy": "temporal", "tree": "emb"}  # fmt: skip
+          "hypll": "weight", "poincare_embeddings": "lt.weight", "tidhy": "temporal", "tree": "emb"}  # fmt: skip
 RNG = draws.stream(11)
 
 

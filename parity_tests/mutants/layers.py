@@ -96,8 +96,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     both(
         "layers, both: a batch divided by its variance, not its deviation",
         "layers/batch_norm.py",
-        "jnp.sqrt(jnp.where(some, weight, 1) / (var + self.eps))",
-        "jnp.sqrt(jnp.where(some, weight, 1)) / (var + self.eps)",
+        "jnp.sqrt(jnp.where(some, weight, 1) / (var + eps))",
+        "jnp.sqrt(jnp.where(some, weight, 1)) / (var + eps)",
         f"{NORM}::test_midpoint_form_at_50_digits",
         reference=("(self.weight / (var + self.eps)).sqrt()", "self.weight.sqrt() / (var + self.eps)"),
     ),

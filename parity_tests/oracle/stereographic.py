@@ -5,7 +5,7 @@ Points are lists of mpf. Precision is the caller's (`mpmath.workdps`): 50 digits
 
 from __future__ import annotations
 
-from mpmath import asin, asinh, atan, atanh, mpf, sin, sinh, sqrt, tan, tanh
+from mpmath import asin, asinh, atan, atanh, mp, mpf, sin, sinh, sqrt, tan, tanh
 
 Vector = list
 
@@ -198,3 +198,14 @@ def projx(x, k, float32):
 
 def retr(x, u, k, float32):
     return projx(plus(x, u), k, float32)
+
+
+def frechet_mean(points, k):
+    """The m where Σ log_m x is 0, to all digits: m ← exp_m of the mean of the logarithms converges for points that are near."""
+    m = points[0]
+    for _ in range(400):
+        step = [sum(parts) / len(points) for parts in zip(*(logmap(m, x, k) for x in points), strict=True)]
+        m = expmap(m, step, k)
+        if sqrt(dot(step, step)) < mpf(10) ** (5 - mp.dps):
+            return m
+    raise ValueError("the iteration does not converge: the points are too far apart")

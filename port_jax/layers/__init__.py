@@ -11,6 +11,7 @@ from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
 from port_jax.layers.hyperplanes import GaneaMLR, LorentzMLR, PoincareMLR
+from port_jax.layers.hypll import ConstrainedBall, HAvgPool2d, HBatchNorm, HFlatten, HMaxPool2d, constrained_ball
 from port_jax.layers.learnable_curvature import Curved, manifold_of
 from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
 from port_jax.layers.lorentz_space import exp_map0, half_aperture, log_map0, oxy_angle
@@ -28,10 +29,15 @@ __all__ = [
     "LSTM",
     "BatchNorm",
     "BlanketAttention",
+    "ConstrainedBall",
     "Curved",
     "Dense",
     "GaneaMLR",
     "GraphAttention",
+    "HAvgPool2d",
+    "HBatchNorm",
+    "HFlatten",
+    "HMaxPool2d",
     "HgcnAggregation",
     "HgcnLayer",
     "HgcnLinear",
@@ -68,6 +74,7 @@ __all__ = [
     "TangentLinear",
     "TextTransformer",
     "VisionTransformer",
+    "constrained_ball",
     "edge_weights",
     "exp_map0",
     "fermi_dirac",

@@ -16,7 +16,7 @@ from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
 
-__all__ = ["LorentzBatchNorm", "MidpointBatchNorm"]
+__all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised"]
 
 Points = Float[Array, "*batch ambient"]
 
@@ -26,13 +26,23 @@ def _between(manifold: Manifold, old: Float[Array, " ambient"], new: Float[Array
     return manifold.weighted_midpoint(jnp.stack([old, new]), jnp.array([1 - momentum, momentum], new.dtype))  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def normalised(manifold: Manifold, x: Points, mean: Float[Array, " ambient"], var: Float[Array, ""], weight: Float[Array, ""],
+               bias: Float[Array, " d"], eps: float) -> Points:  # fmt: skip
+    """exp_β(sqrt(weight/(var + eps)) PT_{μ→β} log_μ x) with the mean μ and β = exp_0(bias)."""
+    mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
+    u = manifold.transp(mean, goal, manifold.logmap(mean, x))
+    some = weight != 0  # where the root's derivative is not finite
+    root = jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + eps)), 0)
+    return manifold.expmap(goal, root * u)
+
+
 class MidpointBatchNorm(nn.Module):
     """y = exp_β(sqrt(weight/(var + eps)) PT_{μ→β} log_μ x), with μ the midpoint, var = mean d(μ, x)², β = exp_0(bias).
 
     On a ball or a hyperboloid (van Spengler et al. 2023, section 3.3; HypLL's HBatchNorm). All axes but the last are the batch.
     Parameters: `weight` [] and `bias` [d], a tangent vector at the origin. Statistics: `mean` [ambient], a point, and `var` []. The running
     mean is the midpoint of the old and the new one. HypLL has no running statistics and uses those of the batch in evaluation as well:
-    `use_running_average=False` there too is its layer.
+    `HBatchNorm` is its layer.
     """
 
     momentum: float = 0.1
@@ -54,11 +64,7 @@ class MidpointBatchNorm(nn.Module):
             if not self.is_initializing():
                 running.value = _between(manifold, running.value, mean, self.momentum)
                 spread.value = (1 - self.momentum) * spread.value + self.momentum * var
-        mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
-        u = manifold.transp(mean, goal, manifold.logmap(mean, x))
-        some = weight != 0  # where the root's derivative is not finite
-        root = jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + self.eps)), 0)
-        return manifold.expmap(goal, root * u)
+        return normalised(manifold, x, mean, var, weight, bias, self.eps)
 
 
 class LorentzBatchNorm(nn.Module):

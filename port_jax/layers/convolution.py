@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.checks import as_numbers
 from port_jax.layers.models_of_space import require_ball, require_time
-from port_jax.layers.pooling import windows
+from port_jax.layers.pooling import framed, windows
 from port_jax.manifolds import Manifold
 from port_jax.manifolds.hyperboloid.concatenation import direct_concatenate
 from port_jax.manifolds.stereographic.concatenation import beta_concatenate
@@ -16,15 +17,6 @@ from port_jax.manifolds.stereographic.unidirectional import at_distances, unidir
 __all__ = ["LorentzConv2d", "PoincareConv2d"]
 
 Pair = tuple[int, int]
-
-
-def _framed(manifold: Manifold, x: Float[Array, "*batch h w ambient"], padding: Pair) -> Float[Array, "*batch i j ambient"]:
-    """The image in a frame of origins."""
-    if padding == (0, 0):
-        return x
-    height, width = x.shape[-3:-1]
-    frame = manifold.origin(*x.shape[:-3], height + 2 * padding[0], width + 2 * padding[1], x.shape[-1], dtype=x.dtype)
-    return frame.at[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width, :].set(x)
 
 
 class PoincareConv2d(nn.Module):
@@ -38,14 +30,16 @@ class PoincareConv2d(nn.Module):
     kernel_size: Pair = (3, 3)
     strides: Pair = (1, 1)
     padding: Pair = (0, 0)
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch h w in"]) -> Float[Array, "*batch i j out"]:
         ball, x = require_ball(self, manifold), as_numbers("x", x)
         start = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         kernel = self.param("kernel", start, (*self.kernel_size, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        joined = beta_concatenate(windows(_framed(ball, x, self.padding), self.kernel_size, self.strides), ball.k)
+        zeros = jnp.zeros((self.features,), x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else zeros
+        joined = beta_concatenate(windows(framed(ball, x, self.padding), self.kernel_size, self.strides), ball.k)
         y = at_distances(unidirectional(ball.projx(joined), kernel.reshape(-1, self.features), bias, ball.k), ball.k)
         return ball.projx(y)
 
@@ -67,7 +61,7 @@ class LorentzConv2d(nn.Module):
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch h w in+1"]) -> Float[Array, "*batch i j out+1"]:
         require_time(self, manifold, "PoincareConv2d")
-        parts = windows(_framed(manifold, as_numbers("x", x), self.padding), self.kernel_size, self.strides)
+        parts = windows(framed(manifold, as_numbers("x", x), self.padding), self.kernel_size, self.strides)
         joined = direct_concatenate(parts, manifold.k)  # pyright: ignore[reportAttributeAccessIssue]
         space = nn.Dense(self.features, self.use_bias, name="linear")(joined)
         return manifold.projx(manifold.from_coordinates0(space))

@@ -9,7 +9,16 @@ from jaxtyping import Array, Float
 from port_jax.checks import as_numbers
 from port_jax.manifolds import Manifold
 
-__all__ = ["MidpointPool", "MidpointPool2d", "windows"]
+__all__ = ["MidpointPool", "MidpointPool2d", "framed", "windows"]
+
+
+def framed(manifold: Manifold, x: Float[Array, "*batch h w ambient"], padding: tuple[int, int]) -> Float[Array, "*batch i j ambient"]:
+    """The image in a frame of origins."""
+    if padding == (0, 0):
+        return x
+    height, width = x.shape[-3:-1]
+    frame = manifold.origin(*x.shape[:-3], height + 2 * padding[0], width + 2 * padding[1], x.shape[-1], dtype=x.dtype)
+    return frame.at[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width, :].set(x)
 
 
 def windows(x: Float[Array, "*batch h w c"], size: tuple[int, int], strides: tuple[int, int]) -> Float[Array, "*batch i j p c"]:
@@ -40,8 +49,8 @@ class MidpointPool(nn.Module):
 class MidpointPool2d(nn.Module):
     """The midpoint of each window [*batch, h, w, ambient] -> [*batch, i, j, ambient].
 
-    HypLL's HAvgPool2d shortens the tangent vectors of a window by the beta factor of a convolution first, and so gives other points; that
-    of Bdeir et al. (2024) is this layer with one window for the whole image.
+    HypLL's HAvgPool2d shortens the tangent vectors of a window by the beta factor of a convolution first, and so gives other points
+    (`HAvgPool2d`); that of Bdeir et al. (2024) is this layer with one window for the whole image.
     """
 
     window: tuple[int, int]

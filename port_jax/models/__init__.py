@@ -9,6 +9,7 @@ from port_jax.models.hnn import HNN
 from port_jax.models.htgn import HTGN
 from port_jax.models.hybonet import HyboNet
 from port_jax.models.hybonet_kg import HyboNetKG
+from port_jax.models.hypll import HypLLConvNet, HypLLEmbedding, HypLLResNet
 from port_jax.models.hyptorch import HypTorch
 from port_jax.models.kgemb import KGEmb
 from port_jax.models.meru import MERU
@@ -30,6 +31,9 @@ __all__ = [
     "MLP",
     "HyboNet",
     "HyboNetKG",
+    "HypLLConvNet",
+    "HypLLEmbedding",
+    "HypLLResNet",
     "HypTorch",
     "KGEmb",
     "MuRP",

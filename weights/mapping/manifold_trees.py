@@ -14,6 +14,7 @@ from weights.files.pickles.standins import Record
 from weights.files.tensors import Tensor
 from weights.mapping.curvature_settings import from_raw
 from weights.mapping.entries import flatten
+from weights.mapping.hypll_curvature import constrained, of_manifold
 from weights.types import Document, ManifoldTree, Params
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def recovered(record: object) -> tuple[Manifold, Tensor | None]:
         if tensor is None:
             raise Unmatched(f"a {name} in the file has no curvature {raw!r}", REMEDY)
         try:
-            return getattr(manifolds, target)(**{argument: from_raw(raw, _number(tensor))}), tensor
+            return getattr(manifolds, target)(**{argument: _constrained(record, raw, tensor)}), tensor
         except ValueError as error:
             raise Unmatched(f"the curvature {raw!r} of a {name} in the file is {_number(tensor):.4g} ({error!s:.60})", REMEDY) from None
     if name == PRODUCT:
@@ -147,7 +148,7 @@ def curvature(record: object) -> float | None:
         return None
     _, (raw, _) = CURVED.get(record.name.rpartition(".")[2], ("", ("", "")))
     tensor = _tensor(record, raw) if raw else None
-    return None if tensor is None else from_raw(raw, _number(tensor))
+    return None if tensor is None else _constrained(record, raw, tensor)
 
 
 def _tensor(record: Record, raw: str) -> Tensor | None:
@@ -157,9 +158,15 @@ def _tensor(record: Record, raw: str) -> Tensor | None:
         if isinstance(tensor, Tensor) and tensor.numel == 1:
             return tensor
     inner = (state.get("_modules") or {}).get("c") if isinstance(state.get("_modules"), dict) else None
-    if raw == "isp_c" and isinstance(inner, Record):  # HypLL keeps it in a Curvature, softplus of `value`
+    if raw == "isp_c" and isinstance(inner, Record):  # HypLL keeps it in a Curvature, a function of `value`
         return _tensor(inner, "value")
     return None
+
+
+def _constrained(record: Record, raw: str, tensor: Tensor) -> float:
+    """The curvature of a raw tensor, by the constraint of HypLL's Curvature if it is one."""
+    told = of_manifold(record)
+    return from_raw(raw, _number(tensor)) if told is None else constrained(told.constraint, _number(tensor))
 
 
 def _number(tensor: Tensor) -> float:

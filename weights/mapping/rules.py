@@ -53,6 +53,16 @@ def reshape(*shape: int) -> Layout:
     return Layout(f"in shape {shape}", forward, lambda a, torch: a.reshape(torch))
 
 
+def unfolded(rows: int, columns: int) -> Layout:
+    """HypLL's kernel of a convolution [in rows columns, out] as [rows, columns, in, out]."""
+
+    def forward(a: np.ndarray) -> np.ndarray:
+        area = rows * columns
+        return a.reshape(-1, rows, columns, a.shape[1]).transpose(1, 2, 0, 3) if a.ndim == 2 and a.shape[0] % area == 0 else a
+
+    return Layout(f"windows of {rows} x {columns}", forward, lambda a, shape: a.transpose(2, 0, 1, 3).reshape(shape))
+
+
 def chain(*operations: Layout) -> Layout:
     """Operations one after the other; all but the last must keep what the inverse needs (no reshape before the end)."""
 
@@ -203,4 +213,5 @@ __all__ = [
     "permute",
     "reshape",
     "tied",
+    "unfolded",
 ]

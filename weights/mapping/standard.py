@@ -10,6 +10,8 @@ A key is looked for below the flax module that has the torch module's path. `lay
 | BatchNorm1d, 2d, 3d | nn.BatchNorm | weight -> scale, bias; running_mean and running_var -> batch_stats/mean and var |
 | LayerNorm, GroupNorm, RMSNorm | nn.LayerNorm, nn.GroupNorm, nn.RMSNorm | weight -> scale, bias |
 | Embedding | nn.Embed | weight -> embedding |
+| HypLL's HLinear | a `kernel` of `port_jax.layers` | z [in, out] -> kernel as it is, bias |
+| HypLL's HConvolution2d | a `kernel` of `port_jax.layers` | weights [in *k, out] -> kernel [*k, in, out], bias |
 | any parameter or buffer, also in a ParameterList or ParameterDict | a variable of the same name and shape | as it is |
 
 The last row includes points of manifolds, and `port_jax.layers.MultiheadAttention`, `LSTM` and `GRU`, whose parameters are torch's.
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 
 from weights.errors import Unmatched
 from weights.files.tensors import Tensor
-from weights.mapping.rules import IDENTITY, SCALAR, TRANSPOSE, Layout, Module, Rule, fill, matching, permute
+from weights.mapping.rules import IDENTITY, SCALAR, TRANSPOSE, Layout, Module, Rule, fill, matching, permute, unfolded
 
 AT = "a standard rule"
 COUNT = "num_batches_tracked"
@@ -95,9 +97,9 @@ def _rule(key: str, shape: tuple[int, ...], modules: Sequence[Module], open_: Ma
         kind = _kind(classes.get(above))
         if kind is None and whole.fullmatch(below) and _fits(shape, want):
             found[path] = IDENTITY if shape == want else SCALAR
-        elif kind is None and last == "kernel" and name == "weight" and len(shape) == 2 and _ours(classes.get(above)):
+        elif kind is None and last == "kernel" and _ours(classes.get(above)) and (layout := _kernel(name, shape, want)) is not None:
             if inside.fullmatch(above):
-                found[path] = TRANSPOSE
+                found[path] = layout
         elif kind is not None and inside.fullmatch(above) and KINDS[kind].get(name) == (collection, last):
             found[path] = _layout(last, len(shape))
     if len(found) > 1:
@@ -105,6 +107,16 @@ def _rule(key: str, shape: tuple[int, ...], modules: Sequence[Module], open_: Ma
             f"the key {key!r} could become {' or '.join(found)}", f"Write a rule: param({key!r}, {next(iter(found))!r}), for example"
         )
     return next((Rule(key, path, layout, at=at) for path, layout in found.items()), None)
+
+
+def _kernel(name: str, shape: tuple[int, ...], want: tuple[int, ...]) -> Layout | None:
+    """How a tensor of this name becomes the `kernel` of a layer of port_jax; None where it does not."""
+    if name == "weight" and len(shape) == 2:
+        return TRANSPOSE
+    if name == "z" and shape == want:
+        return IDENTITY
+    windows = name == "weights" and len(want) == 4 and shape == (want[0] * want[1] * want[2], want[3])
+    return unfolded(*want[:2]) if windows else None
 
 
 def _layout(name: str, axes: int) -> Layout:

@@ -10,6 +10,7 @@ from weights.models.hnn import HNN
 from weights.models.htgn import HTGN
 from weights.models.hybonet import HyboNet
 from weights.models.hybonet_kg import HYBONET_KG
+from weights.models.hypll import HYPLL
 from weights.models.hyptorch import HYPTORCH
 from weights.models.kgemb import KGEMB
 from weights.models.meru import MERU
@@ -26,6 +27,7 @@ ARCHITECTURES: dict[str, Port] = {
         HTGN,
         GIL,
         POINCARE_EMBEDDINGS,
+        HYPLL,
         HYPTORCH,
         KGEMB,
         MURP,

@@ -11,6 +11,7 @@ from weights.files.optimizers import Optimizer
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 from weights.mapping.named_manifolds import RAW
+from weights.optim.forms import unwrapped_state
 from weights.optim.plan import begun, groups_of
 
 WORK = 1 << 20
@@ -91,7 +92,7 @@ def slots(optimizer: Optimizer, indices: Sequence[int]) -> list[Slot]:
     some, result = any(begun(state) for state in states.values()), []
     for index in indices:
         state = states.get(index) or {}
-        tensors = [value for name, value in state.items() if name in TENSORS and isinstance(value, Tensor)]
+        tensors = [value for name, value in unwrapped_state(state).items() if name in TENSORS and isinstance(value, Tensor)]
         trained = begun(state)
         result.append(Slot(index, tensors[0].shape if tensors else None, flat, trained, some and not trained, state))
     return result

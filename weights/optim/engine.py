@@ -12,8 +12,8 @@ from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
 from weights.optim.file_scheduler import WHERE, Timing, scheduled
-from weights.optim.forms import plain
-from weights.optim.layouts import REMEDY, WITHOUT, last_axis, path_of
+from weights.optim.forms import plain, unwrapped_state
+from weights.optim.layouts import REMEDY, WITHOUT, forward_shape, last_axis, path_of, summed_axes
 from weights.optim.owners import Owned
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build
 from weights.optim.saving import save, unheld
@@ -79,7 +79,7 @@ def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Secti
     from port_jax.optim.from_torch.translation import counted, resume, translate
 
     section, still = (section, []) if without_state == "trained" else _moving(kind, section)
-    axes = {path_of(e): axis for e in entries if kind.by_rows and e.path and (axis := last_axis(e)) is not None}
+    axes = _summed(kind, section, entries)
     tallies = counted(kind, section)
     translation = translate(kind, section, tallies, last_axes=axes)
     timed = None
@@ -114,6 +114,19 @@ def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Secti
     return transformation, state, plan
 
 
+def _summed(kind: Kind, section: Section, entries: Sequence[Entry]) -> dict[str, Any]:
+    """By path, the axes in JAX that second moments are summed over, where it is not the last alone."""
+    if not kind.by_rows:
+        return {}
+    moved = [entry for entry in entries if entry.path]
+    if kind.code != "hypll":
+        return {path_of(e): axis for e in moved if (axis := last_axis(e)) is not None}
+    states = section.everything
+    found = {path_of(e): summed_axes(e, states.get(path_of(e), {}).get("exp_avg_sq")) for e in moved}
+    shapes = {path_of(e): forward_shape(e) for e in moved}
+    return {path: axes for path, axes in found.items() if axes != [len(shapes[path]) - 1] and shapes[path]}
+
+
 def _moving(kind: Kind, section: Section) -> tuple[Section, list[str]]:
     """The section without parameters that have no state where others have, and their paths: they are taken as fixed in training."""
     from port_jax.optim.from_torch.translation import settled
@@ -140,7 +153,7 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
             "Set learnable_curvature in the configuration if it was trained",
         )
     result: dict[str, Any] = {}
-    for name, value in state.items():
+    for name, value in unwrapped_state(state).items():
         if name in TENSORS and isinstance(value, Tensor):
             if value.shape != entry.shape:
                 raise Unmatched(f"the optimizer's {name} at index {index} has shape {value.shape}; {entry.key!r} has {entry.shape}",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from weights.errors import Unmatched
+from weights.files.pickles.standins import Record, unwrapped
 from weights.files.tensors import Tensor, from_array
 
 
@@ -38,4 +39,16 @@ def in_file(old: object, value: object) -> object:
     return from_array(value) if isinstance(value, np.ndarray) else value
 
 
-__all__ = ["in_file", "plain"]
+def unwrapped_state(state: Mapping[str, object]) -> dict[str, object]:
+    """What an optimizer keeps of a parameter, tensors of HypLL's classes as the tensors inside of them."""
+    return {name: unwrapped(value) for name, value in state.items()}
+
+
+def wrapped_as(old: object, new: Tensor) -> object:
+    """A tensor in the object of HypLL's class in which it was, if it was in one."""
+    if not isinstance(old, Record):
+        return new
+    return Record(old.cls, old.args, {**old.attributes, "tensor": new}, old.items, old.called, old.listed)
+
+
+__all__ = ["in_file", "plain", "unwrapped_state", "wrapped_as"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from weights.errors import Unmatched
 from weights.mapping.entries import Entry
 
 COLLECTION = "params/"
+COLUMNS = ("z", "weights")
+"""HypLL's names of parameters each column of which is a point."""
 WITHOUT = "or convert without the state: --no-optimizer (optimizer=False)"
 REMEDY = f"Name its class with --optimizer-class (optimizer=), {WITHOUT}"
 
@@ -39,4 +43,43 @@ def last_axis(entry: Entry) -> int | None:
     raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axis for the last one of torch, along which its optimizer sums", REMEDY)
 
 
-__all__ = ["REMEDY", "forward_shape", "last_axis", "path_of"]
+def summed_axes(entry: Entry, second: np.ndarray | None) -> list[int]:
+    """The axes in JAX of the axis of torch's that HypLL sums second moments over: the first of its layers' `z` and `weights`, which have a
+    point in each column, else the last.
+
+    second: a second moment in JAX's layout, None where there is none. Where it is not the same along those axes, but along those of another
+    axis of torch's, it is these: a person's own layers may have points on any axis. Raises Unmatched for a layout that splits the axis.
+    """
+    count = len(entry.shape)
+    usual = 0 if entry.key.rpartition(".")[2] in COLUMNS else count - 1
+    for axis in sorted(range(count), key=lambda axis: axis != usual) if second is not None and second.any() else ():
+        found = _axes(entry, axis)
+        if found is not None and _even(second, found):
+            return found
+    found = _axes(entry, usual) if count else []
+    if found is None:
+        raise Unmatched(f"{entry.key!r} ({entry.layout.name}) has no axes for axis {usual} of torch, which its optimizer sums over", REMEDY)
+    return found
+
+
+def _axes(entry: Entry, axis: int) -> list[int] | None:
+    """The axes in JAX along which an axis of torch's runs; None where another axis runs along one of them, too."""
+    shape = entry.shape
+    along = np.arange(shape[axis]).reshape([-1 if n == axis else 1 for n in range(len(shape))])
+    others = np.arange(int(np.prod(shape)) // max(shape[axis], 1)).reshape([1 if n == axis else size for n, size in enumerate(shape)])
+    ours, beside = (_varying(entry.layout.forward(np.broadcast_to(index, shape))) for index in (along, others))
+    return None if ours & beside else sorted(ours)
+
+
+def _varying(index: np.ndarray) -> set[int]:
+    return {n for n in range(index.ndim) if (index != np.take(index, [0], n)).any()} if index.size else set()
+
+
+def _even(second: np.ndarray, axes: Sequence[int]) -> bool:
+    """Whether numbers are the same along axes, but for rounding."""
+    once = second[tuple(slice(0, 1) if n in axes else slice(None) for n in range(second.ndim))]
+    wide = np.result_type(second.dtype, np.float32)
+    return bool(np.all(np.abs(second.astype(wide) - once.astype(wide)) <= 1e-3 * np.abs(once.astype(wide))))
+
+
+__all__ = ["COLUMNS", "REMEDY", "forward_shape", "last_axis", "path_of", "summed_axes"]

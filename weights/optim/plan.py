@@ -46,8 +46,8 @@ class Plan:
     """Where the keys of the indices were found, in words."""
     groups: list[Document] = field(default_factory=list)
     """The settings of each group, and what a scheduler keeps there."""
-    axes: dict[str, int] = field(default_factory=dict)
-    """By path, the axis in JAX of torch's last axis, if it is not the last as well."""
+    axes: dict[str, int | list[int]] = field(default_factory=dict)
+    """By path, the axis in JAX of torch's last axis, if it is not the last as well; or the axes that the optimizer sums over instead."""
     scheduler: Document | None = None
     """The state of the scheduler that the learning rates follow; None if they are constant."""
     per_step: int = 1

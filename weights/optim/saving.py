@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from weights.errors import Unmatched
+from weights.files.pickles.standins import unwrapped
 from weights.files.tensors import Tensor, contiguous_stride, from_array, same_bits
 from weights.mapping.entries import Entry, inverse
-from weights.optim.forms import in_file
+from weights.optim.forms import in_file, unwrapped_state, wrapped_as
 from weights.optim.layouts import forward_shape, path_of
 from weights.optim.plan import Plan
 from weights.types import OptState
@@ -62,7 +63,8 @@ def unheld(raw: Mapping, plan: Plan, state: OptState, entries: Sequence[Entry]) 
         group, (_, buffers, _) = translation.groups[place], held(translation, state, place)
         for index in indexes:
             entry = by_index[index]
-            path, own = path_of(entry), {name: x for name, x in raw["state"].get(index, {}).items() if isinstance(x, Tensor)}
+            stored = unwrapped_state(raw["state"].get(index, {}))
+            path, own = path_of(entry), {name: x for name, x in stored.items() if isinstance(x, Tensor)}
             if path not in group.members:
                 found += own.values()
                 continue
@@ -95,7 +97,7 @@ def _stored(before: Mapping, after: Mapping, entry: Entry, kept: Mapping[int, np
         elif name == "step":
             new[name] = in_file(old, value)
         else:
-            new[name] = _buffer(name, old, np.asarray(value), entry, kept)
+            new[name] = wrapped_as(old, _buffer(name, unwrapped(old), np.asarray(value), entry, kept))
     return new
 
 
@@ -138,9 +140,10 @@ def _setting(old: object, value: object, kept: Mapping[int, np.ndarray]) -> obje
 
 def _as_kept(value: object, kept: Mapping[int, np.ndarray]) -> object:
     """What has not moved: with the elements that were kept, where it is a tensor whose file may be gone."""
-    if not isinstance(value, Tensor) or id(value) not in kept:
+    tensor = unwrapped(value)
+    if not isinstance(tensor, Tensor) or id(tensor) not in kept:
         return value
-    return replace(from_array(kept[id(value)]), requires_grad=value.requires_grad)
+    return wrapped_as(value, replace(from_array(kept[id(tensor)]), requires_grad=tensor.requires_grad))
 
 
 __all__ = ["save", "unheld"]

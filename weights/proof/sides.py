@@ -181,7 +181,7 @@ class Sides:
         """The optimizers' sections with second moments of points levelled to the smallest, and to the largest entry of each row; none
         where they need not be (see `torch_steps.levelled`)."""
         raws = self.original.optimizers
-        rows = [[i for i, key in plan.keys.items() if key in self.curved] for plan in self.reading.plans]
+        rows = [[i for i, key in plan.keys.items() if key in self.curved or plan.kind.by_rows] for plan in self.reading.plans]
         made = [[torch_steps.levelled(*each, pick) for each in zip(raws, rows)] for pick in (np.min, np.max)]
         return [tuple(one or raw for one, raw in zip(some, raws)) for some in made if any(some)]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from weights.checkpoint import Checkpoint
 from weights.errors import Unmatched
+from weights.files.pickles.standins import unwrapped
 from weights.files.tensors import Tensor
 from weights.optim.plan import Plan
 from weights.optim.several import states_of
@@ -89,7 +90,8 @@ def levelled(raw: Document, rows: Sequence[int], pick: Callable[..., Any]) -> Do
     no row has entries that differ, or where some differ by more than rounding.
 
     geoopt adds a number to each entry of a row, and torch's vector instructions round the last entries of an array otherwise: in a
-    float32 file they may be an ulp apart, and the state in JAX has one of them.
+    float32 file they may be an ulp apart, and the state in JAX has one of them. HypLL does so along any axis: the first along which they
+    are that near counts, the last axis before others.
     """
     import torch
 
@@ -98,11 +100,13 @@ def levelled(raw: Document, rows: Sequence[int], pick: Callable[..., Any]) -> Do
         stored = states.get(index, {}).get("exp_avg_sq")
         if isinstance(stored, Tensor) and len(stored.shape):
             array = np.asarray(stored.array())
-            one = pick(array, axis=-1, keepdims=True)
-            apart = float(np.max(np.abs(array - one) / np.maximum(np.abs(array), np.finfo(array.dtype).tiny), initial=0))
-            if 0 < apart < SPREAD:
-                states[index] = {**states[index], "exp_avg_sq": torch.from_numpy(np.broadcast_to(one, array.shape).copy())}
-                found = True
+            for axis in reversed(range(array.ndim)):
+                one = pick(array, axis=axis, keepdims=True)
+                apart = float(np.max(np.abs(array - one) / np.maximum(np.abs(array), np.finfo(array.dtype).tiny), initial=0))
+                if 0 < apart < SPREAD:
+                    states[index] = {**states[index], "exp_avg_sq": torch.from_numpy(np.broadcast_to(one, array.shape).copy())}
+                    found = True
+                    break
     return {**raw, "state": states} if found else None
 
 
@@ -149,6 +153,7 @@ def tensor(stored: Tensor) -> TorchTensor:
 
 
 def _plain(value: Any) -> Any:
+    value = unwrapped(value)
     if isinstance(value, Tensor):
         return tensor(value)
     if isinstance(value, dict):

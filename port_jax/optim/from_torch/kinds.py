@@ -56,7 +56,7 @@ class Kind:
     search: bool = False
     """Whether it searches along one line for all parameters, whatever their groups."""
     by_rows: bool = False
-    """Whether second moments of flat parameters are sums along torch's last axis."""
+    """Whether second moments of flat parameters are sums along an axis of torch's: the last, or what `ours` has under "axes"."""
     decoupled: bool | None = None
     """The value of `decoupled_weight_decay` in its groups; None if they do not have it."""
     zero_beside: bool = False
@@ -95,6 +95,7 @@ _ROW_ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False}
 _ADAM = {**_ROW_ADAM, "weight_decay": 0.0}
 _ROW_SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "stabilize": None}
 _SGD = {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "maximize": False}
+_HYPLL_SGD = {name: value for name, value in _SGD.items() if name != "maximize"}
 _RMSPROP = {"lr": 1e-2, "alpha": 0.99, "eps": 1e-8, "weight_decay": 0.0, "momentum": 0.0, "centered": False, "maximize": False}
 _ADAGRAD = {
     "lr": 1e-2, "lr_decay": 0.0, "weight_decay": 0.0, "initial_accumulator_value": 0.0, "eps": 1e-10, "maximize": False,
@@ -141,6 +142,14 @@ _TABLE = (
     Kind(
         "RiemannianSGD", making.murp_sgd, {"lr": 1e-3}, riemannian=True, sgd=True, code="murp",
         telling=(_RATE,), sole=True, dialects=(Dialect.NONE,),
+    ),
+    Kind(
+        "RiemannianAdam", making.hypll_adam, _ADAM, buffers=MOMENTS, riemannian=True, code="hypll",
+        telling=(_OF_ADAM | _DECAY | _RATE,), sole=True, dialects=(Dialect.PARAMETER,), by_rows=True, ours={"axes": {}},
+    ),
+    Kind(
+        "RiemannianSGD", making.hypll_sgd, _HYPLL_SGD, buffers=_MOMENTUM, riemannian=True, sgd=True, code="hypll",
+        telling=(_OF_SGD | _DECAY | _RATE,), sole=True, dialects=(Dialect.NONE,),
     ),
     Kind(
         "RiemannianSGD", making.embedding_sgd, {"lr": 1e-3}, riemannian=True, sgd=True, code="poincare_embeddings",

@@ -33,12 +33,12 @@ def from_torch(
     lr_lambda: Lambdas = None,
     num_steps: int | None = None,
     updates_per_step: int = 1,
-    last_axes: Mapping[str, int] | None = None,
+    last_axes: Mapping[str, int | Sequence[int]] | None = None,
 ) -> tuple[Any, Any]:
     """The transformation of a torch optimizer and its state, ready for the next update.
 
     Known are the optimizers of `kinds.KINDS`: those of geoopt (in the dialects of its versions), torch's Adam, AdamW, SGD,
-    RMSprop and Adagrad, and those of HGCN, fully-hyperbolic-nn, MuRP and poincare-embeddings; and the schedulers of
+    RMSprop and Adagrad, and those of HGCN, fully-hyperbolic-nn, HypLL, MuRP and poincare-embeddings; and the schedulers of
     `schedules` and `ReduceOnPlateau`. The class is recognised from settings and numbers, or given as `optimizer`.
 
     Arguments:
@@ -54,8 +54,8 @@ def from_torch(
         lr_lambda: the function of LambdaLR and MultiplicativeLR, which no state contains.
         num_steps: the number of scheduler steps of the whole run, for a schedule without a closed form.
         updates_per_step: the number of updates per step of the scheduler: 1, or the number of batches of an epoch.
-        last_axes: by path, the axis of a parameter that is the last one in torch's layout, if it is not the last here:
-            HGCN's second moments are sums over it.
+        last_axes: by path, the axis of a parameter that second moments are summed over, or several, if it is not the last here: torch's
+            last one in HGCN's code, the first one of `z` and `weights` in HypLL's.
 
     Returns the transformation and its state. One group with all parameters, at a rate that depends on the step only,
     becomes `riemannian_adam` (or the counterpart of the class) with its own state; otherwise the state is a `GroupsState`,
@@ -94,7 +94,7 @@ def to_torch(
     lr_lambda: Lambdas = None,
     num_steps: int | None = None,
     updates_per_step: int = 1,
-    last_axes: Mapping[str, int] | None = None,
+    last_axes: Mapping[str, int | Sequence[int]] | None = None,
 ) -> tuple[dict[str, Any], Any]:
     """The way back from `from_torch`: the argument of torch's `load_state_dict`, after the updates that `state` has seen.
 

@@ -10,6 +10,7 @@ import optax
 
 from port_jax.manifolds.euclidean import Euclidean
 from port_jax.optim.from_torch import repositories
+from port_jax.optim.from_torch.hypll import first_gradient_sgd
 from port_jax.optim.from_torch.real_parts import by_real_parts
 from port_jax.optim.from_torch.sections import Settings
 from port_jax.optim.riemannian_adam import riemannian_adam
@@ -29,6 +30,8 @@ __all__ = [
     "flat_adamw",
     "hgcn_adam",
     "hybonet_adam",
+    "hypll_adam",
+    "hypll_sgd",
     "line_search",
     "murp_sgd",
     "sgd",
@@ -64,8 +67,8 @@ def flat_adamw(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
 
 
 def hgcn_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """HGCN's RiemannianAdam: see `repositories.hgcn`."""
-    moved = repositories.swapped(manifolds, repositories.hgcn(s.get("axes", {})))
+    """HGCN's RiemannianAdam: see `repositories.summed`."""
+    moved = repositories.swapped(manifolds, repositories.summed("hgcn.RiemannianAdam", s.get("axes", {})))
     return adam({**s, "raw_eps": True}, rate, moved, order)
 
 
@@ -75,6 +78,20 @@ def hybonet_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> An
     return repositories.split_decay(inner, rate, s["weight_decay"], manifolds)
 
 
+def hypll_adam(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
+    """HypLL's RiemannianAdam: see `repositories.summed`."""
+    moved = repositories.swapped(manifolds, repositories.summed("hypll.RiemannianAdam", s.get("axes", {})))
+    return adam(s, rate, moved, order)
+
+
+def hypll_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
+    """HypLL's RiemannianSGD: geoopt's on exact geodesics without a momentum, see `from_torch.hypll` with one."""
+    moved = repositories.swapped(manifolds, repositories.exact("hypll.RiemannianSGD"))
+    arguments = (s["momentum"], s["dampening"], s["weight_decay"], s["nesterov"])
+    kept = isinstance(s["momentum"], jax.Array) or s["momentum"] > 0
+    return (first_gradient_sgd if kept else riemannian_sgd)(rate, *arguments, manifolds=moved, order=order)
+
+
 def sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
     """geoopt's RiemannianSGD."""
     arguments = (s["momentum"], s["dampening"], s["weight_decay"], s["nesterov"], s["stabilize"])
@@ -82,8 +99,8 @@ def sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
 
 
 def murp_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:
-    """MuRP's RiemannianSGD: see `repositories.murp`."""
-    return riemannian_sgd(rate, manifolds=repositories.swapped(manifolds, repositories.murp), order=order)
+    """MuRP's RiemannianSGD: see `repositories.exact`."""
+    return riemannian_sgd(rate, manifolds=repositories.swapped(manifolds, repositories.exact("murp.RiemannianSGD")), order=order)
 
 
 def embedding_sgd(s: Settings, rate: Any, manifolds: Manifolds, order: Any) -> Any:

@@ -44,16 +44,17 @@ def recognise(section: Section, flat: Sequence[str], name: str | None = None, sa
         return fresh
     if not fitting:
         raise _unknown(section)
+    if not any(kind.riemannian for kind in fitting) and (path := _summed(section)) is not None:
+        raise ValueError(
+            f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
+            "so it is a squared norm: pass optimizer='hypll.RiemannianAdam', with last_axes= where another axis than the last is summed; "
+            f"optimizer={fitting[0].name!r} would go on entry by entry"
+        )
     found = fitting[0] if len(fitting) == 1 else _told_apart(fitting, section, flat, named, code)
     if named is not None and named != found.title:
         raise ValueError(
             f"the configuration's optimizer is {said}, the file's settings are those of {found.name}: correct the configuration, or pass "
             "optimizer="
-        )
-    if not found.riemannian and (path := _summed(section)) is not None:
-        raise ValueError(
-            f"this state is that of HypLL's RiemannianAdam: exp_avg_sq of {path!r} is the same along an axis along which exp_avg is not, "
-            f"so it is a squared norm. There is no translation of it; optimizer={found.name!r} would go on entry by entry"
         )
     return found
 
@@ -205,7 +206,8 @@ def _unknown(section: Section) -> ValueError:
     keys = set(section.groups[0]) if section.groups else set()
     if cls := next((cls for cls, setting in _NO_KIND.items() if setting in keys), None):
         return Untranslated(f"the optimizer is torch's {cls}, which is not translated; known are {', '.join(KINDS)}")
-    few = [f"{kind.name!r} has no other setting than {', '.join(*kind.telling)}" for kind in KINDS.values() if kind.sole]
+    sole = [kind for kind in KINDS.values() if kind.sole and kind.telling[0] <= keys]
+    few = [f"{kind.name!r} has no other setting than {', '.join(sorted(kind.telling[0]))}" for kind in sole]
     more = f" ({'; '.join(few)})" if "lr" in keys else ""
     said = f"an optimizer with the settings {sorted(keys - {'params'})} is not recognised; known are {', '.join(KINDS)}"
     rate = {kind: kind.required or kind.telling[0] for kind in KINDS.values() if not kind.missing(keys)}

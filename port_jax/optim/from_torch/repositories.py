@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,23 +19,24 @@ from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.types import Manifolds, OptState, Params, Updates
 
-__all__ = ["ClippedLorentz", "RowwiseEuclidean", "ShortTangents", "hgcn", "murp", "poincare_embeddings", "split_decay", "swapped"]
+__all__ = ["ClippedLorentz", "RowwiseEuclidean", "ShortTangents", "exact", "poincare_embeddings", "split_decay", "summed", "swapped"]
 
 Swap = Callable[[str, Manifold], Manifold]
 """A function from a parameter's path and manifold to the manifold that describes how a repository's optimizer moves it."""
+Axes = int | Sequence[int]
 
 
 @pytree
 class RowwiseEuclidean(Euclidean):
-    """R^n whose second moments are sums over one axis, the inner product of flat parameters in HGCN's code.
+    """R^n whose second moments are sums over an axis or several, the inner product of flat parameters in HGCN's and HypLL's code.
 
-    axis: the axis of the parameter that is the last one in torch's layout; a number without axes is its own row.
+    axis: those of the parameter that are one axis in torch's layout, in HGCN's code the last; a number without axes is its own row.
     """
 
-    axis: int = dataclasses.field(default=-1, metadata={"static": True})
+    axis: int | tuple[int, ...] = dataclasses.field(default=-1, metadata={"static": True})
 
     def component_inner(self, x: Point, u: Tangent, v: Tangent | None = None) -> Float[Array, "..."]:
-        """The sum of u v over the axis, which is kept with length 1."""
+        """The sum of u v over the axis, which is kept with length 1; axes of several likewise."""
         inner = super().component_inner(x, u, v)
         return jnp.sum(inner, self.axis, keepdims=True) if inner.ndim else inner
 
@@ -62,23 +63,26 @@ class ShortTangents(PoincareBall):
         return r * jnp.where(square > 25, 5 / jnp.sqrt(jnp.where(square > 25, square, 1)), 1)
 
 
-def hgcn(axes: Mapping[str, int]) -> Swap:
-    """HazyResearch/hgcn (and CheriseZhu/GIL): flat second moments by rows, steps along geodesics on the ball.
+def summed(name: str, axes: Mapping[str, Axes]) -> Swap:
+    """HazyResearch/hgcn (and CheriseZhu/GIL), HypLL: flat second moments by rows or columns, steps along geodesics on the ball.
 
-    axes: by path, the axis of a flat parameter that is torch's last one, if it is not the last here.
+    name: the optimizer's, for messages. axes: by path, the axis or axes of a flat parameter that are summed, if it is not the last one. In
+    HGCN's code it is torch's last axis, in HypLL's the first one of the kernels of its own layers.
     """
+    curved = exact(name)
 
     def swap(path: str, manifold: Manifold) -> Manifold:
-        if manifold.flat:
-            return RowwiseEuclidean(axis=axes.get(path, -1))
-        return _exact_ball("hgcn.RiemannianAdam", path, manifold)
+        if not manifold.flat:
+            return curved(path, manifold)
+        axis = axes.get(path, -1)
+        return RowwiseEuclidean(axis=axis if isinstance(axis, int) else tuple(axis))
 
     return swap
 
 
-def murp(path: str, manifold: Manifold) -> Manifold:
-    """ibalazevic/multirelational-poincare: steps along geodesics on the ball."""
-    return manifold if manifold.flat else _exact_ball("murp.RiemannianSGD", path, manifold)
+def exact(name: str) -> Swap:
+    """ibalazevic/multirelational-poincare, HypLL: steps along geodesics on the ball. name: the optimizer's, for messages."""
+    return lambda path, manifold: manifold if manifold.flat else _exact_ball(name, path, manifold)
 
 
 def poincare_embeddings(sparse: bool) -> Swap:

@@ -67,12 +67,12 @@ def translate(
     lr_lambda: Lambdas = None,
     num_steps: int | None = None,
     per_step: int = 1,
-    last_axes: Mapping[str, int] | None = None,
+    last_axes: Mapping[str, int | Sequence[int]] | None = None,
     strict: bool = False,
 ) -> Translation:
     """The translation of a section that has counted `tallies`.
 
-    last_axes: by path, the axis that is torch's last one, if it is not the last here; see `Kind.by_rows`. strict: whether a setting that
+    last_axes: by path, the axis or axes that are summed over, if it is not the last; see `Kind.by_rows`. strict: whether a setting that
     the kind does not have is an error. The other arguments and the errors are those of `from_torch`.
     """
     groups, members, _ = _divided(kind, section)
@@ -109,7 +109,7 @@ def resume(
 
 
 def settled(
-    kind: Kind, group: Settings, strict: bool = False, dialect: Dialect | None = None, axes: Mapping[str, int] | None = None
+    kind: Kind, group: Settings, strict: bool = False, dialect: Dialect | None = None, axes: Mapping[str, int | Sequence[int]] | None = None
 ) -> dict[str, Any]:
     """The settings of a group, with torch's defaults for missing ones. `strict` and `axes` are as in `translate`.
 

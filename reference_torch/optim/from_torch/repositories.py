@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reference_torch.optim.by_groups import Optimizer
+from reference_torch.optim.from_torch import hypll
 from reference_torch.optim.riemannian_adam import Adam, MiddleGeoopt, OldGeoopt, RiemannianAdam
 from reference_torch.optim.riemannian_sgd import RiemannianSGD
 
@@ -120,6 +121,7 @@ def of(name: str, dialects: Iterable[str]) -> Any:
         return OldGeoopt if "double" in found else MiddleGeoopt if "group" in found else RiemannianAdam
     return {
         "RiemannianSGD": RiemannianSGD, "hgcn.RiemannianAdam": HGCN, "hybonet.RiemannianAdam": Hybonet,
+        "hypll.RiemannianAdam": hypll.RiemannianAdam, "hypll.RiemannianSGD": hypll.RiemannianSGD,
         "murp.RiemannianSGD": MuRP, "poincare_embeddings.RiemannianSGD": PoincareEmbeddings,
         **{plain: getattr(torch.optim, plain) for plain in ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad")},
     }.get(name)  # fmt: skip
