@@ -21,9 +21,6 @@ from weights.proof.witness import Witness
 from weights.proof.witnessed import LEVEL, LOOSE, UNITS, by_key, groups_of, row_of, sides_of
 from weights.types import OptState, Params, Variables
 
-LEAST = 1e-4
-"""What a part of the way, or of a loss, may be in float32 after steps: both codes have gradients that are apart by rounding."""
-
 
 def of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     """Outputs, and the gradients of the loss, in float32, under the drift of the conversion itself: the authors' was not recorded."""
@@ -84,15 +81,14 @@ def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callabl
     ours, end = run(sides.variables)
     moved = [run(_nudged(sides.variables, seed)) for seed in (1, 2, 3)]
     top = largest(found.losses) or 1.0
-    limit = 10 * max(largest(other - ours) for other, _ in moved) + LEAST * top
+    limit = 10 * max(largest(other - ours) for other, _ in moved) + units * top
     yield row_of(f"losses before {len(ours)} steps", "float32", largest(ours - found.losses) / top, limit / top)
     start, here, *there = (by_key(replace(checkpoint, variables=variables)) for variables in (sides.variables, end, *(v for _, v in moved)))
     for key, theirs in found.after.items():
         if key not in here:
             raise Unmatched(f"the witness has {key!r} after the steps, which the file does not have", "Give the witness of this checkpoint")
         way = largest(theirs.astype(np.float64) - start[key]) or 1.0
-        limit = 10 * max(largest(other[key].astype(np.float64) - here[key]) for other in there)
-        limit += units * largest(theirs) + LEAST * way
+        limit = 10 * max(largest(other[key].astype(np.float64) - here[key]) for other in there) + units * largest(theirs)
         row = row_of(f"{key} after {len(ours)} steps", "float32", largest(here[key].astype(np.float64) - theirs) / way, limit / way)
         yield row if not row.ok or row.gate <= LOOSE else row._replace(verified=False)
 
