@@ -28,7 +28,6 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.entries import flatten
 from weights.proof.verify import failed, verify
 
-
 NOISE = 1e-6
 """Of a step of Adam: a softmax does not see the bias of keys, whose gradient is rounding, 1e-15 or less, and is divided by 1e-8."""
 
