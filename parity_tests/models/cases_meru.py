@@ -98,7 +98,7 @@ class Run:
             loss.backward()
             self.optimizer.step()
             self.scheduler.step()
-            found.append(float(loss))
+            found.append(float(loss.detach()))
             self.steps += 1
         return found
 

