@@ -20,9 +20,8 @@ from weights.types import Variables
 
 UNITS = 4
 """Units in the last place that a number may differ by beyond ten times the drift."""
+EPS = float(np.finfo(np.float32).eps)
 SEEDS = (1, 2, 3)
-LEAST = 1e-4
-"""What a part of the way may be in float32 after steps, on which both codes have gradients that are apart by rounding."""
 
 
 def of_authors(sides: Sides, checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
@@ -55,7 +54,7 @@ def _outputs(sides: Sides, witness: Witness) -> Iterator[Row]:
         mine, *others = (side[at][: len(theirs)] if np.ndim(theirs) else side[at] for side in (ours, *moved))
         top = largest(theirs) or 1.0
         drift = max(largest(other - mine) for other in others)
-        limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
+        limit = 10 * drift + UNITS * EPS * top
         yield _row(f"gradient of {name}" if kind == "gradients" else name, largest(mine - theirs) / top, limit / top)
 
 
@@ -95,14 +94,15 @@ def _steps(sides: Sides, checkpoint: Checkpoint, witness: Witness) -> Iterator[R
     theirs = witness.meta["losses"]
     if theirs is not None:
         top = largest(theirs) or 1.0
-        limit = 10 * max(largest(other - losses) for other, _ in others) / top + LEAST
+        limit = 10 * max(largest(other - losses) for other, _ in others) / top + UNITS * EPS
         yield _row(f"losses before {count} steps", largest(losses - theirs) / top, limit)
     for at in [at for at in witness.arrays if at.startswith("after/")]:
         key = at.removeprefix("after/")
         if key not in ours:
             continue
         way = largest(witness.arrays[at] - start[key]) or 1.0
-        limit = 10 * max(largest(other[key] - ours[key]) for _, other in others) / way + LEAST
+        drift = max(largest(other[key] - ours[key]) for _, other in others)
+        limit = (10 * drift + UNITS * EPS * largest(witness.arrays[at])) / way
         yield _row(f"{key} after {count} steps", largest(ours[key] - witness.arrays[at]) / way, limit)
 
 
