@@ -18,6 +18,7 @@ import torch
 from parity_tests import slow
 from parity_tests.models.cases_hypll import CONFIGS, VALUE, case, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, spoiled, trained
+from parity_tests.models.planted_errors import hurried
 from parity_tests.weights.helpers import run
 from reference_torch.layers.hypll import Columns
 from reference_torch.optim.from_torch import hypll
@@ -25,7 +26,9 @@ from weights.checkpoint import load
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.entries import flatten
 from weights.models.hypll import HYPLL
+from weights.proof.authors import of_authors
 from weights.proof.verify import failed, verify
+from weights.proof.witness import Witness
 
 FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 QUICK = {"convnet", "embedding, trained curvature"}
@@ -132,7 +135,7 @@ def test_a_trained_curvature_that_is_said_to_be_fixed(tmp_path: Path):
     module, config = case("embedding, trained curvature")
     path = trained(module, OPTIMIZERS["adam"](module.parameters()), tmp_path, theirs)
     with pytest.raises(Unmatched, match=r"the optimizer has state for 'manifold\.c\.value', which is fixed"):
-        load(path, config={**config, "curvature_requires_grad": False, "curvature_value": float(module.manifold.c.value)})
+        load(path, config={**config, "curvature_requires_grad": False, "curvature_value": module.manifold.c.value.item()})
 
 
 # Files with HypLL's own classes: stand-ins under its names, which its pickles refer to.
@@ -362,6 +365,18 @@ def test_what_hypll_computed(folder: str, file: str):
 
 def relative(have: Any, want: Any) -> float:
     return float(np.max(np.abs(np.asarray(have) - want)) / np.max(np.abs(want)))
+
+
+def test_wrong_steps_beside_a_recording_are_seen():
+    """Updates that are 1 % too long, and torch's SGD in the place of HypLL's: the losses and the points say so."""
+    path = fixture("hypll_embedding_sgd")
+    ckpt = load(path / "full.pth", config=json.loads((path / "config.json").read_text()))
+    witness = Witness.read(path / "expected.npz", ckpt)
+    assert all(row.ok for row in of_authors(ckpt, witness))
+    other = load(path / "plain.pth", config=json.loads((path / "config.json").read_text()), optimizer="SGD")
+    for wrong in (hurried(ckpt), other):
+        bad = [row.what for row in of_authors(wrong, witness) if not row.ok]
+        assert bad == ["losses before 10 steps", "weight after 10 steps"]
 
 
 @pytest.mark.slow  # the numbers are compared above
