@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from weights.errors import Usage
 from weights.files.sections import Sections
+from weights.files.source import Source
 from weights.files.tensors import Tensor
 from weights.mapping.code_places import written
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
@@ -103,8 +104,10 @@ class Port:
     or a mapping that has its "name"; None if it says nothing. probe: what `verify` runs both sides on, and which outputs it compares, where
     that is more than `inputs`. code: the name of its code base, if that has optimizers of its own, which may have written the files.
     nodes: where the embeddings of its nodes are. moves: whether one of a file's optimizers, by its section, moves
-    parameters of the model; None: all do. in_training: the settings on which no output depends, so that outputs do not confirm them. at:
-    the place where the port is written, for messages.
+    parameters of the model; None: all do. in_training: the settings on which no output depends, so that outputs do not confirm them.
+    collected: what an export of a run does with the collections of its state that are no variables of the model:
+    collected(source, collections) gives the file's objects with their numbers, and the names of those that have a place there; None: a run
+    with such collections is refused. at: the place where the port is written, for messages.
     """
 
     model: Any
@@ -125,6 +128,7 @@ class Port:
     nodes: NodeEmbeddings = ENCODED
     moves: Callable[[Mapping], bool] | None = None
     in_training: Sequence[str] = ()
+    collected: Callable[[Source, Mapping[str, Any]], tuple[Source, Collection[str]]] | None = None
     at: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
