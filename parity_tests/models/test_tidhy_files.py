@@ -64,7 +64,8 @@ def recorded(module: Any, x: torch.Tensor) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy().copy() for name, value in found.items()}
 
 
-@pytest.mark.parametrize("form", slow.all_but({"R2 decoder"}, FORMS))
+@pytest.mark.slow  # each form is compared with the original, and other models are verified, by `make test`
+@pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_verified_to_the_end(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     """By the command line, as a user does, with the steps of the file's own optimizer and what the original has recorded."""
     written(form, tmp_path)
@@ -116,7 +117,7 @@ def test_from_a_file_to_training_and_back(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(result.state.collections) == ["gradnorm", "latents"]
 
 
-@pytest.mark.parametrize("form", ["R2 decoder", "without GradNorm"])
+@pytest.mark.parametrize("form", slow.all_but({"without GradNorm"}, ["R2 decoder", "without GradNorm"]))
 def test_a_run_leaves_out_what_a_file_has_no_place_for(form: str, tmp_path: Path):
     """The gradients of an R2 decoder; nothing where a run has no collections."""
     kind, more = FORMS[form]
