@@ -92,7 +92,7 @@ def test_from_a_file_to_training_and_back(tmp_path: Path, monkeypatch: pytest.Mo
         "export converted same.pth.tar": "same.pth.tar",
     }.items():
         code, out, err = run(monkeypatch, capsys, *command.split())
-        assert (code, told in out) == (0, True), f"{command}: {out}{err}"
+        assert (code, told in " ".join(out.split())) == (0, True), f"{command}: {out}{err}"
     assert_deep_equal(*(torch.load(name, weights_only=False) for name in ("last_2.pth.tar", "same.pth.tar")))
     factors = trainer.module.temporal.detach().numpy()
     mixed = np.einsum("mik,mjk->mij", factors, factors).reshape(len(factors), -1)
