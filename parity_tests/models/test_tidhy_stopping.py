@@ -91,6 +91,26 @@ def apart(mine: Curve, theirs: Curve) -> np.ndarray:
     return (np.abs(mine.losses - theirs.losses) / np.abs(theirs.losses)).max(1)
 
 
+def strayed(mine: Curve, theirs: Curve, drift: np.ndarray) -> str:
+    """How a curve leaves torch's, whose own drift is given by step; empty where it does not."""
+    flips = (mine.ends != theirs.ends).any(1)
+    first = int(flips.argmax()) if flips.any() else len(flips)
+    if first < len(flips) and theirs.near[first] > NEAR:
+        return f"an inference of step {first} ends at another iteration, and torch's quotient is {theirs.near[first]:.0e} from tol"
+    found = apart(mine, theirs)
+    if (beyond := found[:first] > np.maximum(10 * drift, DRIFT)[:first]).any():
+        return f"losses differ by {found[:first].max():.1e}, first in step {beyond.argmax()}, where no stop does"
+    return f"losses differ by {found.max():.1e}" if (found > np.maximum(10 * drift, FLIPPED)).any() else ""
+
+
+WRONG: tuple[dict[str, Any], ...] = (
+    {"tol": 10 * TOL},
+    {"batch_converge": True},
+    {"lr_r2": 0.04},
+    {"max_iter": 100},
+    {"temp_weight": 1.9},
+    {"lmda_r": 0.004},
+)
 LENGTHS = [pytest.param(name, steps, id=f"{name}, {steps} steps") for steps in (4, 60) for name in RUNS]
 
 
@@ -112,23 +132,17 @@ def test_training_with_the_stopping_rule_follows_torchs(name: str, steps: int, t
     assert theirs.ends.min() > 1
     assert theirs.ends.min() < RULE["max_iter"], "the rule stops"
     assert len(np.unique(theirs.ends)) > 1, "at iterations of its own"
-    flips = (mine.ends != theirs.ends).any(1)
-    first = int(flips.argmax()) if flips.any() else steps
-    assert first == steps or theirs.near[first] < NEAR, f"a stop differs in step {first}, where torch's quotient is not near to tol"
-    found = apart(mine, theirs)
-    assert (found[:first] <= np.maximum(10 * drift, DRIFT)[:first]).all(), found
-    assert (found <= np.maximum(10 * drift, FLIPPED)).all(), found
+    assert not strayed(mine, theirs, drift)
 
 
 @pytest.mark.slow  # errors in the code itself are planted by `parity_tests.mutants`
-@pytest.mark.parametrize(
-    "wrong", [{"tol": 2 * TOL}, {"batch_converge": False}, {"lr_r2": 0.04}, {"max_iter": 150}, {"temp_weight": 1.9}, {"lmda_r": 1e-3}],
-    ids=str,
-)  # fmt: skip
-def test_another_rule_or_rate_leaves_the_curve(wrong: dict[str, Any], tmp_path: Path):
-    """Each is beyond what a flip may move, or ends inferences at other iterations."""
-    trainer, timer, ckpt, x = begun("GradNorm", tmp_path, **RULE)
-    mine = jax_curve(ckpt, trainer, x, 20, **wrong)
-    theirs = torch_curve(trainer, timer, x, 20)
-    assert (mine.ends != theirs.ends).any()
-    assert apart(mine, theirs).max() > FLIPPED, apart(mine, theirs).max()
+def test_another_rule_or_rate_leaves_the_curve(tmp_path: Path):
+    """Each is seen; those that act on most iterations move a loss by more than a flip may."""
+    kind, more = RUNS["by row, without GradNorm"]
+    trainer, timer, ckpt, x = begun(kind, tmp_path, **RULE, **more)
+    theirs, far = torch_curve(trainer, timer, x, 8), {}
+    for wrong in WRONG:
+        mine = jax_curve(ckpt, trainer, x, 8, **wrong)
+        assert strayed(mine, theirs, np.zeros(8)), wrong
+        far[next(iter(wrong))] = apart(mine, theirs).max()
+    assert min(far["tol"], far["max_iter"]) > FLIPPED, far
