@@ -1,9 +1,9 @@
 """`python -m benchmarks [--quick] [NAME ...]` times torch and JAX side by side, prints tables, and writes results.json and docs/speed.md.
 
-A benchmark is a module of this folder that has a function `cases(quick)`, or a function `rows(quick)` that measures by itself. Without
-names the benchmarks in `ALL` run. Each side of a case runs in a process of its own, and the processes take turns. The rows of a benchmark
-replace its rows of the same machine in results.json as soon as it has ended; other benchmarks and machines stay as they are. What cannot
-be measured has a row that says why.
+A benchmark is a module of this folder that has a function `cases(quick)`, a function `rows(quick)` that measures by itself, or both.
+Without names the benchmarks in `ALL` run. Each side of a case runs in a process of its own, and the processes take turns. The rows of a
+benchmark replace its rows of the same machine in results.json as soon as it has ended; other benchmarks and machines stay as they are. What
+cannot be measured has a row that says why.
 """
 
 from __future__ import annotations
@@ -77,14 +77,13 @@ def rows(name: str, quick: bool) -> Iterator[dict[str, Any]]:
     from benchmarks.timing import measure
 
     module = importlib.import_module(f"benchmarks.{name}")
-    if hasattr(module, "rows"):
-        yield from module.rows(quick)
-        return
-    for case in module.cases(quick):
+    for case in module.cases(quick) if hasattr(module, "cases") else ():
         try:
             yield measure(case)
         except NotMeasured as why:
             yield {"work": case.work, "not_measured": str(why)}
+    if hasattr(module, "rows"):
+        yield from module.rows(quick)
 
 
 def prepare(names: Sequence[str], threads: int) -> None:

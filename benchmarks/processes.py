@@ -116,6 +116,32 @@ def hgat_jax(steps: int) -> Numbers:
     return {"first": first, "last": since()}
 
 
+def tidhy(kind: str, sequences: str, times: str, iterations: str, updates: str) -> Numbers:
+    """The first training step of TiDHy, and the last."""
+    from benchmarks import tidhy as work
+
+    sizes, count = (int(sequences), int(times), int(iterations)), int(updates)
+    if kind == "torch":
+        once, first = work.torch_training(*sizes), 0.0
+        for number in range(count):
+            once()
+            first = since() if number == 0 else first
+        return {"first": first, "last": since()}
+    import jax
+
+    from port_jax.models import TiDHy
+    from port_jax.models.tidhy_inference import Inference
+    from port_jax.training import fit
+
+    model, x = TiDHy(work.WIDTH, inference=Inference(**work.RATES)), jax.numpy.asarray(work.sequences(*sizes[:2]))
+    params = jax.jit(model.init)(jax.random.key(0), x)["params"]
+    step, state = work.begun(model, params, sizes[2])
+    state = fit(step, state, steps=1, batch=x, progress=False).state
+    first = since()
+    jax.block_until_ready(fit(step, state, steps=count, batch=x, progress=False).state)
+    return {"first": first, "last": since()}
+
+
 def export(folder: str) -> Numbers:
     """Writes the training step as a program of its own (`jax.export`) to a folder, with the arrays that it begins with."""
     import jax
@@ -225,8 +251,8 @@ def again(file: str, converted: str) -> Numbers:
 
 
 WORK: dict[str, Callable[..., Numbers]] = {
-    "hgat": hgat, "export": export, "exported": exported, "problem": problem, "accuracy": accuracy, "checkpoint": checkpoint,
-    "again": again,
+    "hgat": hgat, "tidhy": tidhy, "export": export, "exported": exported, "problem": problem, "accuracy": accuracy,
+    "checkpoint": checkpoint, "again": again,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -25,14 +25,16 @@ def cells(row: Row) -> list[str]:
 
 def kind_of(row: Row) -> Kind:
     """The kind of table that a row belongs to."""
-    return AGAIN if "programs_goal" in row else KINDS.get(row["benchmark"], STEPS)
+    if "programs_goal" in row:
+        return AGAIN
+    return WAITED if "cold_s" in row else KINDS.get(row["benchmark"], STEPS)
 
 
 def headline(row: Row) -> str:
     """The figure of a row that is compared between machines, and its goal."""
     if "not_measured" in row:
         return "not measured"
-    if row["benchmark"] == "startup":
+    if row["benchmark"] == "startup" or "cold_s" in row:
         return ", ".join(f"{side} {number(row, f'{side}_s')} s{bounded(row, f'{side}_s', f'{side}_goal_s')}" for side in ("cold", "warm"))
     if row["benchmark"] == "adam":
         return f"{ratio(row, 'cost')} times{bounded(row, 'cost', 'most')}"

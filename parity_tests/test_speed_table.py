@@ -9,13 +9,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
-from benchmarks import accuracy, environments, report, startup, tables
+from benchmarks import accuracy, environments, report, startup, tables, tidhy
 from benchmarks.__main__ import ALL, OTHERS
 from benchmarks.case import Case, NotMeasured, Side
 from benchmarks.timing import compared, measure
 from benchmarks.worker import CONTEXT, Worker, WorkerError
+from parity_tests.models.cases_tidhy_training import LOSSES
 from port_jax.memory import keep_pages
 
 ROW = {"benchmark": "optim", "work": "w", "torch_ms": 30.0, "kept_ms": 24.0, "compiled_ms": 20.0, "jax_ms": 2.0, "goal": 5.0,
@@ -115,6 +118,8 @@ def test_rows_of_the_other_tables_as_text():
               "processes": 5}  # fmt: skip
     assert tables.cells(waited) == ["w", "12", "13", "12 missed", "6", "6 met", "0.9", "2.0", "5"]
     assert tables.headline(waited) == "cold 13 s (12 missed), warm 6 s (6 met)"
+    beside = {**waited, "benchmark": "tidhy"}  # beside rows of its steps
+    assert (tables.cells(beside), tables.headline(beside)) == (tables.cells(waited), tables.headline(waited))
     again = {"benchmark": "startup", "work": "w", "programs_first": 30, "programs_second": 1, "programs_goal": 0}
     assert tables.cells(again) == ["w", "30", "1", "0 missed"]
     sides = {"work": "w", "theirs_ms": 2.0, "jax_ms": 3.0, "theirs_peak_mib": 10.0, "jax_peak_mib": 12.0}
@@ -124,6 +129,20 @@ def test_rows_of_the_other_tables_as_text():
     assert tables.cells(other) == ["w", "2", "3", "0.67 (0.6 to 0.7)", "9 missed", "10 / 12"]
     # One table for each kind, and none of them loses a row.
     assert [shown.row_count for shown in report.tables([waited, ROW, again, cost, ROW])] == [1, 2, 1, 1]
+
+
+@pytest.mark.slow  # the step and the record are compared with torch's in models/test_tidhy_training.py and models/test_tidhy.py
+def test_both_sides_of_tidhys_rows_do_the_same_work():
+    """They begin with the same parameters, and make as many iterations."""
+    with jax.enable_x64(False):
+        theirs, ours = tidhy.torch_training(2, 3, 5), tidhy.jax_training(2, 3, 5)
+        for _ in range(2):
+            want, have = theirs(), ours()
+            np.testing.assert_allclose([have[name] for name in LOSSES], want, rtol=1e-5)
+        for steps in (5, None):
+            want, have = tidhy.torch_record(2, 3, steps)(), tidhy.jax_record(2, 3, steps)()
+            np.testing.assert_allclose(have.R_hat, want["R_hat"], rtol=1e-3, atol=1e-5)
+    assert int(have.iterations.min()) > 1
 
 
 def test_machines_stand_side_by_side():

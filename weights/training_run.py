@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import numpy as np
 from weights.contents import Contents
 from weights.errors import Unreadable, Usage
 from weights.files.other_formats import is_run
+from weights.files.source import Source
 from weights.from_jax import beside, leaves
 from weights.types import Document
 
@@ -21,6 +23,7 @@ NO_OPTIMIZER = (
 )
 AS_ASKED = "as was asked: the file keeps the state of the checkpoint that the run began with"
 BESIDE = "they stand beside the state of the checkpoint's optimizer, and a torch file has no place for them"
+NO_PLACE = "the torch file has no place for them"
 BEGAN = "Give the checkpoint that the run began with"
 C = TypeVar("C", bound=Contents)
 
@@ -40,21 +43,33 @@ def read(folder: str | Path, which: str | int = "latest") -> Any:
 def after(contents: C, folder: str | Path, which: str | int = "latest", optimizer: bool = True) -> C:
     """The contents with the numbers of a run's state: variables, mutable collections, and the optimizer's state unless it is left out.
 
+    Collections that are no variables go where the port says (`Port.collected`); those without a place in the file are left out.
     Raises Unreadable for another folder, and Usage where the state is not one of this model and this optimizer.
     """
     saved = read(folder, which)
-    found = {"params": saved.state.params, **saved.state.collections}
+    source, beyond, placeless = _collected(contents, saved.state.collections)
+    found = {"params": saved.state.params, **{name: tree for name, tree in saved.state.collections.items() if name not in beyond}}
     variables = {name: beside(contents.variables.get(name, {}), tree, name, BEGAN) for name, tree in found.items()}
     run: Document = {"folder": Path(folder).name, "step": int(saved.state.step), "best_step": saved.best_step}
     state, left = contents.opt_state, list(leaves(saved.state.opt_state))
     if optimizer and contents.plans:
         inner, left = _inner(state, saved.state.opt_state)
         state = beside(state, inner, "opt_state", BEGAN)
-    run["left_out"] = [f"opt_state/{at}" for at in left]
-    if left:
-        run["because"] = (AS_ASKED if not optimizer else BESIDE) if contents.plans or not optimizer else NO_OPTIMIZER
+    run["left_out"] = [f"opt_state/{at}" for at in left] + placeless
+    because = (AS_ASKED if not optimizer else BESIDE) if contents.plans or not optimizer else NO_OPTIMIZER
+    if why := [because] * bool(left) + [NO_PLACE] * bool(placeless):
+        run["because"] = "; ".join(why)
     report = {**contents.report, "run": run}
-    return replace(contents, variables={**contents.variables, **variables}, opt_state=state, report=report)
+    return replace(contents, variables={**contents.variables, **variables}, opt_state=state, report=report, source=source)
+
+
+def _collected(contents: Contents, collections: Mapping[str, Any]) -> tuple[Source, set[str], list[str]]:
+    """The source with what the port takes of a run's collections; the names of all that are no variables; the arrays without a place."""
+    if contents.port is None or contents.port.collected is None:
+        return contents.source, set(), []
+    beyond = {name: tree for name, tree in collections.items() if name not in contents.variables}
+    source, taken = contents.port.collected(contents.source, beyond)
+    return source, set(beyond), [f"{name}/{at}" for name, tree in beyond.items() if name not in taken for at in leaves(tree)]
 
 
 def _inner(wanted: Any, found: Any) -> tuple[dict[str, Any], list[str]]:

@@ -111,8 +111,7 @@ def theirs(module: Any, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
         *module.infer(x[:, 1], r, r2, STEPS)[:2],
         module.first(x[:, 0], STEPS)[0],
         *record,
-        module(x, None, STEPS),
-        *([module.r2_loss(x, None, STEPS)] if module.of["use_r2_decoder"] else []),
+        *module.training_losses(x, None, STEPS),
     )
 
 
@@ -125,6 +124,5 @@ def ours(model: Any, variables: Any, dtype: Any) -> tuple[Any, ...]:
     record = (whole.I_bar, whole.I_hat, whole.R_bar, whole.R2_hat, whole.W, jnp.stack(whole.losses))
     found = call("infer", x[:, 1], r, r2, STEPS)
     return (
-        *call("predict", r, r2), found.r, found.r2, call("first", x[:, 0], STEPS).r, *record, jnp.stack(call("losses", x, None, STEPS)),
-        *([call("r2_loss", x, None, STEPS)] if model.use_r2_decoder else []),
+        *call("predict", r, r2), found.r, found.r2, call("first", x[:, 0], STEPS).r, *record, *call("training_losses", x, None, STEPS),
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """TiDHy in Flax against its original: prediction, inference of a step and of sequences, losses and their gradients."""
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import pytest
 import torch
 
 from parity_tests import draws, slow
-from parity_tests.models.cases_tidhy import ROWS, TIMES, VARIANTS, config_of, latents, module_of, ours, sequences, settings, theirs
+from parity_tests.models.cases_tidhy import CONFIG, ROWS, TIMES, VARIANTS, config_of, latents, module_of, ours, sequences, settings, theirs
+from parity_tests.models.cases_tidhy_training import AUTHORS, authors_folder, beside, of_the_authors
 from parity_tests.models.conversion import check_parity, check_round_trip, converted
 from parity_tests.weights.helpers import run
 from port_jax.models.tidhy import TiDHy
@@ -21,7 +21,6 @@ from port_jax.models.tidhy_inference import Inference, Nets, Prediction, infer, 
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched
 
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 QUICK = {"GradNorm inside"}
 
 
@@ -40,13 +39,13 @@ def test_prediction_inference_record_and_losses(name: str, tmp_path: Path):
     check_round_trip(ckpt, tmp_path)
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_an_inference_ends_by_batch_or_by_row(together: bool, tmp_path: Path):
-    module, ckpt = pair(tmp_path, batch_converge=together, tol=0.02)
+@pytest.mark.parametrize(("together", "tol"), [(True, 0.02), (False, 0.02), (True, 1e-14)], ids=["by batch", "by row", "by max_iter"])
+def test_an_inference_ends_by_batch_or_by_row(together: bool, tol: float, tmp_path: Path):
+    module, ckpt = pair(tmp_path, batch_converge=together, tol=tol)
     x, (r, r2) = sequences(module.of)[:, 1], latents(module.of)
     want_r, want_r2, count = module.infer(*map(torch.as_tensor, (x, r, r2)))
     found: Any = jax.jit(partial(ckpt.model.apply, method="infer"))(ckpt.variables, x, r, r2)
-    assert count > 1
+    assert 1 < count < CONFIG["max_iter"] or (tol < 1e-10 and count == CONFIG["max_iter"])
     assert int(found.iterations) == count
     np.testing.assert_allclose(found.r, want_r, rtol=1e-10)
     np.testing.assert_allclose(found.r2, want_r2, rtol=1e-10)
@@ -145,15 +144,11 @@ def test_what_cannot_be_is_refused(tmp_path: Path):
             load(tmp_path / "model.pth", config={**config_of(module.of), **given})
 
 
-@pytest.mark.parametrize("file", slow.all_but({"tidhy_gradnorm_inference"}, ["tidhy_default", "tidhy_gradnorm_inference"]))
+@pytest.mark.parametrize("file", slow.all_but({"tidhy_gradnorm_inference"}, AUTHORS))
 def test_losses_and_gradients_of_the_authors(file: str):
     """The authors' own numbers in float32; `test_the_authors_files_by_the_command_line` compares all of them."""
-    folder = FIXTURES / file
-    if not folder.exists():
-        pytest.skip(f"{folder} is not here: the authors' checkpoints are no part of this project")
-    z = dict(np.load(folder / "expected.npz"))
     with jax.enable_x64(False):
-        ckpt = load(folder / "full.pth", config=json.loads((folder / "config.json").read_text()))
+        ckpt, z = of_the_authors(file)
 
         @jax.jit
         def both(params: Any) -> Any:
@@ -161,20 +156,15 @@ def test_losses_and_gradients_of_the_authors(file: str):
 
         value, slopes = both(ckpt.variables["params"])
     assert float(value) == pytest.approx(z["losses"].sum(), rel=1e-5)
-    for entry in ckpt.entries:
-        have: Any = slopes
-        for name in str(entry.path).removeprefix("params/").split("/"):
-            have = have[name]
-        want = entry.layout.forward(z[f"grad/{entry.key}"])
-        np.testing.assert_allclose(have, want, atol=2e-5 * np.abs(want).max(), err_msg=entry.key)
+    for key, have in beside(ckpt, slopes).items():
+        want = z[f"grad/{key}"]
+        np.testing.assert_allclose(have, want, atol=2e-5 * np.abs(want).max(), err_msg=key)
 
 
 @pytest.mark.slow  # losses and gradients are compared above
-@pytest.mark.parametrize("file", ["tidhy_default", "tidhy_gradnorm_inference"])
+@pytest.mark.parametrize("file", AUTHORS)
 def test_the_authors_files_by_the_command_line(file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    folder = FIXTURES / file
-    if not folder.exists():
-        pytest.skip(f"{folder} is not here: the authors' checkpoints are no part of this project")
+    folder = authors_folder(file)
     given = ("verify", folder / "full.pth", "--config", folder / "config.json", "--witness", folder / "expected.npz")
     code, out, err = run(monkeypatch, capsys, *given)
     assert code == 0, out + err

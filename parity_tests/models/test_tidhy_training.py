@@ -1,7 +1,6 @@
 """TiDHy's training steps against their original: regularisers, each variant of GradNorm, clipping, the three groups, and `fit`."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -17,82 +16,33 @@ import pytest
 import torch
 
 from parity_tests import draws, slow
-from parity_tests.models.cases_tidhy import REGULARISED, config_of, module_of, sequences, settings
+from parity_tests.models.cases_tidhy import config_of, module_of, sequences, settings
+from parity_tests.models.cases_tidhy_training import (
+    AUTHORS,
+    EPOCHS,
+    LOSSES,
+    STEPS,
+    TRAINED,
+    begun,
+    beside,
+    distances,
+    file_of,
+    of_the_authors,
+    taken_up,
+)
 from port_jax.models import TiDHy
 from port_jax.models.tidhy_training import Training, collections, optimizer, training_step
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
 from port_jax.training import fit, train_state
 from reference_torch.models.tidhy_training import Trainer, Weights, optimizer_of
-from weights.checkpoint import Checkpoint, load
+from weights.checkpoint import load
 from weights.errors import Unmatched
-from weights.mapping.entries import flatten, inverse
+from weights.mapping.entries import place
 from weights.models.tidhy_training import gradnorm, with_gradnorm
 from weights.proof.rows import FLOAT64
 
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
-STEPS, EPOCHS = 10, 10
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "GradNorm": ("as it is", {}),
-    "GradNorm, all regularisers, low rank, carried": ("low rank, dynamic bias, thresholds, L1", {**REGULARISED, "mix_dim": 6}),
-    "without GradNorm, all regularisers": ("as it is", {**REGULARISED, "grad_norm": False}),
-    "GradNorm in training and inside": ("GradNorm inside", {}),
-    "R2 decoder, clipped": ("R2 decoder", {"clip_grad": 0.5}),
-}
 
-
-def begun(name: str, tmp_path: Path) -> tuple[Trainer, Any, Checkpoint, Any]:
-    """The original after two epochs of one batch, its schedule, its file converted, and the sequences."""
-    variant, more = VARIANTS[name]
-    given = settings(variant, **more)
-    module = module_of(given)
-    mover, timer = optimizer_of(module, given, EPOCHS)
-    trainer, x = Trainer(module, mover, given, carry="carried" in name), torch.as_tensor(sequences(given))
-    for _ in range(2):
-        trainer.step(x, STEPS)
-        timer.step()
-    torch.save(file_of(trainer, timer), tmp_path / "last_2.pth.tar")
-    return trainer, timer, load(tmp_path / "last_2.pth.tar", config=config_of(given)), x
-
-
-def file_of(trainer: Trainer, timer: Any) -> dict[str, Any]:
-    """What the authors' script saves; the second optimizer is GradNorm's, which is new in each step."""
-    own = [trainer.optimizer.state_dict()]
-    kept: dict[str, Any] = {"iters": 2, "device": torch.device("cpu")}
-    if trainer.weights.weights is not None:
-        weights = trainer.weights.weights.clone().requires_grad_()
-        own.append(torch.optim.AdamW([weights], lr=trainer.weights.rate).state_dict())
-        kept |= {"loss_weights": trainer.weights.weights, "l0": trainer.weights.initial}
-    return {"epoch": 2, "best_val_loss": np.float64(1.5), "state_dict": trainer.module.state_dict(), "optim_dict": own,
-            "sched_dict": [timer.state_dict()], "model_dict": kept}  # fmt: skip
-
-
-def taken_up(ckpt: Checkpoint, trainer: Trainer) -> tuple[Any, Any]:
-    """The step and the state that go on from the file."""
-    options, kept = Training.of(ckpt.settings), gradnorm(ckpt.source)
-    options = dataclasses.replace(options, carry_r2=trainer.carry)
-    extra = collections(ckpt.model, options, 4, jnp.float64, Balance(**kept) if kept else None)
-    if ckpt.model.use_r2_decoder:  # a run of the original that goes on from a file begins without gradients
-        trainer.module.R2_Decoder.zero_grad()
-    if options.carry_r2:
-        extra["latents"] = {"r2": jnp.asarray(trainer.r2.detach().numpy())}  # pyright: ignore[reportOptionalMemberAccess]
-    state = train_state(ckpt.variables["params"], ckpt.optimizer, draws.key(0), ckpt.opt_state, extra)
-    return training_step(ckpt.model, ckpt.optimizer, options, steps=STEPS), state
-
-
-def distances(ckpt: Checkpoint, params: Any, module: torch.nn.Module, before: Any) -> dict[str, float]:
-    """By key, how far the parameters are from torch's, as a part of what torch has moved them."""
-    flat, old, found = flatten(params), flatten(before), dict(module.named_parameters())
-    result = {}
-    for entry in ckpt.entries:
-        path = str(entry.path).removeprefix("params/")
-        want = found[entry.key].detach().numpy()
-        mine, start = (inverse(entry, np.asarray(tree[path]), path) for tree in (flat, old))
-        moved = np.abs(want - start).max()
-        result[entry.key] = float(np.abs(mine - want).max() / (moved or 1))
-    return result
-
-
-@pytest.mark.parametrize("name", slow.all_but({"GradNorm, all regularisers, low rank, carried"}, VARIANTS))
+@pytest.mark.parametrize("name", slow.all_but({"GradNorm, all regularisers, low rank, carried"}, TRAINED))
 def test_steps_go_on_from_the_authors_kind_of_file(name: str, tmp_path: Path):
     """Three epochs more, in the last of which the rates are halved: losses, weights of the losses, and parameters."""
     trainer, timer, ckpt, x = begun(name, tmp_path)
@@ -104,13 +54,13 @@ def test_steps_go_on_from_the_authors_kind_of_file(name: str, tmp_path: Path):
         want = trainer.step(x, STEPS)
         timer.step()
         state, numbers = step(state, batch)
-        losses = [float(numbers[key]) for key in ("spatial_loss_rhat", "spatial_loss_rbar", "temp_loss")]
-        np.testing.assert_allclose(losses, want[:3], rtol=1e-10)
+        np.testing.assert_allclose([float(numbers[name]) for name in LOSSES], want[:3], rtol=1e-10)
+        np.testing.assert_allclose(numbers["loss"], trainer.total, rtol=1e-10)  # pyright: ignore[reportArgumentType]
     if trainer.weights.weights is not None:
         np.testing.assert_allclose(state.collections["gradnorm"]["weights"], trainer.weights.weights, rtol=1e-10)
     if trainer.carry:
         np.testing.assert_allclose(state.collections["latents"]["r2"], trainer.r2, rtol=1e-9)  # pyright: ignore[reportArgumentType]
-    far = distances(ckpt, state.params, trainer.module, ckpt.variables["params"])
+    far = distances(ckpt, state.params, trainer.module)
     assert max(far.values()) < 1e-8, far
 
 
@@ -153,13 +103,10 @@ def test_a_hundred_steps_within_ten_times_torchs_own_drift(tmp_path: Path):
     step, batch = jax.jit(step), jnp.asarray(x.numpy())
     for _ in range(100):
         state, _ = step(state, batch)
-    flat = flatten(state.params)
-    for entry in ckpt.entries:
-        path = str(entry.path).removeprefix("params/")
-        mine, want = inverse(entry, np.asarray(flat[path]), path), ends[0][entry.key]
-        drift = max(np.abs(end[entry.key] - want).max() for end in ends[1:])
-        before = inverse(entry, np.asarray(flatten(ckpt.variables["params"])[path]), path)
-        assert np.abs(mine - want).max() <= max(10 * drift, FLOAT64["step"] * np.abs(want - before).max()), entry.key
+    mine, start = beside(ckpt, state.params), beside(ckpt, ckpt.variables["params"])
+    for key, want in ends[0].items():
+        drift = max(np.abs(end[key] - want).max() for end in ends[1:])
+        assert np.abs(mine[key] - want).max() <= max(10 * drift, FLOAT64["step"] * np.abs(want - start[key]).max()), key
 
 
 def test_gradnorm_of_quadratic_losses_by_hand():
@@ -192,32 +139,29 @@ def test_gradnorm_where_a_gradient_is_zero_is_finite():
     np.testing.assert_allclose(fresh(found, 0.01, 0.0).weights, given.weights, rtol=1e-12)  # pyright: ignore[reportArgumentType]
 
 
-def test_an_optimizer_of_three_groups_is_torchs(tmp_path: Path):
-    """From a fresh start, over milestones of the schedule, by gradients alone."""
-    given = settings()
+@pytest.mark.parametrize("variant", ["as it is", "R2 decoder"])
+def test_an_optimizer_of_three_groups_is_torchs(variant: str, tmp_path: Path):
+    """From a fresh start, over milestones of the schedule, by gradients alone. An R2 decoder stays."""
+    given = settings(variant)
     module = module_of(given)
     torch.save(module.state_dict(), tmp_path / "model.pth")
     ckpt = load(tmp_path / "model.pth", config=config_of(given))
-    mover, timer = optimizer_of(module, given, 10)
-    tx, params = optimizer(Training.of(given), 10), ckpt.variables["params"]
+    mover, timer = optimizer_of(module, given, EPOCHS)
+    tx, params = optimizer(Training.of(given), EPOCHS), ckpt.variables["params"]
     state, rng = tx.init(params), draws.rng(0)
     update = jax.jit(tx.update)
     for _ in range(5):
         slopes: dict[str, Any] = {entry.key: rng.normal(size=entry.shape) for entry in ckpt.entries}
-        tree = jax.tree.map(lambda leaf: leaf, params)
+        tree: dict[str, Any] = {}
         for entry in ckpt.entries:
-            *above, last = str(entry.path).removeprefix("params/").split("/")
-            node: Any = tree
-            for name in above:
-                node = node[name]
-            node[last] = jnp.asarray(entry.layout.forward(slopes[entry.key]))
+            place(tree, str(entry.path).removeprefix("params/"), jnp.asarray(entry.layout.forward(slopes[entry.key])))
         for key, p in module.named_parameters():
             p.grad = torch.as_tensor(slopes[key])
         mover.step()
         timer.step()
         updates, state = update(tree, state, params)
         params: Any = optax.apply_updates(params, updates)
-    assert max(distances(ckpt, params, module, ckpt.variables["params"]).values()) < 1e-10
+    assert max(distances(ckpt, params, module).values()) < 1e-10
 
 
 @cache
@@ -297,33 +241,28 @@ def test_the_weights_of_the_losses_go_back(tmp_path: Path):
 
 
 @pytest.mark.slow  # the same with the original of this project above
-@pytest.mark.parametrize("file", ["tidhy_default", "tidhy_gradnorm_inference"])
+@pytest.mark.parametrize("file", AUTHORS)
 def test_four_epochs_of_the_authors(file: str):
     """One batch an epoch, from the file, in float32.
 
     An inference may end one iteration earlier or later after some of them: r then differs by `tol`, 1e-3 of it, and losses, which are
     quadratic in both ends of a difference of them, by up to four times that.
     """
-    folder = FIXTURES / file
-    if not folder.exists():
-        pytest.skip(f"{folder} is not here: the authors' checkpoints are no part of this project")
-    z = dict(np.load(folder / "expected.npz"))
     with jax.enable_x64(False):
-        ckpt = load(folder / "full.pth", config=json.loads((folder / "config.json").read_text()))
+        ckpt, z = of_the_authors(file)
         options, kept = Training.of(ckpt.settings), gradnorm(ckpt.source)
         extra = collections(ckpt.model, options, balance=Balance(**kept) if kept else None)
         state = train_state(ckpt.variables["params"], ckpt.optimizer, draws.key(0), ckpt.opt_state, extra)
         step = jax.jit(training_step(ckpt.model, ckpt.optimizer, options))
         for epoch in range(4):
             state, numbers = step(state, z["inputs"])
-            for name in ("spatial_loss_rhat", "spatial_loss_rbar", "temp_loss"):
+            for name in LOSSES:
                 assert float(numbers[name]) == pytest.approx(z[f"resume/{name}"][epoch], rel=4e-3), (epoch, name)
             if options.grad_norm:
                 assert float(numbers["loss"]) == pytest.approx(z["resume/weighted_loss"][epoch], rel=4e-3)
     if options.grad_norm:  # the recorded weights of the other epochs were moved in place by the next
         np.testing.assert_allclose(state.collections["gradnorm"]["weights"], z["resume/weights"][-1], rtol=1e-3)
-    flat, old = flatten(state.params), flatten(ckpt.variables["params"])
-    for entry in ckpt.entries:
-        path, want = str(entry.path).removeprefix("params/"), z[f"after4/{entry.key}"]
-        mine, before = (inverse(entry, np.asarray(tree[path]), path) for tree in (flat, old))
-        assert np.abs(mine - want).max() <= 2e-2 * np.abs(want - before).max(), entry.key
+    mine, before = beside(ckpt, state.params), beside(ckpt, ckpt.variables["params"])
+    for key in mine:
+        want = z[f"after4/{key}"]
+        assert np.abs(mine[key] - want).max() <= 2e-2 * np.abs(want - before[key]).max(), key

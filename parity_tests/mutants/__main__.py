@@ -72,10 +72,16 @@ def _test(copy: Path, tests: tuple[str, ...], told: Path, patience: int) -> None
         sys.path[:] = [str(copy), *(path for path in sys.path if path and Path(path).resolve() != HOME)]
         os.environ["PYTHONPATH"] = str(copy)
         signal.alarm(patience)
-        code = int(pytest.main(["-x", "-p", "no:cacheprovider", "--no-header", *(f"parity_tests/{test}" for test in tests)]))
+        slow_too = ["-m", ""] if all(_case(test) for test in tests) else []
+        code = int(pytest.main(["-x", "-p", "no:cacheprovider", "--no-header", *slow_too, *(f"parity_tests/{test}" for test in tests)]))
         sys.stdout.flush()
     finally:
         os._exit(code)
+
+
+def _case(test: str) -> bool:
+    """Whether one case is named: it runs also where it is slow. Of files and functions the slow cases stay out."""
+    return "[" in test
 
 
 def used() -> float:
@@ -113,10 +119,12 @@ def main() -> int:
         copy = Path(folder, "project")
         copied(copy)
         print("without a mutation", file=sys.stderr, flush=True)
-        code, failed = run(copy, tuple(dict.fromkeys(test for m in planted for test in m.tests))) if planted else (0, "")
-        if code:
-            print(f"without a mutation: {failed}")
-            return 2
+        every = dict.fromkeys(test for m in planted for test in m.tests)
+        for tests in (tuple(filter(_case, every)), tuple(test for test in every if not _case(test))):
+            code, failed = run(copy, tests) if tests else (0, "")
+            if code:
+                print(f"without a mutation: {failed}")
+                return 2
         print("| mutation | in | caught by | s |\n| --- | --- | --- | --- |", flush=True)
         for number, mutation in enumerate(chosen, 1):
             before, caught = used(), f"nothing can: {mutation.equivalent}"

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Mutation:
     """In each file of `edits` every old text, which is there exactly once, becomes the new one; one of `tests` has to fail.
 
-    tests: files and cases of parity_tests as pytest names them, the one that is most likely to fail first.
+    tests: files and cases of parity_tests as pytest names them, the one that is most likely to fail first. A case that is named by its
+    parameters, as are all tests of the mutation, runs also if it is slow.
     equivalent: why no test can see it, of an error that changes nothing; it is planted only in the table.
     """
 

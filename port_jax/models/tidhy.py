@@ -153,10 +153,13 @@ class TiDHy(nn.Module):
         foreseen = spatial(self.loss_type, self.decode(r_bar), x[:, 1:], rows)
         return Losses(seen, foreseen, self.inference.temp_weight * squares(found.r[:, 1:], r_bar, rows))
 
-    def r2_loss(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, steps: int | None = None
-                ) -> Float[Array, ""]:  # fmt: skip
-        """The R2 decoder's own loss of a batch of sequences, with derivatives at fixed latents."""
-        return self.r2_loss_of(self.latents(x, r2, steps=steps))
+    def training_losses(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, steps: int | None = None
+                        ) -> tuple[Float[Array, " k"], Float[Array, "batch r2"]]:  # fmt: skip
+        """The three losses as an array [3], with an R2 decoder [4] by its own, with derivatives at fixed latents; and the last r2, with
+        which the next call of a stateful model begins."""
+        found = self.latents(x, r2, steps=steps)
+        losses = jnp.stack(self.losses_of(x, found))
+        return jnp.append(losses, self.r2_loss_of(found)) if self.use_r2_decoder else losses, found.r2[:, -1]
 
     def r2_loss_of(self, found: Inferred) -> Float[Array, ""]:
         """sum_t |r2_t - foretell(r_{t-1}, r2_{t-1})|^2 / rows."""

@@ -143,11 +143,6 @@ class TiDHy(nn.Module):
         losses, _ = self.training_losses(x, r2, steps)
         return losses[:3]
 
-    def r2_loss(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> Tensor:
-        """The R2 decoder's loss, summed over time."""
-        losses, _ = self.training_losses(x, r2, steps)
-        return losses[3]
-
     def training_losses(self, x: Tensor, r2: Tensor | None = None, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """[3], with an R2 decoder [4] by its loss |r2_t - foretell(r_{t-1}, r2_{t-1})|^2, and the last r2. r begins at 0, and r_bar takes
         the new r2; at t = 0 there is only the loss of r.

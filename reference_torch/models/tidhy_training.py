@@ -59,6 +59,8 @@ class Trainer:
         self.module, self.optimizer, self.options, self.carry = module, optimizer, options, carry
         self.weights = weights or Weights(options["lr_weights"], options["grad_alpha"], options["weight_decay"])
         self.r2: Tensor | None = None
+        self.total: Tensor | None = None
+        """What the last step differentiated: the losses by GradNorm's weights, or their sum, with the regularisers."""
 
     def step(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The losses [3] of a batch, or [4], without the regularisers, before an update of the parameters.
@@ -70,9 +72,12 @@ class Trainer:
         parameters = list(self.module.parameters())
         if self.options["grad_norm"]:
             whole = losses + torch.stack([shared, shared, shared + last, *(0 * last for _ in losses[3:])])
+            weights = torch.ones_like(whole) if self.weights.weights is None else self.weights.weights
+            self.total = (weights * whole).sum().detach()
             gradients = self.weights.step(whole, tasks(self.module), parameters)
         else:
-            gradients = torch.autograd.grad(losses.sum() + shared + last, parameters)
+            total = losses.sum() + shared + last
+            self.total, gradients = total.detach(), torch.autograd.grad(total, parameters)
         self.optimizer.zero_grad()
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

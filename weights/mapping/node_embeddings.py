@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import numpy as np
+
 from weights.mapping.probes import Argument
 from weights.types import Hyperparameters, Model, Params, Variables
 
@@ -23,6 +25,7 @@ class NodeEmbeddings:
     """What `weights.embeddings` needs to know of an architecture. The defaults are those of a model that encodes features on a graph.
 
     table: the parameter that has a row for each node, as a path below "params"; empty if there is no such parameter.
+    rows: of a table of another shape, its rows [nodes, width]; None where the table has them.
     start: whether the layers start from the table, so that the encoder's output is taken if a graph is given.
     tangents: for a table of tangents at the origin of a ball, that ball, from the parameters; None if there are several balls.
     normalized: whether the code trains on D^-1 (A + I), with features prepared beforehand.
@@ -33,6 +36,7 @@ class NodeEmbeddings:
     """
 
     table: str = ""
+    rows: Callable[[np.ndarray], np.ndarray] | None = None
     start: bool = False
     tangents: Callable[[Params], Manifold | None] | None = None
     normalized: bool = False

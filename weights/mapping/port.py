@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from weights.errors import Usage
 from weights.files.sections import Sections
+from weights.files.source import Source
 from weights.files.tensors import Tensor
 from weights.mapping.code_places import written
 from weights.mapping.node_embeddings import ENCODED, NodeEmbeddings
@@ -105,7 +106,9 @@ class Port:
     nodes: where the embeddings of its nodes are. moves: whether one of a file's optimizers, by its section, moves
     parameters of the model; None: all do. confine: confine(model, params) puts parameters within their bounds, where the forward pass of
     the original does that in place; the optimizer of a file then steps from there. in_training: the settings on
-    which no output depends, so that outputs do not confirm them. at: the place where the port is written, for messages.
+    which no output depends, so that outputs do not confirm them. collected: what an export of a run does with the collections of its
+    state that are no variables of the model: collected(source, collections) gives the file's objects with their numbers, and the names of
+    those that have a place there; None: a run with such collections is refused. at: the place where the port is written, for messages.
     """
 
     model: Any
@@ -127,6 +130,7 @@ class Port:
     moves: Callable[[Mapping], bool] | None = None
     confine: Callable[[Model, Params], Params] | None = None
     in_training: Sequence[str] = ()
+    collected: Callable[[Source, Mapping[str, Any]], tuple[Source, Collection[str]]] | None = None
     at: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe, Recorded
 from weights.mapping.rules import Rule, linear, param
 from weights.mapping.settings import Settings, same_flag, same_numbers
+from weights.models.tidhy_training import collected
 from weights.types import Config, Hyperparameters, Model, TorchModule
 
 INFERENCE: dict[str, Any] = {
@@ -40,7 +41,7 @@ def recognise(found: Found) -> bool:
 
 def settle(found: Found, settings: Settings) -> None:
     """Sizes and switches from keys and shapes, the rest from the configuration."""
-    shapes = found.shapes
+    shapes = _shapes(found)
     low = settings.settle("low_rank_temp", len(shapes["temporal"]) == 3, "shape of temporal", same=same_flag)
     settings.settle("rank", shapes["temporal"][2] if low else 2, "shape of temporal")
     settings.settle("mix_dim", shapes["temporal"][0], "shape of temporal")
@@ -66,6 +67,20 @@ def settle(found: Found, settings: Settings) -> None:
         if "alpha" in name and settings.config.get(name, 0) in (None, ""):
             settings.config[name] = 0.0  # a regulariser that is not used, as the original reads it
         settings.settle(name, default=default, same=same_flag if isinstance(default, bool) else same_numbers)
+
+
+def _shapes(found: Found) -> Mapping[str, tuple[int, ...]]:
+    """Those of the file, in which the tensors that sizes are read from are matrices; Unmatched where one is not, or is not there."""
+    deep, decoder = "spatial_decoder.4.weight" in found.shapes, "R2_Decoder.0.weight" in found.shapes
+    read = ["temporal", "hypernet.0.weight", "spatial_decoder.0.weight"]
+    read += ["spatial_decoder.3.weight", "spatial_decoder.4.weight"] * deep + ["R2_Decoder.0.weight"] * decoder
+    for key in read:
+        if key not in found.shapes:
+            raise Unmatched(f"the file has 'spatial_decoder.4.weight' and no {key!r}", "Save the whole state_dict of the model")
+        shape, axes = found.shapes[key], (2, 3) if key == "temporal" else (2,)
+        if len(shape) not in axes:
+            raise Unmatched(f"{key} has shape {shape}, not {' or '.join(map(str, axes))} axes", "Save the state_dict as the model has it")
+    return found.shapes
 
 
 def rules(settings: Hyperparameters) -> list[Rule]:
@@ -133,6 +148,8 @@ def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
     x = 2 * draw.normal(ROWS, TIMES, settings["input_dim"])
     if settings["loss_type"] == "BCE":
         x = 1 / (1 + np.exp(-x))
+    if settings["loss_type"] == "Poisson":  # counts: for numbers below 0 the loss has no minimum
+        x = np.abs(x)
     r, r2 = draw.normal(ROWS, settings["r_dim"]), draw.normal(ROWS, settings["r2_dim"])
     return {"x": x, "r": r, "r2": r2, "begin": 0.5 * draw.normal(ROWS, settings["r2_dim"]), "iterations": np.zeros(STEPS)}
 
@@ -154,12 +171,13 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     whole = call("record", x, None, steps)
     whole = whole if isinstance(whole, Mapping) else whole._asdict()
     record = {f"record_{name}": whole[name] for name in RECORDED[:-1]}
-    result |= {"first_r": call("first", x[:, 0], steps)[0], "inf_r": second[0], "inf_r2": second[1], **record}
+    result |= {"first_r": whole["R_hat"][:, 0], "inf_r": second[0], "inf_r2": second[1], **record}
+    losses, _ = call("training_losses", x, None, steps)
     if settings["use_r2_decoder"]:
-        result["r2_loss"] = call("r2_loss", x, None, steps)
+        result["r2_loss"] = losses[3]
     if drawn and settings["loss_type"] == "Poisson":
         return result
-    return {**result, "record_losses": _vector(whole["losses"]), "losses": _vector(call("__call__", x, None, steps))}
+    return {**result, "record_losses": _vector(whole["losses"]), "losses": losses[:3]}
 
 
 RECORDED = ("I_bar", "I_hat", "R_bar", "R_hat", "R2_hat", "W", "losses")
@@ -202,6 +220,11 @@ def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Rec
     return Recorded(given, found, lambda out: out["losses"].sum())
 
 
+def dynamics(temporal: np.ndarray) -> np.ndarray:
+    """The dynamics that are mixed, one in each row [mix_dim, r_dim^2]: of low-rank factors T_m [r_dim, rank] the numbers of T_m T_m^T."""
+    return temporal if temporal.ndim == 2 else (temporal @ temporal.swapaxes(1, 2)).reshape(len(temporal), -1)
+
+
 def optimizer(config: Config) -> object:
     """The training code has one."""
     return "AdamW"
@@ -218,9 +241,10 @@ TIDHY = Port(
     groups=groups,
     optimizer=optimizer,
     probe=Probe(draw, outputs, recorded),
-    nodes=NodeEmbeddings(table="temporal"),
+    nodes=NodeEmbeddings(table="temporal", rows=dynamics),
     moves=moves,
     in_training=tuple(TRAINING),
+    collected=collected,
 )
 
 

@@ -1,8 +1,8 @@
 """What a file of TiDHy says of its training: GradNorm's weights and first losses, which only `model_dict` has, both ways.
 
 ckpt = weights.load("last_3.pth.tar")
-balance = Balance(**gradnorm(ckpt.source))                         # for `port_jax.models.tidhy_training.collections`
-ckpt = dataclasses.replace(ckpt, source=with_gradnorm(ckpt.source, **state.collections["gradnorm"]), ...)
+balance = Balance(**gradnorm(ckpt.source))    # for `port_jax.models.tidhy_training.collections`
+ckpt.after("run").export("last_6.pth.tar")    # of a run of `fit` that went on from there: with its weights, by `collected`
 """
 
 from __future__ import annotations
@@ -42,6 +42,18 @@ def with_gradnorm(source: Source, weights: Any, initial: Any) -> Source:
     return replace(source, kept=kept)
 
 
+def collected(source: Source, collections: Mapping[str, Any]) -> tuple[Source, tuple[str, ...]]:
+    """The source with GradNorm's weights and first losses of a run, where the file has a place for them; the name of that collection.
+
+    No file of the original has the last r2 (`latents`) and the gradients of an R2 decoder (`r2_decoder`): a run of it that goes on from a
+    file begins with zeros.
+    """
+    balance = collections.get("gradnorm")
+    if balance is None or len(_positions(source)) < len(KEYS):
+        return source, ()
+    return with_gradnorm(source, balance["weights"], balance["initial"]), ("gradnorm",)
+
+
 def _positions(source: Source) -> dict[str, int]:
     """Where the tensors are among those that the source keeps."""
     root = source.root if isinstance(source.root, Mapping) else {}
@@ -51,4 +63,4 @@ def _positions(source: Source) -> dict[str, int]:
     return {name: at[id(t)] for name, t in found.items() if isinstance(t, Tensor) and at.get(id(t)) in source.kept}
 
 
-__all__ = ["gradnorm", "with_gradnorm"]
+__all__ = ["collected", "gradnorm", "with_gradnorm"]

@@ -82,6 +82,8 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     if key is not None or (nodes.table in params and (data is None or not nodes.start) and not checkpoint.settings.get("pretrained")):
         path = nodes.table if key is None else _path(checkpoint, key)
         points, manifold, origin = np.asarray(params[path]), _manifold_of(checkpoint, path), f"params/{path}"
+        if nodes.rows is not None and key is None:
+            points = nodes.rows(points)
         if nodes.start and key is None:
             note = "the table that the layers start from; give a graph for the output of the layers"
     else:
