@@ -38,7 +38,7 @@ def test_large_sizes_do_not_wrap():
     assert stats.kstest(places / size, "uniform").pvalue > CHANCE
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5])
+@pytest.mark.parametrize("size", [2, 3, 4])
 def test_each_permutation_is_equally_likely(size: int):
     counts = dict.fromkeys(itertools.permutations(range(size)), 0)
     for seed in range(100 * len(counts)):
@@ -48,7 +48,7 @@ def test_each_permutation_is_equally_likely(size: int):
 
 def test_two_neighbours_go_to_each_pair_of_places_equally_often():
     size, counts = 12, np.zeros((12, 12))
-    for seed in range(13200):
+    for seed in range(3960):
         first, second = Permutation.of(size, [draws.seed(0), seed])(np.array([4, 5]))
         counts[first, second] += 1
     assert (np.diag(counts) == 0).all()

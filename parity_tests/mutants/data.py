@@ -37,8 +37,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "neighbours in the graph's order, not in a random one",
         "port_jax/data/neighbors.py",
-        "np.lexsort((rng.random(len(owner)), owner))",
-        "np.lexsort((rank, owner))",
+        "found = rng.integers(0, last + 1)",
+        "found = last",
         "data/test_neighbors.py::test_each_subset_of_neighbours_is_equally_likely",
     ),
     error(
