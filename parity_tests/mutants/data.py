@@ -86,8 +86,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a saved state one step behind its number",
         "port_jax/training/fit.py",
-        "self.best = _kept(self.state)",
-        "self.best = self.best or _kept(self.state)",
+        "self.best = _kept(shown)",
+        "self.best = self.best or _kept(shown)",
         f"{FIT}::test_resumes_to_the_bit",
     ),
     error(
