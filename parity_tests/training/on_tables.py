@@ -45,7 +45,9 @@ def compare(manifold: str, optimizer: str, kind: str, size: int, capacity: int |
     assert worst <= ULPS, (case, worst)
     assert apart(found.opt_state, alone.opt_state, of_array=True) <= ULPS, case
     for a, b in zip(numbers, expected, strict=True):
-        np.testing.assert_allclose([a["loss"], a["largest"]], [b["loss"], b["largest"]], rtol=1e-13, err_msg=str(case))
+        # The loss is a mean of terms of both signs, each as large as `largest`, and may be as small as chance makes it.
+        near = {"rtol": 1e-13, "atol": 1e-15 * b["largest"], "err_msg": str(case)}
+        np.testing.assert_allclose([a["loss"], a["largest"]], [b["loss"], b["largest"]], **near)
     points = found.params["points"]
     assert {shard.data.shape[0] for shard in points.addressable_shards} == {size // count}, case
     assert np.abs(np.asarray(points) - np.asarray(tables.points(manifold, size))).max() > 1e-3
