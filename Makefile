@@ -27,7 +27,7 @@ version of Python, pip downloads the build with CUDA, which is six gigabytes. No
 endef
 export LARGE_TORCH
 
-.PHONY: help setup demo test test-slow test-machines lint parity bench accuracy trajectories mutants fuzz docs clean
+.PHONY: help setup demo test test-slow test-machines lint parity bench scale accuracy trajectories mutants fuzz docs clean
 
 help:
 	@echo "make demo           trains in torch, converts, verifies, and continues in torch and JAX; writes to out/"
@@ -43,6 +43,7 @@ help:
 	@echo "make parity         compares every pair of the suite once, for some minutes; open out/parity/index.html"
 	@echo "make bench          compares the speed of torch and JAX; writes benchmarks/results.json and docs/speed.md"
 	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared; other libraries are installed in out/)"
+	@echo "make scale          measures what a step on split tables costs each of 1 to 8 simulated devices; writes docs/scale.md"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
 	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"
@@ -88,6 +89,9 @@ parity: $(READY)
 
 bench: $(READY)
 	DATA="$(DATA)" $(BIN)/python -m benchmarks
+
+scale: $(READY)
+	$(BIN)/python -m benchmarks.scale
 
 accuracy: $(READY)
 	$(BIN)/python -m parity_tests.oracle.accuracy

@@ -21,6 +21,7 @@ from parity_tests.training.problem import count, counting
 from port_jax import arguments, data, graphs, training
 from port_jax.graphs import Graph
 from port_jax.manifolds import PoincareBall
+from port_jax.optim import sparse_riemannian_sgd
 from weights.files.tensors import from_array
 
 EDGES, KEY = np.array([[0, 1, 2], [1, 2, 3]]), draws.key(0)
@@ -65,6 +66,12 @@ def table(folder: Path) -> Table:
             {"params": {"w": jnp.zeros(2)}, "optimizer": optax.sgd(0.1), "key": KEY, "opt_state": None, "collections": None},
         ),
         "gradient_step": (training.gradient_step, {"loss": lambda *_: 0.0, "optimizer": optax.sgd(0.1)}),
+        "sparse_step": (
+            training.sparse_step,
+            {"loss": lambda *_: 0.0, "optimizer": sparse_riemannian_sgd(0.1, manifolds=PoincareBall(0.7)), "indices": lambda batch: batch}
+            | {"plan": None, "capacity": None, "shuffle": 0},
+        ),
+        "distributed": (training.distributed, {"address": None, "processes": 1, "index": 0}),
         "EdgeSampler": (
             data.EdgeSampler,
             {"edges": EDGES, "num_nodes": 4, "batch_size": 2, "negatives": 1, "replace": "target", "directed": False, "seed": 0},

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from examples import readme_picture
-from parity_tests import draws
+from examples.cluster import embed_tree
+from parity_tests import draws, processes
 from port_jax.data import load_graph
 
 ROOT = Path(__file__).parent.parent
@@ -72,3 +73,32 @@ def test_zero_shot_classifies_and_finds_the_way_to_the_root(tmp_path: Path):
     assert found["recall at 1"] > 0.6
     assert found["on the way to the root"][-1] == "[root]"
     assert (tmp_path / "traversal.png").read_bytes().startswith(b"\x89PNG")
+
+
+TREE = ("--branching", "3", "--depth", "3", "--dim", "3", "--steps", "12", "--batch", "16", "--negatives", "3")
+
+
+def test_a_tree_is_embedded_alike_on_any_number_of_devices_and_processes(tmp_path: Path):
+    """One device, eight, and two processes with two each, which find each other by variables as in the file for Kubernetes."""
+    found = []
+    for name, devices, count in (("one", 1, 1), ("eight", 8, 1), ("two", 2, 2)):
+        options = {"devices": devices, "processes": count, "by_variables": True}
+        told = processes.run("examples.cluster.embed_tree", *TREE, "--out", str(tmp_path / name), **options)
+        found.append(json.loads(told[0].splitlines()[-1]))
+    one, eight, two = found
+    assert [(run["devices"], run["processes"]) for run in found] == [(1, 1), (8, 1), (4, 2)]
+    assert {(run["nodes"], run["step"]) for run in found} == {(40, 12)}
+    for run in (eight, two):
+        assert abs(run["loss"] - one["loss"]) < 1e-5  # float32
+        assert run["nearest"] == one["nearest"]
+    for name in ("one", "eight", "two"):
+        assert len((tmp_path / name / "history.csv").read_text().splitlines()) == 5
+
+
+def test_ancestors_are_above_their_nodes():
+    """In a tree of three children each: the root has none, and each ancestor of a node comes as often as another."""
+    rng = draws.rng(0)
+    found = embed_tree.ancestors(np.repeat([0, 2, 39], 3000), 3, rng)
+    assert (found[:6000] == 0).all()
+    assert set(found[6000:].tolist()) == {0, 3, 12}
+    assert np.bincount(found[6000:])[[0, 3, 12]].min() > 850

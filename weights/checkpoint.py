@@ -29,6 +29,7 @@ from weights.mapping.report import accounted
 from weights.models import ARCHITECTURES
 from weights.optim.owners import Groups, groups_of_keys
 from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
+from weights.processes import gathered, written_by_one
 from weights.types import Config, Curvature, NamedManifolds, OptState, Params, Progress
 
 GROUPS = Kind(groups_of_keys, "a list of lists of keys, or such lists by the places of several optimizers")
@@ -101,8 +102,13 @@ class Checkpoint(Contents):
 
         overwrite: replaces a file that is there, and writes into a folder that has no converted checkpoint yet; the folder's other files
         stay. Raises NotWritten where that would be needed and is not said, and if `path` cannot be written.
+
+        In a program of several processes (`jax.distributed`) each calls this with the same path. The first one writes, whole arrays of
+        what is split over devices; the others wait, and raise NotWritten if it fails. What no process can hold is for `fit(folder=)`,
+        whose processes write their parts.
         """
-        store.save(self, path, overwrite)
+        whole = gathered(self)
+        written_by_one(lambda: store.save(whole, path, overwrite), path)
 
     def export(self, path: str | Path, overwrite: bool = False) -> None:
         """Writes the torch file again, with the present variables and optimizer state. See `weights.export`."""
@@ -213,7 +219,15 @@ def export(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: boo
 
     Tensors that have not changed are equal to the original's bit for bit. Raises Unmatched for variables or a state of another
     shape or type, NotWritten if `path` exists and `overwrite` is not said, or if it cannot be written. port: as `restore` takes it.
+
+    In several processes each calls this with the same path, as `Checkpoint.save`.
     """
+    whole = gathered(checkpoint) if isinstance(checkpoint, Checkpoint) else checkpoint
+    written_by_one(lambda: _exported(whole, path, overwrite, port), path)
+
+
+def _exported(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: bool, port: Port | None) -> None:
+    """`export`, in the process that writes."""
     if not isinstance(checkpoint, Checkpoint):
         require_file(path, overwrite, files_of(checkpoint))
         checkpoint = restore(checkpoint, port)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -85,6 +87,40 @@ def test_weighted_sums_have_the_mean_of_the_whole_graph():
         np.add.at(sums[number], batch.nodes[r], np.asarray(batch.graph.weights) * x[batch.nodes[s]] * (r != sampler.max_nodes - 1))
     error = np.abs(sums.mean(0) - whole) / (sums.std(0) / len(sums) ** 0.5 + 1e-6)
     assert error.max() < DEVIATIONS + 1  # the largest of 60
+
+
+def test_a_batch_takes_the_memory_of_a_batch():
+    """Of a million nodes, and of a node with half a million edges: as much as of a thousand nodes, and 1 MB at most."""
+    peaks = []
+    for size in (1_000, 1_000_000):
+        senders = np.arange(size // 2)
+        graph = Graph.from_edges(senders, np.where(senders % 2, 0, senders // 2), num_nodes=size, layout=False)
+        sampler = NeighborSampler(graph, fanouts=(5, 5), batch_size=32, seeds=None, seed=draws.seed(0))
+        sampler(3)
+        tracemalloc.start()
+        batch = sampler(3)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert batch.mask.all()
+    hub = NeighborSampler(graph, fanouts=(5, 5), batch_size=1, seeds=[0], seed=draws.seed(0))
+    hub(0)
+    tracemalloc.start()
+    assert len(np.unique(hub(1).nodes)) > 5
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+    assert max(peaks) < 1e6, peaks
+
+
+def test_seeds_come_in_an_even_order():
+    """The batch in which each of six seeds comes, over many epochs, and which seeds come together."""
+    sampler = NeighborSampler(_graph(), fanouts=(1,), batch_size=2, seeds=np.arange(10, 16), seed=draws.seed(0))
+    places, pairs = np.zeros((6, 3)), np.zeros((6, 6))
+    for number in range(1800):
+        a, b = sampler(number).nodes[:2] - 10
+        places[[a, b], number % 3] += 1
+        pairs[min(a, b), max(a, b)] += 1
+    for counts in (places.ravel(), pairs[np.triu_indices(6, 1)]):
+        assert stats.chisquare(counts).pvalue > CHANCE
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from pathlib import Path
 from parity_tests.mutants.tables import MUTATIONS
 
 HOME = Path(__file__).parents[2]
-COPIED = ("port_jax", "weights", "reference_torch", "parity_tests", "examples", "pyproject.toml")
+COPIED = ("port_jax", "weights", "reference_torch", "parity_tests", "examples", "benchmarks", "pyproject.toml")
 LIBRARIES = (
     "jax", "flax.linen", "optax", "orbax.checkpoint", "torch", "geoopt", "scipy.stats", "sklearn.metrics", "networkx", "hypothesis",
     "pytest",

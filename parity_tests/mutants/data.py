@@ -37,8 +37,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "neighbours in the graph's order, not in a random one",
         "port_jax/data/neighbors.py",
-        "np.lexsort((rng.random(len(owner)), owner))",
-        "np.lexsort((rank, owner))",
+        "found = rng.integers(0, last + 1)",
+        "found = last",
         "data/test_neighbors.py::test_each_subset_of_neighbours_is_equally_likely",
     ),
     error(
@@ -86,8 +86,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a saved state one step behind its number",
         "port_jax/training/fit.py",
-        "self.best = _kept(self.state)",
-        "self.best = self.best or _kept(self.state)",
+        "self.best = _kept(shown)",
+        "self.best = self.best or _kept(shown)",
         f"{FIT}::test_resumes_to_the_bit",
     ),
     error(

@@ -4,6 +4,9 @@ from parity_tests.mutants.mutation import Mutation, error
 
 HOME = "port_jax/primitives.py"
 PLAN = "port_jax/training/plan.py"
+EXCHANGE = "port_jax/training/exchange.py"
+SPARSE = "port_jax/training/sparse.py"
+TABLES = "training/test_sparse_step.py::test_eight_devices_give_what_one_gives"
 EIGHT = "training/test_several_devices.py::test_eight_devices_give_what_one_gives"
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -49,5 +52,75 @@ MUTATIONS: tuple[Mutation, ...] = (
         "return isinstance(x, jax.Array) and len(x.sharding.device_set) > 1",
         "return False",
         "training/test_plan.py::test_two_processes_and_one_device_give_the_same",
+    ),
+    error(
+        "tables: what exceeds the capacity is lost",
+        EXCHANGE,
+        "return jnp.all(reached >= self.begins + self.rows)",
+        "return jnp.all(reached >= 0)",
+        f"{TABLES}[overflow]",
+    ),
+    error(
+        "tables: the owner is off by one",
+        EXCHANGE,
+        "wanted - self.begins[:, None], self.rows)",
+        "jnp.minimum(wanted + 1 - self.begins[:, None], self.rows - 1), self.rows)",
+        f"{TABLES}[training]",
+    ),
+    error(
+        "tables: gradients are added twice",
+        SPARSE,
+        "return jax.ops.segment_sum(values, request.slots, len(request.ids))",
+        "return jax.ops.segment_sum(values, request.slots, len(request.ids)) * 2",
+        f"{TABLES}[training]",
+    ),
+    error(
+        "tables: a row whose gradients come in two rounds moves twice",
+        EXCHANGE,
+        "jax.lax.pmin(jnp.minimum(beyond, self.begins + self.rows), self.axis)",
+        "jnp.minimum(beyond, self.begins + self.rows)",
+        f"{TABLES}[overflow]",
+    ),
+    error(
+        "tables: each round counts as a step",
+        SPARSE,
+        "now if split else before, is_split",
+        "now, is_split",
+        f"{TABLES}[overflow]",
+    ),
+    error(
+        "tables: rows stay shuffled in results",
+        "port_jax/training/fit.py",
+        "        state = self.outside(self.state)\n",
+        "        state = self.state\n",
+        f"{TABLES}[training]",
+    ),
+    error(
+        "tables: evaluations see shuffled rows",
+        "port_jax/training/fit.py",
+        "shown = self.outside(self.state)",
+        "shown = self.state",
+        f"{TABLES}[training]",
+    ),
+    error(
+        "tables: a restored run is not shuffled again",
+        "port_jax/training/fit.py",
+        "(self.inside(found[0]), found[1])",
+        "found",
+        f"{TABLES}[training]",
+    ),
+    error(
+        "permutations: the inverse takes the rounds in the same order",
+        "port_jax/permutations.py",
+        "self.keys[::-1]",
+        "self.keys",
+        "test_permutations.py::test_each_number_has_one_place_and_the_inverse_finds_it",
+    ),
+    error(
+        "permutations: a round depends on the smaller of two numbers alone",
+        "port_jax/permutations.py",
+        "_bit(largest ^ key[1])",
+        "_bit(x ^ key[1])",
+        "test_permutations.py::test_each_number_has_one_place_and_the_inverse_finds_it",
     ),
 )

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int32
 
 from port_jax.arguments import Kind, instance, numbers, optional, takes, whole
 from port_jax.graphs import Graph
+from port_jax.permutations import Permutation
 
 __all__ = ["NeighborSampler", "Subgraph"]
 
@@ -38,7 +39,9 @@ class NeighborSampler:
     Each subset of that size is equally likely (Hamilton, Ying, Leskovec, "Inductive representation learning on large graphs",
     2017, section 3.1). If k of d incoming edges are drawn, their weights are multiplied by d/k, so that weighted sums over
     neighbours have the sums in the whole graph as their expectation. A call with the number of a step returns its batch, always
-    the same for the same number, as `port_jax.training.fit` needs. Each epoch visits the seeds in an order of its own.
+    the same for the same number, as `port_jax.training.fit` needs. Each epoch visits the seeds in an order of its own
+    (`port_jax.permutations.Permutation`). A call takes time and memory of the batch, whatever the sizes of the graph and of its largest
+    neighbourhood.
 
         batches = NeighborSampler(graph, fanouts=(10, 10), batch_size=256)
         fit(step, state, steps=10 * batches.steps_per_epoch, batches=batches)
@@ -52,10 +55,10 @@ class NeighborSampler:
         seed=whole(0),
     )
     def __init__(self, graph: Graph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
-        self.seeds = np.arange(graph.num_nodes) if seeds is None else np.asarray(seeds)
+        self.seeds = np.arange(graph.num_nodes, dtype=np.int32) if seeds is None else np.asarray(seeds)
         if self.seeds.ndim != 1 or not len(self.seeds) or self.seeds.min() < 0 or self.seeds.max() >= graph.num_nodes:
             raise ValueError(f"seeds has shape {self.seeds.shape}; give indices of nodes in [0, {graph.num_nodes})")
-        if len(np.unique(self.seeds)) != len(self.seeds):
+        if seeds is not None and len(np.unique(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds has {len(self.seeds)} entries, {len(np.unique(self.seeds))} of them different; give each node once")
         self.fanouts, self.batch_size, self.seed = tuple(fanouts), batch_size, seed
         self.senders = np.asarray(graph.senders)
@@ -73,46 +76,48 @@ class NeighborSampler:
     def __call__(self, number: int) -> Subgraph:
         """The batch of step `number`, counted from 0."""
         epoch, place = divmod(number, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.seeds)
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        first, last = place * self.batch_size, min((place + 1) * self.batch_size, len(self.seeds))
+        chosen = self.seeds[Permutation.of(len(self.seeds), [self.seed, 0, epoch])(np.arange(first, last))]
         mask = np.arange(self.batch_size) < len(chosen)
         nodes, slots, receivers, scale = self._reach(np.random.default_rng([self.seed, 1, number]), chosen)
         # Padding for missing seeds comes right after the seeds, so that the seeds come first in every batch.
         at = np.where(np.arange(len(nodes)) < len(chosen), np.arange(len(nodes)), np.arange(len(nodes)) + (~mask).sum())
         names = np.zeros(self.max_nodes, np.int32)
         names[at] = nodes
-        position = np.zeros(len(self.starts) - 1, np.int64)
-        position[nodes] = at
+        order = np.argsort(nodes)
         weights = None if self.weights is None else (self.weights[slots] * scale).astype(self.weights.dtype)
         features = None if self.features is None else self.features[slots]
-        ends = position[self.senders[slots]], position[receivers]
+        ends = [at[order[np.searchsorted(nodes, which, sorter=order)]] for which in (self.senders[slots], receivers)]
         part = Graph.from_edges(*ends, num_nodes=self.max_nodes - 1, weights=weights, edge_features=features, layout=False)
         padded = part.padded(num_nodes=self.max_nodes, num_edges=self.max_edges)
         return Subgraph(jax.tree.map(np.asarray, padded), names, mask)
 
     def _reach(self, rng: np.random.Generator, seeds: np.ndarray) -> tuple[np.ndarray, ...]:
         """The nodes, seeds first; the edges drawn, their receivers, and d/k for each edge."""
-        nodes, known = [seeds], np.zeros(len(self.starts) - 1, bool)
-        known[seeds] = True
+        nodes, known = [seeds], np.sort(seeds)
         slots, receivers, scales = [], [], []
         for fanout in self.fanouts:
             slot, owner, scale = self._draw(rng, nodes[-1], fanout)
             slots.append(slot)
             receivers.append(nodes[-1][owner])
             scales.append(scale)
-            new = np.unique(self.senders[slot])
-            new = new[~known[new]]
-            known[new] = True
-            nodes.append(new)
+            nodes.append(np.setdiff1d(self.senders[slot], known))
+            known = np.union1d(known, nodes[-1])
         return tuple(np.concatenate(parts) for parts in (nodes, slots, receivers, scales))
 
     def _draw(self, rng: np.random.Generator, nodes: np.ndarray, fanout: int) -> tuple[np.ndarray, ...]:
-        """Up to `fanout` of the incoming edges of each node: their positions, their receivers, and d/k."""
+        """Up to `fanout` of the incoming edges of each node: their positions, their receivers, and d/k.
+
+        Floyd's sample (Bentley and Floyd, "A sample of brilliance", CACM 1987): for j = d - k, ..., d - 1, a number t from [0, j], or j
+        itself if t is in the sample already. All subsets of k of d are equally likely, and of d edges no more than k are looked at.
+        """
         start, degree = self.starts[nodes], self.starts[nodes + 1] - self.starts[nodes]
-        owner = np.repeat(np.arange(len(nodes)), degree)
-        rank = np.arange(len(owner)) - np.repeat(np.cumsum(degree) - degree, degree)
-        # The edges of each node in a random order, of which the first ones are the sample.
-        shuffled = (start[owner] + rank)[np.lexsort((rng.random(len(owner)), owner))]
-        kept = rank < fanout
-        owner = owner[kept]
-        return shuffled[kept], owner, degree[owner] / np.minimum(degree[owner], fanout)
+        count = np.minimum(degree, fanout)
+        drawn = np.full((len(nodes), fanout), -1, np.int64)
+        for i in range(fanout):
+            last = degree - count + i
+            found = rng.integers(0, last + 1)
+            drawn[:, i] = np.where((drawn == found[:, None]).any(1), last, found)
+        kept = np.arange(fanout) < count[:, None]
+        owner = np.nonzero(kept)[0]
+        return (start[:, None] + drawn)[kept], owner, degree[owner] / count[owner]

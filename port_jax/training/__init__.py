@@ -13,6 +13,23 @@ from port_jax.training.checkpoints import Saved, restore
 from port_jax.training.fit import Fit, fit
 from port_jax.training.history import History
 from port_jax.training.plan import Plan
+from port_jax.training.processes import distributed
+from port_jax.training.sparse import SparseStep, sparse_step
 from port_jax.training.state import Step, TrainingError, TrainState, gradient_step, train_state
 
-__all__ = ["Fit", "History", "Plan", "Saved", "Step", "TrainState", "TrainingError", "fit", "gradient_step", "restore", "train_state"]
+__all__ = [
+    "Fit",
+    "History",
+    "Plan",
+    "Saved",
+    "SparseStep",
+    "Step",
+    "TrainState",
+    "TrainingError",
+    "distributed",
+    "fit",
+    "gradient_step",
+    "restore",
+    "sparse_step",
+    "train_state",
+]

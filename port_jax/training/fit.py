@@ -26,6 +26,7 @@ from port_jax.training.chunks import Chunks
 from port_jax.training.finite import lost, nonfinite
 from port_jax.training.history import History
 from port_jax.training.plan import Plan
+from port_jax.training.sparse import SparseStep
 from port_jax.training.state import ARRAYS, STATE, STEP, Step, TrainingError, TrainState
 
 __all__ = ["Fit", "fit"]
@@ -112,7 +113,7 @@ def fit(
             (on a GPU, sums over edges may not).
         progress: whether to show a bar with loss and rate; by default on a terminal only, and in the first process.
         plan: how the run lies on several devices. The state is put where it says, also where it is read from `folder`; of `batches`, each
-            array's rows are divided (each process gives its own), and `batch` is on every device.
+            array's rows are divided (each process gives its own), and `batch` is on every device. A `sparse_step` has its plan already.
 
     What is kept is finite: at each evaluation, and so before each save and at the end, the parameters, the optimizer's state and the
     collections are reduced on the device to one flag per array. An array may contain as many NaN or infinite elements as in the
@@ -127,15 +128,22 @@ def fit(
     """
     mode = _mode(monitor, mode)
     _check(batch, batches, evaluate, monitor, patience)
+    sparse = step if isinstance(step, SparseStep) else None
+    if sparse is not None:
+        plan = sparse.require(plan)
+    made = _checked(batches, plan, sparse, state)
+    if sparse is not None and batch is not None:
+        sparse.check(state.params, batch)
     if plan is not None:
         state, batch = plan.place(state), None if batch is None else jax.device_put(batch, plan.whole)
+    inside, outside = (_same, _same) if sparse is None else (sparse.shuffled, sparse.unshuffled)
+    state = inside(state)
     if jax.default_backend() == "cpu":
         keep_pages()
     with contextlib.nullcontext() if folder is None else Checkpoints(folder) as checkpoints:
         # The compiled function consumes its state; the caller keeps the one that was passed.
-        run = _Run(_copy(state), state, checkpoints, steps, every, evaluate, monitor, mode, patience)
+        run = _Run(_copy(state), state, checkpoints, steps, every, evaluate, monitor, mode, patience, inside, outside)
         run.begin()
-        made = batches if plan is None or batches is None else lambda number: plan.batch(batches(number))
         chunks = Chunks(step, chunk, batch, made, end=lambda now: min(steps, now + chunk, (now // every + 1) * every))
         with chunks, _bar(progress, steps, run.now) as bar, run.kept_on_errors():
             run.evaluate_if_due()
@@ -165,21 +173,25 @@ class _Run:
     monitor: str | None
     mode: str
     patience: int | None
+    inside: Callable[[TrainState], TrainState]
+    """The rows of a state in the order of the steps, which only `state` and `good` have."""
+    outside: Callable[[TrainState], TrainState]
+    """The rows in their own order, as evaluations, files and results have them."""
 
     def begin(self) -> None:
         """Go to the latest saved state, or save this one. Everything that can be refused is, before the first step."""
         self.allowed, self.broken = nonfinite(self.state), False
         found = None if self.checkpoints is None else self.checkpoints.restore(self.state)
         new = Progress(History(first=int(self.state.step)), monitor=self.monitor, mode=self.mode)
-        self.state, self.done = found or (self.state, new)
+        self.state, self.done = (self.state, new) if found is None else (self.inside(found[0]), found[1])
         self.now = int(self.state.step)
         self._require_what_was_saved()
         if self.done.before is not None and self.now < self.steps and self.now % self.every:
             self.done = _without_the_last(self.done)
         if self.now < self.steps and not self.done.history.evaluations:
-            self._numbers()
+            self._numbers(self.outside(self.state))
         if self.checkpoints is not None and found is None:
-            self.checkpoints.save(self.state, self.done)
+            self.checkpoints.save(self.outside(self.state), self.done)
         self.best = self._best()
 
     @property
@@ -207,7 +219,8 @@ class _Run:
         if wrong := lost(self.state, self.allowed):
             self._fail(f"after step {self.now}, {wrong}")
             return
-        numbers = self._numbers()
+        shown = self.outside(self.state)
+        numbers = self._numbers(shown)
         history = dataclasses.replace(self.done.history, evaluations=[*evaluations, {"step": self.now, **numbers}])
         done = dataclasses.replace(self.done, history=history, before=self.done.judged if off else None)
         if self.monitor is not None:
@@ -216,10 +229,10 @@ class _Run:
             done.waited += 1
             if better and not math.isnan(value):
                 done.best, done.best_step, done.waited = value, self.now, 0
-                self.best = _kept(self.state)
+                self.best = _kept(shown)
         self.done = done  # at once: an interrupt saves either what was before or what is after
         if self.checkpoints is not None:
-            self.checkpoints.save(self.state, self.done)
+            self.checkpoints.save(shown, self.done)
         elif self.now < self.steps:
             self.good = _copy(self.state)
 
@@ -237,9 +250,10 @@ class _Run:
 
     def result(self, compilations: int) -> Fit:
         """What `fit` returns."""
-        params, collections = self.best or (self.state.params, self.state.collections)
+        state = self.outside(self.state)
+        params, collections = self.best or (state.params, state.collections)
         at = self.now if self.best is None else self.done.best_step
-        return Fit(self.state, params, at, self.done.history, compilations, self.now < self.steps, collections)
+        return Fit(state, params, at, self.done.history, compilations, self.now < self.steps, collections)
 
     def shown(self) -> dict[str, str]:
         """The latest numbers, for the bar."""
@@ -247,9 +261,9 @@ class _Run:
         last = {**({"loss": losses[-1]} if losses else {}), **(evaluations or [{}])[-1]}
         return {name: f"{x:.4g}" for name, x in last.items() if name != "step"}
 
-    def _numbers(self) -> dict[str, float]:
-        """What `evaluate` says of the state."""
-        found = {} if self.evaluate is None else self.evaluate(self.state.params, *self.state.extra)
+    def _numbers(self, state: TrainState) -> dict[str, float]:
+        """What `evaluate` says of the state, whose rows are in their own order."""
+        found = {} if self.evaluate is None else self.evaluate(state.params, *state.extra)
         if not isinstance(found, Mapping):
             raise ValueError(f"evaluate returned {found!r:.100}; it has to return numbers by name, such as {{'auc': 0.9}}")
         for name in found:
@@ -264,7 +278,7 @@ class _Run:
         if self.done.best is None or self.checkpoints is None:
             return None
         if self.done.best_step == self.now:
-            return _kept(self.state)
+            return _kept(self.outside(self.state))
         found = self.checkpoints.restore(self.state, self.done.best_step)
         return None if found is None else (found[0].params, found[0].collections)
 
@@ -302,11 +316,32 @@ class _Run:
         whole = whole and not any(x.is_deleted() for x in jax.tree.leaves(self.state))
         if whole and not lost(self.state, self.allowed):
             try:
-                checkpoints.save(self.state, self.done)
+                checkpoints.save(self.outside(self.state), self.done)
                 checkpoints.wait()
             except TrainingError as failure:
                 return str(failure)
         return f"{checkpoints.place()}; the same call goes on from there"
+
+
+def _same(state: TrainState) -> TrainState:
+    return state
+
+
+def _checked(
+    batches: Callable[[int], Any] | None, plan: Plan | None, sparse: SparseStep | None, state: TrainState
+) -> Callable[[int], Any] | None:
+    """The batches, with the rows that they name looked at, and divided as the plan says."""
+    if batches is None or (plan is None and sparse is None):
+        return batches
+    tables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), state.params)
+
+    def made(number: int) -> Any:
+        batch = batches(number)
+        if sparse is not None:
+            sparse.check(tables, batch)
+        return batch if plan is None else plan.batch(batch)
+
+    return made
 
 
 def _without_the_last(done: Progress) -> Progress:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 __all__ = ["History"]
@@ -49,16 +51,21 @@ class History:
         return table
 
     def save(self, path: str | Path) -> None:
-        """`rows` as a .csv file."""
-        rows = self.rows()
+        """`rows` as a .csv file, whole or not at all. Of several processes, the first one writes."""
+        if jax.process_index():
+            return
+        rows, path = self.rows(), Path(path)
         names = list(dict.fromkeys(name for row in rows for name in row))
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        part = path.with_name(f"{path.name}.part")
+        with open(part, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
+        os.replace(part, path)
 
     def plot(self, path: str | Path | None = None) -> Any:
-        """Losses above and evaluations below, over the steps. Saved if a path is given, otherwise returned as a figure."""
+        """Losses above and evaluations below, over the steps. Saved if a path is given, by the first of several processes, otherwise
+        returned as a figure."""
         import matplotlib.pyplot as plt
 
         names = [n for n in dict.fromkeys(k for row in self.evaluations for k in row) if n != "step"]
@@ -73,6 +80,7 @@ class History:
         axes[-1, 0].set_xlabel("step")
         if path is None:
             return fig
-        fig.savefig(path, dpi=130)
+        if jax.process_index() == 0:
+            fig.savefig(path, dpi=130)
         plt.close(fig)
         return None

@@ -52,6 +52,11 @@ class Plan:
         object.__setattr__(self, "tables", (self.tables,) if isinstance(self.tables, str) else tuple(self.tables))
 
     @property
+    def count(self) -> int:
+        """The number of devices along `rows`."""
+        return self.mesh.shape[self.rows]
+
+    @property
     def split(self) -> NamedSharding:
         """Rows divided among the devices."""
         return NamedSharding(self.mesh, PartitionSpec(self.rows))
@@ -67,7 +72,7 @@ class Plan:
         for name in self.tables:
             if name not in params:
                 raise TrainingError(f"the plan splits {name!r}, which is no parameter; those are {', '.join(params)}")
-            self._require_divided(f"the parameter {name}", params[name].shape)
+            self.require_divided(f"the parameter {name}", params[name].shape)
         lie = [self.split if self._is_of_table(name, x, params) else self.whole for name, x in named(state).items()]
         return jax.tree.unflatten(jax.tree.structure(state), lie)
 
@@ -91,11 +96,12 @@ class Plan:
         if not x.ndim:
             return jax.device_put(x, self.whole)
         shape = (x.shape[0] * jax.process_count(), *x.shape[1:])
-        self._require_divided("an array of the batch", shape)
+        self.require_divided("an array of the batch", shape)
         return jax.make_array_from_process_local_data(self.split, x, shape)
 
-    def _require_divided(self, what: str, shape: tuple[int, ...]) -> None:
-        count = self.mesh.shape[self.rows]
+    def require_divided(self, what: str, shape: tuple[int, ...]) -> None:
+        """Raise TrainingError for rows that the devices do not divide."""
+        count = self.count
         if not shape or shape[0] % count:
             found = f"{shape[0]} rows" if shape else "no rows"
             raise TrainingError(

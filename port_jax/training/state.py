@@ -12,9 +12,10 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from port_jax.arguments import KEY, MAPPING, Kind, instance, optional, said, takes
+from port_jax.optim.sparse_rows import SparseTransformation
 from port_jax.types import Params
 
-__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "is_key", "named", "train_state"]
+__all__ = ["Metrics", "Step", "TrainState", "TrainingError", "gradient_step", "is_key", "loss_parts", "named", "train_state"]
 
 Metrics = Mapping[str, Float[Array, ""]]
 Loss = Callable[..., Any]
@@ -59,7 +60,7 @@ def train_state(
     `opt_state` is an existing optimizer state, such as that of a converted checkpoint. `collections` are the mutable collections
     of a flax model, for example {"batch_stats": variables["batch_stats"]}.
     """
-    if opt_state is None:
+    if opt_state is None and not isinstance(optimizer, SparseTransformation):
         _require_optimizer(optimizer)
     state = optimizer.init(params) if opt_state is None else opt_state
     return TrainState(params, state, jnp.zeros((), jnp.int32), key, {} if collections is None else dict(collections))
@@ -89,7 +90,7 @@ def gradient_step(loss: Loss, optimizer: optax.GradientTransformation) -> Step:
         key = jax.random.fold_in(state.key, state.step)
 
         def value(params: Params) -> tuple[Array, tuple[Metrics, Any]]:
-            found, more, collections = _parts(loss(params, batch, key, *state.extra), state.collections)
+            found, more, collections = loss_parts(loss(params, batch, key, *state.extra), state.collections)
             return found, (more, collections)
 
         (found, (more, collections)), grads = jax.value_and_grad(value, has_aux=True)(state.params)
@@ -107,6 +108,8 @@ def _require_optimizer(optimizer: Any) -> None:
             "optimizer is None: a checkpoint of a file without an optimizer's state has none; make one, "
             "port_jax.optim.riemannian_adam(learning_rate, manifolds=checkpoint.manifolds), for example"
         )
+    if isinstance(optimizer, SparseTransformation):
+        raise TypeError("optimizer takes gradients of rows; give it to sparse_step, with a loss of the rows that a batch names")
     if not callable(getattr(optimizer, "init", None)) or not callable(getattr(optimizer, "update", None)):
         raise TypeError(f"optimizer is {said(optimizer)}; give a transformation of optax or port_jax.optim: optax.adam(1e-3), for example")
 
@@ -129,7 +132,7 @@ def is_key(x: Array) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _parts(out: Any, collections: Mapping[str, Any]) -> tuple[Any, Metrics, Any]:
+def loss_parts(out: Any, collections: Mapping[str, Any]) -> tuple[Any, Metrics, Any]:
     """The loss, more numbers, and the new collections, of what a loss returned."""
     parts = list(out) if isinstance(out, tuple) else [out]
     if collections and len(parts) != 3:

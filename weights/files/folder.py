@@ -142,7 +142,10 @@ def _write_arrays(folder: Path, arrays: Mapping[str, ArrayLike]) -> None:
     # than a tenth, and compressed blocks wait in memory until they are written.
     keeping = handlers.create_type_handler_registry((np.ndarray, handlers.NumpyHandler(deepcopy_host_arrays=False)))
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=keeping)) as writer:
+        # Of several processes the first one alone comes here (`weights.processes`), so Orbax must not wait for the others.
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="hyperport")
+        handler = ocp.PyTreeCheckpointHandler(use_compression=False, type_handler_registry=keeping, multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as writer:
             writer.save(folder.absolute(), tree or {"none": np.zeros(1)})
         for key, part in tree.items():
             _require_written(folder, key, part)

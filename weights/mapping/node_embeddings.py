@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import numpy as np
-
 from weights.mapping.probes import Argument
 from weights.types import Hyperparameters, Model, Params, Variables
 
