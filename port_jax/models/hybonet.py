@@ -57,9 +57,11 @@ class HyboNet(nn.Module):
 
     def encode(self, x: Float[Array, "n in"], graph: Graph, deterministic: bool = True) -> Float[Array, "n dim"]:
         """Points of the hyperboloid. Unless `deterministic`, inputs of the linear maps are dropped by the stream "dropout"."""
-        h = lifted(as_features("x", x, (graph.num_nodes, self.feat_dim - 1)))
-        h = h if self.layers else h.points()
-        for layer in self.layers:
+        given = lifted(as_features("x", x, (graph.num_nodes, self.feat_dim - 1)))
+        if not self.layers:
+            return given.points()
+        h = self.layers[0](given, graph, deterministic)
+        for layer in self.layers[1:]:
             h = layer(h, graph, deterministic)
         return h
 
