@@ -62,19 +62,6 @@ def test_migrate_hgat_refuses_a_graph_that_is_none(tmp_path: Path):
     assert not (tmp_path / "out" / "hgat.pth").exists()
 
 
-@pytest.mark.slow  # the methods that it calls have a small case in models/test_meru.py
-def test_zero_shot_classifies_and_finds_the_way_to_the_root(tmp_path: Path):
-    command = [sys.executable, "-m", "examples.zero_shot", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = json.loads((tmp_path / "numbers.json").read_text())
-    assert found["accuracy of shapes"] > 0.8
-    assert found["accuracy of colours"] > 0.8
-    assert found["recall at 1"] > 0.6
-    assert found["on the way to the root"][-1] == "[root]"
-    assert (tmp_path / "traversal.png").read_bytes().startswith(b"\x89PNG")
-
-
 TREE = ("--branching", "3", "--depth", "3", "--dim", "3", "--steps", "12", "--batch", "16", "--negatives", "3")
 
 

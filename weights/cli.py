@@ -293,7 +293,7 @@ def embed(
     ] = Format.csv,
     space: Annotated[Space, typer.Option(help="Points on their manifold, or their logarithms at its origin.")] = Space.manifold,
     graph: Graph = None,
-    arrays: Arrays = None,
+    inputs: Arrays = None,
     names: Names = None,
     key: Key = None,
     force: Force = False,
@@ -306,9 +306,9 @@ def embed(
     from weights.views.embed import described, embeddings
     from weights.views.embed_formats import require_free, write
 
-    require_free(form.value, out, force, files_of(file, graph and file_of(graph), arrays, names, *reading.files, run.like))
+    require_free(form.value, out, force, files_of(file, graph and file_of(graph), inputs, names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
-    found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value, inputs=arrays)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names, space=space.value, inputs=inputs)
     facts = {"files": [str(path) for path in write(found, form.value, out, force)], **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 
@@ -321,7 +321,7 @@ def plot(
     run: Run,
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")],
     graph: Graph = None,
-    arrays: Arrays = None,
+    inputs: Arrays = None,
     names: Names = None,
     key: Key = None,
     count: Annotated[int, typer.Option("--label", help="Number of names to draw.", min=0)] = 12,
@@ -339,9 +339,9 @@ def plot(
     from weights.views.disk_picture import plot as draw
     from weights.views.embed import described, embeddings
 
-    require_file(out, force, files_of(file, graph and file_of(graph), arrays, names, *reading.files, run.like))
+    require_file(out, force, files_of(file, graph and file_of(graph), inputs, names, *reading.files, run.like))
     checkpoint = given.checkpoint(file, reading, run)
-    found = embeddings(checkpoint, key=key, graph=graph, names=names, inputs=arrays)
+    found = embeddings(checkpoint, key=key, graph=graph, names=names, inputs=inputs)
     facts = {"files": [str(out)], "drawn": draw(found, out, names=count, overwrite=force).how, **described(found)}
     _print_json(facts) if as_json else _print_facts(facts)
 

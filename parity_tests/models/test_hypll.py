@@ -15,7 +15,7 @@ import optax
 import pytest
 import torch
 
-from parity_tests import slow
+from parity_tests import draws, slow
 from parity_tests.models.cases_hypll import CONFIGS, VALUE, case, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, spoiled, trained
 from parity_tests.models.planted_errors import hurried
@@ -276,7 +276,7 @@ def test_a_net_of_ones_own(classes: dict[str, type], tmp_path: Path):
             h = PoincareConv2d(3, (2, 2), name="first")(ball, ball.expmap0(jnp.moveaxis(x, 1, -1)))
             return PoincareLinear(4, name="second")(ball, HFlatten()(ball, h))
 
-    torch.manual_seed(0)
+    draws.seed_torch(0)
     module = Theirs()
     optimizer = hypll.RiemannianAdam(module.parameters(), lr=0.01)
     x = 0.3 * torch.randn(2, 2, 3, 3)

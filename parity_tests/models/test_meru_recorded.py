@@ -186,7 +186,7 @@ def test_half_precision_is_in_the_encoders_alone(tmp_path: Path):
     low, high = (m.apply(variables, given["images"], method="encode_image") for m in (model, ckpt.model))
     assert low.dtype == jnp.float32
     tokens = torch.as_tensor(given["tokens"]).long()
-    images = torch.as_tensor(np.asarray(given["images"]))
+    images = torch.as_tensor(np.array(given["images"]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         theirs_low, loss = module.encode_image(images), module(images, tokens)["loss"]
     off = float(np.abs(theirs_low.numpy() - np.asarray(high)).max())

@@ -43,7 +43,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "weights in the user's order beside edges in the graph's",
         f"{HOME}/graph.py",
-        "weights=None if w is None else jnp.asarray(w[order]),",
+        "weights=None if w is None else jax.device_put(w[order]),",
         "weights=None if w is None else jnp.asarray(w),",
         "graphs/test_graph.py::test_edges_are_sorted_by_receiver_and_keep_the_order_of_the_user",
     ),

@@ -54,11 +54,13 @@ def settle(found: Found, settings: Settings) -> None:
 
 def _settle_curvature(found: Found, settings: Settings) -> None:
     raw = found.raw(RAW)
+    if not raw:
+        raise Unmatched("no key ends in manifold.c.value, which HypLL's layers have", "Use --arch tree for another model's file")
     first, value = next((key, float(np.asarray(array).reshape(-1)[0])) for key, array in raw.items())
     _known(settings, "curvature_keys", list(raw), "keys")
     _known(settings, "value", value, first)
     told = pickled(found.tensors.values())
-    said = {"inferred": told.constraint, "source": "the pickled manifold"} if told else {}
+    said: dict[str, Any] = {"inferred": told.constraint, "source": "the pickled manifold"} if told else {}
     constraint = settings.settle("constraining_strategy", **said, default="softplus")
     if "curvature_requires_grad" in settings.config:
         settings.config.setdefault("learnable_curvature", settings.config["curvature_requires_grad"])

@@ -45,7 +45,7 @@ def settle(found: Found, settings: Settings) -> None:
     """Sizes from shapes; the class of a hyperbolic model, heads and the range of the curvature from the configuration."""
     shapes, hyperbolic = found.shapes, "curv" in found.tensors
     _read(settings)
-    told = {} if hyperbolic else {"inferred": "CLIP", "source": "keys, which have no curv"}
+    told: dict[str, Any] = {} if hyperbolic else {"inferred": "CLIP", "source": "keys, which have no curv"}
     kind = settings.settle("class", **told)
     if kind not in (("MERU", "HyCoCLIP") if hyperbolic else ("CLIP",)):
         remedy = "Give 'MERU' or 'HyCoCLIP' in the configuration: their files have the same keys"

@@ -52,7 +52,8 @@ def fixed_point_mean(x: Float[Array, "*batch n d"], k: Signed) -> Float[Array, "
             moved, length = (trig.sqrt_or_zero(dot(v, v)) for v in (new - old, old))
             return new, jnp.all(moved < tolerance) | jnp.all(moved < tolerance * length), count + 1
 
-        return jax.lax.while_loop(unfinished, advance, (start, jnp.asarray(False), jnp.asarray(0)))[0]
+        nothing = jnp.any(jnp.isnan(start))  # a flag that varies over a mesh's axes as the points do
+        return jax.lax.while_loop(unfinished, advance, (start, nothing, jnp.asarray(0)))[0]
 
     return jax.lax.custom_root(residual, frozen[0][..., 0, :], solve, _solved)
 
@@ -70,5 +71,5 @@ def _iterated(m: Float[Array, "*batch d"], x: Float[Array, "*batch n d"], k: Flo
 def _solved(linear, y: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """The u with linear(u) = y. Each set has a matrix of its own, of which a basis vector in all sets at once gives a column."""
     basis = jnp.eye(y.shape[-1], dtype=y.dtype)
-    rows = jax.vmap(lambda e: linear(jnp.broadcast_to(e, y.shape)))(basis)
+    rows = jax.vmap(lambda e: linear(jnp.zeros_like(y) + e))(basis)
     return jnp.linalg.solve(jnp.moveaxis(rows, 0, -1), y[..., None])[..., 0]
