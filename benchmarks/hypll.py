@@ -60,15 +60,16 @@ def jax_training(rows: int, size: int, midpoint: bool) -> Callable[[], Any]:
     """The JAX side."""
     model = HypLLResNet(CHANNELS, DEPTHS, CLASSES, curvature=C, use_midpoint=midpoint)
     images, labels = (jnp.asarray(a) for a in batch(rows, size))
-    params = jax.jit(model.init)(jax.random.key(0), images)["params"]
-    axes = {path: list(range(p.ndim - 1)) for path, p in flatten_dict(params, sep="/").items() if path.endswith("kernel")}
+    params: Any = jax.jit(model.init)(jax.random.key(0), images)["params"]
+    axes = {path: list(range(p.ndim - 1)) for path, p in dict[str, Any](flatten_dict(params, sep="/")).items() if path.endswith("kernel")}
     described = {"name": "hypll.RiemannianAdam", "lr": 1e-3}
     tx, state = from_torch(described, params=params, manifolds=model.manifolds, last_axes=axes)
 
     @jax.jit
     def step(params: Any, state: Any) -> Any:
         def loss(params: Any) -> Any:
-            return optax.softmax_cross_entropy_with_integer_labels(model.apply({"params": params}, images), labels).mean()
+            logits: Any = model.apply({"params": params}, images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state

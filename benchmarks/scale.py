@@ -109,7 +109,8 @@ def measured(kind: str, devices: int) -> Row:
     state, batch = plan.place(jax.tree.map(jnp.copy, begun())), plan.batch(batch_of(0, lines))
     total = sum(x.nbytes for x in jax.tree.leaves(state.params)) + sum(x.nbytes for x in jax.tree.leaves(state.opt_state))
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-    found, memory = collectives(compiled.as_text()), compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
+    found = collectives(compiled.as_text() or "")
     many, rounds = after(plan, step, compiled, state, lines)
     return {
         "batch": kind,

@@ -55,7 +55,7 @@ class Permutation(NamedTuple):
 
     def _turned(self, x: Numbers, keys: tuple[tuple[int, int], ...]) -> Numbers:
         if isinstance(x, np.ndarray):
-            found = x.astype(np.uint32)
+            found: Any = x.astype(np.uint32)
             for key in np.array(keys, np.uint32):
                 found = self._round(found, key)
             return found.astype(x.dtype)

@@ -347,7 +347,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "--space ignored",
         "weights/cli.py",
-        "names=names, space=space.value, inputs=arrays)",
+        "names=names, space=space.value, inputs=inputs)",
         "names=names)",
         f"{EMBED}::test_tables_with_their_names",
     ),

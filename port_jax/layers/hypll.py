@@ -8,6 +8,7 @@ channels on axis 1, here they are last.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -103,7 +104,7 @@ class HAvgPool2d(nn.Module):
     def __call__(self, manifold: Manifold, x: Image) -> Float[Array, "*batch i j d"]:
         ball, x = require_ball(self, manifold), as_numbers("x", x)
         image = framed(ball, x, self.padding)
-        window = self.window or image.shape[-3:-1]
+        window = self.window or (image.shape[-3], image.shape[-2])
         parts = windows(image, window, self.strides or window)
         joined = ball.projx(beta_concatenate(parts, ball.k))
         return _mean(ball, joined.reshape(parts.shape), self.use_midpoint)
@@ -118,7 +119,7 @@ class HMaxPool2d(nn.Module):
 
     def __call__(self, manifold: Manifold, x: Image) -> Float[Array, "*batch i j d"]:
         u = manifold.to_tangent0(as_numbers("x", x))
-        frame = [(size, size) for size in self.padding]
+        frame: Any = [(size, size) for size in self.padding]
         return manifold.from_tangent0(nn.max_pool(u, self.window, self.strides or self.window, frame))
 
 

@@ -221,7 +221,8 @@ class SparseStep:
                 rounds.append(count)
             return found, routes, jnp.max(jnp.stack(rounds))
 
-        split, everywhere = plan.split.spec, plan.whole.spec
+        split: Any = plan.split.spec
+        everywhere: Any = plan.whole.spec
         route = _Route(Request(split, split), Round(split, split, everywhere))
         return self._mapped(plan, local, (split, split), (split, [route] * len(ids), everywhere))(tables, ids)
 
@@ -256,7 +257,8 @@ class SparseStep:
             begun = (*applied(params, opt_state, first), [at.reached for at in first])
             return jax.lax.while_loop(lambda carry: ~over(carry[2]), further, begun)[:2]
 
-        split, everywhere = plan.split.spec, plan.whole.spec
+        split: Any = plan.split.spec
+        everywhere: Any = plan.whole.spec
         specs = tuple(jax.tree.map(lambda x: x.spec, tree) for tree in (lies.params, lies.opt_state))
         route = _Route(Request(split, split), Round(split, split, everywhere))
         mapped = self._mapped(plan, local, (*specs, [route] * len(grads), split), specs)

@@ -317,8 +317,8 @@ class HAvgPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Points to points."""
-        size = (self.kernel_size,) * 2 if self.kernel_size else tuple(x.shape[2:])
-        stride = (self.stride,) * 2 if self.stride else size
+        size = (self.kernel_size, self.kernel_size) if self.kernel_size else (x.shape[2], x.shape[3])
+        stride = (self.stride, self.stride) if self.stride else size
         height, width = ((n + 2 * self.padding - k) // s + 1 for n, k, s in zip(x.shape[2:], size, stride, strict=True))
         windows = self.manifold.unfold(x, size, self.padding, stride)
         parts = windows.unflatten(-1, (x.shape[1], -1)).transpose(-1, -2)

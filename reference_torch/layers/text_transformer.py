@@ -28,6 +28,8 @@ class _Block(nn.Module):
 class TextTransformer(nn.Module):
     """Features [B, L, width] of token ids [B, L], each of which sees those before it and itself."""
 
+    attn_mask: Tensor
+
     def __init__(self, vocab_size: int, context_length: int, width: int, layers: int, heads: int):
         super().__init__()
         self.token_embed = nn.Embedding(vocab_size, width)

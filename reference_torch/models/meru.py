@@ -39,6 +39,9 @@ class MERU(nn.Module):
     textual_heads, vocab_size, context_length; embed_dim; of the two hyperbolic ones also curv_init, learn_curv, entail_weight.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, settings: Mapping[str, Any]):
         super().__init__()
         self.of = dict(settings)

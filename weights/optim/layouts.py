@@ -54,7 +54,7 @@ def summed_axes(entry: Entry, second: np.ndarray | None) -> list[int]:
     usual = 0 if entry.key.rpartition(".")[2] in COLUMNS else count - 1
     for axis in sorted(range(count), key=lambda axis: axis != usual) if second is not None and second.any() else ():
         found = _axes(entry, axis)
-        if found is not None and _even(second, found):
+        if second is not None and found is not None and _even(second, found):
             return found
     found = _axes(entry, usual) if count else []
     if found is None:

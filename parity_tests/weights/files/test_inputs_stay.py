@@ -102,7 +102,7 @@ def test_no_command_replaces_anything_that_it_reads(tmp_path: Path, monkeypatch,
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "1").write_text("a state")
     (tmp_path / "folder").mkdir()
-    for name in ("witness", "config", "names", "graph", "made-with", "like"):
+    for name in ("witness", "config", "names", "graph", "inputs", "made-with", "like"):
         (tmp_path / name).write_text(name)
     before = everything(tmp_path)
     for command, outputs_ in OUTPUTS.items():

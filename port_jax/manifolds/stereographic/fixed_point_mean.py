@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from port_jax import linalg
 from port_jax.manifolds import trig
 from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.signed import Signed, number
@@ -72,4 +73,4 @@ def _solved(linear, y: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """The u with linear(u) = y. Each set has a matrix of its own, of which a basis vector in all sets at once gives a column."""
     basis = jnp.eye(y.shape[-1], dtype=y.dtype)
     rows = jax.vmap(lambda e: linear(jnp.zeros_like(y) + e))(basis)
-    return jnp.linalg.solve(jnp.moveaxis(rows, 0, -1), y[..., None])[..., 0]
+    return linalg.solve(jnp.moveaxis(rows, 0, -1), y[..., None])[..., 0]
