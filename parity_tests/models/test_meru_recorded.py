@@ -92,8 +92,8 @@ def test_losses_against_the_papers_at_50_digits():
 
 @pytest.mark.parametrize("folder", ["meru_small", "hycoclip_small"])
 def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Outputs and gradients within 1e-4 in float32, ten more steps within 1e-3, by the command line; or, where one unit in the last place
-    of the parameters moves them by more than a tenth of that, as the gradient of visual_alpha, within ten times this drift."""
+    """Outputs and gradients within 1e-4 in float32, or within what one unit in the last place of the parameters does to them; ten more steps
+    within 1e-3, by the command line."""
     path = FIXTURES / folder
     if not path.exists():
         pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
@@ -115,7 +115,7 @@ def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch,
     assert len(steps) >= 9
     assert max(row["error"] for row in steps) < 1e-3
     rest = [row for row in rows if row not in steps]
-    assert {row["what"] for row in rest if row["error"] >= 1e-4} <= {"gradient of visual_alpha"}
+    assert not [row for row in rest if row["error"] > max(1e-4, row["gate"] / 10)]  # the gate is ten times the drift
 
 
 SPOILED = ["groups", "loss", "resume_losses", "after10/textual.token_embed.weight", "grad/curv", "oxy_angle"]
