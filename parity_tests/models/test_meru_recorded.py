@@ -92,8 +92,8 @@ def test_losses_against_the_papers_at_50_digits():
 
 @pytest.mark.parametrize("folder", ["meru_small", "hycoclip_small"])
 def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Outputs and gradients within 1e-4 in float32, or within what one unit in the last place of the parameters does to them; ten more steps
-    within 1e-3, by the command line."""
+    """Outputs and gradients within 1e-4 in float32, or within what one unit in the last place of the parameters does to them; ten more
+    steps within 1e-3, by the command line."""
     path = FIXTURES / folder
     if not path.exists():
         pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
