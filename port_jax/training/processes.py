@@ -39,7 +39,7 @@ def distributed(address: str | None = None, processes: int | None = None, index:
         raise ValueError(f"index is {index}, and processes is {processes}; give an index from 0 to {processes - 1}")
     if processes == 1:
         return 0, 1
-    if jax.config.read("jax_platforms") == "cpu":
+    if jax.config.values["jax_platforms"] == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(address, processes, index)

@@ -72,5 +72,5 @@ def _iterated(m: Float[Array, "*batch d"], x: Float[Array, "*batch n d"], k: Flo
 def _solved(linear, y: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """The u with linear(u) = y. Each set has a matrix of its own, of which a basis vector in all sets at once gives a column."""
     basis = jnp.eye(y.shape[-1], dtype=y.dtype)
-    rows = jax.vmap(lambda e: linear(jnp.zeros_like(y) + e))(basis)
+    rows = jax.vmap(lambda e: linear(jnp.zeros_like(y) + e.reshape(*[1] * (y.ndim - 1), -1)))(basis)
     return linalg.solve(jnp.moveaxis(rows, 0, -1), y[..., None])[..., 0]
