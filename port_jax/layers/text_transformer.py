@@ -39,7 +39,8 @@ class TextTransformer(nn.Module):
                 "port_jax.models.meru.padded_tokens, which keeps the last one"
             )
         places = self.param("posit_embed", nn.initializers.normal(0.01), (self.context_length, self.width))
-        x = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="token_embed")(tokens) + places[:length]
+        x = nn.Embed(self.vocab_size, self.width, embedding_init=nn.initializers.normal(0.02), name="token_embed")(tokens)
+        x = x + places[:length].reshape(*[1] * (x.ndim - 2), length, self.width)
         hidden = jnp.triu(jnp.ones((length, length), bool), 1)
         for n in range(self.layers):
             x = _Block(self.width, self.heads, (2 * self.width * self.layers) ** -0.5, self.dtype, name=f"resblocks_{n}")(x, hidden)

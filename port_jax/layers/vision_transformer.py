@@ -60,7 +60,8 @@ class VisionTransformer(nn.Module):
         patches = nn.Conv(self.width, patch, patch, padding="VALID", dtype=self.dtype, name="patch_embed")(last)
         patches = patches.reshape(*patches.shape[:-3], side * side, self.width)
         first = jnp.broadcast_to(start, (*patches.shape[:-2], 1, self.width))
-        x = jnp.concatenate([first, patches.astype(jnp.promote_types(patches.dtype, jnp.float32))], -2) + fixed[0]
+        x = jnp.concatenate([first, patches.astype(jnp.promote_types(patches.dtype, jnp.float32))], -2)
+        x = x + fixed.reshape(*[1] * (x.ndim - 2), *fixed.shape[1:])
         for n in range(self.depth):
             x = _Block(self.width, self.heads, self.dtype, name=f"blocks_{n}")(x)
         return _norm("norm")(x[..., 0, :])

@@ -79,7 +79,7 @@ def test_goes_on_as_its_loop_does(name: str, before: int):
     assert_same_path(found, run(loop, before, AFTER), start)
     back, _ = to_torch(state, saved, params=tree(found), names=PATHS, manifolds=manifolds, optimizer=kind_of(make), last_axes=COLUMN)
     end = plain(loop.state_dict())
-    assert back["state"].keys() == end["state"].keys()
+    assert {i for i, entry in back["state"].items() if entry} == {i for i, entry in end["state"].items() if entry}
     for i, entry in end["state"].items():
         for buffer, value in entry.items():
             np.testing.assert_allclose(back["state"][i][buffer], value, rtol=1e-8, atol=1e-12, err_msg=f"{buffer} of {PATHS[i]}")
