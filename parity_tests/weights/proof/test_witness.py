@@ -25,6 +25,7 @@ from weights.errors import Unmatched, Unreadable
 from weights.optim.plan import build
 from weights.optim.resume import beside
 from weights.proof import verify as proof
+from weights.proof.authors import of_authors
 from weights.proof.reading import Said
 from weights.proof.rows import Row
 from weights.proof.verify import failed, unverified, verify
@@ -205,11 +206,11 @@ def test_what_the_authors_code_computed_is_a_witness(file: str):
         pytest.skip(f"{path} is not here: the authors' checkpoints are no part of this project")
     ckpt = load(path, config=path.parent / "config.json", optimizer=False)
     witness = Witness.read(path.parent / "expected.npz", ckpt)
-    rows = witnessed(ckpt, witness)
+    rows = list(of_authors(ckpt, witness))
     assert not failed(rows), [row for row in rows if not row.ok]
     assert any(row.what.startswith("gradient of encoder.layers.0") for row in rows)
     wrong = replace(ckpt, model=ckpt.model.clone(act="tanh"))
-    assert failed(witnessed(wrong, witness))
+    assert failed(list(of_authors(wrong, witness)))
 
 
 def test_authors_arrays_of_an_unknown_model_are_refused(tmp_path: Path):
