@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from port_jax.optim import scalars, trees
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
 from port_jax.types import Manifolds, OptState, Params, Updates
 
-__all__ = ["Hyper", "RiemannianSGDState", "check_momentum", "riemannian_sgd", "sgd_step"]
+__all__ = ["Hyper", "RiemannianSGDState", "check_momentum", "descending", "riemannian_sgd", "sgd_step"]
 
 
 class RiemannianSGDState(NamedTuple):
@@ -70,6 +70,24 @@ def riemannian_sgd(
     scalars.check_range("weight_decay", weight_decay, 0)
     with_buffers = check_momentum(learning_rate, momentum, dampening, nesterov, stabilize)
 
+    numbers = momentum, dampening, weight_decay
+    return descending("riemannian_sgd", sgd_step, learning_rate, numbers, nesterov, stabilize, with_buffers, manifolds, order)
+
+
+def descending(
+    name: str,
+    step_of: Callable[..., tuple[Array, Array | None]],
+    learning_rate: ScalarOrSchedule,
+    numbers: tuple[Scalar, Scalar, Scalar],
+    nesterov: bool,
+    stabilize: int | None,
+    with_buffers: bool,
+    manifolds: Manifolds,
+    order: Sequence[str] | None,
+) -> optax.GradientTransformation:
+    """The transformation of this name that moves each parameter by `step_of`, with the arguments and results of `sgd_step`. numbers:
+    momentum, dampening, weight decay."""
+
     def init(params: Params) -> OptState:
         trees.check_parameters(trees.match_manifolds(manifolds, params), params)
         return RiemannianSGDState(
@@ -80,18 +98,18 @@ def riemannian_sgd(
 
     def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
         if params is None:
-            raise ValueError("riemannian_sgd moves points: call update(gradients, state, params)")
+            raise ValueError(f"{name} moves points: call update(gradients, state, params)")
         points, structure = jax.tree.flatten(params)
         gradients = trees.match_gradients(updates, params)
         count = trees.match_state(state.count, structure, "count")
         buffers = trees.match_state(state.momentum, structure, "momentum") if with_buffers else trees.nothing(points)
-        hyper = Hyper(scalars.at_step(learning_rate, state.step), momentum, dampening, weight_decay)
+        hyper = Hyper(scalars.at_step(learning_rate, state.step), *numbers)
         moved = list(points)
         for i, manifold in trees.in_turn(manifolds, order, params, moved):
             if (grad := gradients[i]) is not None:
                 first = count[i] == 0
                 count[i] = count[i] + 1
-                moved[i], buffers[i] = sgd_step(manifold, moved[i], grad, buffers[i], first, hyper, nesterov)
+                moved[i], buffers[i] = step_of(manifold, moved[i], grad, buffers[i], first, hyper, nesterov)
         step = state.step + 1
         if stabilize is not None:
             found = trees.match_manifolds(manifolds, params if order is None else structure.unflatten(moved))

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
 from port_jax.manifolds.base import Manifold
-from port_jax.optim import scalars, trees
-from port_jax.optim.riemannian_sgd import Hyper, RiemannianSGDState, check_momentum, sgd_step
+from port_jax.optim import scalars
+from port_jax.optim.riemannian_sgd import Hyper, check_momentum, descending, sgd_step
 from port_jax.optim.scalars import Scalar, ScalarOrSchedule
-from port_jax.types import Manifolds, OptState, Params, Updates
+from port_jax.types import Manifolds
 
 __all__ = ["first_gradient_sgd", "first_gradient_step"]
 
@@ -43,29 +42,11 @@ def first_gradient_sgd(
     scalars.check_range("weight_decay", weight_decay, 0)
     check_momentum(learning_rate, momentum, dampening, nesterov, None)
 
-    def init(params: Params) -> OptState:
-        trees.check_parameters(trees.match_manifolds(manifolds, params), params)
-        counts = jax.tree.map(lambda p: jnp.zeros([], jnp.int32), params)
-        return RiemannianSGDState(jnp.zeros([], jnp.int32), counts, jax.tree.map(jnp.zeros_like, params))
+    def step_of(manifold: Manifold, *given: Any) -> tuple[Array, Array | None]:
+        return (sgd_step if manifold.flat else first_gradient_step)(manifold, *given)
 
-    def update(updates: Updates, state: Any, params: Params = None) -> tuple[Updates, OptState]:
-        if params is None:
-            raise ValueError("first_gradient_sgd moves points: call update(gradients, state, params)")
-        points, structure = jax.tree.flatten(params)
-        gradients = trees.match_gradients(updates, params)
-        count, buffers = (trees.match_state(getattr(state, name), structure, name) for name in ("count", "momentum"))
-        hyper = Hyper(scalars.at_step(learning_rate, state.step), momentum, dampening, weight_decay)
-        moved = list(points)
-        for i, manifold in trees.in_turn(manifolds, order, params, moved):
-            if (grad := gradients[i]) is not None:
-                first = count[i] == 0
-                count[i] = count[i] + 1
-                step = sgd_step if manifold.flat else first_gradient_step
-                moved[i], buffers[i] = step(manifold, moved[i], grad, buffers[i], first, hyper, nesterov)
-        change = [new - old for new, old in zip(moved, points, strict=True)]
-        return structure.unflatten(change), RiemannianSGDState(state.step + 1, structure.unflatten(count), structure.unflatten(buffers))
-
-    return optax.GradientTransformation(init, update)
+    numbers = momentum, dampening, weight_decay
+    return descending("first_gradient_sgd", step_of, learning_rate, numbers, nesterov, None, True, manifolds, order)
 
 
 def first_gradient_step(
