@@ -206,6 +206,20 @@ def test_features_are_points_of_their_space(name: str, tmp_path: Path):
             weights.embeddings(ckpt, inputs={"pictures": given["images"]})
 
 
+def test_rows_need_no_batch_or_have_several_axes(tmp_path: Path):
+    """One image and one text give one row; axes before them stay."""
+    ckpt = converted(module_of("MERU"), CONFIGS["MERU"], tmp_path)
+    given = inputs("MERU")
+    for method, rows in (("encode_image", given["images"]), ("encode_text", given["tokens"])):
+        rows = jnp.asarray(rows[:4])
+        want = ckpt.model.apply(ckpt.variables, rows, method=method)
+        one = ckpt.model.apply(ckpt.variables, rows[1], method=method)
+        square = ckpt.model.apply(ckpt.variables, rows.reshape(2, 2, *rows.shape[1:]), method=method)
+        assert one.shape == want.shape[1:]
+        np.testing.assert_allclose(one, want[1], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(square.reshape(want.shape), want, rtol=1e-10, atol=1e-12)
+
+
 def test_classes_and_the_way_to_the_root(tmp_path: Path):
     """The mean of prompts before they are lifted, and points on the geodesic to the origin."""
     for name in ("MERU", "CLIP"):

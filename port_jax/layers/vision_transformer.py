@@ -59,7 +59,7 @@ class VisionTransformer(nn.Module):
         last = jnp.moveaxis(images, -3, -1)
         patches = nn.Conv(self.width, patch, patch, padding="VALID", dtype=self.dtype, name="patch_embed")(last)
         patches = patches.reshape(*patches.shape[:-3], side * side, self.width)
-        first = jnp.broadcast_to(start, (*patches.shape[:-2], 1, self.width))
+        first = jnp.broadcast_to(start[0], (*patches.shape[:-2], 1, self.width))
         x = jnp.concatenate([first, patches.astype(jnp.promote_types(patches.dtype, jnp.float32))], -2)
         x = x + fixed.reshape(*[1] * (x.ndim - 2), *fixed.shape[1:])
         for n in range(self.depth):

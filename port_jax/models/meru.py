@@ -157,7 +157,8 @@ class MERU(nn.Module):
             raise TypeError(f"images is an array of type {images.dtype}; pass floating-point numbers between 0 and 1: images / 255")
         if images.shape[-3:] != (3, size, size):
             raise ValueError(f"images has shape {images.shape}; the model takes [..., 3, {size}, {size}], channels first, as the original")
-        z = self.visual_proj(self.visual((images - self.pixel_mean[None]) / self.pixel_std[None]))
+        mean, std = (a.reshape(*[1] * (images.ndim - 3), *a.shape) for a in (self.pixel_mean, self.pixel_std))
+        z = self.visual_proj(self.visual((images - mean) / std))
         return self.lift_image(z) if project else _wide(z)
 
     def encode_text(self, tokens: Tokens, project: bool = True) -> Space:
