@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import signal
 import subprocess
@@ -268,3 +269,20 @@ def test_a_step_without_data():
     with pytest.raises(ValueError, match=r"batch=\(\) if the loss takes no data"):
         fit(count, counting(), steps=4)
     assert int(fit(count, counting(), steps=4, batch=()).state.step) == 4
+
+
+def test_a_step_that_cannot_be_hashed_is_traced_once():
+    """A data class that is compared by its fields has no hash."""
+
+    @dataclasses.dataclass
+    class Counted:
+        traces: int = 0
+
+        def __call__(self, state, batch):
+            self.traces += 1
+            return dataclasses.replace(state, step=state.step + 1), {"loss": state.params.sum()}
+
+    step, tx = Counted(), optax.sgd(0.1)
+    result = fit(step, train_state(jnp.arange(3.0), tx, draws.key(0)), steps=3, batch=(), progress=False)
+    assert result.history.steps["loss"] == [3.0, 3.0, 3.0]
+    assert step.traces == 1

@@ -36,7 +36,8 @@ class _Program:
 
         def run(state: TrainState, batch: Any, count: Array) -> tuple[TrainState, Metrics]:
             self.traces += 1  # runs when JAX traces, once per shape
-            one = jax.jit(step(), inline=True)  # traced once, for the shapes and for the loop
+            given = step()  # an object that jit could not hash, perhaps
+            one = jax.jit(lambda state, batch: given(state, batch), inline=True)  # traced once, for the shapes and for the loop
 
             def at(i: Any) -> Any:
                 return jax.tree.map(lambda x: x[i], batch) if several else batch
