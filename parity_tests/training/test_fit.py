@@ -280,7 +280,7 @@ def test_a_step_that_cannot_be_hashed_is_traced_once():
 
         def __call__(self, state, batch):
             self.traces += 1
-            return dataclasses.replace(state, step=state.step + 1), {"loss": state.params.sum()}
+            return state._replace(step=state.step + 1), {"loss": state.params.sum()}
 
     step, tx = Counted(), optax.sgd(0.1)
     result = fit(step, train_state(jnp.arange(3.0), tx, draws.key(0)), steps=3, batch=(), progress=False)
