@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import re
 import resource
 import sys
 import time
@@ -41,6 +42,11 @@ def test_the_page_shows_the_results():
     assert report.between(*accuracy.MARKS) == accuracy.section(accuracy.load())
 
 
+def graph_of(work: str) -> str:
+    """The name of a case, whether the graph that it names was there or one of its size stood in for it."""
+    return re.sub(r"a random graph of (\w+)'s size", r"\1", work)
+
+
 def test_the_results_are_of_the_cases_that_the_code_has():
     """A case that is renamed, resized or removed leaves no row behind; what the data decide, such as a graph, is not built for this."""
     runs = report.load()["runs"]
@@ -51,7 +57,7 @@ def test_the_results_are_of_the_cases_that_the_code_has():
         assert {row["benchmark"] for row in rows} <= {*ALL, *OTHERS}
         for name in {row["benchmark"] for row in rows} & {*LISTED}:
             # The goals of today are those of the runs of today: a machine that is not at hand keeps the goals of its run.
-            assert [row["work"] for row in rows if row["benchmark"] == name] == [case.work for case in cases[name]]
+            assert [graph_of(row["work"]) for row in rows if row["benchmark"] == name] == [graph_of(case.work) for case in cases[name]]
         compared = [row for row in rows if "eager_low" in row]
         assert len(compared) > 10
         for row in compared:
