@@ -65,6 +65,7 @@ def test_migrate_hgat_refuses_a_graph_that_is_none(tmp_path: Path):
 TREE = ("--branching", "3", "--depth", "3", "--dim", "3", "--steps", "12", "--batch", "16", "--negatives", "3")
 
 
+@pytest.mark.slow  # training/test_sparse_step.py trains such a table
 def test_a_tree_is_embedded_alike_on_any_number_of_devices_and_processes(tmp_path: Path):
     """One device, eight, and two processes with two each, which find each other by variables as in the file for Kubernetes."""
     found = []

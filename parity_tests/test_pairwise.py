@@ -85,6 +85,7 @@ def test_derivative_by_the_curvature(make, value):
     np.testing.assert_allclose(found, true, rtol=1e-9)
 
 
+@pytest.mark.slow  # test_equals_dist_with_its_derivatives has the first
 def test_second_derivatives():
     M = PoincareBall(0.7)
     x, y, t = _points(M, 5, 3), _points(M, 4, 3, 1), _points(M, 5, 3, 2)

@@ -250,6 +250,7 @@ def test_other_constraints_in_pickles(classes: dict[str, type], tmp_path: Path):
         load(tmp_path / "full.pth", config=bare)
 
 
+@pytest.mark.slow  # weights/test_own_port.py converts a model of one's own
 def test_a_net_of_ones_own(classes: dict[str, type], tmp_path: Path):
     """Layers of HypLL in a module that no tutorial has, by a port: their keys need no rules but the curvature's."""
     import flax.linen as nn

@@ -69,6 +69,7 @@ def gone_on(ckpt: Any, steps: int) -> tuple[Any, list[float]]:
 OUT_OF_BOUNDS = {"logit_scale": 4.7, "curv": float(np.log(0.7 / 10)) - 0.05, "visual_alpha": 0.1, "textual_alpha": -0.7}
 
 
+@pytest.mark.slow  # the recording's ten steps go on from its file
 @pytest.mark.parametrize(
     ("name", "numbers"),
     slow.all_but(lambda case: case[0] == "MERU", [("MERU", OUT_OF_BOUNDS), ("HyCoCLIP", {}), ("CLIP", {"logit_scale": 4.7})]),
@@ -171,6 +172,7 @@ def test_texts_are_cut_and_padded_as_in_the_original():
         padded_tokens([[1.0, 2.0]], 7)
 
 
+@pytest.mark.slow  # the recordings have texts of several lengths
 def test_what_follows_the_end_of_a_text_changes_nothing(tmp_path: Path):
     ckpt = converted(module_of(), BASE, tmp_path)
     short, long = np.array([[3, 4, 10]]), np.array([[3, 4, 10, 0, 0, 10, 2]])
@@ -206,6 +208,7 @@ def test_features_are_points_of_their_space(name: str, tmp_path: Path):
             weights.embeddings(ckpt, inputs={"pictures": given["images"]})
 
 
+@pytest.mark.slow  # test_embeddings.py embeds rows of images and texts
 def test_rows_need_no_batch_or_have_several_axes(tmp_path: Path):
     """One image and one text give one row; axes before them stay."""
     ckpt = converted(module_of("MERU"), CONFIGS["MERU"], tmp_path)

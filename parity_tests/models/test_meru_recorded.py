@@ -122,6 +122,7 @@ def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch,
 SPOILED = ["groups", "loss", "resume_losses", "after10/textual.token_embed.weight", "grad/curv", "oxy_angle"]
 
 
+@pytest.mark.slow  # models/test_hypll.py spoils a recording, too
 @pytest.mark.parametrize("spoil", slow.all_but({"after10/textual.token_embed.weight"}, SPOILED))
 def test_what_differs_from_the_authors_numbers_is_seen(spoil: str, tmp_path: Path):
     """A witness of the form that their scripts write, of which one array is a thousandth off."""
@@ -176,6 +177,7 @@ def authors(run_: Run, again: Path | None = None) -> dict[str, np.ndarray]:
     return {**arrays, **after}
 
 
+@pytest.mark.slow  # test_meru.py compares the same encoders in the type of their parameters
 def test_half_precision_is_in_the_encoders_alone(tmp_path: Path):
     """As the authors train it: what is done in the space is in float32, and near to torch under autocast."""
     module = module_of("MERU").float()
@@ -197,6 +199,7 @@ def test_half_precision_is_in_the_encoders_alone(tmp_path: Path):
     assert all(leaf.dtype == jnp.float32 and bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(slopes))
 
 
+@pytest.mark.slow  # test_losses.py and manifolds/test_limits.py differentiate the same operations there
 def test_gradients_are_finite_where_the_originals_are_not():
     """An image and a text at one point, in float32: the original's arcosh has slope 1/0 there."""
     z = jnp.asarray([[0.3, -0.2, 0.1, 0.4, 0.0], [0.0] * 5], jnp.float32)

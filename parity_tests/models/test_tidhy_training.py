@@ -42,6 +42,7 @@ from weights.models.tidhy_training import gradnorm, with_gradnorm
 from weights.proof.rows import FLOAT64
 
 
+@pytest.mark.slow  # test_a_run_resumes_bit_by_bit goes on from a file of ours
 @pytest.mark.parametrize("name", slow.all_but({"GradNorm, all regularisers, low rank, carried"}, TRAINED))
 def test_steps_go_on_from_the_authors_kind_of_file(name: str, tmp_path: Path):
     """Three epochs more, in the last of which the rates are halved: losses, weights of the losses, and parameters."""

@@ -116,6 +116,7 @@ def test_what_does_not_fit_is_named():
         jax.eval_shape(uneven, state, tables.batch(0, SIZE, rows=9))
 
 
+@pytest.mark.slow  # eight devices train one table above
 def test_several_tables_and_collections():
     """Each table has its own rows; the numbers of a loss with collections come back as they do from `gradient_step`."""
     plan = Plan(jax.make_mesh((1,), ("x",)), tables=("a", "b"))

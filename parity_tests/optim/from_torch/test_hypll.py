@@ -99,6 +99,7 @@ def test_the_first_gradient_stays_on_the_ball():
     np.testing.assert_array_equal(state.momentum["points"], first[0])
 
 
+@pytest.mark.slow  # test_three_steps_of_adam_at_50_digits has the same steps
 def test_missing_gradients_and_half_precision():
     """A parameter begins with the first gradient that it has; buffers are of the parameters' type."""
     make, settings = CASES["descent, momentum"]

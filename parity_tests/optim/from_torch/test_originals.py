@@ -216,6 +216,7 @@ def test_a_wolfe_search_that_has_found_nothing_stays_where_it_is():
     np.testing.assert_array_equal(params["Sphere"], begun["Sphere"])
 
 
+@pytest.mark.slow  # test_a_search_with_stabilize_which_geoopt_refuses_keeps_its_direction is one of them
 def test_what_geoopt_refuses_goes_on():
     """No run of geoopt's gets there; a configuration does, and is moved as by port_jax's own optimizer."""
     batch = Space(lambda _: geoopt.UpperHalf(), lambda _: port.UpperHalf(), np.stack([ORIGINALS["UpperHalf"].start] * 3))
