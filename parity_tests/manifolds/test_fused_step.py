@@ -87,9 +87,13 @@ def _step_on(manifold, x, grad, m, size):
     return _step(manifold, x, grad, manifold.proju(x, m), size)
 
 
-def _nudged(manifold, x, grad, m, size):
+NUDGES = 4
+"""One nudge alone moves what is computed by less than usual by chance."""
+
+
+def _nudged(manifold, seed, x, grad, m, size):
     """The case with each coordinate moved by up to an ulp."""
-    rng = draws.rng(5)
+    rng = draws.rng(5 + seed)
     x, grad, m = (a * (1 + 2.2e-16 * jnp.asarray(rng.uniform(-1, 1, a.shape))) for a in (x, grad, m))
     return _tangent(manifold, x, grad, m, size)
 
@@ -119,11 +123,12 @@ def test_equals_the_general_form(rows, general, curvatures, distance):
         manifold, plain = rows(curvature), general(curvature)
         scale = curvature**0.5 if rows is Lorentz else curvature**-0.5
         case = _case(manifold, distance * scale, i)
-        true, moved, found = _step(plain, *case), _step(plain, *_nudged(manifold, *case)), _step(manifold, *case)
+        true, found = _step(plain, *case), _step(manifold, *case)
+        moved = [_step(plain, *_nudged(manifold, seed, *case)) for seed in range(NUDGES)]
         inside = float(1 - curvature * jnp.sum(case[0] ** 2, -1).max())
         near = 4 * float(np.finfo(np.float64).eps) / inside if rows is PoincareBall else 0.0
-        for name, a, b, c in zip(NAMES, found, true, moved, strict=False):
-            mine, drift = _worst(a, b), _worst(c, b)
+        for name, a, b, *nudged in zip(NAMES, found, true, *moved, strict=False):
+            mine, drift = _worst(a, b), max(_worst(c, b) for c in nudged)
             assert mine <= 8 * drift + 1e-14 + near, (name, curvature, mine, drift)
         single = tuple(a.astype(jnp.float32) for a in case)
         ours, theirs = _step(manifold, *single), _step(plain, *single)

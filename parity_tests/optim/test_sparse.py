@@ -66,7 +66,10 @@ def test_padding_and_unsorted_duplicates_change_nothing():
 
 
 def test_a_crowded_table_is_summed_whole_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch):
-    """Up to `CROWDED` rows of the table for each row of the batch it is not sorted: the same bits, padding and repeats included."""
+    """Up to `CROWDED` rows of the table for each row of the batch it is not sorted: the same numbers, padding and repeats included.
+
+    They are two programs, which XLA fuses otherwise, so that a product and a sum are rounded once here and twice there.
+    """
     rng = draws.rng(5)
     table = jnp.asarray(0.1 * rng.standard_normal((40, D)))
     batch = RowGradients(jnp.asarray(rng.integers(0, 41, 25)), jnp.asarray(rng.standard_normal((25, D))))
@@ -78,7 +81,8 @@ def test_a_crowded_table_is_summed_whole_with_the_same_numbers(monkeypatch: pyte
         return jax.jit(lambda t, s, g: tx.step(t, s, g))(table_, state, batch._replace(indices=batch.indices[::-1]))
 
     whole, sorted_ = after(2), after(1)
-    jax.tree.map(np.testing.assert_array_equal, whole, sorted_)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(sorted_), strict=True):
+        assert np.abs(np.asarray(a, float) - np.asarray(b, float)).max() <= 4 * np.spacing(np.abs(np.asarray(b, float)).max())
     untouched = np.setdiff1d(np.arange(40), batch.indices)
     assert len(untouched) > 5
     np.testing.assert_array_equal(whole[0][untouched], table[untouched])
