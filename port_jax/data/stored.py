@@ -39,10 +39,12 @@ COLUMNS = Kind(
 
 @dataclasses.dataclass(frozen=True)
 class StoredGraph:
-    """A graph on disk, as `store_graph` writes it. The arrays are memory-mapped: of a file, only what is looked at is read.
+    """A graph on disk, as `store_graph` writes it.
 
-    stored = StoredGraph.open("graph")
-    batches = NeighborSampler(stored, fanouts=(10, 10), batch_size=256)
+    The arrays are memory-mapped: of a file, only what is looked at is read.
+
+        stored = StoredGraph.open("graph")
+        batches = NeighborSampler(stored, fanouts=(10, 10), batch_size=256)
     """
 
     senders: Int32[np.ndarray, " E"]
