@@ -98,7 +98,7 @@ def _told(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except (BadZipFile, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); check the file, or write it again") from error
+        raise DataError(f"{path} cannot be read ({error}); give a whole file of edges") from error
 
 
 def _checked(path: Path, row: int, name: str, ids: Any) -> Int64[np.ndarray, " B"]:
