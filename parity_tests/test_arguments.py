@@ -71,6 +71,8 @@ def table(folder: Path) -> Table:
             {"loss": lambda *_: 0.0, "optimizer": sparse_riemannian_sgd(0.1, manifolds=PoincareBall(0.7)), "indices": lambda batch: batch}
             | {"plan": None, "capacity": None, "shuffle": 0},
         ),
+        "StackedBatches": (training.StackedBatches, {"batches": lambda number: np.zeros(2), "count": 2}),
+        "mean_over_batches": (training.mean_over_batches, {"loss": lambda *_: 0.0, "plan": None}),
         "distributed": (training.distributed, {"address": None, "processes": 1, "index": 0}),
         "EdgeSampler": (
             data.EdgeSampler,
@@ -84,6 +86,11 @@ def table(folder: Path) -> Table:
         ),
         "degree_features": (data.degree_features, {"features": rows, "graph": graph, "largest": 5}),
         "row_normalized": (data.row_normalized, {"features": rows}),
+        "store_graph": (
+            data.store_graph,
+            {"paths": folder / "edges.npz", "folder": folder / "graph", "columns": None, "directed": True, "num_nodes": None}
+            | {"memory": 1 << 20, "progress": False},
+        ),
         "load_graph": (data.load_graph, {"path": None, "task": "nc", "arrays": None}),
         "ranking_batch": (data.ranking_batch, {"key": KEY, "pairs": EDGES.T, "num_nodes": 4, "negatives": 2}),
         "sample_negatives": (data.sample_negatives, {"edges": EDGES, "num_nodes": 5, "count": 2, "seed": 0}),

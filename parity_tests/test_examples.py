@@ -83,6 +83,25 @@ def test_a_tree_is_embedded_alike_on_any_number_of_devices_and_processes(tmp_pat
         assert len((tmp_path / name / "history.csv").read_text().splitlines()) == 5
 
 
+GRAPH = ("--nodes", "300", "--steps", "4", "--batches", "8", "--batch", "8", "--fanouts", "3", "2", "--width", "4")
+
+
+@pytest.mark.slow  # training/test_stacked.py trains such batches
+def test_a_network_is_trained_alike_on_any_number_of_devices_and_processes(tmp_path: Path):
+    """As above. All of them make the same four steps of eight samples."""
+    found = []
+    for name, devices, count in (("one", 1, 1), ("eight", 8, 1), ("two", 2, 2)):
+        options = {"devices": devices, "processes": count, "by_variables": True}
+        told = processes.run("examples.cluster.train_hgat", *GRAPH, "--out", str(tmp_path / name), **options)
+        found.append(json.loads(told[0].splitlines()[-1]))
+    one, eight, two = found
+    assert [(run["devices"], run["processes"]) for run in found] == [(1, 1), (8, 1), (4, 2)]
+    assert {(run["nodes"], run["edges"], run["step"], run["epochs"]) for run in found} == {(300, 598, 4, 32 / 30)}
+    for run in (eight, two):
+        assert abs(run["loss"] - one["loss"]) < 1e-5  # float32
+        assert run["accuracy"] == one["accuracy"]
+
+
 def test_ancestors_are_above_their_nodes():
     """In a tree of three children each: the root has none, and each ancestor of a node comes as often as another."""
     rng = draws.rng(0)

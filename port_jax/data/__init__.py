@@ -7,6 +7,7 @@ from port_jax.data.features import degree_features, row_normalized
 from port_jax.data.neighbors import NeighborSampler, Subgraph
 from port_jax.data.splits import EdgeSplit, NodeSplit, sample_negatives, split_edges, split_nodes
 from port_jax.data.stereographic_tree import StereographicTreeDataset
+from port_jax.data.stored import StoredGraph, store_graph
 
 __all__ = [
     "DataError",
@@ -17,6 +18,7 @@ __all__ = [
     "NeighborSampler",
     "NodeSplit",
     "StereographicTreeDataset",
+    "StoredGraph",
     "Subgraph",
     "degree_features",
     "load_graph",
@@ -25,5 +27,6 @@ __all__ = [
     "sample_negatives",
     "split_edges",
     "split_nodes",
+    "store_graph",
     "transitive_closure",
 ]

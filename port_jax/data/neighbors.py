@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from port_jax.arguments import Kind, instance, numbers, optional, takes, whole
+from port_jax.data.stored import StoredGraph
 from port_jax.graphs import Graph
 from port_jax.permutations import Permutation
 
@@ -41,43 +42,46 @@ class NeighborSampler:
     neighbours have the sums in the whole graph as their expectation. A call with the number of a step returns its batch, always
     the same for the same number, as `port_jax.training.fit` needs. Each epoch visits the seeds in an order of its own
     (`port_jax.permutations.Permutation`). A call takes time and memory of the batch, whatever the sizes of the graph and of its largest
-    neighbourhood.
+    neighbourhood; of a `StoredGraph`, only the edges that are drawn are read.
 
         batches = NeighborSampler(graph, fanouts=(10, 10), batch_size=256)
         fit(step, state, steps=10 * batches.steps_per_epoch, batches=batches)
     """
 
     @takes(
-        graph=instance("a Graph", Graph),
+        graph=instance("a Graph or a StoredGraph", Graph, StoredGraph),
         fanouts=FANOUTS,
         batch_size=whole(1),
         seeds=optional(SEEDS),
         seed=whole(0),
     )
-    def __init__(self, graph: Graph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
-        self.seeds = np.arange(graph.num_nodes, dtype=np.int32) if seeds is None else np.asarray(seeds)
-        if self.seeds.ndim != 1 or not len(self.seeds) or self.seeds.min() < 0 or self.seeds.max() >= graph.num_nodes:
-            raise ValueError(f"seeds has shape {self.seeds.shape}; give indices of nodes in [0, {graph.num_nodes})")
-        if seeds is not None and len(np.unique(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds has {len(self.seeds)} entries, {len(np.unique(self.seeds))} of them different; give each node once")
+    def __init__(self, graph: Graph | StoredGraph, *, fanouts: Sequence[int], batch_size: int, seeds: Any = None, seed: int = 0):
+        self.seeds = None if seeds is None else _nodes(seeds, graph.num_nodes)
+        self.num_seeds = graph.num_nodes if self.seeds is None else len(self.seeds)
+        if not self.num_seeds:
+            raise ValueError("graph has no nodes, so there are no seeds; give a graph with nodes")
         self.fanouts, self.batch_size, self.seed = tuple(fanouts), batch_size, seed
-        self.senders = np.asarray(graph.senders)
-        self.starts = np.searchsorted(np.asarray(graph.receivers), np.arange(graph.num_nodes + 1))
-        self.weights = None if graph.weights is None else np.asarray(graph.weights)
-        self.features = None if graph.edge_features is None else np.asarray(graph.edge_features)
+        if isinstance(graph, StoredGraph):
+            self.senders, self.starts, self.weights, self.features = graph.senders, graph.starts, graph.weights, None
+        else:
+            self.senders = np.asarray(graph.senders)
+            self.starts = np.searchsorted(np.asarray(graph.receivers), np.arange(graph.num_nodes + 1))
+            self.weights = None if graph.weights is None else np.asarray(graph.weights)
+            self.features = None if graph.edge_features is None else np.asarray(graph.edge_features)
         reached = batch_size * np.cumprod([1, *fanouts])
         self.max_nodes, self.max_edges = int(reached.sum()) + 1, int(reached[1:].sum())
 
     @property
     def steps_per_epoch(self) -> int:
         """The number of batches in which every seed occurs once."""
-        return -(-len(self.seeds) // self.batch_size)
+        return -(-self.num_seeds // self.batch_size)
 
     def __call__(self, number: int) -> Subgraph:
         """The batch of step `number`, counted from 0."""
         epoch, place = divmod(number, self.steps_per_epoch)
-        first, last = place * self.batch_size, min((place + 1) * self.batch_size, len(self.seeds))
-        chosen = self.seeds[Permutation.of(len(self.seeds), [self.seed, 0, epoch])(np.arange(first, last))]
+        first, last = place * self.batch_size, min((place + 1) * self.batch_size, self.num_seeds)
+        chosen = Permutation.of(self.num_seeds, [self.seed, 0, epoch])(np.arange(first, last, dtype=np.int32))
+        chosen = chosen if self.seeds is None else self.seeds[chosen]
         mask = np.arange(self.batch_size) < len(chosen)
         nodes, slots, receivers, scale = self._reach(np.random.default_rng([self.seed, 1, number]), chosen)
         # Padding for missing seeds comes right after the seeds, so that the seeds come first in every batch.
@@ -121,3 +125,12 @@ class NeighborSampler:
         kept = np.arange(fanout) < count[:, None]
         owner = np.nonzero(kept)[0]
         return (start[:, None] + drawn)[kept], owner, degree[owner] / count[owner]
+
+
+def _nodes(seeds: Any, num_nodes: int) -> np.ndarray:
+    seeds = np.asarray(seeds)
+    if seeds.ndim != 1 or not len(seeds) or seeds.min() < 0 or seeds.max() >= num_nodes:
+        raise ValueError(f"seeds has shape {seeds.shape}; give indices of nodes in [0, {num_nodes})")
+    if len(np.unique(seeds)) != len(seeds):
+        raise ValueError(f"seeds has {len(seeds)} entries, {len(np.unique(seeds))} of them different; give each node once")
+    return seeds

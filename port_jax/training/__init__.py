@@ -15,6 +15,7 @@ from port_jax.training.history import History
 from port_jax.training.plan import Plan
 from port_jax.training.processes import distributed
 from port_jax.training.sparse import SparseStep, sparse_step
+from port_jax.training.stacked import StackedBatches, mean_over_batches
 from port_jax.training.state import Step, TrainingError, TrainState, gradient_step, train_state
 
 __all__ = [
@@ -23,12 +24,14 @@ __all__ = [
     "Plan",
     "Saved",
     "SparseStep",
+    "StackedBatches",
     "Step",
     "TrainState",
     "TrainingError",
     "distributed",
     "fit",
     "gradient_step",
+    "mean_over_batches",
     "restore",
     "sparse_step",
     "train_state",

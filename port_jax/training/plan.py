@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from port_jax.training.state import TrainingError, TrainState, named
+from port_jax.training.state import TrainingError, TrainState, is_key, named
 
 __all__ = ["Plan"]
 
@@ -79,7 +79,7 @@ class Plan:
     def place(self, state: TrainState) -> TrainState:
         """The state with its arrays where they lie. In several processes each gives the same one."""
         state = jax.tree.map(jnp.asarray, state)
-        return jax.tree.map(jax.device_put, state, self.shardings(state))
+        return jax.tree.map(_placed, state, self.shardings(state))
 
     def made(self, make: Callable[[], TrainState]) -> TrainState:
         """The state that `make` returns, made in place: no device has a whole table, not even for a moment."""
@@ -113,3 +113,12 @@ class Plan:
         owners = [owner for owner in params if f"/{name}".endswith(f"/{owner}")]
         owner = max(owners, key=len, default=None)
         return owner in self.tables and bool(x.shape) and x.shape[0] == params[owner].shape[0]
+
+
+def _placed(x: Array, lies: NamedSharding) -> Array:
+    """On the devices of all processes, also what a computation has put on one of this process's; JAX compares the values."""
+    if lies.is_fully_addressable or not x.is_fully_addressable:
+        return jax.device_put(x, lies)
+    if is_key(x):
+        return jax.random.wrap_key_data(_placed(jax.random.key_data(x), lies), impl=jax.random.key_impl(x))
+    return jax.device_put(np.asarray(x), lies)
