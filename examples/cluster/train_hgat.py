@@ -115,15 +115,16 @@ def run(given: Any, out: Path, index: int, processes: int) -> None:
 
     def loss(params: Any, batch: Any, key: Any) -> Any:
         x, graph, labels, mask = batch
-        logits = model.apply({"params": params}, x, graph, deterministic=False, rngs={"dropout": key})[: len(mask)]
+        logits: Any = model.apply({"params": params}, x, graph, deterministic=False, rngs={"dropout": key})
+        logits = logits[: len(mask)]
         found = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return jnp.sum(found * mask) / jnp.sum(mask)
 
     @jax.jit
     def right(params: Any, batch: Any) -> Any:
         x, graph, labels, mask = batch
-        found = model.apply({"params": params}, x, graph)[: len(mask)].argmax(1)
-        return jnp.sum((found == labels) & mask), jnp.sum(mask)
+        logits: Any = model.apply({"params": params}, x, graph)
+        return jnp.sum((logits[: len(mask)].argmax(1) == labels) & mask), jnp.sum(mask)
 
     def evaluate(params: Any) -> dict[str, float]:
         """The share of nodes that were held out, of some samples that are always the same, whose class is found."""

@@ -28,8 +28,8 @@ from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.entries import flatten
 from weights.proof.verify import failed, verify
 
-NOISE = 1e-6
-"""Of a step of Adam: a softmax does not see the bias of keys, whose gradient is rounding, 1e-15 or less, and is divided by 1e-8."""
+EPS = 1e-5
+"""A softmax does not see the bias of keys, whose gradient is rounding: with Adam's 1e-8, 1e-6 of a step would be made of it."""
 
 
 @pytest.mark.parametrize("name", slow.all_but({"MERU", "HyCoCLIP"}, CONFIGS))
@@ -45,8 +45,8 @@ def test_features_losses_and_gradients(name: str, tmp_path: Path):
 def test_steps_of_three_groups(name: str, tmp_path: Path):
     module = module_of(name)
     excluded = ("logit_scale", "curv", "visual_alpha", "textual_alpha")
-    optimizer = torch.optim.AdamW(parameter_groups(module, 0.2, excluded=excluded), lr=0.005, betas=(0.9, 0.98))
-    check_steps(module, optimizer, CONFIGS[name], tmp_path, theirs, ours, drift=NOISE)
+    optimizer = torch.optim.AdamW(parameter_groups(module, 0.2, excluded=excluded), lr=0.005, betas=(0.9, 0.98), eps=EPS)
+    check_steps(module, optimizer, CONFIGS[name], tmp_path, theirs, ours)
 
 
 def gone_on(ckpt: Any, steps: int) -> tuple[Any, list[float]]:
@@ -78,6 +78,8 @@ OUT_OF_BOUNDS = {"logit_scale": 4.7, "curv": float(np.log(0.7 / 10)) - 0.05, "vi
 def test_a_run_goes_on_from_its_file(name: str, numbers: dict[str, float], tmp_path: Path):
     """Through the warm-up, with numbers that the forward pass puts within their bounds: the same losses, tensors, and file."""
     run = Run(name, **numbers)
+    for group in run.optimizer.param_groups:
+        group["eps"] = EPS
     run.go(2)
     run.save(tmp_path / "checkpoint_00000002.pth")
     weights.load(tmp_path / "checkpoint_00000002.pth", config=CONFIGS[name]).save(tmp_path / "out")
@@ -97,8 +99,7 @@ def test_a_run_goes_on_from_its_file(name: str, numbers: dict[str, float], tmp_p
             assert moved == 0
         else:
             assert moved > 0, key
-        gate = NOISE if key.endswith(("qkv.bias", "in_proj_bias")) else 1e-8
-        assert float((mine["model"][key].double() - tensor.double()).abs().max()) <= gate * moved, key
+        assert float((mine["model"][key].double() - tensor.double()).abs().max()) <= 1e-8 * moved, key
     assert mine["scheduler"].keys() == want["scheduler"].keys()
     assert mine["scheduler"]["last_epoch"] == want["scheduler"]["last_epoch"] == 8
     for a, b in zip(mine["optimizer"]["param_groups"], want["optimizer"]["param_groups"], strict=True):

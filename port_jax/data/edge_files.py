@@ -69,13 +69,13 @@ def edge_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[Bl
     row = 0
     with _told(path):
         for senders, receivers, weights in _reader(path)(path, columns):
-            ends = [_checked(path, row, name, ids) for name, ids in (("senders", senders), ("receivers", receivers))]
+            senders, receivers = _checked(path, row, "senders", senders), _checked(path, row, "receivers", receivers)
             if weights is not None:
                 weights = np.asarray(weights, np.float64)
                 if not np.isfinite(weights).all():
                     at = int(np.argmin(np.isfinite(weights)))
                     raise DataError(f"{path}: the weight of edge {row + at} is {weights[at]}; give finite weights")
-            yield Block(*ends, weights)
+            yield Block(senders, receivers, weights)
             row += len(senders)
 
 

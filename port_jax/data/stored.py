@@ -179,8 +179,10 @@ def _edges(files: Sequence[Path], columns: Sequence[str] | None, directed: bool)
 def _both(block: Block) -> Block:
     """Each edge and, unless it is a loop, its opposite after it."""
     kept = np.stack([np.ones(len(block.senders), bool), block.senders != block.receivers], 1).reshape(-1)
-    ends = [np.stack(pair, 1).reshape(-1)[kept] for pair in ((block.senders, block.receivers), (block.receivers, block.senders))]
-    return Block(*ends, None if block.weights is None else np.repeat(block.weights, 2)[kept])
+    senders, receivers = (
+        np.stack(pair, 1).reshape(-1)[kept] for pair in ((block.senders, block.receivers), (block.receivers, block.senders))
+    )
+    return Block(senders, receivers, None if block.weights is None else np.repeat(block.weights, 2)[kept])
 
 
 def _degrees(
