@@ -49,8 +49,9 @@ SUBJECTS = {
     "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
     "meru": ("Images and texts", "The baseline is the same work in `reference_torch.models.meru`."),
     "tidhy": ("A model that optimises inside", "The baseline is the same work in `reference_torch.models.tidhy`, with loops of Python, "
-              "from the same parameters. Rows from the start are seconds with imports and compilation, with an empty folder of compiled "
-              "programs and with one of an earlier process; the goals of the trained model are torch's time and a fifth of it."),
+              "from the same parameters. A training step with the stopping rule has rates of 0, so that all its calls are the same work. "
+              "Rows from the start are seconds with imports and compilation, with an empty folder of compiled programs and with one of "
+              "an earlier process; the goals of the trained model are torch's time and a fifth of it."),
     "hypll": ("HypLL", "The baseline is a training step of `reference_torch.models.hypll.HypLLResNet` with HypLL's `RiemannianAdam`."),
 }  # fmt: skip
 """Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""

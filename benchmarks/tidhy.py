@@ -1,9 +1,11 @@
 """TiDHy, which optimises inside of its forward pass: `python -m benchmarks tidhy [--quick]`.
 
-A training step with GradNorm, and a record of a batch of sequences with a fixed number of iterations at each time step and with the
+A training step with GradNorm, and a record of a batch of sequences, each with a fixed number of iterations at each time step and with the
 stopping rule, in the sizes of the authors' defaults. Both sides begin with the same parameters, converted from torch, so that they make as
 many iterations. A training step includes the update of the parameters and of the weights of the losses; first calls, which compile, are
-shown apart. The last rows are what a person waits for, from the start of a process to a trained model (`benchmarks/processes.py`).
+shown apart. A side makes as many calls as its time allows, and with the stopping rule a step at other parameters would be other work: there
+the rates of training are 0. The last rows are what a person waits for, from the start of a process to a trained model
+(`benchmarks/processes.py`), with a fixed number of iterations. No side is under `torch.compile`, as torch's loops call autograd themselves.
 
 The functions import what they need themselves, because a process from its start has one side alone.
 """
@@ -28,22 +30,21 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 RATES: dict[str, Any] = {"lr_r": 0.05, "lr_r2": 0.05}
 """Those of the inference; everything else has the authors' defaults."""
+STILL: dict[str, Any] = {"learning_rate_s": 0.0, "learning_rate_t": 0.0, "learning_rate_h": 0.0}
+"""Those of training where the stopping rule decides how much work a step is."""
 EPOCHS = 1000
 LONGEST = 120.0
 """Seconds after which no further round of processes begins."""
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
-    """A training step and two records; `quick` has shorter sequences and fewer iterations."""
+    """Training steps and records; `quick` has shorter sequences and fewer iterations."""
     rows, times, steps = (8, 5, 10) if quick else (32, 50, 100)
-    for work, sides, count in (
-        ("training step", (torch_training, jax_training), steps),
-        ("record", (torch_record, jax_record), steps),
-        ("record", (torch_record, jax_record), None),
-    ):
-        told = f"TiDHy {work}, {rows} sequences of {times} steps, {f'{count} iterations each' if count else 'the stopping rule'}"
-        theirs, ours = (Side(side, (rows, times, count)) for side in sides)
-        yield Case(told, theirs, ours, goal=GOAL)
+    for work, sides in (("training step", (torch_training, jax_training)), ("record", (torch_record, jax_record))):
+        for count in (steps, None):
+            told = f"TiDHy {work}, {rows} sequences of {times} steps, {f'{count} iterations each' if count else 'the stopping rule'}"
+            theirs, ours = (Side(side, (rows, times, count)) for side in sides)
+            yield Case(told, theirs, ours, goal=GOAL)
 
 
 def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
@@ -51,7 +52,7 @@ def rows(quick: bool = False) -> Iterator[dict[str, Any]]:
     sizes = (8, 5, 10, 3) if quick else (32, 20, 50, 40)
     sequences, times, steps, updates = sizes
     on = f"{sequences} sequences of {times} steps, {steps} iterations each"
-    works = [f"TiDHy from the start to {end}, {on}" for end in ("the first training step", f"the end of {updates}")]
+    works = [f"TiDHy from the start to {end}, {on}" for end in ("the first training step", f"the end of {updates} training steps")]
 
     def found() -> list[dict[str, Any]]:
         seconds = both("tidhy", [str(size) for size in sizes], 1 if quick else 5, LONGEST)
@@ -66,15 +67,15 @@ def sequences(rows: int, times: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((rows, times, WIDTH), dtype=np.float32)
 
 
-def torch_module() -> Any:
-    """The original, at random parameters by a seed."""
+def torch_module(**training: float) -> Any:
+    """The original, at random parameters by a seed. training: settings that differ."""
     import torch
 
     from reference_torch.models.tidhy import TiDHy
     from weights.models.tidhy import INFERENCE, TRAINING
 
     torch.manual_seed(0)
-    return TiDHy({**INFERENCE, **TRAINING, **SIZES, **RATES})
+    return TiDHy({**INFERENCE, **TRAINING, **SIZES, **RATES, **training})
 
 
 def converted() -> Any:
@@ -95,7 +96,7 @@ def torch_training(rows: int, times: int, steps: int | None) -> Callable[[], Any
 
     from reference_torch.models.tidhy_training import Trainer, optimizer_of
 
-    module = torch_module()
+    module = torch_module(**(STILL if steps is None else {}))
     trainer = Trainer(module, optimizer_of(module, module.of, EPOCHS)[0], module.of)
     x = torch.from_numpy(sequences(rows, times))
     return lambda: trainer.step(x, steps)
@@ -124,16 +125,17 @@ def begun(model: Any, params: Any, steps: int | None) -> tuple[Any, Any]:
     from port_jax.models.tidhy_training import Training, collections, optimizer, training_step
     from port_jax.training import train_state
 
-    tx = optimizer(Training(), EPOCHS)
-    state = train_state(params, tx, jax.random.key(1), collections=collections(model, Training()))
-    return training_step(model, tx, Training(), steps=steps), state
+    options = Training(**(STILL if steps is None else {}))
+    tx = optimizer(options, EPOCHS)
+    state = train_state(params, tx, jax.random.key(1), collections=collections(model, options))
+    return training_step(model, tx, options, steps=steps), state
 
 
 def torch_record(rows: int, times: int, steps: int | None) -> Callable[[], Any]:
     """The torch side of a record."""
     import torch
 
-    module, x = torch_module(), torch.from_numpy(sequences(rows, times))
+    module, x = torch_module().requires_grad_(False), torch.from_numpy(sequences(rows, times))  # as the authors' code does to infer
     return lambda: module.record(x, steps=steps)
 
 

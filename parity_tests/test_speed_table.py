@@ -2,8 +2,10 @@
 
 import ctypes
 import importlib
+import os
 import re
 import resource
+import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -139,15 +141,36 @@ def test_rows_of_the_other_tables_as_text():
 
 @pytest.mark.slow  # the step and the record are compared with torch's in models/test_tidhy_training.py and models/test_tidhy.py
 def test_both_sides_of_tidhys_rows_do_the_same_work():
-    """They begin with the same parameters, and make as many iterations."""
+    """They begin with the same parameters, and make as many iterations; with the stopping rule also in the steps that follow."""
     with jax.enable_x64(False):
         theirs, ours = tidhy.torch_training(2, 3, 5), tidhy.jax_training(2, 3, 5)
         want, have = theirs(), ours()  # one step: GradNorm's first Adam step is the sign of a float32 difference
         np.testing.assert_allclose([have[name] for name in LOSSES], want, rtol=1e-5)
+        theirs, ours = tidhy.torch_training(2, 3, None), tidhy.jax_training(2, 3, None)
+        for _ in range(2):
+            want, have = theirs(), ours()
+            np.testing.assert_allclose([have[name] for name in LOSSES], want, rtol=1e-3)
         for steps in (5, None):
             want, have = tidhy.torch_record(2, 3, steps)(), tidhy.jax_record(2, 3, steps)()
             np.testing.assert_allclose(have.R_hat, want["R_hat"], rtol=1e-3, atol=1e-5)
     assert int(have.iterations.min()) > 1
+
+
+ALONE = """
+import sys
+from benchmarks import processes, tidhy
+assert processes.tidhy("{side}", "2", "3", "5", "2")["last"] > 0
+assert "{other}" not in sys.modules
+"""
+
+
+@pytest.mark.slow  # what models and converter import is tested in test_house.py
+@pytest.mark.parametrize(("side", "other"), [("torch", "jax"), ("jax", "torch")])
+def test_a_process_of_tidhys_wait_has_one_side_alone(side: str, other: str):
+    environment = {**os.environ, "PYTHONPATH": str(startup.HERE), startup.BEGUN: repr(time.time())}
+    found = subprocess.run([sys.executable, "-c", ALONE.format(side=side, other=other)], env=environment, capture_output=True, text=True,
+                           timeout=300)  # fmt: skip
+    assert found.returncode == 0, found.stderr[-2000:]
 
 
 def test_machines_stand_side_by_side():

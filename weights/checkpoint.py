@@ -25,7 +25,7 @@ from weights.files.writer import write
 from weights.mapping.conversion import converted
 from weights.mapping.parameter_tree import Trained
 from weights.mapping.port import TREE, Port
-from weights.mapping.report import accounted
+from weights.mapping.report import NO_USE, accounted
 from weights.models import ARCHITECTURES
 from weights.optim.owners import Groups, groups_of_keys
 from weights.optim.resume import Asked, moved_keys, moves_points, points_moved, resumed
@@ -174,9 +174,10 @@ def loaded(file: Opened, arch: str | None = None, curvature: Curvature = None, m
             resumption = resumed(found, file.config or {}, Asked(groups, name, updates_per_step, without_state))
         source = origin(file.root, found.parts, resumption)
         report = {**found.report, **(resumption.reported if resumption else {})}
-        report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked")
+        begins = found.table.beginnings(source) if found.table else {}
+        report |= accounted(found.parts, resumption.reports if resumption else {}, "left out, as was asked", begins)
         if safetensors.metadata_of(file.root):
-            report["not_converted"] |= {"__metadata__": "JAX has no use for it; only a .safetensors file has a place for it"}
+            report["not_converted"] |= {"__metadata__": f"{NO_USE}; only a .safetensors file has a place for it"}
         report |= {"sha256": hashes(file.path, file.format), "about": dict(about or {})}
     except ConversionError as error:
         raise error.at(file.path) from None

@@ -48,7 +48,8 @@ def made_with(contents: C, optimizer: Config) -> C:
                       variables=contents.variables, constants=contents.constants, manifolds=contents.manifolds,
                       report=contents.report)  # fmt: skip
     made = resumed(found, contents.config, Asked(groups=None, name=str(optimizer[from_jax.NAME]), updates_per_step=None))
-    report = {**contents.report, **made.reported, **accounted(parts, made.reports, "")}
+    begins = table.beginnings(source) if table else {}
+    report = {**contents.report, **made.reported, **accounted(parts, made.reports, "", begins)}
     return replace(contents, optimizer=made.transformation, opt_state=made.state, plans=made.plans, source=source, report=report)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy
 
 from parity_tests import draws, slow
 from parity_tests.models.cases_tidhy import CONFIG, ROWS, TIMES, VARIANTS, config_of, latents, module_of, ours, sequences, settings, theirs
@@ -18,6 +19,7 @@ from parity_tests.models.conversion import check_parity, check_round_trip, conve
 from parity_tests.weights.helpers import run
 from port_jax.models.tidhy import TiDHy
 from port_jax.models.tidhy_inference import Inference, Nets, Prediction, infer, milestones
+from port_jax.models.tidhy_losses import spatial
 from weights.checkpoint import Checkpoint, load
 from weights.errors import Unmatched
 
@@ -111,7 +113,8 @@ def test_progress_is_told_from_inside_of_the_scan(tmp_path: Path):
     module, ckpt = pair(tmp_path)
     told: list[int] = []
     x = jnp.asarray(sequences(module.of))
-    jax.block_until_ready(ckpt.model.apply(ckpt.variables, x, steps=10, progress=lambda t, _: told.append(int(t)), method="record"))
+    record = partial(ckpt.model.apply, steps=10, progress=lambda t, _: told.append(int(t)), method="record")
+    jax.block_until_ready(jax.jit(record)(ckpt.variables, x))
     jax.effects_barrier()
     assert sorted(told) == list(range(1, TIMES))
 
@@ -127,6 +130,23 @@ def test_networks_compute_in_half_precision(tmp_path: Path):
     whole, half = (jax.jit(jax.value_and_grad(partial(loss, ckpt.model.clone(dtype=dtype))))(params) for dtype in (None, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}
     assert 0 < abs(half[0] - whole[0]) < 0.1 * whole[0]
+
+
+def test_losses_at_the_ends_of_their_domains():
+    """The cross entropy at 0 and 1 is torch's, value and derivative. Beyond it is an error there and NaN here; Poisson's is NaN below 0."""
+    p, x = np.array([[0.0, 1.0, 0.3, 1.0]]), np.array([[0.4, 0.7, 1.0, 1.0]])
+    given = torch.tensor(p, requires_grad=True)
+    want = binary_cross_entropy(given, torch.tensor(x), reduction="sum")
+    want.backward()
+    have, slopes = jax.value_and_grad(lambda p: spatial("BCE", p, jnp.asarray(x), 1))(jnp.asarray(p))
+    np.testing.assert_allclose(have, want.detach(), rtol=1e-14)
+    np.testing.assert_allclose(slopes, given.grad, rtol=1e-14)  # pyright: ignore[reportArgumentType]
+    for bad in (-0.1, 1.1):
+        with pytest.raises(RuntimeError, match="between 0 and 1"):
+            binary_cross_entropy(torch.tensor([bad]), torch.tensor([0.5]))
+        value, slope = jax.value_and_grad(lambda p: spatial("BCE", p, jnp.array([0.5]), 1))(jnp.array([bad]))
+        assert np.isnan([value, slope[0]]).all()
+    assert np.isnan(spatial("Poisson", jnp.array([-0.1]), jnp.array([1.0]), 1))
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path):

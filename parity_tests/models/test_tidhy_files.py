@@ -17,7 +17,8 @@ from parity_tests.models.conversion import spoiled
 from parity_tests.weights.helpers import assert_deep_equal, run
 from port_jax.training import fit
 from weights.errors import ConversionError
-from weights.models.tidhy_training import collected
+from weights.mapping.report import NO_USE
+from weights.models.tidhy_training import BEGINS, collected, gradnorm
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "low rank": ("GradNorm", {"low_rank_temp": True}),
@@ -115,6 +116,32 @@ def test_from_a_file_to_training_and_back(tmp_path: Path, monkeypatch: pytest.Mo
     torch.testing.assert_close(back["model_dict"]["l0"], old["model_dict"]["l0"], rtol=0, atol=0)
     assert back["sched_dict"][0]["last_epoch"] == 5
     assert list(result.state.collections) == ["gradnorm", "latents"]
+
+
+def test_convert_says_what_a_run_begins_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """The weights of the losses and the first losses are no variables, and a run goes on from them; not from one without the other."""
+    trainer, _, _, _ = begun("GradNorm", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text(json.dumps(config_of(trainer.module.of)))
+    code, out, err = run(monkeypatch, capsys, "convert", "last_2.pth.tar", "--config", "config.json", "--out", "converted")
+    assert code == 0, err
+    told = " ".join(out.split())
+    for key in ("loss_weights", "l0"):
+        assert f"written again by export: model_dict.{key} ({BEGINS})" in told
+    assert f"model_dict.device ({NO_USE})" in told
+    kept = gradnorm(weights.restore("converted").source)
+    assert kept is not None
+    np.testing.assert_array_equal(kept["weights"], trainer.weights.weights)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_array_equal(kept["initial"], trainer.weights.initial)  # pyright: ignore[reportArgumentType]
+    made = torch.load("last_2.pth.tar", weights_only=False)
+    del made["model_dict"]["l0"]
+    torch.save(made, "half.pth.tar")
+    half = weights.load("half.pth.tar", config="config.json")
+    assert gradnorm(half.source) is None
+    assert half.report["not_converted"]["model_dict.loss_weights"] == NO_USE
+    inside = {"loss_weights": trainer.weights.weights, "l0": trainer.weights.initial}
+    torch.save({**made, "args": config_of(trainer.module.of), "model_dict": inside}, "beside.pth.tar")
+    assert weights.load("beside.pth.tar").report["not_converted"]["model_dict"] == BEGINS, "it is inside of what is said"
 
 
 @pytest.mark.parametrize("form", slow.all_but({"without GradNorm"}, ["R2 decoder", "without GradNorm"]))

@@ -81,3 +81,12 @@ def test_each_change_after_an_update_alone(change: dict[str, Any], shape: str, t
     assert moved == {"normalize_spatial": {"spatial_decoder.0.weight"}}.get(next(iter(change), ""), {"temporal"} if change else set())
     for key, p in module.named_parameters():
         np.testing.assert_allclose(mine[key], p.detach(), rtol=1e-14, err_msg=key)
+
+
+def test_factors_that_fill_no_matrices_have_no_nuclear_norms(tmp_path: Path):
+    """Four factors of 3 x 2 numbers are no whole number of 3 x 3 matrices: the original stops there, and the port says what to do."""
+    module, ckpt, given = pair("low rank", tmp_path, mix_dim=4, Lnuc_alpha=0.2)
+    with pytest.raises(RuntimeError, match="invalid for input of size 24"):
+        original.regularisers(module, given)
+    with pytest.raises(ValueError, match="give Lnuc_alpha=0"):
+        regularisers(ckpt.model, ckpt.variables["params"], Training.of(given))

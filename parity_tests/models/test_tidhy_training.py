@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from parity_tests.models.cases_tidhy_training import (
     taken_up,
 )
 from port_jax.models import TiDHy
-from port_jax.models.tidhy_training import Training, collections, optimizer, training_step
+from port_jax.models.tidhy_inference import Inference, Inferred
+from port_jax.models.tidhy_training import Training, collections, gradients, optimizer, training_step
 from port_jax.models.tidhy_weights import Balance, balanced, fresh, start
 from port_jax.training import fit, train_state
 from reference_torch.models.tidhy_training import Trainer, Weights, optimizer_of
@@ -50,6 +52,10 @@ def test_steps_go_on_from_the_authors_kind_of_file(name: str, tmp_path: Path):
     assert ckpt.report["not_converted"].get("optim_dict.1", "it moves no parameter of the model") == "it moves no parameter of the model"
     assert ckpt.report["optimizer"]["scheduler"]["rates_follow"], "the list of schedulers is read, with one optimizer and with two"
     step, state = taken_up(ckpt, trainer)
+    if (weighed := trainer.weights).weights is not None and weighed.initial is not None:
+        np.testing.assert_array_equal(state.collections["gradnorm"]["weights"], weighed.weights)
+        np.testing.assert_array_equal(state.collections["gradnorm"]["initial"], weighed.initial)
+        assert (weighed.weights - 1).abs().max() > 1e-3, "other weights than those of a fresh start"
     step, batch = jax.jit(step), jnp.asarray(x.numpy())
     for _ in range(3):
         want = trainer.step(x, STEPS)
@@ -166,18 +172,19 @@ def test_an_optimizer_of_three_groups_is_torchs(variant: str, tmp_path: Path):
 
 
 @cache
-def small() -> tuple[Any, Any, Any]:
-    """A model, a step and a state in float32 that the tests of `fit` share; the batches."""
-    from port_jax.models import TiDHy
-    from port_jax.models.tidhy_inference import Inference
-
-    model = TiDHy(4, 3, 2, 3, 5, inference=Inference(max_iter=10, tol=0.0, lr_r=0.05, lr_r2=0.05))
-    options = Training(carry_r2=True)
+def small(dtype: Any = None) -> tuple[Any, Any, Any]:
+    """A step and a state in float32 that the tests of `fit` share; the batch. dtype: that of the networks."""
+    model, options = small_model(dtype), Training(carry_r2=True)
     tx = optimizer(options, epochs=10)
     x = jnp.asarray(draws.rng(1).normal(size=(4, 3, 4)), jnp.float32)
     params = jax.tree.map(jnp.float32, model.init(draws.key(0), x)["params"])
     state = train_state(params, tx, draws.key(2), collections=collections(model, options, 4))
     return training_step(model, tx, options), state, x
+
+
+def small_model(dtype: Any = None, tol: float = 0.0, max_iter: int = 10) -> TiDHy:
+    """With a fixed number of iterations, or the stopping rule."""
+    return TiDHy(4, 3, 2, 3, 5, dtype=dtype, inference=Inference(max_iter=max_iter, tol=tol, lr_r=0.05, lr_r2=0.05))
 
 
 def test_a_run_resumes_bit_by_bit(tmp_path: Path):
@@ -191,15 +198,52 @@ def test_a_run_resumes_bit_by_bit(tmp_path: Path):
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), parts.state.collections, whole.state.collections))
 
 
+@pytest.mark.slow  # losses and gradients in half precision are those of a test of the model
+def test_a_run_in_half_precision_keeps_its_state_in_single():
+    """Parameters, moments, weights of the losses and latents; the losses of the first steps are near those of float32."""
+    curves = []
+    for dtype in (None, jnp.bfloat16):
+        step, state, x = small(dtype)
+        found = fit(step, state, steps=3, batch=x, progress=False)
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype, found.state, state))
+        curves.append(np.stack([found.history.steps[name] for name in ("loss", *LOSSES)]))
+    assert 0 < np.abs(curves[1] / curves[0] - 1).max() < 0.1
+
+
+@pytest.mark.slow  # the schedules of the original are compared with torch's above
+def test_a_schedule_of_optax_moves_a_run():
+    """One that warms up from 0: the first step moves nothing, and the second does."""
+    _, state, x = small()
+    tx = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 0.01, 2, 10))
+    step = jax.jit(training_step(small_model(), tx, Training(carry_r2=True), steps=1))
+    states = [train_state(state.params, tx, draws.key(2), collections=state.collections)]
+    for _ in range(2):
+        states.append(step(states[-1], x)[0])
+    moved = [jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), new.params, old.params) for old, new in pairwise(states)]
+    assert max(jax.tree.leaves(moved[0])) == 0
+    assert max(jax.tree.leaves(moved[1])) > 0
+
+
 def test_a_run_that_carries_r2_asks_for_its_batch():
     with pytest.raises(ValueError, match="give the number of sequences"):
         collections(TiDHy(4, 3, 2, 3, 5), Training(carry_r2=True))
 
 
+def test_an_r2_decoder_without_gradnorm_has_no_step():
+    """As in the original, whose step ends with a NameError."""
+    given = settings("R2 decoder", grad_norm=False)
+    module = module_of(given)
+    with pytest.raises(ValueError, match="trained with grad_norm only"):
+        Trainer(module, optimizer_of(module, given, EPOCHS)[0], given)
+    model, found = small_model().clone(use_r2_decoder=True), Inferred(*(jnp.zeros((4, 3, n)) for n in (3, 2)), jnp.ones(2, int))
+    with pytest.raises(ValueError, match=r"give Training\(grad_norm=True\)"):
+        gradients(model, Training(grad_norm=False), {}, jnp.zeros((4, 3, 4)), found, start())
+
+
 SHARDED = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from parity_tests.models.test_tidhy_training import small
+from parity_tests.models.test_tidhy_training import small, small_model
 step, state, x = small()
 assert jax.device_count() == 4
 mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -209,6 +253,11 @@ shared = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
 for p, q in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params)):
     np.testing.assert_allclose(p, q, rtol=1e-3, atol=1e-5)
+rule = small_model(tol=0.02, max_iter=60)
+ends = jax.jit(lambda params, x: rule.apply({"params": params}, x, rows=4, method="latents").iterations)
+np.testing.assert_array_equal(ends(shared.params, parted), ends(state.params, x))
+alone = np.stack([ends(state.params, x[n : n + 1]) for n in range(4)])
+assert (alone != ends(state.params, x)).any(1).sum() > 1, "a device that looked at its own sequence would end elsewhere"
 """
 
 

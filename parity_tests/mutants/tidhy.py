@@ -9,7 +9,8 @@ TESTS = "models/test_tidhy.py"
 PARITY = f"{TESTS}::test_prediction_inference_record_and_losses"
 INSIDE, R2 = f"{PARITY}[GradNorm inside]", f"{PARITY}[R2 decoder]"
 ENDS, ROWS = f"{TESTS}::test_an_inference_ends_by_batch_or_by_row", f"{TESTS}::test_batch_and_rows_end_at_different_iterations"
-CURVE = "models/test_tidhy_stopping.py::test_training_with_the_stopping_rule_follows_torchs[by row, without GradNorm, 4 steps]"
+STOPPING = "models/test_tidhy_stopping.py"
+CURVE = f"{STOPPING}::test_training_with_the_stopping_rule_follows_torchs[by row, without GradNorm, 4 steps]"
 RUNS = "models/test_tidhy_training.py"
 STEPS = f"{RUNS}::test_steps_go_on_from_the_authors_kind_of_file"
 ALL, R2_STEPS = f"{STEPS}[GradNorm, all regularisers, low rank, carried]", f"{STEPS}[R2 decoder, clipped]"
@@ -120,7 +121,7 @@ ITERATIONS = (
         INFERENCE,
         "for a in (new - old, old))",
         "for a in (new - old, new))",
-        CURVE,
+        f"{STOPPING}::test_an_inference_by_hand[0.9]",
     ),
     error(
         "TiDHy: an iteration beyond max_iter",
@@ -310,6 +311,14 @@ ON_DISK = (
         'KEYS = {"weights": "loss_weights", "initial": "l0"}',
         'KEYS = {"weights": "l0", "initial": "loss_weights"}',
         WEIGHTS_BACK,
+    ),
+    error("TiDHy: a run that goes on weighs its losses by 1", TRAINING, "begins = balance or start(", "begins = start(", ALL),
+    error(
+        "TiDHy: the weights of the losses said to be of no use",
+        "weights/models/tidhy.py",
+        "    begins=begins,\n",
+        "",
+        f"{FILES}::test_convert_says_what_a_run_begins_with",
     ),
     error(
         "TiDHy: GradNorm's optimizer taken for one of the model",

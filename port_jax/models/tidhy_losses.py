@@ -12,6 +12,8 @@ from jaxtyping import Array, Float
 __all__ = ["LOSSES", "Losses", "cosines", "l1", "magnitude", "nuclear", "sparse", "spatial", "squares"]
 
 LOSSES = ("MSE", "BCE", "Poisson")
+SMALLEST = 9.999999960041972e-13
+"""The least denominator of the derivative of the cross entropy: 1e-12 as a float32, which torch uses in float64 too."""
 
 
 class Losses(NamedTuple):
@@ -73,7 +75,7 @@ def nuclear(matrices: Float[Array, "n r r"]) -> Float[Array, ""]:
 
 @jax.custom_jvp
 def _cross_entropy(p: Array, x: Array) -> Array:
-    """torch's: logarithms of at least -100, and a derivative whose denominator is at least 1e-12."""
+    """torch's: logarithms of at least -100, and a derivative whose denominator is at least 1e-12, in float32."""
     value = -(x * jnp.maximum(jnp.log(p), -100) + (1 - x) * jnp.maximum(jnp.log(1 - p), -100))
     return jnp.where((p >= 0) & (p <= 1), value, jnp.nan)
 
@@ -82,5 +84,5 @@ def _cross_entropy(p: Array, x: Array) -> Array:
 def _cross_entropy_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     """By p; observations are no function of anything."""
     (p, x), (moved, _) = primals, tangents
-    slope = jnp.where((p >= 0) & (p <= 1), (p - x) / jnp.maximum(p * (1 - p), 1e-12), jnp.nan)
+    slope = jnp.where((p >= 0) & (p <= 1), (p - x) / jnp.maximum(p * (1 - p), SMALLEST), jnp.nan)
     return _cross_entropy(p, x), slope * moved

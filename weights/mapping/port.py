@@ -108,7 +108,9 @@ class Port:
     the original does that in place; the optimizer of a file then steps from there. in_training: the settings on
     which no output depends, so that outputs do not confirm them. collected: what an export of a run does with the collections of its
     state that are no variables of the model: collected(source, collections) gives the file's objects with their numbers, and the names of
-    those that have a place there; None: a run with such collections is refused. at: the place where the port is written, for messages.
+    those that have a place there; None: a run with such collections is refused. begins: what a run that goes
+    on from a file begins with beside variables and optimizers: begins(source) gives, by places in the file, what the report says of it;
+    None: nothing. at: the place where the port is written, for messages.
     """
 
     model: Any
@@ -131,6 +133,7 @@ class Port:
     confine: Callable[[Model, Params], Params] | None = None
     in_training: Sequence[str] = ()
     collected: Callable[[Source, Mapping[str, Any]], tuple[Source, Collection[str]]] | None = None
+    begins: Callable[[Source], Mapping[str, str]] | None = None
     at: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -181,6 +184,10 @@ class Port:
             return parts
         moving = {own.at: own for own in parts.optimizers if self.moves(own.raw)}
         return replace(parts, optimizers=tuple(moving.values()), apart=tuple(own.at for own in parts.optimizers if own.at not in moving))
+
+    def beginnings(self, source: Source) -> Mapping[str, str]:
+        """`begins` of a file's objects; empty without it."""
+        return {} if self.begins is None else self.begins(source)
 
     def confining(self, model: Model | None) -> Callable[[Params], Params] | None:
         """`confine` as a function of the parameters."""

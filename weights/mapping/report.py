@@ -20,6 +20,7 @@ NAMES = "objects"
 NO_OPTIMIZER = "there is no optimizer for it"
 APART = "it moves no parameter of the model"
 BESIDE = "it is neither the state of a parameter nor a setting of a group"
+NO_USE = "JAX has no use for it"
 UNASSIGNED = "its rates are those of none of the optimizers, or of several, and so the learning rates stay as they are in the groups"
 
 
@@ -51,12 +52,12 @@ def reported(file: Opened, table: Port | None, parts: Sections, settings: Settin
     return report
 
 
-def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> Document:
+def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str, begins: Mapping[str, str]) -> Document:
     """What became of each section of the file: `converted` has places by names, `not_converted` has reasons by places; and `assumed`, by
     places what the file leaves open and how it was taken, if there is something.
 
-    optimizers: by their places, the reports of the optimizers that were converted; `why` says why the others were not. What is not
-    converted is written again by export, as it is.
+    optimizers: by their places, the reports of the optimizers that were converted; `why` says why the others were not. begins: by places,
+    what is said of that which a run begins with all the same (`Port.begins`). What is not converted is written again by export, as it is.
     """
     converted: dict[str, list[str]] = {"model": [places.written(parts.model_at) or "the file itself"]}
     assumed: dict[str, str] = {}
@@ -78,9 +79,14 @@ def accounted(parts: Sections, optimizers: Mapping[str, Document], why: str) -> 
     left |= {places.written(path): UNASSIGNED if len(parts.optimizers) > 1 else NO_OPTIMIZER for path in parts.schedulers}
     if NAMES in parts.extras:
         converted["names"] = [NAMES]
-    left |= dict.fromkeys((name for name in parts.extras if name not in left and name != NAMES), "JAX has no use for it")
+    left |= {place: _unused(place, begins) for place in parts.extras if place not in left and place != NAMES}
     report = {"converted": {what: ", ".join(where) for what, where in converted.items()}, "not_converted": left}
     return {**report, "assumed": assumed} if assumed else report
 
 
-__all__ = ["accounted", "reported"]
+def _unused(place: str, begins: Mapping[str, str]) -> str:
+    """What is said of a part that nothing was converted of: what a run begins with may be it, or inside of it."""
+    return next((said for at, said in begins.items() if f"{at}.".startswith(f"{place}.")), NO_USE)
+
+
+__all__ = ["NO_USE", "accounted", "reported"]

@@ -13,7 +13,7 @@ from weights.mapping.port import Found, Port
 from weights.mapping.probes import Call, Draw, Inputs, Outputs, Probe, Recorded
 from weights.mapping.rules import Rule, linear, param
 from weights.mapping.settings import Settings, same_flag, same_numbers
-from weights.models.tidhy_training import collected
+from weights.models.tidhy_training import begins, collected
 from weights.types import Config, Hyperparameters, Model, TorchModule
 
 INFERENCE: dict[str, Any] = {
@@ -245,6 +245,7 @@ TIDHY = Port(
     moves=moves,
     in_training=tuple(TRAINING),
     collected=collected,
+    begins=begins,
 )
 
 

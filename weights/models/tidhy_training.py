@@ -18,8 +18,10 @@ from weights.files import source as sources
 from weights.files.source import Source
 from weights.files.tensors import Tensor
 
+SECTION = "model_dict"
 KEYS = {"weights": "loss_weights", "initial": "l0"}
 """The names of the original."""
+BEGINS = "no variable of the model: a run with GradNorm begins with it, by gradnorm(ckpt.source) of weights.models.tidhy_training"
 
 
 def gradnorm(source: Source) -> dict[str, np.ndarray] | None:
@@ -54,13 +56,18 @@ def collected(source: Source, collections: Mapping[str, Any]) -> tuple[Source, t
     return with_gradnorm(source, balance["weights"], balance["initial"]), ("gradnorm",)
 
 
+def begins(source: Source) -> dict[str, str]:
+    """By the places of the weights and first losses, what the report says of them; empty where `gradnorm` has none."""
+    return dict.fromkeys((f"{SECTION}.{key}" for key in KEYS.values()), BEGINS) if gradnorm(source) else {}
+
+
 def _positions(source: Source) -> dict[str, int]:
     """Where the tensors are among those that the source keeps."""
     root = source.root if isinstance(source.root, Mapping) else {}
-    section = root.get("model_dict")
+    section = root.get(SECTION)
     found = {name: section.get(key) for name, key in KEYS.items()} if isinstance(section, Mapping) else {}
     at = {id(tensor): n for n, tensor in enumerate(sources.tensors_of(source.root))}
     return {name: at[id(t)] for name, t in found.items() if isinstance(t, Tensor) and at.get(id(t)) in source.kept}
 
 
-__all__ = ["collected", "gradnorm", "with_gradnorm"]
+__all__ = ["begins", "collected", "gradnorm", "with_gradnorm"]
