@@ -1,7 +1,7 @@
 """CLIP (arXiv 2103.00020) with a vision transformer (arXiv 2010.11929), from the papers' formulas and torch's own encoder layers.
 
-It is a witness from outside: nothing of `reference_torch`, `port_jax` or `weights` is in it. Its numbers lie under the keys of the files that
-the authors of MERU publish of their CLIP, in the order of torch's `state_dict`.
+It is a witness from outside: nothing of `reference_torch`, `port_jax` or `weights` is in it. Its numbers lie under the keys of the files
+that the authors of MERU publish of their CLIP, in the order of torch's `state_dict`.
 """
 
 from __future__ import annotations
