@@ -64,7 +64,7 @@ def drawn(rng: np.random.Generator, sizes: Sizes) -> Numbers:
     found: Numbers = {}
 
     def add(key: str, *shape: int, size: float = 0.4, middle: float = 0.0) -> None:
-        found[key] = torch.as_tensor(middle + size * rng.normal(size=shape))
+        found[key] = torch.as_tensor(np.asarray(middle + size * rng.normal(size=shape)))
 
     def add_layer(at: str, names: Mapping[str, str], width: int) -> None:
         for key, name in names.items():
