@@ -86,7 +86,7 @@ def test_one_copy_of_points_and_moments(tmp_path: Path):
     require_one_copy(path, 72, 'arch="tree", manifolds={"table": PoincareBall(0.7)}')
 
 
-MORE = "a file of 352 MiB takes 738: Orbax is imported, and what it writes waits in its buffers; for a file there are 612"
+MORE = "352 MiB take 739: Orbax is imported, and what it writes waits in its buffers; a file takes 613"
 
 
 @pytest.mark.slow  # as the test above the one above, on the file of a model with its optimizer

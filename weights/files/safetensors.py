@@ -127,11 +127,13 @@ def _form(value: ArrayLike | Tensor) -> tuple[np.dtype, tuple[int, ...]]:
     """Type and shape of what is written, without its elements where it is a tensor."""
     return (NUMPY[value.dtype], value.shape) if isinstance(value, Tensor) else (np.asarray(value).dtype, np.shape(value))
 
+
 def _write_elements(file: BinaryIO, value: ArrayLike | Tensor) -> None:
     array = value.array() if isinstance(value, Tensor) else value
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     for at in range(0, len(flat), CHUNK):
         file.write(flat[at : at + CHUNK])
+
 
 def _span(key: str, entry: object) -> tuple[int, int]:
     """The first byte of an entry, and the first after it."""
