@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -104,8 +106,17 @@ def in_torch(module: MERU) -> Call:
 
 
 def in_jax(model: Any, variables: Any) -> Call:
-    """Calls methods of the flax module."""
-    return lambda *args, method: np.asarray(model.apply(variables, *args, method=method))
+    """Calls methods of the flax module, each as one program: compiling them operation by operation takes longer than the training."""
+
+    @cache
+    def program(method: str, numbers: tuple[int, ...]) -> Any:
+        return jax.jit(lambda *arrays: model.apply(variables, *arrays, *numbers, method=method))
+
+    def call(*args: Any, method: str) -> np.ndarray:
+        arrays = [x for x in args if isinstance(x, np.ndarray)]
+        return np.asarray(program(method, tuple(x for x in args if isinstance(x, int)))(*arrays))
+
+    return call
 
 
 def classify(call: Call, images: np.ndarray, prompts: np.ndarray) -> np.ndarray:
