@@ -8,9 +8,8 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
-import torch
 
-from examples import readme_picture, zero_shot
+from examples import readme_picture
 from examples.cluster import embed_tree
 from parity_tests import draws, processes
 from port_jax.data import load_graph
@@ -90,42 +89,3 @@ def test_ancestors_are_above_their_nodes():
     assert (found[:6000] == 0).all()
     assert set(found[6000:].tolist()) == {0, 3, 12}
     assert np.bincount(found[6000:])[[0, 3, 12]].min() > 850
-
-
-def test_zero_shot_calls_a_model_for_classes_neighbours_and_the_way(tmp_path: Path):
-    """After three steps of training, in torch: what the parts of the example return, whatever the model has learned."""
-    rng = draws.rng(0)
-    call = zero_shot.in_torch(zero_shot.train(tmp_path / "x.pth", 3, rng, rows=8))
-    assert {*torch.load(tmp_path / "x.pth", weights_only=True)} == {"model", "optimizer", "scheduler", "scaler", "iteration"}
-    images, colours, shapes = zero_shot.drawn(rng, 5)
-    assert {*colours} <= {*zero_shot.COLOURS}
-    assert {*shapes} <= {*zero_shot.SHAPES}
-    texts = ["a red cross", "a cross", "something red"]
-    ids = zero_shot.tokens(texts)
-    assert (ids.max(1) == zero_shot.END).all()
-    classes = zero_shot.classify(call, images, np.stack([ids, ids[::-1]]))
-    assert classes.shape == (5,)
-    assert {*classes.tolist()} <= {0, 1}
-    nearest = zero_shot.retrieve(call, images, ids, 2)
-    distances = call(call(images, method="encode_image"), call(ids, method="encode_text"), method="dist")
-    np.testing.assert_array_equal(nearest, np.argsort(distances, -1)[:, :2])
-    way, best = zero_shot.traverse(call, images[0], ids, 7)
-    np.testing.assert_allclose(way[0], call(images[:1], method="encode_image")[0], rtol=1e-5)
-    assert not way[-1].any()
-    assert best[-1] == -1
-
-
-@pytest.mark.slow  # as the test above, trained and on both sides
-def test_zero_shot_classifies_alike_on_both_sides_and_finds_the_way_to_the_root(tmp_path: Path):
-    command = [sys.executable, "-m", "examples.zero_shot", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = json.loads((tmp_path / "numbers.json").read_text())
-    assert found["torch"] == found["JAX"]
-    assert found["largest relative difference of features"] < 1e-4
-    assert found["JAX"]["accuracy of shapes"] > 0.8
-    assert found["JAX"]["accuracy of colours"] > 0.8
-    assert found["JAX"]["recall at 1"] > 0.6
-    assert found["on its way to the root"][-1] == "[root]"
-    assert (tmp_path / "traversal.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "converted" / "report.json").exists()
