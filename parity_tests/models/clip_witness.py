@@ -123,20 +123,6 @@ def loss(numbers: Numbers, image: Tensor, text: Tensor) -> Tensor:
     return ((logits.logsumexp(1) - right).mean() + (logits.logsumexp(0) - right).mean()) / 2
 
 
-def trained(numbers: Numbers) -> list[list[str]]:
-    """The keys of the authors' groups, in the order of their indices: matrices, gains and biases, and the scale."""
-    keys = [key for key in numbers if key not in FIXED]
-    gains = [key for key in keys if key.endswith("bias") or ".norm" in key or ".ln_" in key]
-    return [[key for key in keys if key not in (*gains, "logit_scale")], gains, ["logit_scale"]]
-
-
-def optimizer(numbers: Numbers, lr: float) -> torch.optim.AdamW:
-    """AdamW as the authors have it: matrices, gains and biases decay by 0.2, the scale does not."""
-    groups = [{"params": [numbers[key] for key in keys], "weight_decay": decay}
-              for keys, decay in zip(trained(numbers), (0.2, 0.2, 0.0), strict=True)]  # fmt: skip
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-
-
 def _encoded(numbers: Numbers, x: Tensor, at: str, norm: str, names: Mapping[str, str], heads: int, mask: Tensor | None = None) -> Tensor:
     depth, width = len({key.split(".")[2] for key in numbers if key.startswith(f"{at}.")}), x.shape[-1]
     layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation=F.gelu, layer_norm_eps=1e-5, batch_first=True,
