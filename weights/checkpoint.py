@@ -15,7 +15,7 @@ from weights import from_jax, store, training_run
 from weights.arguments import takes
 from weights.contents import Contents
 from weights.errors import ConversionError, Usage
-from weights.exporter import named_arrays, origin, torch_tree
+from weights.exporter import origin, tensors_by_key, torch_tree
 from weights.files import safetensors
 from weights.files.opening import Opened, hashes, opened
 from weights.files.outputs import require_file
@@ -235,7 +235,7 @@ def _exported(checkpoint: Checkpoint | str | Path, path: str | Path, overwrite: 
     try:
         if Path(path).suffix in (".safetensors", ".npz"):
             told = safetensors.metadata_of(checkpoint.source.root) or safetensors.PLAIN
-            safetensors.write(Path(path), named_arrays(checkpoint, Path(path).suffix), told, overwrite)
+            safetensors.write(Path(path), tensors_by_key(checkpoint, Path(path).suffix), told, overwrite)
         else:
             write(path, safetensors.without_metadata(torch_tree(checkpoint)), overwrite)
     except ConversionError as error:

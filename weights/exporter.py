@@ -28,8 +28,10 @@ def origin(root: object, parts: Sections, optimizer: Resumed | None) -> sources.
         accounted |= {id(t) for state in states for t in sources.tensors_of(state)} - beside
         accounted -= {id(t) for t in optimizer.unheld}
     places = {t.place for t in parts.tensors.values()}
-    every = enumerate(sources.tensors_of(root))
-    kept = {n: np.array(t.array()) for n, t in every if id(t) not in accounted and t.place not in places}
+    every = sources.tensors_of(root)
+    kept = {n: np.array(t.array(), order="C") for n, t in enumerate(every) if id(t) not in accounted and t.place not in places}
+    for tensor in every:  # all have been read: what several share need not stay in memory
+        tensor.storage.forget()
     at = parts.optimizers[0].at if len(parts.optimizers) == 1 else ()
     return sources.Source(root=root, prefix=parts.prefix, model_at=parts.model_at, optimizer_at=at, kept=kept)
 
@@ -72,7 +74,7 @@ def _like(old: object, new: dict) -> dict:
     return type(old)(new) if isinstance(old, dict) else new
 
 
-def named_arrays(contents: Contents, suffix: str) -> dict[str, np.ndarray]:
+def tensors_by_key(contents: Contents, suffix: str) -> dict[str, Tensor]:
     """The tensors of the file by key, for a format that has nothing else; Usage if the file has more, or for another suffix."""
     root = contents.source.root
     if suffix != ".safetensors":
@@ -85,7 +87,7 @@ def named_arrays(contents: Contents, suffix: str) -> dict[str, np.ndarray]:
         )
     tree = torch_tree(contents)
     assert isinstance(tree, Mapping)
-    return {str(key): tensor.array() for key, tensor in tree.items()}
+    return {str(key): tensor for key, tensor in tree.items()}
 
 
-__all__ = ["named_arrays", "origin", "torch_tree"]
+__all__ = ["origin", "tensors_by_key", "torch_tree"]

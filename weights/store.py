@@ -239,7 +239,7 @@ def _rebuilt(description: Document, config: Document, report: Document, arrays: 
     if plans:
         confine = None if table is None else table.confining(model)
         transformation, shapes = optimizers.build(plans, variables["params"], beside(manifolds), confine)
-        leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in range(len(jax.tree.leaves(shapes)))]
+        leaves = [leaf_of(arrays.pop(f"opt_state/{n}")) for n in range(len(jax.tree.leaves(shapes)))]
         state = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return Contents(
         arch=arch,

@@ -100,7 +100,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "a state that is not finite let through",
         f"{HOME}/numbers.py",
-        "    if not np.isfinite(value).all():\n",
+        "    if not all(np.isfinite(part).all() for (part,) in pieces(value)):\n",
         "    if False:\n",
         f"{TESTS}/test_recognition.py::test_what_the_numbers_leave_open_is_asked",
     ),

@@ -7,6 +7,7 @@ VALUES = f"{SPACE}::test_values_and_gradients_are_the_originals"
 LOSSES = "models/test_meru_recorded.py::test_losses_against_the_papers_at_50_digits"
 RUNS = "models/test_meru.py::test_a_run_goes_on_from_its_file"
 PARITY = "models/test_meru.py::test_features_losses_and_gradients"
+CLIP = "models/test_meru_clip.py::test_features_loss_and_gradients"
 
 MUTATIONS: tuple[Mutation, ...] = (
     error("MERU: time without the curvature", "port_jax/layers/lorentz_space.py", "time_of(x, 1 / curv) * time_of(y, 1 / curv).T",
@@ -39,6 +40,31 @@ MUTATIONS: tuple[Mutation, ...] = (
           r're.search(r"(^|\.)(norm\d|ln_\w+)\.", key)', "models/test_meru.py::test_groups_follow_the_rule_and_its_slip"),
     error("MERU: a warm-up of one step less", "port_jax/optim/schedules.py", "real(n) / risen", "real(n + 1) / risen",
           "optim/test_schedules.py::test_rates_are_those_of_torch[warm-up and cosine]"),
+    Mutation(
+        "CLIP: an approximate GELU of images, on both sides",
+        (
+            ("port_jax/layers/vision_transformer.py", "approximate=False", "approximate=True"),
+            ("reference_torch/layers/vision_transformer.py", "F.gelu(self.fc1(x))", "F.gelu(self.fc1(x), approximate='tanh')"),
+        ),
+        (CLIP,),
+    ),
+    Mutation(
+        "CLIP: words that see the next one, on both sides",
+        (
+            ("port_jax/layers/text_transformer.py", "jnp.triu(jnp.ones((length, length), bool), 1)",
+             "jnp.triu(jnp.ones((length, length), bool), 2)"),
+            ("reference_torch/layers/text_transformer.py", ".triu(1).bool()", ".triu(2).bool()"),
+        ),
+        (CLIP,),
+    ),
+    Mutation(
+        "CLIP: the mean of the patches for the class token, on both sides",
+        (
+            ("port_jax/layers/vision_transformer.py", "(x[..., 0, :])", "(x.mean(-2))"),
+            ("reference_torch/layers/vision_transformer.py", "self.norm(self.blocks(x))[:, 0]", "self.norm(self.blocks(x).mean(1))"),
+        ),
+        (CLIP,),
+    ),
     error("confined: the step alone", "port_jax/optim/confined.py", "(q - p) + u", "u", "optim/test_confined.py"),
     error("authors: tensors after the steps are not compared", "weights/proof/authors.py", "for key, theirs in found.after.items():",
           "for key, theirs in list(found.after.items())[:0]:",

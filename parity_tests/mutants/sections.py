@@ -15,8 +15,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "moments in another order than in the file",
         "weights/optim/saving.py",
-        "_strided(back, old.stride)",
-        "from_array(back)",
+        "_strided(entry.shape, array.dtype, back, old.stride)",
+        "deferred(array.dtype, entry.shape, back)",
         "weights/mapping/test_complex_points.py::test_points_of_siegel_spaces_go_on_and_come_back",
     ),
     error(

@@ -74,8 +74,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "float64 rounded where jax has float32",
         "weights/mapping/leaves.py",
-        "    return np.array(array)\n",
-        "    return jax.device_put(array)\n",
+        '    return np.array(array, order="C")',
+        "    return jax.device_put(array)",
         f"{CONVERT}::test_float64_is_not_rounded_without_x64",
     ),
     error(
@@ -213,9 +213,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     error(
         "moments in torch's layout",
-        "weights/optim/engine.py",
-        "result[name] = np.array(entry.layout.forward(value.array()))",
-        "result[name] = np.array(value.array())",
+        "weights/optim/moments.py",
+        "return self._entry.layout.forward(value.array())",
+        "return value.array()",
         f"{OPTIM}::test_an_architecture_knows_its_groups",
     ),
     error(
@@ -284,8 +284,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "the optimizer's state in another order",
         "weights/store.py",
-        'leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in',
-        'leaves = [leaf_of(arrays[f"opt_state/{n}"]) for n in [*range(len(jax.tree.leaves(shapes)))][::-1] or',
+        'leaves = [leaf_of(arrays.pop(f"opt_state/{n}")) for n in',
+        'leaves = [leaf_of(arrays.pop(f"opt_state/{n}")) for n in [*range(len(jax.tree.leaves(shapes)))][::-1] or',
         f"{STORE}::test_restore_and_export",
     ),
     error(

@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -95,18 +96,20 @@ def metadata_of(root: object) -> dict[str, str]:
     return dict(found) if good and found else {}
 
 
-def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, str], overwrite: bool = False) -> None:
-    """Writes arrays under their names, whole or not at all, one after another: none is in memory a second time."""
+def write(path: Path, arrays: Mapping[str, ArrayLike | Tensor], metadata: Mapping[str, str], overwrite: bool = False) -> None:
+    """Writes arrays under their names, whole or not at all, one after another: none is in memory twice, and the elements of a tensor only
+    while they are written."""
     header: Document = {"__metadata__": dict(metadata)}
-    widest_first = sorted(arrays.items(), key=lambda item: -np.asarray(item[1]).dtype.itemsize)
+    widest_first = sorted(arrays.items(), key=lambda item: -_form(item[1])[0].itemsize)
     end = 0
     for name, value in widest_first:  # so that each begins at a multiple of its elements' size
-        array = np.asarray(value)
-        code = _CODES.get(torch_name(array.dtype)) if array.dtype in NUMPY.values() else None
+        dtype, shape = _form(value)
+        code = _CODES.get(torch_name(dtype)) if dtype in NUMPY.values() else None
         if code is None:
-            raise NotWritten(f"{name} is {array.dtype}, which safetensors does not have", "Give a folder or .npz", path=path)
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
+            raise NotWritten(f"{name} is {dtype}, which safetensors does not have", "Give a folder or .npz", path=path)
+        size = math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(8 + len(text)) % 64)
     try:
@@ -117,9 +120,19 @@ def write(path: Path, arrays: Mapping[str, ArrayLike], metadata: Mapping[str, st
     with new_file(path, overwrite) as temporary, open(temporary, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, value in widest_first:
-            flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-            for at in range(0, len(flat), CHUNK):
-                file.write(flat[at : at + CHUNK])
+            _write_elements(file, value)
+
+
+def _form(value: ArrayLike | Tensor) -> tuple[np.dtype, tuple[int, ...]]:
+    """Type and shape of what is written, without its elements where it is a tensor."""
+    return (NUMPY[value.dtype], value.shape) if isinstance(value, Tensor) else (np.asarray(value).dtype, np.shape(value))
+
+
+def _write_elements(file: BinaryIO, value: ArrayLike | Tensor) -> None:
+    array = value.array() if isinstance(value, Tensor) else value
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    for at in range(0, len(flat), CHUNK):
+        file.write(flat[at : at + CHUNK])
 
 
 def _span(key: str, entry: object) -> tuple[int, int]:

@@ -166,9 +166,14 @@ def contiguous_stride(shape: Sequence[int]) -> tuple[int, ...]:
 def from_array(array: np.ndarray, **kwargs) -> Tensor:
     """A tensor on its own storage with the elements of an array."""
     array = np.asarray(array)
-    name = torch_name(array.dtype)
-    storage = Storage(name, array.size, lambda: np.ascontiguousarray(array).reshape(-1), users=1)
-    return Tensor(storage, name, array.shape, contiguous_stride(array.shape), **kwargs)
+    return deferred(array.dtype, array.shape, lambda: array, **kwargs)
+
+
+def deferred(dtype: np.dtype, shape: tuple[int, ...], make: Callable[[], np.ndarray], **kwargs) -> Tensor:
+    """A tensor on its own storage whose elements are made each time that they are read, and are in memory only then."""
+    name = torch_name(dtype)
+    storage = Storage(name, math.prod(shape), lambda: np.ascontiguousarray(make()).reshape(-1), users=1)
+    return Tensor(storage, name, shape, contiguous_stride(shape), **kwargs)
 
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -200,6 +205,7 @@ __all__ = [
     "buffer",
     "checked",
     "contiguous_stride",
+    "deferred",
     "from_array",
     "same_bits",
     "window",

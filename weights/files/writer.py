@@ -46,6 +46,7 @@ def write(path: str | Path, root: object, overwrite: bool = False) -> None:
                 flat = flat.byteswap()
             entry(file, f"{top}/data/{key}", flat.view(np.uint8).data)
             storage.forget()
+            del flat  # before the next one is made
         entry(file, f"{top}/version", b"3\n")
 
 

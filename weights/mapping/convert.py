@@ -76,31 +76,42 @@ def _entry(key: str, tensor: Tensor, rule: Rule, values: Mapping[str, str]) -> E
 def to_flax(
     tensors: Mapping[str, Tensor], entries: Sequence[Entry], leaf: Callable[[np.ndarray], object] = np.asarray
 ) -> tuple[dict, Flat]:
-    """Nested variables and flat constants. `leaf` makes the leaf of the variables from each array."""
+    """Nested variables and flat constants. leaf: makes a leaf of the variables from each array, which is let go before the next is read."""
     variables: dict = {}
     constants: Flat = {}
+    last = {id(tensors[entry.key].storage): entry.key for entry in entries}
     for entry in entries:
-        array = tensors[entry.key].array()
         if entry.role == "tied":
-            assert entry.tied is not None
-            if not same_bits(array, tensors[entry.tied].array()):
-                raise Unmatched(
-                    f"the key {entry.key!r} differs from {entry.tied!r}, which it should repeat",
-                    "The file was edited, or the model unties them: such a model has no counterpart",
-                )
-            continue
-        _finite(entry, array)
-        if entry.role == "constant":
-            constants[entry.key] = np.array(array)
-            continue
-        assert entry.path is not None
-        if array.dtype.kind in "iub":
-            raise Unmatched(
-                f"the key {entry.key!r} is {entry.dtype}; a parameter has floating-point numbers",
-                "Save the weights before they are quantised",
-            )
-        place(variables, entry.path, leaf(entry.layout.forward(array)))
+            _require_repeated(entry, tensors)
+        elif entry.role == "constant":
+            constants[entry.key] = np.array(_numbers(entry, tensors), order="C")
+        else:
+            place(variables, str(entry.path), leaf(entry.layout.forward(_numbers(entry, tensors))))
+        if last[id(tensors[entry.key].storage)] == entry.key:
+            tensors[entry.key].storage.forget()
     return variables, constants
+
+
+def _require_repeated(entry: Entry, tensors: Mapping[str, Tensor]) -> None:
+    assert entry.tied is not None
+    array = tensors[entry.key].array()
+    if not same_bits(array, tensors[entry.tied].array()):
+        raise Unmatched(
+            f"the key {entry.key!r} differs from {entry.tied!r}, which it should repeat",
+            "The file was edited, or the model unties them: such a model has no counterpart",
+        )
+
+
+def _numbers(entry: Entry, tensors: Mapping[str, Tensor]) -> np.ndarray:
+    """The finite elements of a constant, a parameter or a buffer."""
+    array = tensors[entry.key].array()
+    _finite(entry, array)
+    if entry.role != "constant" and array.dtype.kind in "iub":
+        raise Unmatched(
+            f"the key {entry.key!r} is {entry.dtype}; a parameter has floating-point numbers",
+            "Save the weights before they are quantised",
+        )
+    return array
 
 
 def to_torch(entries: Sequence[Entry], variables: Mapping, constants: Mapping[str, np.ndarray]) -> Callable[[str], np.ndarray]:

@@ -24,7 +24,7 @@ def leaf_of(array: np.ndarray) -> Array | np.ndarray:
             aligned[...] = array
             array = aligned
         return jax.device_put(array).block_until_ready()
-    return np.array(array)
+    return np.array(array, order="C")  # in the order in which it will be written, without another copy
 
 
 def counted(progress: Progress | None, entries: Sequence[Entry]) -> Callable[[np.ndarray], Array | np.ndarray]:

@@ -11,9 +11,11 @@ import numpy as np
 from weights.errors import ConversionError, Unmatched
 from weights.files.tensors import Tensor
 from weights.mapping.entries import Entry
+from weights.mapping.leaves import leaf_of
 from weights.optim.file_scheduler import WHERE, Timing, scheduled
 from weights.optim.forms import plain, unwrapped_state
 from weights.optim.layouts import REMEDY, WITHOUT, forward_shape, last_axis, path_of, summed_axes
+from weights.optim.moments import Moments
 from weights.optim.owners import Owned
 from weights.optim.plan import Choice, Manifolds, Plan, begun, build
 from weights.optim.saving import save, unheld
@@ -94,7 +96,7 @@ def _translated(kind: Kind, params: Params, manifolds: Manifolds, section: Secti
                 timed = replace(
                     timed, problem=f"its settings are not those of a scheduler of torch ({type(error).__name__}); pass it to {WHERE}"
                 )
-    transformation, state = resume(translation, tallies, section, params, manifolds)
+    transformation, state = resume(translation, tallies, section, params, manifolds, leaf_of)
     plan = Plan(
         table=kind.name,
         dialects=[group.dialect.value for group in translation.groups],
@@ -141,7 +143,7 @@ def _moving(kind: Kind, section: Section) -> tuple[Section, list[str]]:
     return section._replace(members=members, entries=entries), still
 
 
-def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, Any]:
+def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the optimizer keeps beside a parameter, in the parameter's layout here; without what is None."""
     from port_jax.optim.from_torch.kinds import TENSORS
 
@@ -152,16 +154,12 @@ def _numbers(index: int, entry: Entry, state: Mapping[str, Any]) -> dict[str, An
             f"the optimizer has state for {entry.key!r}, which is fixed in this model",
             "Set learnable_curvature in the configuration if it was trained",
         )
-    result: dict[str, Any] = {}
-    for name, value in unwrapped_state(state).items():
-        if name in TENSORS and isinstance(value, Tensor):
-            if value.shape != entry.shape:
-                raise Unmatched(f"the optimizer's {name} at index {index} has shape {value.shape}; {entry.key!r} has {entry.shape}",
-                                "The order of the parameters differs: give groups=[[...]] (--group)")  # fmt: skip
-            result[name] = np.array(entry.layout.forward(value.array()))
-        elif value is not None:
-            result[name] = plain(value) if name == "step" else value
-    return result
+    stored = {name: value for name, value in unwrapped_state(state).items() if value is not None}
+    for name, value in stored.items():
+        if name in TENSORS and isinstance(value, Tensor) and value.shape != entry.shape:
+            raise Unmatched(f"the optimizer's {name} at index {index} has shape {value.shape}; {entry.key!r} has {entry.shape}",
+                            "The order of the parameters differs: give groups=[[...]] (--group)")  # fmt: skip
+    return Moments(entry, stored | ({"step": plain(stored["step"])} if "step" in stored else {}))
 
 
 def _holds(value: object) -> bool:

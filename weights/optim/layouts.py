@@ -77,9 +77,12 @@ def _varying(index: np.ndarray) -> set[int]:
 
 def _even(second: np.ndarray, axes: Sequence[int]) -> bool:
     """Whether numbers are the same along axes, but for rounding."""
+    from port_jax.optim.from_torch.numbers import pieces
+
     once = second[tuple(slice(0, 1) if n in axes else slice(None) for n in range(second.ndim))]
     wide = np.result_type(second.dtype, np.float32)
-    return bool(np.all(np.abs(second.astype(wide) - once.astype(wide)) <= 1e-3 * np.abs(once.astype(wide))))
+    each = ((part.astype(wide), own.astype(wide)) for part, own in pieces(second, once))
+    return all(np.all(np.abs(part - own) <= 1e-3 * np.abs(own)) for part, own in each)
 
 
 __all__ = ["COLUMNS", "REMEDY", "forward_shape", "last_axis", "path_of", "summed_axes"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from weights.errors import Unmatched
 from weights.files.pickles.standins import unwrapped
-from weights.files.tensors import Tensor, contiguous_stride, from_array, same_bits
+from weights.files.tensors import Tensor, contiguous_stride, deferred, from_array, same_bits
 from weights.mapping.entries import Entry, inverse
 from weights.optim.forms import in_file, unwrapped_state, wrapped_as
 from weights.optim.layouts import forward_shape, path_of
@@ -79,7 +79,7 @@ def _held_whole(array: ArrayLike, tensor: Tensor, entry: Entry) -> bool:
     shape = forward_shape(entry)
     if np.shape(array) == shape:
         return True
-    return same_bits(np.array(np.broadcast_to(np.asarray(array), shape)), np.array(entry.layout.forward(tensor.array())))
+    return same_bits(np.broadcast_to(np.asarray(array), shape), entry.layout.forward(tensor.array()))
 
 
 def _entries(plan: Plan, entries: Sequence[Entry]) -> dict[int, Entry]:
@@ -88,7 +88,7 @@ def _entries(plan: Plan, entries: Sequence[Entry]) -> dict[int, Entry]:
 
 
 def _stored(before: Mapping, after: Mapping, entry: Entry, kept: Mapping[int, np.ndarray]) -> dict[str, object]:
-    """What is kept beside a parameter as the file has it: buffers in torch's layout, counts in their form."""
+    """What is kept beside a parameter as the file has it: buffers in torch's layout, made when they are written; counts in their form."""
     new: dict[str, object] = {}
     for name, value in after.items():
         old = before.get(name)
@@ -102,32 +102,34 @@ def _stored(before: Mapping, after: Mapping, entry: Entry, kept: Mapping[int, np
 
 
 def _buffer(name: str, old: object, array: np.ndarray, entry: Entry, kept: Mapping[int, np.ndarray]) -> Tensor:
-    shape = forward_shape(entry)
-    back = np.array(inverse(entry, np.broadcast_to(array, shape), path_of(entry)), order="C")
-    first = kept.get(id(old)) if array.shape != shape else None
-    if first is not None and first.dtype == back.dtype and _same_once(first, entry, array):
-        back = first  # untouched since it was read
+    whole = np.broadcast_to(array, forward_shape(entry))
+    first = kept.get(id(old)) if array.shape != whole.shape else None
+    if first is not None and (first.dtype != array.dtype or not _same_once(first, entry, array)):
+        first = None
+
+    def back() -> np.ndarray:
+        return inverse(entry, whole, path_of(entry)) if first is None else first  # untouched since it was read
+
     if not isinstance(old, Tensor):  # a real second moment of complex points is complex in torch
-        return from_array(back.astype(np.result_type(back, np.complex64)) if entry.dtype.startswith("complex") else back)
-    if old.dtype != str(back.dtype):
-        raise Unmatched(f"{name} of {entry.key!r} is {back.dtype}; in the file it is {old.dtype}", "Export a state of the same types")
-    return replace(_strided(back, old.stride), requires_grad=old.requires_grad)
+        dtype = np.result_type(array.dtype, np.complex64) if entry.dtype.startswith("complex") else array.dtype
+        return deferred(dtype, entry.shape, lambda: back().astype(dtype))
+    if old.dtype != str(array.dtype):
+        raise Unmatched(f"{name} of {entry.key!r} is {array.dtype}; in the file it is {old.dtype}", "Export a state of the same types")
+    return replace(_strided(entry.shape, array.dtype, back, old.stride), requires_grad=old.requires_grad)
 
 
-def _strided(array: np.ndarray, stride: Sequence[int]) -> Tensor:
+def _strided(shape: tuple[int, ...], dtype: np.dtype, back: Callable[[], np.ndarray], stride: Sequence[int]) -> Tensor:
     """The tensor with its elements in the order that it had in the file: moments take that of the gradients, which may be transposed."""
-    order = sorted(range(array.ndim), key=lambda axis: -stride[axis])
-    dense = contiguous_stride(tuple(array.shape[axis] for axis in order))
-    if array.size == 0 or tuple(stride[axis] for axis in order) != tuple(dense):
-        return from_array(array)
-    flat = from_array(np.array(array.transpose(order), order="C"))
-    return replace(flat, shape=array.shape, stride=tuple(stride))
+    order = sorted(range(len(shape)), key=lambda axis: -stride[axis])
+    turned = tuple(shape[axis] for axis in order)
+    if 0 in shape or tuple(stride[axis] for axis in order) != contiguous_stride(turned):
+        return deferred(dtype, shape, back)
+    return replace(deferred(dtype, turned, lambda: back().transpose(order)), shape=shape, stride=tuple(stride))
 
 
 def _same_once(first: np.ndarray, entry: Entry, array: np.ndarray) -> bool:
     """Whether the state still has the numbers of the file, one for all along an axis."""
-    whole = np.array(entry.layout.forward(first))
-    once = whole[tuple(slice(0, 1) if n == 1 else slice(None) for n in array.shape)]
+    once = entry.layout.forward(first)[tuple(slice(0, 1) if n == 1 else slice(None) for n in array.shape)]
     return same_bits(np.array(once), array)
 
 

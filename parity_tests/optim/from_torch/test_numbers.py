@@ -112,3 +112,48 @@ def test_half_precision_goes_on(dtype):
 def halves(x):
     """A tensor as an array of its own type; anything else as it is."""
     return np.asarray(jnp.asarray(x.float().numpy()).astype(str(x.dtype).removeprefix("torch."))) if isinstance(x, torch.Tensor) else x
+
+
+@pytest.mark.parametrize("piece", [1, 24, 40, 100, 1 << 20])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (1, 9), (5, 3), (2, 4, 3)])
+def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch, piece: int, shape: tuple[int, ...]):
+    """Each element is in one piece, beside what broadcasts to it, and a piece has more bytes than it should only if it is a number."""
+    monkeypatch.setattr(numbers, "PIECE", piece)
+    rng = draws.rng(0)
+    whole = np.asarray(rng.normal(size=shape))
+    for ones in np.ndindex(*(2,) * len(shape)):
+        other = np.asarray(rng.normal(size=[1 if one else n for one, n in zip(ones, shape, strict=True)]))
+        found = list(numbers.pieces(whole, other))
+        assert np.array_equal(np.concatenate([part.reshape(-1) for part, _ in found]), whole.reshape(-1))
+        assert np.array_equal(np.concatenate([(part - own).reshape(-1) for part, own in found]), (whole - other).reshape(-1))
+        assert all(part.nbytes <= max(piece, 8) for part, _ in found)
+
+
+@pytest.mark.parametrize("piece", [40, 1 << 20])
+def test_numbers_of_points_are_seen_in_pieces(monkeypatch: pytest.MonkeyPatch, piece: int):
+    """What is said of a whole table is said of it in pieces: its last row has the number that is not finite, or is not the same."""
+    monkeypatch.setattr(numbers, "PIECE", piece)
+    rng = draws.rng(0)
+    start, ball = jnp.asarray(0.1 * rng.normal(size=(9, 3))), PoincareBall(0.7)
+    first, second = rng.normal(size=(9, 3)), np.repeat(rng.random((9, 1)), 3, 1)
+
+    def resumed(first: np.ndarray, second: np.ndarray):
+        saved = {
+            "state": {0: {"step": 2, "exp_avg": first, "exp_avg_sq": second}},
+            "param_groups": [
+                {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0, "amsgrad": False, "stabilize": None, "params": [0]}
+            ],
+        }
+        return from_torch(saved, params=start, names=["(the root)"], manifolds=ball)[1]
+
+    state = resumed(first, second)
+    assert np.array_equal(state.mu, first)
+    assert np.array_equal(state.nu, second[:, :1])
+    odd = second.copy()
+    odd[-1, -1] *= 1.01
+    with pytest.raises(ValueError, match="differs along a point's axes"):
+        resumed(first, odd)
+    odd = first.copy()
+    odd[-1, -1] = np.nan
+    with pytest.raises(ValueError, match="is not finite"):
+        resumed(odd, second)

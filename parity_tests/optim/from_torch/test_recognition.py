@@ -9,6 +9,7 @@ from parity_tests.optim.from_torch import loops, runs
 from parity_tests.optim.from_torch.loops import PATHS, SHAPES, ball, saved_by, tree
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.optim import from_torch
+from port_jax.optim.from_torch import numbers
 from port_jax.optim.from_torch.recognition import moves_points, recognise, summed_along
 from port_jax.optim.from_torch.sections import Section
 
@@ -108,9 +109,11 @@ def test_settings_of_adam_in_older_files_do_not_tell_adam_from_adamw():
     from_torch(saved, params=runs.as_params(runs.leaves(runs.START)), names=runs.PATHS, optimizer="AdamW")
 
 
+@pytest.mark.parametrize("piece", [60, numbers.PIECE])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-def test_squared_norms_are_seen_through_torchs_rounding(dtype: type):
+def test_squared_norms_are_seen_through_torchs_rounding(monkeypatch: pytest.MonkeyPatch, dtype: type, piece: int):
     """geoopt adds one number to each entry of a row, and torch's vector lanes round the last entries of an array otherwise."""
+    monkeypatch.setattr(numbers, "PIECE", piece)
     first = draws.rng(5).standard_normal((6, 3)).astype(dtype)
     second = np.repeat((np.abs(first) ** 2).sum(-1, keepdims=True), 3, -1).astype(dtype)
     second[-1, -1] *= 1 + 2 * np.finfo(dtype).eps

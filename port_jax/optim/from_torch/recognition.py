@@ -10,7 +10,7 @@ import numpy as np
 
 from port_jax.optim.from_torch.dialects import Dialect, integer
 from port_jax.optim.from_torch.kinds import KINDS, Kind, Untranslated, kind_named
-from port_jax.optim.from_torch.numbers import UNEVEN
+from port_jax.optim.from_torch.numbers import UNEVEN, pieces
 from port_jax.optim.from_torch.sections import Section, plain
 
 __all__ = ["moves_points", "recognise", "summed_along"]
@@ -63,9 +63,10 @@ def _summed(section: Section) -> str | None:
     """A parameter whose second moment is the same along an axis, while its first is not, if all that could tell agree."""
     found = None
     for path, entry in section.everything.items():
-        if entry.get("exp_avg_sq") is None or entry.get("exp_avg") is None:
+        second, first = (entry.get(name) for name in ("exp_avg_sq", "exp_avg"))
+        if second is None or first is None:
             continue
-        second, first = np.asarray(entry["exp_avg_sq"]), np.asarray(entry["exp_avg"])
+        second, first = np.asarray(second), np.asarray(first)
         if second.shape != first.shape or second.ndim < 2 or min(second.shape) < 2 or not second.any():
             continue
         if not any(summed_along(first, second, axis) for axis in range(second.ndim)):
@@ -80,14 +81,25 @@ def summed_along(first: np.ndarray, second: np.ndarray, axis: int) -> bool:
 
     Its size, since the gradients of two classes' logits are opposite: their squares are equal entry by entry.
     """
-    if not first.size or not np.isfinite(first).all():
+    if not first.size or not all(np.isfinite(part).all() for (part,) in pieces(first)):
         return False
-    size, room = np.abs(first), 1e-3 * np.max(np.abs(first), initial=0.0)
-    differs = np.abs(size - np.take(size, [0], axis)) > room
+    room = 1e-3 * max(np.max(np.abs(part)) for (part,) in pieces(first))
+    near = min(UNEVEN * float(jnp.finfo(second.dtype).eps), 1e-3)
     wide = np.result_type(second.dtype, np.float32)  # of complex points it is complex
-    once = np.take(second, [0], axis)
-    near = min(UNEVEN * float(jnp.finfo(second.dtype).eps), 1e-3) * np.abs(once.astype(wide))
-    return bool(differs.any() and second.any() and (np.abs(second.astype(wide) - once.astype(wide)) <= near).all())
+    differs = False
+    for part, start, own, once in pieces(first, _at_first(first, axis), second, _at_first(second, axis)):
+        differs |= bool((np.abs(np.abs(part) - np.abs(start)) > room).any())
+        repeated = once.astype(wide)
+        if not (np.abs(own.astype(wide) - repeated) <= near * np.abs(repeated)).all():
+            return False
+    return differs and bool(second.any())
+
+
+def _at_first(array: np.ndarray, axis: int) -> np.ndarray:
+    """The first element along an axis, which stays with length 1."""
+    place = [slice(None)] * array.ndim
+    place[axis] = slice(0, 1)
+    return array[tuple(place)]
 
 
 def moves_points(groups: Sequence[Mapping[str, Any]]) -> bool:
@@ -142,8 +154,8 @@ def _by_rows(fitting: Sequence[Kind], section: Section, flat: Sequence[str], cod
     entrywise, rowwise = sorted(fitting, key=lambda kind: kind.by_rows)
     seen_rows = seen_entries = False
     for path, entry in section.everything.items():
-        if path in flat and entry.get("exp_avg_sq") is not None:
-            rows = np.asarray(entry["exp_avg_sq"])
+        if path in flat and (second := entry.get("exp_avg_sq")) is not None:
+            rows = np.asarray(second)
             if rows.ndim and min(rows.shape) > 1:
                 # torch's last axis may be either axis here: equal along rows, or along columns
                 spread = [bool((rows != np.take(rows, [0], axis)).any()) for axis in range(rows.ndim)]

@@ -88,9 +88,16 @@ def translate(
 
 
 def resume(
-    translation: Translation, tallies: Sequence[Tally], section: Section, params: Params, manifolds: Manifolds | None
+    translation: Translation,
+    tallies: Sequence[Tally],
+    section: Section,
+    params: Params,
+    manifolds: Manifolds | None,
+    leaf: numbers.Leaf = numbers.kept,
 ) -> tuple[Any, Any]:
     """The transformation, and its state with torch's numbers, from the section's entries in the layout of `params`.
+
+    leaf: makes each array of the state from the one in the entries, which is then let go.
 
     Errors: those of `from_torch`.
     """
@@ -99,7 +106,7 @@ def resume(
     blank = jax.eval_shape(tx.init, params)
     inner = blank.groups if isinstance(blank, GroupsState) else (blank,)
     states = [
-        numbers.filled(kind, shapes, tally, {path: everything.get(path, {}) for path in group.members})
+        numbers.filled(kind, shapes, tally, {path: everything.get(path, {}) for path in group.members}, leaf)
         for shapes, tally, group in zip(inner, tallies, translation.groups, strict=True)
     ]
     if not isinstance(blank, GroupsState):
