@@ -51,8 +51,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "the last, smaller batch of an epoch dropped",
         "port_jax/data/neighbors.py",
-        "return -(-len(self.seeds) // self.batch_size)",
-        "return len(self.seeds) // self.batch_size",
+        "return -(-self.num_seeds // self.batch_size)",
+        "return self.num_seeds // self.batch_size",
         "data/test_neighbors.py::test_batches_have_one_shape_and_only_edges_of_the_graph",
     ),
     error(

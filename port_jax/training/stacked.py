@@ -69,7 +69,11 @@ def mean_over_batches(loss: Callable[..., Any], plan: Plan | None = None) -> Cal
         )
 
     def local(params: Any, batches: Any, key: Any) -> Any:
-        place = 0 if plan is None else jax.lax.axis_index(plan.rows)
+        place, batches = 0, jax.tree.map(jnp.asarray, batches)
+        if plan is not None:
+            place = jax.lax.axis_index(plan.rows)
+            # Each device has its own gradients, which are added up once: not wherever an operation takes a parameter, in its shape.
+            params = jax.tree.map(lambda x: jax.lax.pcast(x, plan.rows, to="varying"), params)
         each = len(jax.tree.leaves(batches)[0])
 
         def one(i: Any) -> tuple[Array, Metrics]:
