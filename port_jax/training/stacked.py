@@ -73,7 +73,7 @@ def mean_over_batches(loss: Callable[..., Any], plan: Plan | None = None) -> Cal
         if plan is not None:
             place = jax.lax.axis_index(plan.rows)
             # Each device has its own gradients, which are added up once: not wherever an operation takes a parameter, in its shape.
-            params = jax.tree.map(lambda x: jax.lax.pcast(x, plan.rows, to="varying"), params)
+            params = jax.lax.pcast(params, plan.rows, to="varying")
         each = len(jax.tree.leaves(batches)[0])
 
         def one(i: Any) -> tuple[Array, Metrics]:
