@@ -141,6 +141,27 @@ def explicit() -> None:
     print("three parts", Problem("hgcn", count=3, order=None).compare())
 
 
+def points() -> None:
+    """A model that trains a point for each node: rows of the table are divided as the nodes are, and rows of padding stay."""
+    graph, plan, rng = drawn(), plan_of(), draws.rng(8)
+    parts = graph.partition(8, ORDER)
+    there = Graph.from_partition(parts, plan.split)
+    table, cotangent = 0.1 * rng.standard_normal((NODES, 5)), rng.standard_normal((NODES, 3))
+    whole, divided = hgat(num_nodes=NODES, preset="gil"), hgat(num_nodes=there.num_nodes, preset="gil")
+    params = moved(jax.jit(whole.init)(draws.key(0), None, graph)["params"], 2) | {"embedding": jnp.asarray(table)}
+
+    def gradient(model: Any, params: Any, graph: Graph, cotangent: Any) -> Any:
+        return jax.jit(jax.grad(lambda params: jnp.sum(model.apply({"params": params}, None, graph) * cotangent)))(params)
+
+    expected = gradient(whole, params, graph, cotangent)
+    rows = jax.device_put(params, plan.whole) | {"embedding": parts.split(table, plan.split, padding=table[0])}
+    found = gradient(divided, rows, there, parts.split(cotangent, plan.split))
+    assert not np.delete(np.asarray(found["embedding"]), parts.places, axis=0).any()
+    worst = apart(found | {"embedding": parts.join(found["embedding"])}, expected)
+    print("points", f"{worst:.1e}")
+    assert worst <= NEAR, worst
+
+
 def operations() -> None:
     """Each operation beside the whole graph: values of several types, several trailing axes, first and second derivatives."""
     graph, plan = drawn(), plan_of()
@@ -217,9 +238,9 @@ def bytes_and_memory() -> None:
 
 def training() -> None:
     """`fit` over the parts: numbers, evaluations, scores of links and embeddings are those of one device; a run goes on in other parts."""
-    model = MODELS["hgat htgn"]
-    graph = drawn()
-    rng = draws.rng(7)
+    model = HGCN(feat_dim=5, dim=4, num_layers=2, n_classes=3, manifold="PoincareBall", c=None)
+    graph, rng = drawn(), draws.rng(7)
+    graph = graph.with_weights(abs(graph.weights)).normalized()
     x, labels, train = 0.1 * rng.standard_normal((NODES, 5)), rng.integers(0, 3, NODES), rng.random(NODES) < 0.6
     pairs = rng.integers(0, NODES, (20, 2))
     variables = moved(jax.jit(model.init)(draws.key(0), x, graph), 2)
@@ -278,4 +299,12 @@ def training() -> None:
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     what, *names = sys.argv[1:]
-    {"models": models, "explicit": explicit, "operations": operations, "bytes": bytes_and_memory, "training": training}[what](*names)
+    commands = {
+        "models": models,
+        "explicit": explicit,
+        "points": points,
+        "operations": operations,
+        "bytes": bytes_and_memory,
+        "training": training,
+    }
+    commands[what](*names)

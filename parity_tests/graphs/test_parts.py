@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FAST = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-SLOW = ("models", "explicit", "bytes")
+SLOW = ("models", "explicit", "points", "bytes")
 
 
 @pytest.mark.parametrize("what", ["operations", "models hgcn", "training", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
