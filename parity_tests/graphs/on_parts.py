@@ -33,7 +33,7 @@ from port_jax.graphs import (
 )
 from port_jax.models import GIL, HGAT, HGCN, HyboNet
 from port_jax.optim import riemannian_sgd
-from port_jax.training import Plan, TrainingError, fit, gradient_step, restore, train_state
+from port_jax.training import Plan, TrainingError, distributed, fit, gradient_step, restore, train_state
 
 NEAR = 1e-14
 """Differences of losses and gradients, relative to the largest entry."""
@@ -205,6 +205,26 @@ def operations() -> None:
     assert apart(parts.join(single), jax.jit(aggregate)(graph.to_graph_order(edges), nodes, graph)) <= 1e-6
 
 
+def processes(index: str, port: str) -> None:
+    """Two processes with two devices each: both have the whole graph on the host, and the values of all nodes at the end."""
+    distributed(f"localhost:{port}", 2, int(index))
+    graph, plan, rng = drawn(), plan_of(jax.device_count()), draws.rng(4)
+    parts = graph.partition(plan.count, ORDER)
+    nodes, cotangent = rng.standard_normal((2, NODES, 3))
+
+    def value(nodes: Any, graph: Graph, cotangent: Any) -> Any:
+        assert graph.weights is not None
+        return jnp.sum(jnp.tanh(aggregate(graph.weights, nodes, graph)) * cotangent)
+
+    gradient = jax.jit(jax.grad(value))
+    split = partial(parts.split, sharding=plan.split)
+    found = gradient(split(nodes), Graph.from_partition(parts, plan.split), split(cotangent))
+    assert not found.is_fully_addressable
+    worst = apart(parts.join(found), gradient(nodes, graph, cotangent))
+    print("processes", f"{worst:.1e}")
+    assert worst <= NEAR, worst
+
+
 def bytes_and_memory() -> None:
     """What the compiled program of a step sends is what the formula says, and neither nodes nor edges travel as a whole."""
     graph, count = ring(), 8
@@ -306,5 +326,6 @@ if __name__ == "__main__":
         "operations": operations,
         "bytes": bytes_and_memory,
         "training": training,
+        "processes": processes,
     }
     commands[what](*names)
