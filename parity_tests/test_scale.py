@@ -52,12 +52,9 @@ def test_a_figure_that_misses_its_goal_is_seen(name: str, value: float):
     assert not all(scale.goals(rows).values())
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("apart", 1e-13), ("bytes", 1), ("whole_rows", [1024]), ("sent", 10**6), ("temporaries", 10**9)]
-)
-def test_a_figure_of_graphs_that_misses_its_goal_is_seen(name: str, value: object):
+def test_padding_of_a_ring_is_seen():
     rows = [dict(row) for row in scale.load()["graphs"]]
-    next(row for row in rows if (row["graph"], row["devices"]) == ("ring", 8))[name] = value
+    next(row for row in rows if (row["graph"], row["devices"]) == ("ring", 8))["sent"] = 97
     assert not all(scale_graphs.goals(rows).values())
 
 

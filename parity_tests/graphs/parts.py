@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from parity_tests import draws
 from port_jax.graphs import Graph
 
@@ -20,11 +18,3 @@ def drawn(seed: int = 0, nodes: int = NODES, edges: int = 200) -> Graph:
     senders[alone], receivers[alone] = nodes // 2, nodes // 3
     senders[senders % 11 == 4] = nodes // 2
     return Graph.from_edges(senders, receivers, num_nodes=nodes, weights=rng.standard_normal(edges), edge_features=rng.random((edges, 2)))
-
-
-def ring(nodes: int = 1024, reach: int = 4) -> Graph:
-    """Each node receives from the `reach` nodes on either side."""
-    steps = np.array([d for d in range(-reach, reach + 1) if d])
-    receivers = np.repeat(np.arange(nodes), len(steps))
-    senders = (receivers + np.tile(steps, nodes)) % nodes
-    return Graph.from_edges(senders, receivers, num_nodes=nodes)

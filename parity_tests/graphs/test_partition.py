@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks.scale_graphs import ring
 from parity_tests import draws
-from parity_tests.graphs.parts import NODES, drawn, ring
+from parity_tests.graphs.parts import NODES, drawn
 from port_jax.graphs import Graph, GraphError, Partition, gather_senders
 from port_jax.training import Plan
 
