@@ -43,7 +43,7 @@ help:
 	@echo "make parity         compares every pair of the suite once, for some minutes; open out/parity/index.html"
 	@echo "make bench          compares the speed of torch and JAX; writes benchmarks/results.json and docs/speed.md"
 	@echo "                    (DATA=FOLDER reads cora and disease_lp from FOLDER/prepared; other libraries are installed in out/)"
-	@echo "make scale          measures what a step on split tables costs each of 1 to 8 simulated devices; writes docs/scale.md"
+	@echo "make scale          measures what steps on split tables and graphs cost each of 1 to 8 simulated devices; writes docs/scale.md"
 	@echo "make accuracy       compares geoopt and port_jax with 50-digit arithmetic; writes tables and plots to accuracy/"
 	@echo "make trajectories   takes 1000 steps with every optimizer, option and manifold in geoopt and port_jax"
 	@echo "make mutants        plants over 200 known errors one at a time and shows which test detects each"

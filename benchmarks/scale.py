@@ -1,4 +1,4 @@
-"""What a step on split tables costs each device: `python -m benchmarks.scale` writes scale.json, and the table and plot of docs/scale.md.
+"""What a step on split tables, or on a graph in parts, costs each device: `python -m benchmarks.scale` writes scale.json and docs/scale.md.
 
 The devices are simulated, eight in one process. They show numbers, bytes and memory as the compiled program has them; they show no speed.
 Exits with 1 if a figure misses its goal.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType
 
+from benchmarks import scale_graphs
 from benchmarks.collectives import collectives
 from benchmarks.report import markdown
 from port_jax.manifolds import PoincareBall
@@ -153,6 +155,11 @@ def goals(rows: list[Row]) -> dict[str, bool]:
     }
 
 
+def all_goals(results: Row) -> dict[str, bool]:
+    """Those of tables and those of graphs."""
+    return {**goals(results["rows"]), **scale_graphs.goals(results["graphs"])}
+
+
 def section(results: Row) -> str:
     """The text of docs/scale.md between `MARKS`."""
     columns = ("ids", "devices", "bytes", "limit", "a further round", "rounds", "tables and moments", "temporaries", "units apart")
@@ -165,7 +172,8 @@ def section(results: Row) -> str:
             mib = [f"{row[name] / 2**20:.2f} MiB" for name in ("arguments", "temporaries")]
             lines.append([f"{row['lines'] * IDS:,}", str(row["devices"]), *told, f"{row['rounds']:.0f}", *mib, f"{row['ulps']:.1f}"])
         parts += [f"**{title}**", markdown(columns, lines)]
-    parts.append(markdown(("goal", "met"), [(goal, "yes" if met else "no") for goal, met in goals(results["rows"]).items()]))
+    parts += scale_graphs.section(results["graphs"])
+    parts.append(markdown(("goal", "met"), [(goal, "yes" if met else "no") for goal, met in all_goals(results).items()]))
     return "\n" + "\n\n".join(parts) + "\n"
 
 
@@ -205,27 +213,34 @@ def between() -> str:
     return PAGE.read_text().split(MARKS[0])[1].split(MARKS[1])[0]
 
 
+def _each(measure: Callable[[str, int], Row], kinds: Iterable[str], counts: Iterable[int]) -> list[Row]:
+    rows = []
+    for kind, devices in itertools.product(kinds, counts):
+        rows.append(measure(kind, devices))
+        print({name: value for name, value in rows[-1].items() if value != []}, flush=True)
+    return rows
+
+
 def main() -> int:
     """Measures, or with --page writes the page from scale.json. Returns the exit code."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
     parser.add_argument("--page", action="store_true", help="measure nothing; write the page from scale.json")
-    if not parser.parse_args().page:
+    parser.add_argument("--graphs", action="store_true", help="measure the part on graphs alone")
+    options = parser.parse_args()
+    if not options.page:
         if "HYPERPORT_SCALE" not in os.environ:
             flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={max(DEVICES)}"
             environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1", "XLA_FLAGS": flags, "HYPERPORT_SCALE": "1"}
-            return subprocess.run([sys.executable, "-m", "benchmarks.scale"], env=environment, check=False).returncode
-        rows = []
-        for kind in LINES:
-            for devices in DEVICES:
-                rows.append(measured(kind, devices))
-                print({name: value for name, value in rows[-1].items() if value != []}, flush=True)
+            return subprocess.run([sys.executable, "-m", "benchmarks.scale", *sys.argv[1:]], env=environment, check=False).returncode
+        rows = load()["rows"] if options.graphs else _each(measured, LINES, DEVICES)
+        graphs = _each(scale_graphs.measured, scale_graphs.GRAPHS, scale_graphs.DEVICES)
         where = f"Python {platform.python_version()}, jax {jax.__version__}, simulated devices of one {platform.machine()} processor"
-        RESULTS.write_text(json.dumps({"with": where, "rows": rows}, indent=1) + "\n")
+        RESULTS.write_text(json.dumps({"with": where, "rows": rows, "graphs": graphs}, indent=1) + "\n")
     results = load()
     text = PAGE.read_text()
     PAGE.write_text(text.replace(f"{MARKS[0]}{between()}{MARKS[1]}", f"{MARKS[0]}{section(results)}{MARKS[1]}"))
     draw(results)
-    missed = [goal for goal, met in goals(results["rows"]).items() if not met]
+    missed = [goal for goal, met in all_goals(results).items() if not met]
     print(*(f"missed: {goal}" for goal in missed), f"wrote {PAGE.name}", sep="\n")
     return 1 if missed else 0
 

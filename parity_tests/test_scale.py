@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import scale
+from benchmarks import scale, scale_graphs
 from benchmarks.collectives import Collective, collectives
 
 PROGRAM = """HloModule jit_step, entry_computation_layout={(f32[8]{0})->f32[8]{0}}
@@ -40,7 +40,9 @@ def test_the_page_shows_the_results():
 def test_the_results_meet_their_goals():
     results = scale.load()
     assert [(row["batch"], row["devices"]) for row in results["rows"]] == [(kind, n) for kind in scale.LINES for n in scale.DEVICES]
-    assert all(scale.goals(results["rows"]).values()), scale.goals(results["rows"])
+    kinds = [(row["graph"], row["devices"]) for row in results["graphs"]]
+    assert kinds == [(kind, n) for kind in scale_graphs.GRAPHS for n in scale_graphs.DEVICES]
+    assert all(scale.all_goals(results).values()), scale.all_goals(results)
 
 
 @pytest.mark.parametrize(("name", "value"), [("ulps", 5), ("bytes", 10**9), ("temporaries", 10**9), ("rounds", 2.0), ("arguments", 1)])
@@ -48,6 +50,12 @@ def test_a_figure_that_misses_its_goal_is_seen(name: str, value: float):
     rows = [dict(row) for row in scale.load()["rows"]]
     rows[-1][name] = value
     assert not all(scale.goals(rows).values())
+
+
+def test_padding_of_a_ring_is_seen():
+    rows = [dict(row) for row in scale.load()["graphs"]]
+    next(row for row in rows if (row["graph"], row["devices"]) == ("ring", 8))["sent"] = 97
+    assert not all(scale_graphs.goals(rows).values())
 
 
 def test_collectives_are_counted_once_and_loops_are_marked():

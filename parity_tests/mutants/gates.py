@@ -130,8 +130,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "1e-4 in float32: weighted sums over edges",
         "port_jax/graphs/segment.py",
-        "    return products.row_product(a, v, graph.incoming, graph.outgoing)\n",
-        f"    return {low('a')} * products.row_product(a, v, graph.incoming, graph.outgoing)\n",
+        "    return locally(_product, graph, a, v)\n",
+        f"    return {low('a')} * locally(_product, graph, a, v)\n",
         "graphs/test_segment.py::test_float32_is_no_worse_than_torch",
     ),
     error(

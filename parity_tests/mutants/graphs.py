@@ -82,4 +82,25 @@ MUTATIONS: tuple[Mutation, ...] = (
         "",
         "graphs/test_markov_blanket.py::test_of_a_directed_graph",
     ),
+    error(
+        "a row of a halo at the place of another owner",
+        f"{HOME}/partition.py",
+        "np.add.at(counts[p], (p - once // n) % parts, 1)",
+        "np.add.at(counts[p], (once // n - p) % parts, 1)",
+        "graphs/test_partition.py::test_every_edge_finds_its_ends",
+    ),
+    error(
+        "the last node not in the last row",
+        f"{HOME}/partition.py",
+        "_last_node_last(*_ordered(order, senders, receivers, num_nodes, parts))",
+        "_ordered(order, senders, receivers, num_nodes, parts)",
+        "graphs/test_partition.py::test_every_edge_finds_its_ends",
+    ),
+    error(
+        "rows sent to the device before in place of the one behind",
+        f"{HOME}/halo.py",
+        "[(p, (p + distance) % count) for p in range(count)]",
+        "[(p, (p - distance) % count) for p in range(count)]",
+        "graphs/test_parts.py::test_eight_devices_give_what_one_gives[models hgcn]",
+    ),
 )

@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, Int
 from port_jax.arguments import TEXT, TRUTH, Kind, number, one_of, optional, takes
 from port_jax.checks import as_array, on_host
 from port_jax.graphs.edges import GraphError, checked_count, checked_edges, named_pairs
+from port_jax.graphs.halo import Halo
+from port_jax.graphs.partition import Partition, place, require_parts
 from port_jax.graphs.rows import Rows, indices
 
 __all__ = ["Graph"]
@@ -27,7 +29,7 @@ def _refused(error: type[Exception], found: str, wanted: str) -> Exception:
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=["incoming", "outgoing", "order", "weights", "edge_features"],
+    data_fields=["incoming", "outgoing", "order", "weights", "edge_features", "halo"],
     meta_fields=["num_nodes"],
     drop_fields=["names"],
 )
@@ -39,20 +41,26 @@ class Graph:
     in the arrays that the user passed; `to_graph_order` and `to_user_order` move values between the two. A graph is
     a pytree: it can be an argument of `jax.jit` (the number of nodes is static) or a closed-over constant. `names` [N] says what a person
     calls the nodes, if the graph was made by `from_edge_list`. Names stay on the host: graphs that `jit` or `tree.map` return have none.
+
+    A graph in parts (`partition`, `from_partition`) lies on several devices: its nodes are the rows of all parts, `halo` says what devices
+    send each other, `senders` and `receivers` count within a part, and `order` is None.
     """
 
     incoming: Rows
     outgoing: Rows
-    order: Int[Array, " E"]
+    order: Int[Array, " E"] | None
     weights: Float[Array, " E"] | None
     edge_features: Float[Array, "E ..."] | None
     num_nodes: int
     names: np.ndarray | None = None
+    halo: Halo | None = None
 
     def __repr__(self) -> str:
         parts = {"weights": self.weights, "edge_features": self.edge_features, "names": self.names}
         has = "".join(f", {name} {list(np.shape(value))}" for name, value in parts.items() if value is not None)
-        return f"Graph({self.num_nodes} nodes, {np.shape(self.order)[0] if np.ndim(self.order) else '?'} edges{has})"
+        edges = np.shape(self.senders)[0] if np.ndim(self.senders) else "?"
+        parts = "" if self.halo is None else f" in {self.halo.mesh.shape[self.halo.axis]} parts"
+        return f"Graph({self.num_nodes} nodes, {edges} edges{parts}{has})"
 
     @property
     def senders(self) -> Int[Array, " E"]:
@@ -67,7 +75,7 @@ class Graph:
     @property
     def num_edges(self) -> int:
         """E, self loops and padding included."""
-        return self.order.shape[0]
+        return self.senders.shape[0]
 
     @property
     def loop_mask(self) -> Bool[Array, " E"]:
@@ -170,16 +178,63 @@ class Graph:
             weights=None if weight is None else np.asarray(weights),
         )
 
+    # A graph on several devices.
+
+    def partition(self, parts: int, order: Any = None) -> Partition:
+        """The graph cut into as many parts as there are devices; `Graph.from_partition` puts them there.
+
+        Each part has its own nodes and the edges into them. The fewer edges run between parts, the less devices send each other.
+
+        Arguments:
+            parts: their number.
+            order: the nodes [N], each once: the first part has the first N / parts of them, and so on. None is the order that they have.
+                "metis" lets METIS find parts between which few edges run (with the package pymetis); their sizes may differ a little.
+
+        Errors: GraphError for more parts than nodes, for an order that is none, and for a graph that is in parts already. Its message says
+        how to install pymetis where that is missing.
+        """
+        return Partition.of(*self.host_arrays(), self.num_nodes, parts, order)
+
+    @staticmethod
+    def from_partition(parts: Partition, sharding: jax.sharding.NamedSharding) -> Graph:
+        """The graph of the parts, each on its device. `sharding` splits rows along one axis of a mesh, as `plan.split` of a `Plan` does.
+
+            parts = graph.partition(plan.count)
+            there = Graph.from_partition(parts, plan.split)
+            h = parts.join(jax.jit(model.apply)(variables, parts.split(features, plan.split), there))
+
+        Models and operations on graphs take it as any other, under jit, with arrays of nodes as `Partition.split` gives them. Operations
+        that read values of senders exchange rows between devices, and nothing else does. There is a row for each node and for padding,
+        `num_nodes` altogether: leave the padding out of losses, for example by a mask that `split` has filled up with False. The graph has
+        no layout (`layout=False` of `from_edges`), as its shapes would depend on the part.
+
+        Errors: GraphError for a sharding that does not split rows along one axis, or into another number of parts.
+        """
+        axis = require_parts(parts.parts, sharding)
+        put = lambda a: place(a.reshape(-1, *a.shape[2:]), sharding)  # noqa: E731
+        out = np.argsort(parts.senders, axis=1, kind="stable").astype(np.int32)
+        ends, starts = (np.take_along_axis(a, out, 1) for a in (parts.receivers, parts.senders))
+        halo = Halo(put(parts.send), parts.rounds, sharding.mesh, axis)
+        return Graph(
+            incoming=Rows(put(parts.receivers), put(parts.senders), None, None, None, parts.size),
+            outgoing=Rows(put(starts), put(ends), put(out), None, None, parts.size + halo.rows),
+            order=None,
+            weights=None if parts.weights is None else put(parts.weights),
+            edge_features=None if parts.edge_features is None else put(parts.edge_features),
+            num_nodes=parts.num_rows,
+            halo=halo,
+        )
+
     # Values on edges.
 
     def to_graph_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the user's order -> the graph's order."""
-        return self._edge_values(values)[self.order]
+        return self._edge_values(values)[self._whole_order()]
 
     def to_user_order(self, values: Float[Array, "E ..."]) -> Float[Array, "E ..."]:
         """Edge values in the graph's order -> the user's order."""
         values = self._edge_values(values)
-        return jnp.zeros_like(values).at[self.order].set(values, unique_indices=True, mode="promise_in_bounds")
+        return jnp.zeros_like(values).at[self._whole_order()].set(values, unique_indices=True, mode="promise_in_bounds")
 
     def _edge_values(self, values: Any) -> Array:
         array = as_array("values", values)
@@ -187,6 +242,14 @@ class Graph:
             found = f"values has type {array.dtype} and shape {array.shape}"
             raise GraphError(f"{found}: pass numbers with a row for each of {self.num_edges} edges")
         return array
+
+    def _whole_order(self) -> Int[Array, " E"]:
+        if self.order is None:
+            raise GraphError(
+                "the graph is in parts on several devices: change the whole graph before it is cut, and pass edge values by `split_edges` "
+                "of its Partition"
+            )
+        return self.order
 
     def with_weights(self, weights: Float[Array, " E"] | None) -> Graph:
         """The same edges with other weights, in the graph's order; not checked, so it works under `jit`."""
@@ -287,9 +350,10 @@ class Graph:
 
     def host_arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Senders, receivers, weights and features in the user's order, as numpy arrays."""
-        if isinstance(self.order, Tracer):
+        order = self._whole_order()
+        if isinstance(order, Tracer):
             raise GraphError("graphs are built on the host: call this outside of jit and pass the result in")
-        back = np.argsort(np.asarray(self.order))
+        back = np.argsort(np.asarray(order))
         w, f = self.weights, self.edge_features
         return (
             np.asarray(self.senders)[back],

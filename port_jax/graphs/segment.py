@@ -11,8 +11,9 @@ from port_jax.checks import as_array, as_numbers
 from port_jax.graphs import products
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
+from port_jax.graphs.halo import extended, locally
 
-__all__ = ["aggregate", "edge_dot", "gather_receivers", "gather_senders", "segment_max", "segment_sum"]
+__all__ = ["aggregate", "edge_dot", "gather_receivers", "gather_senders", "largest", "segment_max", "segment_sum"]
 
 GRAPH = instance("a Graph: Graph.from_edges(senders, receivers, num_nodes=n), for example", Graph)
 
@@ -21,22 +22,21 @@ GRAPH = instance("a Graph: Graph.from_edges(senders, receivers, num_nodes=n), fo
 def segment_sum(values: Float[Array, "E ..."], graph: Graph) -> Float[Array, "N ..."]:
     """The sum over the incoming edges of each node; 0 for a node without incoming edges."""
     x = _checked(values, "values", "edge", graph.num_edges)
-    out = products.row_sum(_flat(x), graph.incoming, graph.outgoing)
-    return out.reshape(graph.num_nodes, *x.shape[1:])
+    return locally(_sum, graph, _flat(x)).reshape(graph.num_nodes, *x.shape[1:])
 
 
 @takes(graph=GRAPH)
 def gather_receivers(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the receiver of each edge. Its derivative is a segment sum over incoming edges."""
     x = _checked(x, "x", "node", graph.num_nodes, integers=True)
-    return products.row_gather(_flat(x), graph.incoming, graph.outgoing).reshape(graph.num_edges, *x.shape[1:])
+    return locally(_at_receivers, graph, _flat(x)).reshape(graph.num_edges, *x.shape[1:])
 
 
 @takes(graph=GRAPH)
 def gather_senders(x: Float[Array, "N ..."], graph: Graph) -> Float[Array, "E ..."]:
     """x at the sender of each edge. Its derivative is a segment sum over outgoing edges."""
     x = _checked(x, "x", "node", graph.num_nodes, integers=True)
-    return products.row_gather(_flat(x), graph.outgoing, graph.incoming).reshape(graph.num_edges, *x.shape[1:])
+    return locally(_at_senders, graph, _flat(x)).reshape(graph.num_edges, *x.shape[1:])
 
 
 @takes(graph=GRAPH)
@@ -55,7 +55,7 @@ def segment_max(values: Float[Array, "E ..."], graph: Graph, empty: float = -jnp
 
 @jax.custom_jvp
 def _segment_max(x: Array, graph: Graph) -> Array:
-    return products.row_max(x, graph.incoming)
+    return locally(largest, graph, x)
 
 
 @_segment_max.defjvp
@@ -80,8 +80,8 @@ def aggregate(
         raise GraphError(f"coefficients has shape {a.shape} and values {v.shape}: pass [E] with [N, C], or [E, H] with [N, H, C]")
     a, v = _same_dtype(a, v)
     if a.ndim == 1:
-        return products.row_product(a[:, None], v[:, None], graph.incoming, graph.outgoing)[:, 0]
-    return products.row_product(a, v, graph.incoming, graph.outgoing)
+        return locally(_product, graph, a[:, None], v[:, None])[:, 0]
+    return locally(_product, graph, a, v)
 
 
 @takes(graph=GRAPH)
@@ -93,8 +93,36 @@ def edge_dot(at_receivers: Float[Array, "N *H C"], at_senders: Float[Array, "N *
         raise GraphError(f"at_receivers has shape {g.shape} and at_senders {v.shape}: pass [N, C] or [N, H, C] twice")
     g, v = _same_dtype(g, v)
     if g.ndim == 2:
-        return products.edge_dot(g[:, None], v[:, None], graph.incoming, graph.outgoing)[:, 0]
-    return products.edge_dot(g, v, graph.incoming, graph.outgoing)
+        return locally(_dot, graph, g[:, None], v[:, None])[:, 0]
+    return locally(_dot, graph, g, v)
+
+
+# The same on one device, with its part of the graph. Only values of senders come from others.
+
+
+def _sum(graph: Graph, x: Array) -> Array:
+    return products.row_sum(x, graph.incoming, graph.outgoing)
+
+
+def _at_receivers(graph: Graph, x: Array) -> Array:
+    return products.row_gather(x, graph.incoming, graph.outgoing)
+
+
+def _at_senders(graph: Graph, x: Array) -> Array:
+    return products.row_gather(extended(x, graph), graph.outgoing, graph.incoming)
+
+
+def largest(graph: Graph, x: Float[Array, "E F"]) -> Float[Array, "N F"]:
+    """The largest of the values over the incoming edges, -inf where there are none; not differentiable. For `locally`."""
+    return products.row_max(x, graph.incoming)
+
+
+def _product(graph: Graph, a: Array, v: Array) -> Array:
+    return products.row_product(a, extended(v, graph), graph.incoming, graph.outgoing)
+
+
+def _dot(graph: Graph, g: Array, v: Array) -> Array:
+    return products.edge_dot(g, extended(v, graph), graph.incoming, graph.outgoing)
 
 
 def _checked(values: ArrayLike, name: str, kind: str, count: int, integers: bool = False) -> Array:

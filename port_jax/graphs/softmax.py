@@ -12,9 +12,9 @@ from port_jax.arguments import takes
 from port_jax.checks import as_array, as_numbers
 from port_jax.graphs.edges import GraphError
 from port_jax.graphs.graph import Graph
-from port_jax.graphs.products import row_max
+from port_jax.graphs.halo import locally
 from port_jax.graphs.rows import widened
-from port_jax.graphs.segment import GRAPH, gather_receivers, segment_sum
+from port_jax.graphs.segment import GRAPH, gather_receivers, largest, segment_sum
 
 __all__ = ["segment_softmax"]
 
@@ -81,7 +81,7 @@ def segment_softmax(
 
 @jax.custom_jvp
 def _softmax(logits: Array, self_logits: Array | None, graph: Graph) -> tuple[Array, Array | None]:
-    top = row_max(logits, graph.incoming)
+    top = locally(largest, graph, logits)
     if self_logits is not None:
         top = jnp.maximum(top, self_logits)
     top = jnp.where(jnp.isfinite(top), top, 0)

@@ -113,7 +113,8 @@ def fit(
             (on a GPU, sums over edges may not).
         progress: whether to show a bar with loss and rate; by default on a terminal only, and in the first process.
         plan: how the run lies on several devices. The state is put where it says, also where it is read from `folder`; of `batches`, each
-            array's rows are divided (each process gives its own), and `batch` is on every device. A `sparse_step` has its plan already.
+            array's rows are divided (each process gives its own), and `batch` is on every device, except for arrays that are divided
+            already, such as those of a graph in parts. A `sparse_step` has its plan already.
 
     What is kept is finite: at each evaluation, and so before each save and at the end, the parameters, the optimizer's state and the
     collections are reduced on the device to one flag per array. An array may contain as many NaN or infinite elements as in the
@@ -135,7 +136,7 @@ def fit(
     if sparse is not None and batch is not None:
         sparse.check(state.params, batch)
     if plan is not None:
-        state, batch = plan.place(state), None if batch is None else jax.device_put(batch, plan.whole)
+        state, batch = plan.place(state), None if batch is None else plan.repeated(batch)
     inside, outside = (_same, _same) if sparse is None else (sparse.shuffled, sparse.unshuffled)
     state = inside(state)
     if jax.default_backend() == "cpu":

@@ -89,8 +89,24 @@ class Plan:
         """A batch with its rows divided, from the rows of this process; arrays that are on several devices stay, numbers are on all."""
         return jax.tree.map(self._divided, batch)
 
+    def repeated(self, batch: PyTree) -> PyTree[Array]:
+        """A batch that all steps take, on every device; arrays that are on several devices stay, such as those of a graph in parts."""
+        return jax.tree.map(lambda x: x if self._is_here(x) else jax.device_put(x, self.whole), batch)
+
+    def _is_here(self, x: Any) -> bool:
+        """Whether an array has been divided among devices already. Raises TrainingError if those are others than the plan's."""
+        if not isinstance(x, jax.Array) or (len(x.sharding.device_set) == 1 and not any(getattr(x.sharding, "spec", ()))):
+            return False
+        if x.sharding.device_set != set(self.mesh.devices.flat):
+            found = f"an array of the batch, {x.dtype}{list(x.shape)}, is divided among {len(x.sharding.device_set)} devices"
+            raise TrainingError(
+                f"{found}, and the plan is for {self.mesh.devices.size}, or for others; divide it by plan.split: a graph in parts, for "
+                f"example, after graph.partition({self.count})"
+            )
+        return True
+
     def _divided(self, x: Any) -> Array:
-        if isinstance(x, jax.Array) and len(x.sharding.device_set) > 1:
+        if self._is_here(x):
             return x
         x = np.asarray(x)
         if not x.ndim:

@@ -1,0 +1,24 @@
+"""A graph in parts on eight simulated devices gives what a whole one gives; on_parts.py has the comparisons."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAST = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+SLOW = ("models", "bytes")
+
+
+@pytest.mark.parametrize("what", ["models hgcn", "training", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_eight_devices_give_what_one_gives(what: str):
+    command, *names = what.split()
+    done = subprocess.run(
+        (sys.executable, "-m", "parity_tests.graphs.on_parts", command, *names),
+        cwd=ROOT, env={**os.environ, "XLA_FLAGS": FAST}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
