@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from port_jax.arguments import TEXT, TRUTH, Kind, number, one_of, optional, takes
@@ -210,11 +211,12 @@ class Graph:
 
         Errors: GraphError for a sharding that does not split rows along one axis, or into another number of parts.
         """
-        axis = require_parts(parts.parts, sharding)
+        axis, mesh = require_parts(parts.parts, sharding), sharding.mesh
+        assert isinstance(mesh, Mesh)
         put = lambda a: place(a.reshape(-1, *a.shape[2:]), sharding)  # noqa: E731
         out = np.argsort(parts.senders, axis=1, kind="stable").astype(np.int32)
         ends, starts = (np.take_along_axis(a, out, 1) for a in (parts.receivers, parts.senders))
-        halo = Halo(put(parts.send), parts.rounds, sharding.mesh, axis)
+        halo = Halo(put(parts.send), parts.rounds, mesh, axis)
         return Graph(
             incoming=Rows(put(parts.receivers), put(parts.senders), None, None, None, parts.size),
             outgoing=Rows(put(starts), put(ends), put(out), None, None, parts.size + halo.rows),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Float, Int, Shaped
 
 from port_jax.checks import on_host
@@ -197,7 +198,7 @@ def place(values: Shaped[np.ndarray, "rows *row"], sharding: NamedSharding) -> S
 
 def require_parts(parts: int, sharding: Any) -> str:
     """The axis along which a sharding splits rows. Raises `GraphError` if it is none, or splits them into another number of parts."""
-    spec = tuple(sharding.spec) if isinstance(sharding, NamedSharding) else ()
+    spec = tuple(sharding.spec) if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh) else ()
     if len(spec) != 1 or not isinstance(spec[0], str):
         remedy = "pass one that splits rows along one axis of a mesh, as Plan(mesh).split or NamedSharding(mesh, PartitionSpec('x'))"
         raise GraphError(f"sharding is {sharding!r:.100}: {remedy}")
@@ -257,7 +258,7 @@ def _last_node_last(nodes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, 
 def _metis(senders: np.ndarray, receivers: np.ndarray, num_nodes: int, parts: int) -> np.ndarray:
     """The part of each node by METIS, which cuts few edges. Their directions, repeats, loops and weights are not looked at."""
     try:
-        import pymetis
+        pymetis = importlib.import_module("pymetis")
     except ImportError:
         remedy = "pip install pymetis, or pass an order of your own: nodes of one part after each other"
         raise GraphError(f"order is {METIS!r}, and the package pymetis is not installed: {remedy}") from None
