@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,7 +63,7 @@ def test_the_lower_bound_at_50_digits(vae: SimpleNamespace):
 
 def test_training_goes_on_as_in_torch(vae: SimpleNamespace):
     """Five steps of RiemannianAdam from the file's moments on the negative lower bound, with new noise at each."""
-    net = vae.net.float()
+    net = copy.deepcopy(vae.net).float()  # the other tests have it as it was saved
     net.load_state_dict(vae.saved["model"])
     net.double()
     optimizer = geoopt.optim.RiemannianAdam(net.parameters(), lr=1e-2)
