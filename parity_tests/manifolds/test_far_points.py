@@ -173,6 +173,24 @@ def test_one_dimension():
 
 
 @jax.jit
+def _logarithm(k, x, y, c):
+    """<c, log_x y> and its gradient, from space parts."""
+    lifted = lambda k, a: Lorentz(k).projx(jnp.concatenate([jnp.zeros(1, a.dtype), a]))  # noqa: E731
+    return jax.value_and_grad(lambda k, x, y: c @ Lorentz(k).logmap(lifted(k, x), lifted(k, y)), (0, 1, 2))(k, x, y)
+
+
+def test_the_logarithm_towards_the_other_side_of_the_origin():
+    """From 70 radii: with an angle above 90° the derivative by the near point has a factor of the far one, and overflowed."""
+    rng = draws.rng(9)
+    e, g = (v / np.linalg.norm(v) for v in rng.standard_normal((2, 3)))
+    k, c = np.float32(0.7), np.float32([1.0, -0.3, 0.8, 0.4])
+    x, y = space(0.8 * top(np.float32, 0.7), e, 0.7, np.float32), space(0.7, -e - 0.5 * g, 0.7, np.float32)
+    found, exact = (_logarithm(*(jnp.asarray(a, dtype) for a in (k, x, y, c))) for dtype in (np.float32, np.float64))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=float(1e-4 * np.abs(b).max()))
+
+
+@jax.jit
 def _step(manifold, x, grad):
     square, move = manifold.descend_along(x, grad, jnp.zeros_like(x), 0.9)
     return square, *move(jnp.full((len(x), 1), -0.3, x.dtype))

@@ -231,7 +231,11 @@ def chord(x: Vector, y: Vector, k: Number) -> Chord:
     e_rest = inverse_binary(jnp.where(long & (across > 0), across, 1))
     wg, rest = trig.over(w, g) * (h * e), (wide * (e / e_rest)) * (rest * e_rest)
     near = dot(wg, wg) + dot(rest, rest)
-    far = (jnp.where(opposite, tx, h) * jnp.where(opposite, e, 1)) * (jnp.where(opposite, ty, h) * jnp.where(opposite, e, 1))
+    # x0 y0 e²: each factor is scaled to order one, as the derivative by the other one is longer by it
+    nearer, farther = (jnp.where(opposite, pick(tx, ty), h) for pick in (jnp.minimum, jnp.maximum))
+    e_far = jnp.where(opposite, e, 1)
+    e_near = inverse_binary(jnp.where(opposite, nearer, 1))
+    far = (nearer * e_near) * (farther * e_far * (e_far / e_near))
     return Chord(px, py, tx, ty, w, h, e, jnp.where(opposite, (far * (1 - cos) - (h * e) * (h * e)) / 2, near))
 
 
