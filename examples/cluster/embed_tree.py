@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from examples.cluster.options import parsed
 
 
 def ancestors(nodes: np.ndarray, branching: int, rng: np.random.Generator) -> np.ndarray:
@@ -51,12 +51,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024, help="lines of a batch, on all devices together")
     parser.add_argument("--negatives", type=int, default=10)
     parser.add_argument("--lr", type=float, default=0.02)
-    parser.add_argument("--out", type=Path, help="a folder, which all processes see; a run there goes on where it ended")
-    parser.add_argument("--simulate", type=int, help="so many devices of one processor, to try things out")
-    given = parser.parse_args()
-    if given.simulate is not None:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={given.simulate}"
-        os.environ.update(XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    given = parsed(parser)
 
     import jax
     import jax.numpy as jnp

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from examples.cluster.options import parsed
 
 
 def drawn(folder: Path, nodes: int, classes: int) -> list[Path]:
@@ -51,12 +52,7 @@ def main() -> None:
     parser.add_argument("--fanouts", type=int, nargs="+", default=[10, 10], help="neighbours of each node, hop by hop")
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--lr", type=float, default=0.01)
-    parser.add_argument("--out", type=Path, help="a folder, which all processes see; a run there goes on where it ended")
-    parser.add_argument("--simulate", type=int, help="so many devices of one processor, to try things out")
-    given = parser.parse_args()
-    if given.simulate is not None:
-        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={given.simulate}"
-        os.environ.update(XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    given = parsed(parser)
     if (given.edges is None) != (given.features is None) or (given.edges is None) != (given.labels is None):
         sys.exit("--edges, --features and --labels belong together; give all of them, or none to draw a graph")
 

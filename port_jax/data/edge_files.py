@@ -129,13 +129,16 @@ def _parquet(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, A
 def _text(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, Any, Any]]:
     arrow, csv = _arrow("pyarrow"), _arrow("pyarrow.csv")
     with arrow.input_stream(str(path), compression="detect") as stream:
-        lines = stream.read(HEAD).decode("utf-8", "replace").splitlines()
+        head = stream.read(HEAD)
+    lines = head.decode("utf-8-sig", "replace").splitlines()
     skipped = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), None)
+    if len(head) == HEAD and skipped in (None, len(lines) - 1):
+        raise DataError(f"{path} begins with {HEAD} bytes of comments or with a line as long; give a file without them")
     if skipped is None:
         return
     first = lines[skipped].strip()
     delimiter = next((mark for mark in DELIMITERS if mark in first), ",")
-    cells = first.split(delimiter)
+    cells = [cell.strip('" ') for cell in first.split(delimiter)]
     titled = not all(map(_is_number, cells))
     names = cells if titled else [f"f{i}" for i in range(len(cells))]
     chosen = _columns(path, names, columns)
@@ -178,7 +181,7 @@ def _parts(path: Path, batch: Any, chosen: tuple[str, ...]) -> tuple[Any, Any, A
 
 def _npz(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[Any, Any, Any]]:
     with ZipFile(path) as archive, contextlib.ExitStack() as stack:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
         def member(name: str, rank: int = 1) -> _Member:
             found = _Member(stack.enter_context(archive.open(f"{name}.npy")))

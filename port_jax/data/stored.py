@@ -107,8 +107,9 @@ def store_graph(
 
         stored = store_graph("edges.parquet", "graph", columns=("source", "target"))
 
-    The edges of a node are in the order of the files, as those of `Graph.from_edges` are. A file is read twice, and its edges are written
-    twice, so that besides `memory` bytes and a few blocks, 32 bytes a node are all that is in memory, however many edges there are.
+    The edges of a node are in the order of the files, as those of `Graph.from_edges` are; weights are rounded to float32. A file is read
+    twice, and its edges are written twice, so that besides `memory` bytes and a few blocks, 32 bytes a node are all that is in memory,
+    however many edges there are.
 
     Arguments:
         paths: an edge list or several, .parquet, .npz, .csv, .tsv or .txt, text also compressed (.csv.gz); or a folder of parquet files.

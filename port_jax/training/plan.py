@@ -91,7 +91,7 @@ class Plan:
 
     def repeated(self, batch: PyTree) -> PyTree[Array]:
         """A batch that all steps take, on every device; arrays that are on several devices stay, such as those of a graph in parts."""
-        return jax.tree.map(lambda x: x if self._is_here(x) else jax.device_put(x, self.whole), batch)
+        return jax.tree.map(lambda x: x if self._is_here(x) else _placed(jnp.asarray(x), self.whole), batch)
 
     def _is_here(self, x: Any) -> bool:
         """Whether an array has been divided among devices already. Raises TrainingError if those are others than the plan's."""

@@ -86,7 +86,8 @@ def to_flax(
         elif entry.role == "constant":
             constants[entry.key] = np.array(_numbers(entry, tensors), order="C")
         else:
-            place(variables, str(entry.path), leaf(entry.layout.forward(_numbers(entry, tensors))))
+            assert entry.path is not None
+            place(variables, entry.path, leaf(entry.layout.forward(_numbers(entry, tensors))))
         if last[id(tensors[entry.key].storage)] == entry.key:
             tensors[entry.key].storage.forget()
     return variables, constants
