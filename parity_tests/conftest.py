@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("PYTORCH_JIT", "0")  # geoopt's scripted gradients differ between the first call and later ones
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -48,6 +50,13 @@ else:
 def draws_of_its_own(request: pytest.FixtureRequest) -> None:
     """What a test draws depends on its name: the same in any order of tests, in a file alone, on any number of workers."""
     draws.restart(f"{request.node.path.name}::{request.node.nodeid.partition('::')[2]}")
+
+
+@pytest.fixture(autouse=True)
+def environment_of_its_own() -> Iterator[None]:
+    """Commands that tests call in this process set variables, which processes that later tests start would inherit."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks

@@ -224,6 +224,13 @@ def test_a_schedule_of_optax_moves_a_run():
     assert max(jax.tree.leaves(moved[1])) > 0
 
 
+def test_parameters_begin_in_single_precision():
+    """All of them, also where 64 bits are enabled, as here: `fit` refuses a state whose types a step changes."""
+    model = TiDHy(4, 3, 2, 3, 5, dyn_bias=True, use_r2_decoder=True)
+    made = jax.eval_shape(lambda: model.init(draws.key(0), jnp.zeros((2, 3, 4), jnp.float32)))
+    assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype("float32")}
+
+
 def test_a_run_that_carries_r2_asks_for_its_batch():
     with pytest.raises(ValueError, match="give the number of sequences"):
         collections(TiDHy(4, 3, 2, 3, 5), Training(carry_r2=True))

@@ -82,7 +82,7 @@ class TiDHy(nn.Module):
         shape = (self.mix_dim, self.r_dim, self.rank) if self.low_rank_temp else (self.mix_dim, self.r_dim**2)
         self.temporal = self.param("temporal", lambda key: _orthogonal(key, shape))
         if self.dyn_bias:
-            self.temporal_bias = self.param("temporal_bias", nn.initializers.xavier_normal(), (1, self.r_dim))
+            self.temporal_bias = self.param("temporal_bias", nn.initializers.xavier_normal(), (1, self.r_dim), jnp.float32)
         if self.use_r2_decoder:
             within, ends = self.r2_decoder_hid_dim, _dense(self.r2_dim, self.dtype)
             self.r2_decoder = nn.Sequential([_dense(within, self.dtype), _norm(self.dtype), nn.elu, _dense(within, self.dtype), ends])
@@ -232,4 +232,4 @@ def _norm(dtype: Any) -> nn.LayerNorm:
 
 def _orthogonal(key: Array, shape: tuple[int, ...]) -> Array:
     """torch's `orthogonal_`: of the first axis beside all others."""
-    return nn.initializers.orthogonal()(key, (shape[0], math.prod(shape[1:])), float).reshape(shape)
+    return nn.initializers.orthogonal()(key, (shape[0], math.prod(shape[1:])), jnp.float32).reshape(shape)
