@@ -27,8 +27,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "HypLL's average pool without the map of the whole window",
         LAYER,
-        "joined = ball.projx(beta_concatenate(parts, ball.k))\n        return _mean",
-        "joined = parts\n        return _mean",
+        "joined = ball.projx(beta_concatenate(parts, ball.k))\n        return mean_of",
+        "joined = parts\n        return mean_of",
         f"{LAYERS}::test_average_pooling_at_50_digits",
     ),
     error(

@@ -16,7 +16,7 @@ from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
 
-__all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised"]
+__all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised", "scaled_root"]
 
 Points = Float[Array, "*batch ambient"]
 
@@ -31,9 +31,13 @@ def normalised(manifold: Manifold, x: Points, mean: Float[Array, " ambient"], va
     """exp_β(sqrt(weight/(var + eps)) PT_{μ→β} log_μ x) with the mean μ and β = exp_0(bias)."""
     mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
     u = manifold.transp(mean, goal, manifold.logmap(mean, x))
-    some = weight != 0  # where the root's derivative is not finite
-    root = jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + eps)), 0)
-    return manifold.expmap(goal, root * u)
+    return manifold.expmap(goal, scaled_root(weight, var, eps) * u)
+
+
+def scaled_root(weight: Float[Array, ""], var: Float[Array, ""], eps: float) -> Float[Array, ""]:
+    """sqrt(weight/(var + eps)), with derivative 0 at weight = 0, where the root's is not finite."""
+    some = weight != 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, weight, 1) / (var + eps)), 0)
 
 
 class MidpointBatchNorm(nn.Module):

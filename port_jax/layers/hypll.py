@@ -24,7 +24,7 @@ from port_jax.manifolds.stereographic.concatenation import beta_concatenate
 from port_jax.manifolds.stereographic.fixed_point_mean import fixed_point_mean
 from port_jax.manifolds.trig import softplus_inverse
 
-__all__ = ["CONSTRAINTS", "ConstrainedBall", "HAvgPool2d", "HBatchNorm", "HFlatten", "HMaxPool2d", "constrained_ball"]
+__all__ = ["CONSTRAINTS", "ConstrainedBall", "HAvgPool2d", "HBatchNorm", "HFlatten", "HMaxPool2d", "constrained_ball", "mean_of"]
 
 Pair = tuple[int, int]
 Points = Float[Array, "*batch d"]
@@ -62,7 +62,7 @@ class ConstrainedBall(nn.Module):
         return constrained_ball(self.constraint, value)
 
 
-def _mean(ball: PoincareBall, x: Float[Array, "*batch n d"], use_midpoint: bool) -> Points:
+def mean_of(ball: PoincareBall, x: Float[Array, "*batch n d"], use_midpoint: bool) -> Points:
     """The gyro-midpoint, or the Fréchet mean, over the axis before the last."""
     return ball.weighted_midpoint(x, reducedim=(-2,)) if use_midpoint else fixed_point_mean(x, ball.k)
 
@@ -83,7 +83,7 @@ class HBatchNorm(nn.Module):
         ball, x = require_ball(self, manifold), as_numbers("x", x)
         weight = self.param("weight", nn.initializers.ones, ())
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        mean = _mean(ball, x.reshape(-1, x.shape[-1]), self.use_midpoint)
+        mean = mean_of(ball, x.reshape(-1, x.shape[-1]), self.use_midpoint)
         var = jnp.mean(ball.dist2(jnp.broadcast_to(mean, x.shape), x))
         return normalised(ball, x, mean, var, weight, bias, self.eps)
 
@@ -107,7 +107,7 @@ class HAvgPool2d(nn.Module):
         window = self.window or (image.shape[-3], image.shape[-2])
         parts = windows(image, window, self.strides or window)
         joined = ball.projx(beta_concatenate(parts, ball.k))
-        return _mean(ball, joined.reshape(parts.shape), self.use_midpoint)
+        return mean_of(ball, joined.reshape(parts.shape), self.use_midpoint)
 
 
 class HMaxPool2d(nn.Module):

@@ -16,6 +16,7 @@ from port_jax.models.meru import MERU
 from port_jax.models.mlp import MLP
 from port_jax.models.murp import MuRP
 from port_jax.models.poincare_embeddings import PoincareEmbeddings
+from port_jax.models.poincare_resnet import PoincareResNet
 from port_jax.models.shallow import Shallow
 from port_jax.models.tidhy import TiDHy
 
@@ -38,6 +39,7 @@ __all__ = [
     "KGEmb",
     "MuRP",
     "PoincareEmbeddings",
+    "PoincareResNet",
     "Shallow",
     "TiDHy",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,9 @@ def raw_of(name: str, curvature: float) -> float:
 
 
 def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: str = "curvature", *,
-           learned: bool = False) -> list[float]:  # fmt: skip
-    """The curvature of each of `count` manifolds. raw: the file's raw tensors by key, in order; empty if it has none.
+           learned: bool = False, read: Callable[[str, float], float] = from_raw) -> list[float]:  # fmt: skip
+    """The curvature of each of `count` manifolds. raw: the file's raw tensors by key, in order; empty if it has none. read: what makes a
+    curvature of a raw tensor's name and number.
 
     The model computes with the file's own value. A configuration or an option has to agree with it, up to the rounding of geoopt's
     float32 log(exp(c) - 1), except that the configuration has the start of a `learned` curvature. Raises Unmatched where they
@@ -48,7 +49,7 @@ def settle(settings: Settings, raw: Mapping[str, np.ndarray], count: int, name: 
                 f"the file contains {len(raw)} curvatures ({next(iter(raw))!r}, ...); the model has {count} manifolds",
                 "Check the configuration",
             )
-        values = [from_raw(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
+        values = [read(key.rpartition(".")[2], float(np.asarray(tensor).reshape(-1)[0])) for key, tensor in raw.items()]
         for where, others in stated:
             if learned and where == "config":  # where training began
                 continue

@@ -17,6 +17,7 @@ from weights.models.meru import MERU
 from weights.models.mlp import MLP
 from weights.models.murp import MURP
 from weights.models.poincare_embeddings import POINCARE_EMBEDDINGS
+from weights.models.poincare_resnet import POINCARE_RESNET
 from weights.models.shallow import Shallow
 from weights.models.tidhy import TIDHY
 
@@ -28,6 +29,7 @@ ARCHITECTURES: dict[str, Port] = {
         GIL,
         POINCARE_EMBEDDINGS,
         HYPLL,
+        POINCARE_RESNET,
         HYPTORCH,
         KGEMB,
         MURP,

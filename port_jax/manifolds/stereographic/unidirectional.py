@@ -21,10 +21,12 @@ LONG = 30.0
 """The distance, in units of the radius, from which `at_distances` divides by exp of the largest one: sinh² overflows at 44 in float32."""
 
 
-def unidirectional(x: Float[Array, "*batch d"], z: Float[Array, "d m"], r: Float[Array, " m"], k: Signed) -> Float[Array, "*batch m"]:
+def unidirectional(x: Float[Array, "*batch d"], z: Float[Array, "d m"], r: Float[Array, " m"], k: Signed, *,
+                   multiplied: bool = False) -> Float[Array, "*batch m"]:  # fmt: skip
     """2|z_j| d(x, hyperplane j), signed: 2|z| arsin_k(t), t = (2<x, z/|z|> cos_k(2r) - (1 - k|x|²) sin_k(2r))/(1 + k|x|²).
 
     With c = -k these are the v_j = 2|z|/√c asinh(λ √c <x, z/|z|> cosh(2√c r) - (λ - 1) sinh(2√c r)) of the paper's equation 6.
+    multiplied: λ = 2(1 - c|x|²), which is no distance, in the place of 2/(1 - c|x|²), as the code of Poincaré ResNet has it by a slip.
     """
     k = jnp.asarray(number(k), x.dtype)
     length = trig.sqrt_or_zero(jnp.sum(z * z, 0))
@@ -32,7 +34,7 @@ def unidirectional(x: Float[Array, "*batch d"], z: Float[Array, "d m"], r: Float
     ax = conformal(x, k)
     rise = jnp.broadcast_to(trig.cos_k(4 * k * r * r), (*x.shape[:-1], z.shape[1]))
     fall = jnp.broadcast_to(length * trig.sin_k(2 * r, k), rise.shape)
-    along = (2 * (x @ z) * rise - (2 - ax) * fall) / ax  # |z| t
+    along = 2 * ax * (x @ z) * rise - (2 * ax - 1) * fall if multiplied else (2 * (x @ z) * rise - (2 - ax) * fall) / ax  # |z| t
     t = along / jnp.broadcast_to(some, rise.shape)
     return 2 * along * trig.arsinh_ratio(k * t * t)
 
