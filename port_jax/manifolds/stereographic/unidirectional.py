@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.manifolds import trig
-from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.row_products import dot, repeated
 from port_jax.manifolds.signed import Signed, number
 from port_jax.manifolds.stereographic.metric import conformal
 
@@ -32,10 +32,10 @@ def unidirectional(x: Float[Array, "*batch d"], z: Float[Array, "d m"], r: Float
     length = trig.sqrt_or_zero(jnp.sum(z * z, 0))
     some = jnp.where(length > 0, length, 1)
     ax = conformal(x, k)
-    rise = jnp.broadcast_to(trig.cos_k(4 * k * r * r), (*x.shape[:-1], z.shape[1]))
-    fall = jnp.broadcast_to(length * trig.sin_k(2 * r, k), rise.shape)
+    rise = repeated(trig.cos_k(4 * k * r * r), (*x.shape[:-1], z.shape[1]))
+    fall = repeated(length * trig.sin_k(2 * r, k), rise.shape)
     along = 2 * ax * (x @ z) * rise - (2 * ax - 1) * fall if multiplied else (2 * (x @ z) * rise - (2 - ax) * fall) / ax  # |z| t
-    t = along / jnp.broadcast_to(some, rise.shape)
+    t = along / repeated(some, rise.shape)
     return 2 * along * trig.arsinh_ratio(k * t * t)
 
 
