@@ -25,6 +25,7 @@ from parity_tests.models import (
     cases_meru,
     cases_murp,
     cases_poincare_embeddings,
+    cases_poincare_resnet,
     cases_shallow,
     cases_tidhy,
 )
@@ -212,6 +213,10 @@ CASES: dict[str, Case] = {
     "hypll": Case(partial(cases_hypll.case, "embedding, trained curvature"), cases_hypll.theirs, {
         "order": rolled("weight"), "curvature": changed(lambda flat, at: {at("manifold.c.value"): flat[at("manifold.c.value")] + 0.1}),
     }, partial(hypll.RiemannianSGD, momentum=0.8), hurried),
+    "poincare_resnet": Case(cases_poincare_resnet.case, cases_poincare_resnet.theirs, {
+        "sign": negated("fc.bias"), "curvature": another(curvature=0.9), "swap": swapped("bn.norm.mean", "group1.0.bn1.norm.mean"),
+        "window": changed(lambda flat, at: {at("conv.weights"): jnp.swapaxes(flat[at("conv.weights")], 0, 1)}),
+    }),
     "hgat": Case(hgat_case, on_unweighted, {"sign": negated("layers.0.linear.bias"), "transpose": transposed("layers.0.linear.weight"),
                                             "curvature": swapped_curvatures},
                  OldGeoopt, options={"optimizer": "RiemannianAdam"}),

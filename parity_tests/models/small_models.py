@@ -16,6 +16,7 @@ from parity_tests.models import (
     cases_mlp,
     cases_murp,
     cases_poincare_embeddings,
+    cases_poincare_resnet,
     cases_shallow,
     cases_tidhy,
 )
@@ -46,6 +47,7 @@ CASES = {
     "gil": (lambda: (cases_gil.reference(cases_gil.BASE, [8]), cases_gil.BASE), "encoder.layers.0.conv_e.linear.weight"),
     "poincare_embeddings": (lambda: (cases_poincare_embeddings.module_of("lorentz", "distance"), LORENTZ), "lt.weight"),
     "hypll": (cases_hypll.case, "fc1.z"),
+    "poincare_resnet": (cases_poincare_resnet.case, "fc.z"),
     "hyptorch": (lambda: (cases_hyptorch.module_of("trained"), {"c": 0.6}), "mlr.p_vals"),
     "kgemb": (lambda: cases_kgemb.case("AttH"), "rel_diag.weight"),
     "murp": (lambda: (cases_murp.module_of(MuRP), {}), "rvh.weight"),

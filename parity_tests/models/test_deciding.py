@@ -36,6 +36,7 @@ CASES = {
     "gil": Case({}, {"n_heads": 2, "n_classes": 9, "concat": 0, "bias": 0, "model": "HGAT"}),
     "poincare_embeddings": Case(SPACE, {"dim": 9, "size": 99}),
     "hypll": Case({}, {"net": "resnet", "channels": [9, 9], "hidden": [9], "classes": 9}),
+    "poincare_resnet": Case({}, {"channel_dims": [9], "depths": [4], "classes": 9, "in_channels": 9, "init_c": 0.123}),
     "hyptorch": Case({"c": "'c'"}, {"dim": 9, "num_classes": 9, "train_c": False, "train_x": False}),
     "kgemb": Case({"bias": "bias"}, {"rank": 8, "gamma": 1.0, "multi_c": False, "model": "RotH", "entities": 3}),
     "murp": Case({}, {"dim": 9, "entities": 3, "relations": 3, "hyperbolic": False}),
@@ -60,6 +61,7 @@ CASES = {
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
     "hgat": "gives curvature", "gil": "gives curvature", "hypll": "gives curvature",
+    "poincare_resnet": "gives curvature",
     "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
     "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
     "meru": "contains the curvatures",
@@ -129,6 +131,8 @@ ROLES = {
     ("hybonet", "encoder.manifold.k"): "constant",  # a buffer, once for each module
     ("hybonet_kg", "scale"): "constant",  # frozen parameters
     ("hypll", "pool.manifold.c.value"): "tied",
+    ("poincare_resnet", "conv_ball.isp_c"): "constant",  # an untrained parameter
+    ("poincare_resnet", "bn.norm.running_mean"): "constant",  # a buffer that nothing reads
     ("kgemb", "gamma"): "constant",
     ("meru", "visual.pos_embed"): "buffer",  # a frozen parameter
     ("meru", "textual.attn_mask"): "constant",

@@ -8,11 +8,12 @@ import torch
 
 import weights
 from parity_tests import draws
-from parity_tests.models import cases_meru
+from parity_tests.models import cases_meru, cases_poincare_resnet
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.planted_errors import CASES, load_ball
 from reference_torch.graphs.graph import Graph
+from reference_torch.layers.hypll import exp0
 from weights.models import ARCHITECTURES
 
 TABLES = {"shallow": "encoder.lt", "hybonet_kg": "emb_entity", "kgemb": "entity.weight", "murp": "Eh.weight",
@@ -42,6 +43,12 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
     if arch in TABLES:
         space = "tangent" if arch == "kgemb" else "manifold"  # whose relations have balls of their own
         assert np.array_equal(weights.embeddings(ckpt, space=space).points, module.state_dict()[TABLES[arch]])
+        return
+    if arch == "poincare_resnet":
+        images = cases_poincare_resnet.images(1, 2)
+        want = exp0(module.encode(torch.as_tensor(images)), module.linear_ball.c()).detach().numpy()
+        found = weights.embeddings(ckpt, inputs={"images": images})
+        assert np.abs(found.points - want).max() <= 1e-9 * np.abs(want).max()
         return
     if ARCHITECTURES[arch].nodes.arrays:
         given = cases_meru.inputs("MERU")

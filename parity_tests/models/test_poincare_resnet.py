@@ -1,7 +1,5 @@
 """Poincaré ResNet in Flax against the reference: outputs, gradients, steps, files both ways, and what the authors' code computed."""
 
-import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from port_jax.models import PoincareResNet
 from weights.checkpoint import load
 from weights.errors import Unmatched, Usage
 from weights.mapping.entries import flatten
-from weights.models.poincare_resnet import POINCARE_RESNET
 from weights.proof.authors import of_authors
 from weights.proof.verify import failed, verify
 from weights.proof.witness import Witness
@@ -79,3 +76,197 @@ def test_the_optimizers_go_on(name: str, optimizer: Any, tmp_path: Path):
     ckpt.export(tmp_path / "back.pth")
     both = [torch.load(tmp_path / name, weights_only=True) for name in ("trained.pth", "back.pth")]
     assert_deep_equal(*both)
+
+
+@pytest.mark.slow  # test_verify.py has the smallest
+@pytest.mark.parametrize("name", ["trained", "softplus, other order"])
+def test_a_conversion_is_verified(name: str, tmp_path: Path):
+    module, config = case(name)
+    path = trained(module, adam(module), tmp_path, theirs)
+    ckpt = load(path, config=config)
+    rows = verify(ckpt, path, types=("float64",))
+    assert not failed(rows), [row for row in rows if not row.ok]
+    assert {row.level for row in rows} == {"bits", "settings", "forward", "grad", "step"}
+
+
+def test_what_a_file_does_not_say(tmp_path: Path):
+    """Without a configuration it is asked for by its name; with one, what that leaves out is what the authors' code has."""
+    module, config = case()
+    path = tmp_path / "model.pth"
+    torch.save(module.state_dict(), path)
+    with pytest.raises(Usage, match="learnable is neither in the file nor in the configuration"):
+        load(path)
+    ckpt = load(path, config={"pool_size": 2})
+    report = ckpt.report["settings"]
+    assert report["curvature"]["value"] == [pytest.approx(0.8, rel=1e-7)]  # isp_c itself, and not softplus of it
+    assert report["channel_dims"] == {"value": [2], "from": "shapes of the convolutions", "in_file": True}
+    assert {name: report[name]["value"] for name in ("custom_autograd", "skip_connection", "bn_midpoint")} == {
+        "custom_autograd": True, "skip_connection": "fr", "bn_midpoint": True}  # fmt: skip
+    assert not ckpt.model.exact_distance
+    by_softplus = load(path, config={**config, "custom_autograd": False})
+    assert by_softplus.model.curvature == pytest.approx(np.log1p(np.exp(0.8)), rel=1e-7)
+    for name, value, message in (
+        ("skip_connection", "none", "skip_connection is 'none'; the code adds by 'fr'"),
+        ("pool_size", 0, "pool_size is 0"),
+        ("act_layer", "<class 'torch.nn.modules.activation.GELU'>", "only nets with ReLU are converted"),
+        ("init_c", 0.1, "init_c is 0.1 according to config and 0.8"),
+        ("model", "hyperbolic-8-16-32-resnet-20", r"channel_dims is \[8, 16, 32\] according to config"),
+    ):
+        given = {key: told for key, told in config.items() if key not in ("channel_dims", "depths")}
+        with pytest.raises(Unmatched, match=message):
+            load(path, config={**given, name: value})
+    for act in ("torch.nn.ReLU", "<class 'torch.nn.modules.activation.ReLU'>", "relu"):
+        load(path, config={**config, "act_layer": act})
+    state = dict(module.state_dict())
+    below = {key: torch.full_like(value, -0.3) if key.endswith("isp_c") else value for key, value in state.items()}
+    torch.save(below, path)
+    with pytest.raises(Unmatched, match=r"'conv_ball\.isp_c' is -0\.3, which is c itself"):
+        load(path, config={**config, "init_c": -0.3})
+    assert load(path, config={**config, "init_c": -0.3, "custom_autograd": False}).model.curvature < 0.6
+
+
+def test_curvatures_that_differ_were_trained(tmp_path: Path):
+    """Each ball has its own; that of the sums is in no file, and stays where training began, which the configuration says."""
+    module, config = case("trained")
+    path = tmp_path / "model.pth"
+    state = dict(module.state_dict())
+    torch.save(state, path)
+    with pytest.raises(Unmatched, match=r"learnable is False according to config and True according to conv_ball\.isp_c and "):
+        load(path, config=config_of("fixed"))
+    bare = {key: value for key, value in config.items() if key != "learnable"}
+    ckpt = load(path, config=bare)
+    assert ckpt.report["settings"]["learnable"]["in_file"]
+    assert ckpt.model.learnable_curvature
+    assert ckpt.model.curvature == pytest.approx(np.log1p(np.exp(0.6)), rel=1e-7)
+    assert ckpt.report["settings"]["curvature"]["in_file"] is False
+    at = {entry.key: entry.path for entry in ckpt.entries}
+    assert at["group2.0.downsample.ball.isp_c"] == "params/group2_0/downsample_ball/isp_c"
+    assert [entry.role for entry in ckpt.entries if entry.key.endswith("bn2.norm.ball.isp_c")] == ["tied", "tied"]
+    torch.save({**state, "fc.ball.isp_c": state["fc.ball.isp_c"] + 0.1}, path)
+    with pytest.raises(Unmatched, match=r"'fc\.ball\.isp_c' differs from 'linear_ball\.isp_c'"):
+        load(path, config=config)
+
+
+def test_a_trained_curvature_that_is_said_to_be_fixed(tmp_path: Path):
+    """Before its first step all curvatures are equal; the optimizer's state tells."""
+    module, config = case("trained")
+    with torch.no_grad():
+        for key, p in module.named_parameters():
+            if key.endswith("isp_c"):
+                p.fill_(0.6)
+    optimizer = adam(module)
+    for p in module.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.param_groups[0]["weight_decay"] = 0.0
+    optimizer.step()
+    torch.save({"model": module.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "model.pth")
+    with pytest.raises(Unmatched, match=r"the optimizer has state for 'conv_ball\.isp_c', which is fixed"):
+        load(tmp_path / "model.pth", config={**config, "learnable": False})
+
+
+def test_a_bare_file_without_a_configuration_is_inspected(tmp_path: Path, monkeypatch, capsys):
+    module, _ = case()
+    torch.save(module.state_dict(), tmp_path / "model.pth")
+    _, out, err = run(monkeypatch, capsys, "inspect", tmp_path / "model.pth")
+    assert "poincare_resnet" in out + err
+    assert "learnable" in out + err
+
+
+def test_images_that_do_not_come_to_the_pool_are_refused():
+    model = PoincareResNet((2,), (1,), 3, pool=2)
+    with pytest.raises(ValueError, match="images of 4 x 2 come to 4 x 2 pixels, and the pool is 2 x 2: give images of 2 pixels"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 2, 3)))
+    with pytest.raises(ValueError, match="skip_connection"):
+        jax.eval_shape(PoincareResNet((2,), (1,), 3, skip_connection="none").init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.slow  # the layers have their own test
+def test_the_right_formula_is_an_option(tmp_path: Path):
+    """Without the slips the model is another one, whose curvatures have derivatives of the size of its outputs."""
+    module, config = case("trained")
+    ckpt = converted(module, config, tmp_path)
+    right = ckpt.model.clone(exact_distance=True, exact_derivatives=True)
+    value = jax.jit(lambda v: right.apply(v, jnp.asarray(images(2, 2))))(ckpt.variables)
+    assert np.abs(value - theirs(module, torch.float64)[1].detach().numpy()).max() > 1e-3
+    slopes = jax.jit(jax.grad(lambda v: right.apply(v, jnp.asarray(images(2, 2))).sum()))(ckpt.variables)
+    assert max(abs(float(slope)) for path, slope in flatten(slopes).items() if path.endswith("isp_c")) < 100
+
+
+# What the authors' code computed.
+
+VALUES, STEPPED = 1e-4, 1e-3
+"""Gates of float32."""
+
+
+def fixture() -> Path:
+    if not FIXTURE.exists():
+        pytest.skip(f"{FIXTURE} is not here: the authors' checkpoints are no part of this project")
+    return FIXTURE
+
+
+def relative(have: Any, want: Any) -> float:
+    return float(np.max(np.abs(np.asarray(have) - want)) / np.max(np.abs(want)))
+
+
+@pytest.mark.slow  # a network of three groups on images of 32 x 32: its compilation takes most of a minute
+def test_what_the_authors_code_computed():
+    """Outputs, gradients, and ten steps of the file's optimizer: the loss before each, and the parameters in the end."""
+    path = fixture()
+    arrays = dict(np.load(path / "expected.npz"))
+    with jax.enable_x64(False):
+        ckpt = load(path / "full.pth", config=path / "config.json")
+        x = jnp.asarray(np.moveaxis(arrays["images"], 1, -1))
+
+        def loss(params: Any) -> Any:
+            logits = ckpt.model.apply({**ckpt.variables, "params": params}, x)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, arrays["labels"]).mean(), logits
+
+        @jax.jit
+        def step(params: Any, state: Any) -> Any:
+            (value, logits), grads = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, state = ckpt.optimizer.update(grads, state, params)
+            return value, logits, grads, optax.apply_updates(params, updates), state
+
+        params, state, losses = ckpt.variables["params"], ckpt.opt_state, []
+        value, logits, grads, *_ = step(params, state)
+        for _ in range(10):
+            before, _, _, params, state = step(params, state)
+            losses.append(float(before))
+        figures = {"logits": (relative(logits, arrays["logits"]), VALUES), "loss": (relative(value, arrays["loss"]), VALUES)}
+        figures["losses"] = (relative(np.array(losses), arrays["resume_losses"]), STEPPED)
+        slopes, start, end = flatten({"params": grads}), flatten(ckpt.variables["params"]), flatten(params)
+        for entry in (entry for entry in ckpt.entries if entry.role == "parameter"):
+            name = str(entry.path).removeprefix("params/")
+            figures[f"grad/{entry.key}"] = (relative(slopes[str(entry.path)], entry.layout.forward(arrays[f"grad/{entry.key}"])), VALUES)
+            want = entry.layout.forward(arrays[f"after10/{entry.key}"])
+            way = np.abs(want - np.asarray(start[name])).max()
+            figures[f"after10/{entry.key}"] = (float(np.abs(np.asarray(end[name]) - want).max() / way), STEPPED)
+    wrong = [f"{name} {error:.1e} > {limit:.0e}" for name, (error, limit) in figures.items() if not error <= limit]
+    assert not wrong, wrong
+
+
+@pytest.mark.slow  # the numbers are compared above
+def test_verify_by_the_command_line(monkeypatch, capsys):
+    path = fixture()
+    args = ("--config", path / "config.json", "--witness", path / "expected.npz")
+    code, out, err = run(monkeypatch, capsys, "verify", path / "full.pth", *args)
+    assert code == 0, out + err
+
+
+def test_a_bare_file_of_the_authors_comes_back_bit_by_bit(tmp_path: Path):
+    path = fixture()
+    for name in ("model.pth", "full.pth"):
+        ckpt = load(path / name, config=path / "config.json")
+        assert (ckpt.arch, ckpt.opt_state is None) == ("poincare_resnet", name == "model.pth")
+        assert ckpt.model.curvature == float(np.float32(0.1))
+        ckpt.export(tmp_path / name)
+        assert_deep_equal(torch.load(path / name, weights_only=True), torch.load(tmp_path / name, weights_only=True))
+
+
+@pytest.mark.slow  # the rows are those of a witness of HypLL, whose test is quick
+def test_wrong_steps_beside_a_recording_are_seen():
+    path = fixture()
+    ckpt = load(path / "full.pth", config=path / "config.json")
+    witness = Witness.read(path / "expected.npz", ckpt)
+    bad = [row.what for row in of_authors(hurried(ckpt), witness) if not row.ok]
+    assert any("after 10 steps" in what for what in bad)

@@ -131,7 +131,7 @@ class TangentBatchNorm(nn.Module):
 
 
 class WidthResidual(nn.Module):
-    """log_0(exp_0(u) ⊕ exp_0(v)) of images [*batch, h, w, d], where a point is a **row of one channel**: its coordinates run along the width.
+    """log_0(exp_0(u) ⊕ exp_0(v)) of images [*batch, h, w, d], where a point is a **row of one channel**, along the width.
 
     The authors' exponential map takes the last axis, which in their images is the width. On a ball.
     """

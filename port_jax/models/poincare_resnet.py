@@ -39,25 +39,26 @@ class TangentResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, u: Float[Array, "n h w d"]) -> Float[Array, "n i j e"]:
         strides, exact = (self.strides, self.strides), self.exact_distance
-        balls = {name: Curved("PoincareBall", self.curvature, self.learnable_curvature, name=name)() for name in ("ball1", "ball2", "bn_ball")}
+        learned = self.learnable_curvature
+        balls = {name: Curved("PoincareBall", self.curvature, learned, name=name)() for name in ("ball1", "ball2", "bn_ball")}
         norms = [TangentBatchNorm(self.use_midpoint, self.slip, name=name) for name in ("bn1", "bn2")]
         f = PoincareTangentConv2d(self.features, (3, 3), strides, (1, 1), exact, name="conv1")(balls["ball1"], u)
         f = jax.nn.relu(norms[0](balls["bn_ball"], f))
         f = PoincareTangentConv2d(self.features, (3, 3), (1, 1), (1, 1), exact, name="conv2")(balls["ball2"], f)
         f = norms[1](balls["bn_ball"], f)
         if self.strides > 1:
-            ball = Curved("PoincareBall", self.curvature, self.learnable_curvature, name="downsample_ball")()
+            ball = Curved("PoincareBall", self.curvature, learned, name="downsample_ball")()
             u = PoincareTangentConv2d(self.features, (1, 1), strides, exact_distance=exact, name="downsample")(ball, u)
         parts = (f, u) if self.skip_connection == "fr" else (u, f)
         return jax.nn.relu(WidthResidual()(PoincareBall(self.curvature), *parts))
 
 
 class PoincareResNet(nn.Module):
-    """`conv`, `bn`, groups of blocks `group1_0`, `group1_1`, ..., the mean of the middle of the image, and a linear layer `fc`.
+    """`conv`, `bn`, groups of blocks `group1_0`, `group1_1`, ..., the mean of the image, and a linear layer `fc`.
 
-    Images have channels last, and sides that the groups lead to `pool` pixels, or to less than twice as many, of which the first `pool` count:
-    32 x 32 with three groups. channels, depths: of each group the number of channels, and of blocks. The first block of every group but the
-    first halves the image. curvature: c of every ball; with `learnable_curvature` that of each layer begins there, and is trained as
+    Images have channels last, and sides that the groups lead to `pool` pixels, or to less than twice as many, of which the first `pool`
+    count: 32 x 32 with three groups. channels, depths: of each group the number of channels, and of blocks. The first block of every group
+    but the first halves the image. curvature: c of every ball; with `learnable_curvature` that of each layer begins there, and is trained as
     c = softplus(isp_c). skip_connection: "fr" for f(x) ⊕ x, "rf" for x ⊕ f(x). use_midpoint: whether batch norm takes the gyro-midpoint, or
     the Fréchet mean. Batch norm has **the statistics of the batch in evaluation as well**.
 
@@ -103,8 +104,8 @@ class PoincareResNet(nn.Module):
         height, width = u.shape[1:3]
         if height // self.pool != 1 or width // self.pool != 1:
             raise ValueError(
-                f"images of {images.shape[1]} x {images.shape[2]} come to {height} x {width} pixels, and the pool is {self.pool} x {self.pool}: "
-                f"give images of {self.pool * 2 ** (len(self.depths) - 1)} pixels a side, or another pool"
+                f"images of {images.shape[1]} x {images.shape[2]} come to {height} x {width} pixels, and the pool is "
+                f"{self.pool} x {self.pool}: give images of {self.pool * 2 ** (len(self.depths) - 1)} pixels a side, or another pool"
             )
         return u[:, : self.pool, : self.pool].mean((1, 2))
 

@@ -41,7 +41,9 @@ def settle(found: Found, settings: Settings) -> None:
         raise Unmatched(f"the key {missing[0]!r} is missing", "Check the file: its groups are numbered from 1, and their blocks from 0")
     matrices = ["conv.weights", "fc.z", *(f"group{g}.0.conv1.weights" for g in range(1, groups + 1))]
     if flat := [key for key in matrices if len(shapes[key]) != 2]:
-        raise Unmatched(f"{flat[0]!r} has the shape {list(shapes[flat[0]])}, and not two axes", "Give the model's state_dict as it was saved")
+        raise Unmatched(
+            f"{flat[0]!r} has the shape {list(shapes[flat[0]])}, and not two axes", "Give the model's state_dict as it was saved"
+        )
     channels = [shapes[f"group{g}.0.conv1.weights"][1] for g in range(1, groups + 1)]
     settings.settle("channel_dims", channels, "shapes of the convolutions", same=same_numbers)
     depths = [found.count(rf"group{g}\.(\d+)\.conv1\.weights") for g in range(1, groups + 1)]

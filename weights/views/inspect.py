@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from weights.files.config import read_config
 from weights.files.opening import Opened
 from weights.files.reader import read
 from weights.mapping import manifold_trees
-from weights.types import Document
+from weights.mapping.port import TREE
+from weights.mapping.recognition import recognised
+from weights.models import ARCHITECTURES
+from weights.types import Config, Document
 from weights.views.terminal import Screen
 
 
@@ -24,6 +28,7 @@ def inspect(path: Path, **options: Any) -> Document:
         parts = sections.split(file.root, choice)
     except ConversionError as error:
         raise error.at(path) from None
+    config: Config | None = None
     try:
         config = read_config(options.get("config"), parts.config)
         rest = {name: value for name, value in options.items() if name not in ("config", "section", "prefix", "optimizer_at")}
@@ -32,7 +37,7 @@ def inspect(path: Path, **options: Any) -> Document:
         report = {
             "file": path.name,
             "format": file.format,
-            "arch": None,
+            "arch": None if options.get("port") else _architecture(parts, config, options.get("arch")),
             "settings": {},
             "tensors": [
                 {"key": k, "shape": list(t.shape), "dtype": t.dtype, "becomes": "?", "role": t.kind, "layout": ""}
@@ -52,6 +57,14 @@ def inspect(path: Path, **options: Any) -> Document:
         report |= {"optimizers": counted} if len(counted) > 1 else {"optimizer": next(iter(counted.values()))}
     report["bytes"] = sum(t.nbytes for t in parts.tensors.values())
     return report
+
+
+def _architecture(parts: sections.Sections, config: Config | None, name: str | None) -> str | None:
+    """The name of the architecture whose keys these are, where a model cannot be made of them."""
+    with contextlib.suppress(ConversionError):
+        table, _ = recognised(ARCHITECTURES, name, parts, config or {})
+        return table.name if table else TREE
+    return None
 
 
 def _counted(groups: list) -> Document:
