@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mpmath import acosh, asinh, beta, cosh, mpf, sinh, sqrt, workdps
 
-from parity_tests import draws
+from parity_tests import draws, slow
 from parity_tests.oracle import stereographic as oracle
 from parity_tests.oracle.networks import exactly
 from parity_tests.tolerances import gate, relative_error
@@ -77,7 +77,7 @@ def test_the_convolution_at_50_digits():
             assert relative_error(found[n, i, j], np.array(want, float)) < GATE
 
 
-@pytest.mark.parametrize("slip", SLIPS)
+@pytest.mark.parametrize("slip", slow.all_but({"all"}, SLIPS))
 def test_batch_norm_at_50_digits(slip: str):
     """The midpoint Σ γ²x/(Σ γ² - n/2), halved by γ/(1 + γ), and one number for the variance of all points; values do not know the slip."""
     u, params = drawn(6, 2, 3, 3), {"weight": np.array(1.7), "bias": drawn(7, 3, scale=0.3)}
@@ -147,6 +147,7 @@ def test_the_slip_in_the_derivative_by_the_curvature():
     assert abs(float(by_c) / float(want) - 1) < 1e-12
 
 
+@pytest.mark.slow  # `slipped_add` has a test of its own
 def test_batch_norms_other_derivatives_do_not_know_the_slip():
     """By points and parameters all three are the formula's; by the curvature two are the code's, and as far apart as they are from it."""
     u, params, g = jnp.asarray(drawn(13, 7, 3)), {"weight": jnp.array(1.7), "bias": jnp.asarray(drawn(14, 3))}, drawn(15, 7, 3)

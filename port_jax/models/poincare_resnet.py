@@ -58,9 +58,9 @@ class PoincareResNet(nn.Module):
 
     Images have channels last, and sides that the groups lead to `pool` pixels, or to less than twice as many, of which the first `pool`
     count: 32 x 32 with three groups. channels, depths: of each group the number of channels, and of blocks. The first block of every group
-    but the first halves the image. curvature: c of every ball; with `learnable_curvature` that of each layer begins there, and is trained as
-    c = softplus(isp_c). skip_connection: "fr" for f(x) ⊕ x, "rf" for x ⊕ f(x). use_midpoint: whether batch norm takes the gyro-midpoint, or
-    the Fréchet mean. Batch norm has **the statistics of the batch in evaluation as well**.
+    but the first halves the image. curvature: c of every ball; with `learnable_curvature` that of each layer begins there, and is trained
+    as c = softplus(isp_c). skip_connection: "fr" for f(x) ⊕ x, "rf" for x ⊕ f(x). use_midpoint: whether batch norm takes the gyro-midpoint,
+    or the Fréchet mean. Batch norm has **the statistics of the batch in evaluation as well**.
 
     The network computes what the authors' code computes. exact_distance: divide by 1 - c|x|² in the distance to hyperplanes, where the code
     multiplies. exact_derivatives: the right derivative by a learnable curvature. Otherwise it is the code's, with `custom_autograd` (its
