@@ -44,7 +44,7 @@ def repeated(v: Float[Array, "*part d"], shape: tuple[int, ...]) -> Rows:
         v = jnp.broadcast_to(v, sizes)
         if axis != missing[-1]:  # where XLA would make one sum of two
             v = jax.lax.optimization_barrier(v)
-    return v
+    return jnp.broadcast_to(v, shape)
 
 
 def _power(dtype: DTypeLike, part: float) -> float:
