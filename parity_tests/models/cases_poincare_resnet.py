@@ -14,11 +14,14 @@ from reference_torch.models.poincare_resnet import PoincareResNet
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "fixed": {"init_c": 0.8},
-    "other choices": {"custom_autograd": False, "skip_connection": "rf", "bn_midpoint": False},
-    "trained": {"learnable": True, "channel_dims": [2, 3], "depths": [1, 1]},
+    "other choices": {"custom_autograd": False, "skip_connection": "rf", "bn_midpoint": False, "channel_dims": [2, 3], "depths": [1, 1]},
+    "trained": {"learnable": True},
     "trained, by autograd": {"learnable": True, "custom_autograd": False},
+    "trained, two groups": {"learnable": True, "channel_dims": [2, 3], "depths": [1, 1]},
 }
 """What programs say of their nets, beside `COMMON`."""
+COMPARED = [name for name in CONFIGS if name != "trained, two groups"]
+"""Those whose numbers are compared; of the last only the keys are looked at."""
 COMMON = {"channel_dims": [2], "depths": [1], "classes": 3, "init_c": 0.6, "learnable": False, "skip_connection": "fr",
           "bn_midpoint": True, "custom_autograd": True, "pool_size": 2}  # fmt: skip
 

@@ -78,6 +78,12 @@ def _pull(run: _Run, variables: Any, cotangents: tuple[jax.Array, ...]) -> tuple
     return outs, back(cotangents)[0]
 
 
+def pulled(ckpt: Checkpoint, ours: Ours, cotangents: Sequence[np.ndarray]) -> tuple[tuple[jax.Array, ...], dict[str, Any]]:
+    """Outputs, and gradients by path, by the program that the comparisons of this model share."""
+    outs, grads = _pull(_Run.of(ckpt, ours), ckpt.variables, tuple(jnp.asarray(c) for c in cotangents))
+    return outs, flatten(grads)
+
+
 def check_parity(module: torch.nn.Module, ckpt: Checkpoint, theirs: Theirs, ours: Ours, radius: float = 0.99,
                  single: bool = True, amplified: float = 0.0) -> tuple[jax.Array, ...]:  # fmt: skip
     """Outputs in float64, gradients of all parameters by random cotangents, and float32 no worse than torch's.

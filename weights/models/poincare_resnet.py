@@ -75,19 +75,22 @@ def _read(settings: Settings) -> None:
 
 def _settle_curvature(found: Found, settings: Settings) -> None:
     """c of every ball that is not trained: the sums' if the others are, whose isp_c is in no file."""
-    raw = {key: float(np.asarray(array).reshape(-1)[0]) for key, array in found.raw(r"(.+[._])?ball\.isp_c").items()}
+    tensors = {key: np.asarray(array) for key, array in found.raw(r"(.+[._])?ball\.isp_c").items()}
+    if odd := [key for key, array in tensors.items() if array.size != 1]:
+        raise Unmatched(f"{odd[0]!r} has the shape {list(tensors[odd[0]].shape)}, and is one number in the code", "Check the file")
+    raw = {key: float(array.reshape(())) for key, array in tensors.items()}
     (first, value), *others = raw.items()
     another = next((key for key, number in others if number != value), None)
     told: dict[str, Any] = {} if another is None else {"inferred": True, "source": f"{first} and {another}, which differ"}
     learned = bool(settings.settle("learnable", **told, default=False, same=same_flag))
     own = bool(settings.settle("custom_autograd", default=True, same=same_flag))
     if learned:
-        start = settings.settle("init_c", default=0.1)
+        start = float(np.float32(settings.settle("init_c", default=0.1)))  # as the code makes it
     else:
         settings.settle("init_c", value, first, same=lambda a, b: abs(a - b) <= ROUNDING * (1 + abs(b)))
         start = settings.values["init_c"] = value
     itself = own and not learned
-    c = float(np.float32(start)) if itself else softplus(float(np.float32(start)))
+    c = start if itself else softplus(start)
     if not c > 0:
         raise Unmatched(
             f"{first!r} is {value:.6g}, which is c itself if custom_autograd is true and learnable is false, and c has to be positive",
