@@ -1,5 +1,6 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
+import gc
 import importlib.util
 import os
 import tempfile
@@ -25,6 +26,7 @@ import pytest
 from parity_tests import draws, slow, without_torch
 
 jax.config.update("jax_enable_x64", True)
+gc.set_threshold(50_000, 20, 100)  # traced programs are millions of objects that stay, and looking through all of them takes seconds
 # Each operation's place in the source, which nobody reads here, is a tenth of the time in which programs are lowered.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
