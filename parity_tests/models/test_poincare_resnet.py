@@ -212,20 +212,20 @@ def test_what_the_authors_code_computed():
         ckpt = load(path / "full.pth", config=path / "config.json")
         x = jnp.asarray(np.moveaxis(arrays["images"], 1, -1))
 
-        def loss(params: Any) -> Any:
+        def loss(params: Any, x: Any) -> Any:
             logits = ckpt.model.apply({**ckpt.variables, "params": params}, x)
             return optax.softmax_cross_entropy_with_integer_labels(logits, arrays["labels"]).mean(), logits
 
         @jax.jit
-        def step(params: Any, state: Any) -> Any:
-            (value, logits), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        def step(params: Any, state: Any, x: Any) -> Any:  # of images that are known, XLA would compute the first layer itself
+            (value, logits), grads = jax.value_and_grad(loss, has_aux=True)(params, x)
             updates, state = ckpt.optimizer.update(grads, state, params)
             return value, logits, grads, optax.apply_updates(params, updates), state
 
         params, state, losses = ckpt.variables["params"], ckpt.opt_state, []
-        value, logits, grads, *_ = step(params, state)
+        value, logits, grads, *_ = step(params, state, x)
         for _ in range(10):
-            before, _, _, params, state = step(params, state)
+            before, _, _, params, state = step(params, state, x)
             losses.append(float(before))
         figures = {"logits": (relative(logits, arrays["logits"]), VALUES), "loss": (relative(value, arrays["loss"]), VALUES)}
         figures["losses"] = (relative(np.array(losses), arrays["resume_losses"]), STEPPED)
