@@ -7,6 +7,8 @@ statistics, 0.1, where flax's is that of the old ones.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,6 +17,9 @@ from port_jax.checks import as_numbers
 from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
+from port_jax.manifolds.hyperboloid.ambient import LONGEST, carried_from_origin, carried_to_origin
+from port_jax.manifolds.row_products import dot
+from port_jax.manifolds.trig import sqrt_or_zero
 
 __all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised"]
 
@@ -73,29 +78,43 @@ class LorentzBatchNorm(nn.Module):
     On a hyperboloid (Bdeir et al. 2024, section 4.2). Parameters: `beta` [d + 1], a **point**, and `gamma` [1]. Statistics: `mean` [d], the
     coordinates of log_0 of the running mean, and `var` [1]. The centroid is taken over the axes between the first and the last, then over
     the first. The running mean is the centroid of the old and the new one.
+
+    With `as_trained` it is computed by the authors' formulas (`port_jax.manifolds.hyperboloid.ambient`), also where these differ: all
+    coordinates of β count, which leaves the hyperboloid when a trained k moves, or under an optimizer for flat space; y is no farther than
+    10 √k from β; points nearer than 1e-4 to μ are drawn to it; and `mean` is [d + 1], with a time in front that is 0.
     """
 
     momentum: float = 0.1
     eps: float = 1e-5
+    as_trained: bool = False
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
         require_time(self, manifold, "MidpointBatchNorm")
-        x = as_numbers("x", x)
+        x, space = as_numbers("x", x), cast(Any, manifold)
         ambient = x.shape[-1]
         beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (ambient,))
         gamma = self.param("gamma", nn.initializers.ones, (1,))
-        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((ambient - 1,), x.dtype))
+        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((ambient - (not self.as_trained),), x.dtype))
         spread = self.variable("batch_stats", "var", lambda: jnp.ones((1,), x.dtype))
+        old = space.from_tangent0(running.value[..., 1 - ambient :], longest=LONGEST if self.as_trained else None)
+        mean = old if use_running_average else _centroid(space, x)
+        wide, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
+        u = carried_to_origin(wide, x, space.k) if self.as_trained else space.transp0back(wide, space.logmap(wide, x))
         if use_running_average:
-            mean, var = manifold.from_tangent0(running.value), spread.value
+            var = spread.value
         else:
-            within = manifold.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x  # pyright: ignore[reportAttributeAccessIssue]
-            mean = manifold.weighted_midpoint(within)  # pyright: ignore[reportAttributeAccessIssue]
-            var = jnp.mean(manifold.dist(jnp.broadcast_to(mean, x.shape), x), keepdims=True).reshape(1)
+            distances = sqrt_or_zero(dot(u, u)) if self.as_trained else space.dist(wide, x)
+            var = jnp.mean(distances).reshape(1)
             if not self.is_initializing():
-                running.value = manifold.to_tangent0(_between(manifold, manifold.from_tangent0(running.value), mean, self.momentum))
+                new = space.to_tangent0(_between(space, old, mean, self.momentum))
+                running.value = space.from_coordinates0(new) if self.as_trained else new
                 spread.value = (1 - self.momentum) * spread.value + self.momentum * var
-        mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
-        u = manifold.transp0back(mean, manifold.logmap(mean, x)) * jnp.broadcast_to(gamma / (var + self.eps), x.shape)
-        return manifold.expmap(goal, manifold.transp0(goal, u))
+        u = u * jnp.broadcast_to(gamma / (var + self.eps), x.shape)
+        return carried_from_origin(goal, u, space.k) if self.as_trained else space.expmap(goal, space.transp0(goal, u))
+
+
+def _centroid(manifold: Any, x: Points) -> Float[Array, " ambient"]:
+    """The centroid over the axes between the first and the last, and of these over the first."""
+    within = manifold.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
+    return manifold.weighted_midpoint(within)
