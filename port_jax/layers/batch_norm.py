@@ -7,7 +7,8 @@ statistics, 0.1, where flax's is that of the old ones.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from port_jax.checks import as_numbers
 from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
-from port_jax.manifolds.hyperboloid.ambient import LONGEST, carried_from_origin, carried_to_origin
+from port_jax.manifolds.hyperboloid import ambient
 from port_jax.manifolds.row_products import dot
 from port_jax.manifolds.trig import sqrt_or_zero
 
@@ -56,10 +57,10 @@ class MidpointBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
         x = as_numbers("x", x)
-        ambient = x.shape[-1]
+        width = x.shape[-1]
         weight = self.param("weight", nn.initializers.ones, ())
-        bias = self.param("bias", nn.initializers.zeros, (ambient - manifold.ambient,))
-        running = self.variable("batch_stats", "mean", lambda: manifold.origin(ambient, dtype=x.dtype))
+        bias = self.param("bias", nn.initializers.zeros, (width - manifold.ambient,))
+        running = self.variable("batch_stats", "mean", lambda: manifold.origin(width, dtype=x.dtype))
         spread = self.variable("batch_stats", "var", lambda: jnp.ones((), x.dtype))
         if use_running_average:
             mean, var = running.value, spread.value
@@ -92,29 +93,64 @@ class LorentzBatchNorm(nn.Module):
     def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
         require_time(self, manifold, "MidpointBatchNorm")
         x, space = as_numbers("x", x), cast(Any, manifold)
-        ambient = x.shape[-1]
-        beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (ambient,))
+        ways, width = _AUTHORS if self.as_trained else _ACCURATE, x.shape[-1]
+        beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (width,))
         gamma = self.param("gamma", nn.initializers.ones, (1,))
-        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((ambient - (not self.as_trained),), x.dtype))
+        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((width - 1 + self.as_trained,), x.dtype))
         spread = self.variable("batch_stats", "var", lambda: jnp.ones((1,), x.dtype))
-        old = space.from_tangent0(running.value[..., 1 - ambient :], longest=LONGEST if self.as_trained else None)
-        mean = old if use_running_average else _centroid(space, x)
+        old = ways.read(space, running.value)
+        mean = old if use_running_average else ways.middle(space, x)
         wide, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
-        u = carried_to_origin(wide, x, space.k) if self.as_trained else space.transp0back(wide, space.logmap(wide, x))
-        if use_running_average:
-            var = spread.value
-        else:
-            distances = sqrt_or_zero(dot(u, u)) if self.as_trained else space.dist(wide, x)
-            var = jnp.mean(distances).reshape(1)
-            if not self.is_initializing():
-                new = space.to_tangent0(_between(space, old, mean, self.momentum))
-                running.value = space.from_coordinates0(new) if self.as_trained else new
-                spread.value = (1 - self.momentum) * spread.value + self.momentum * var
-        u = u * jnp.broadcast_to(gamma / (var + self.eps), x.shape)
-        return carried_from_origin(goal, u, space.k) if self.as_trained else space.expmap(goal, space.transp0(goal, u))
+        u = ways.to_origin(space, wide, x)
+        var = spread.value if use_running_average else jnp.mean(ways.distance(space, wide, x, u)).reshape(1)
+        if not use_running_average and not self.is_initializing():
+            running.value = ways.stored(space, ways.between(space, old, mean, self.momentum))
+            spread.value = (1 - self.momentum) * spread.value + self.momentum * var
+        return ways.from_origin(space, goal, u * jnp.broadcast_to(gamma / (var + self.eps), x.shape))
 
 
-def _centroid(manifold: Any, x: Points) -> Float[Array, " ambient"]:
-    """The centroid over the axes between the first and the last, and of these over the first."""
-    within = manifold.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
-    return manifold.weighted_midpoint(within)
+class _Ways(NamedTuple):
+    """The parts of `LorentzBatchNorm`, all of which take the hyperboloid first.
+
+    read(v), stored(y): the point of a running mean, and back. middle(x): the centroid over the axes between the first and the last, and of
+    these over the first. between(old, new, momentum). to_origin(μ, x): PT_{μ→0} log_μ x, which distance(μ, x, u) has as u.
+    from_origin(β, u): exp_β(PT_{0→β} u).
+    """
+
+    read: Callable[..., Array]
+    stored: Callable[..., Array]
+    middle: Callable[..., Array]
+    between: Callable[..., Array]
+    to_origin: Callable[..., Array]
+    distance: Callable[..., Array]
+    from_origin: Callable[..., Array]
+
+
+def _middle(space: Any, x: Points) -> Float[Array, " ambient"]:
+    within = space.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
+    return space.weighted_midpoint(within)
+
+
+def _middle_of_authors(space: Any, x: Points) -> Float[Array, " ambient"]:
+    within = ambient.onto(x.mean(tuple(range(1, x.ndim - 1))), space.k) if x.ndim > 2 else x
+    return ambient.onto(within.mean(0), space.k)
+
+
+_ACCURATE = _Ways(
+    read=lambda space, v: space.from_tangent0(v),
+    stored=lambda space, y: space.to_tangent0(y),
+    middle=_middle,
+    between=_between,
+    to_origin=lambda space, mean, x: space.transp0back(mean, space.logmap(mean, x)),
+    distance=lambda space, mean, x, u: space.dist(mean, x),
+    from_origin=lambda space, goal, u: space.expmap(goal, space.transp0(goal, u)),
+)
+_AUTHORS = _Ways(
+    read=lambda space, v: ambient.exp0(v[1:], space.k),
+    stored=lambda space, y: space.from_coordinates0(ambient.log0(y, space.k)),
+    middle=_middle_of_authors,
+    between=lambda space, old, new, momentum: ambient.onto((1 - momentum) * old + momentum * new, space.k),
+    to_origin=lambda space, mean, x: ambient.carried_to_origin(mean, x, space.k),
+    distance=lambda space, mean, x, u: sqrt_or_zero(dot(u, u)),
+    from_origin=lambda space, goal, u: ambient.carried_from_origin(goal, u, space.k),
+)

@@ -24,7 +24,7 @@ from port_jax.layers.pooling import MidpointPool
 from port_jax.layers.residual import SpaceResidual
 from port_jax.layers.standard import BatchNorm
 from port_jax.manifolds import Euclidean, Lorentz, Manifold
-from port_jax.manifolds.hyperboloid.ambient import LONGEST
+from port_jax.manifolds.hyperboloid.ambient import exp0, log0
 from port_jax.manifolds.row_products import shortening
 from port_jax.types import ManifoldTree, Params
 
@@ -80,9 +80,9 @@ class HCNNBlock(nn.Module):
 
 
 class HCNNEncoder(nn.Module):
-    """A convolution with batch norm and ReLU, four groups of blocks, of which all but the first halve the image, and the mean over it.
+    """A convolution with batch norm and ReLU, groups of blocks, of which all but the first halve the image, and the mean over it.
 
-    widths: the channels of the four groups. blocks: how many blocks each has. On a hyperboloid pixels are lifted to it, x_t =
+    widths: the channels of the groups. blocks: how many blocks each has. On a hyperboloid pixels are lifted to it, x_t =
     sqrt(k + |x_s|²), and the mean is the centroid. Parameters: `conv1/conv_0` and `conv1/conv_1`, and `conv2_x_0`, `conv2_x_1`, ...,
     `conv3_x_0`, ..., `conv5_x_0`, ..., which are `HCNNBlock`s.
     """
@@ -114,7 +114,7 @@ class HCNN(nn.Module):
     """Logits of images.
 
     num_classes; embedding_dim: the channels of the last group, which a bottleneck multiplies by 4. widths: those of the groups before.
-    blocks: of each of the four groups. encoder_k: the k of the encoder's hyperboloid, of curvature -1/k; decoder_k: that of the
+    blocks: of each group. encoder_k: the k of the encoder's hyperboloid, of curvature -1/k; decoder_k: that of the
     classifier's, or the **c of its ball**, of curvature -c. learn_k: whether they are trained, as `encoder_space/k` and
     `decoder_space/k` or `decoder_space/isp_c`, c = softplus(isp_c). clip_features: the length at which the features of an ordinary
     encoder are cut before they are mapped to a hyperboloid or ball. points: whether the optimizer keeps each `beta` on its hyperboloid, as
@@ -161,22 +161,24 @@ class HCNN(nn.Module):
 
     def encode(self, images: Images, train: bool = False) -> Points:
         """What is classified: points of the classifier's manifold. `train`: the statistics of the batch in the place of running ones."""
-        space, goal = self._spaces()
-        return self._placed(space, goal, self.encoder(space, as_numbers("images", images), train))
+        return self.placed(self.encoder(self._spaces()[0], as_numbers("images", images), train))
 
-    def _placed(self, space: Any, goal: Any, x: Points) -> Points:
-        """Features, or points of the encoder's manifold, on that of the classifier."""
+    def placed(self, x: Points) -> Points:
+        """Features, or points of the encoder's manifold, as points of that of the classifier."""
+        space, goal = self._spaces()
         if goal is None:
-            return x if space is None else space.to_tangent0(x)
+            return x if space is None else log0(x, space.k)
         if space is None:
             cut = x * shortening(x, self.clip_features**2)
-            return goal.from_tangent0(cut, longest=LONGEST) if goal.ambient else goal.from_tangent0(cut)
-        moved = goal.from_tangent0(space.to_tangent0(x), longest=LONGEST)
-        return jnp.where(jnp.asarray(space.k) == goal.k, x, moved)
+            return exp0(cut, goal.k) if goal.ambient else goal.from_tangent0(cut)
+        return jnp.where(jnp.asarray(space.k) == goal.k, x, exp0(log0(x, space.k), goal.k))
 
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "n classes"]:
         """Logits. With `train` and `mutable=["batch_stats"]` the running statistics are written."""
-        h = self.encode(images, train)
+        return self.classify(self.encode(images, train))
+
+    def classify(self, h: Points) -> Float[Array, "n classes"]:
+        """The logits of what `encode` gives."""
         goal = self._spaces()[1]
         return self.decoder(h) if goal is None else self.decoder(goal, h)
 

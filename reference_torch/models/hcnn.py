@@ -81,21 +81,21 @@ class ResNet(nn.Module):
             self.conv1: nn.Module = Entrance(manifold, channels, widths[0])
         else:
             self.conv1 = nn.Sequential(*convolution(None, channels, widths[0], 3), activation(None))
-        inward = widths[0]
-        for group, (wide, count) in enumerate(zip(widths, blocks, strict=True), 2):
+        self.groups, inward = [f"conv{group}_x" for group in range(2, 2 + len(widths))], widths[0]
+        for name, wide, count in zip(self.groups, widths, blocks, strict=True):
             layers = []
             for n in range(count):
-                layers.append(Block(manifold, inward, wide, 2 if group > 2 and n == 0 else 1, kind))
+                layers.append(Block(manifold, inward, wide, 2 if name != self.groups[0] and n == 0 else 1, kind))
                 inward = wide * EXPANSION[kind]
-            setattr(self, f"conv{group}_x", nn.Sequential(*layers))
+            setattr(self, name, nn.Sequential(*layers))
         self.avg_pool = nn.AdaptiveAvgPool2d((1, 1)) if manifold is None else hcnn.LorentzGlobalAvgPool2d(manifold)
         self.features = inward
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [n, channels, h, w] to features [n, d], or points [n, d + 1]."""
         x = self.conv1(images)
-        for group in range(2, 6):
-            x = getattr(self, f"conv{group}_x")(x)
+        for name in self.groups:
+            x = getattr(self, name)(x)
         return self.avg_pool(x).flatten(1)
 
 
@@ -141,15 +141,17 @@ class HCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, classes]."""
-        return self.decoder(self.encode(images))
+        return self.classify(self.encode(images))
+
+    def classify(self, h: Tensor) -> Tensor:
+        """The logits of what `encode` gives."""
+        return self.decoder(h)
 
     def train_logits(self, images: Tensor) -> Tensor:
         """The logits in training; running statistics stay as they are."""
-        before, kept = self.training, {name: value.clone() for name, value in self.named_buffers()}
-        logits = self.train()(images)
-        with torch.no_grad():
-            for name, value in self.named_buffers():
-                value.copy_(kept[name])
+        before = self.training
+        copies = {name: value.clone() for name, value in self.named_buffers()}
+        logits = torch.func.functional_call(self.train(), copies, (images,))
         self.train(before)
         return logits
 

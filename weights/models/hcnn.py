@@ -16,8 +16,6 @@ from weights.mapping.rules import SCALAR, TRANSPOSE, Rule, buffer, constant, lin
 from weights.mapping.settings import Settings, same_flag, same_numbers
 from weights.types import Config, Hyperparameters, Model, TorchModule, Variables
 
-GROUPS = (2, 3, 4, 5)
-EXPANSION = {"basic": 1, "bottleneck": 4}
 OPTIMIZERS = ("RiemannianSGD", "RiemannianAdam", "SGD", "Adam")
 """Those of its training script. The last two are torch's, and take a `beta` off its hyperboloid."""
 IMAGES, SIDE = 5, 8
@@ -37,8 +35,8 @@ def _kind(found: Found, keys: Mapping[str, str]) -> str | None:
 
 
 def recognise(found: Found) -> bool:
-    """A residual network in four groups of blocks, and a classifier."""
-    return bool(_kind(found, FIRST) and _kind(found, CLASSES)) and all(found.has(rf"encoder\.conv{g}_x\.0\.conv\.0\..*") for g in GROUPS)
+    """A residual network in groups of blocks, and a classifier."""
+    return bool(_kind(found, FIRST) and _kind(found, CLASSES)) and found.has(r"encoder\.conv2_x\.0\.conv\.0\..*")
 
 
 def settle(found: Found, settings: Settings) -> None:
@@ -56,9 +54,10 @@ def settle(found: Found, settings: Settings) -> None:
     weight = "linearized_kernel.weight.weight" if hyperbolic else "weight"
     kind = "bottleneck" if found.has(r"encoder\.conv2_x\.0\.conv\.6\..*") else "basic"
     settings.settle("block", kind, "keys of the blocks")
-    settings.settle("num_blocks", [found.count(rf"encoder\.conv{g}_x\.(\d+)\.conv\.0\..*") for g in GROUPS], "keys of the blocks",
-                    same=same_numbers)  # fmt: skip
-    rows = [_size(shapes, f"encoder.conv{g}_x.0.conv.0.{weight}", 0) - hyperbolic for g in GROUPS]
+    groups = range(2, 2 + found.count(r"encoder\.conv(\d+)_x\..*"))
+    blocks = [found.count(rf"encoder\.conv{g}_x\.(\d+)\.conv\.0\..*") for g in groups]
+    settings.settle("num_blocks", blocks, "keys of the blocks", same=same_numbers)
+    rows = [_size(shapes, f"encoder.conv{g}_x.0.conv.0.{weight}", 0) - hyperbolic for g in groups]
     settings.settle("widths", rows[:-1], "shapes of the convolutions", same=same_numbers)
     settings.settle("embedding_dim", rows[-1], "shapes of the convolutions")
     first = _size(shapes, FIRST[encoder], 1)
@@ -219,8 +218,8 @@ def draw(settings: Hyperparameters, draw: Draw) -> Inputs:
 
 def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     """What is classified, and logits by the running statistics and by those of the batch."""
-    images = given["images"]
-    return {"embeddings": call("encode", images), "logits": call("__call__", images), "train_logits": call("train_logits", images)}
+    h = call("encode", given["images"])
+    return {"embeddings": h, "logits": call("classify", h), "train_logits": call("train_logits", given["images"])}
 
 
 def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Recorded:

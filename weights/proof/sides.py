@@ -191,6 +191,10 @@ class Sides:
         start, *_, end = self.torch_walk(targets, nudge, count, sections)
         return start, end
 
+    def torch_steps_from(self, start: Arrays, targets: Arrays) -> Arrays:
+        """Parameters after the steps from other numbers than the file's, for some of the parameters by key."""
+        return replace(self, start={**self.start, **start}).torch_steps(targets, 0)[1]
+
     def torch_walk(self, targets: Arrays, nudge: int, count: int = STEPS,
                    sections: Sequence[Document] | None = None) -> Iterator[Arrays]:  # fmt: skip
         """Parameters before the first step, and after each; `sections` as in `torch_steps`."""

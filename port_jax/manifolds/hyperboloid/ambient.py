@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 from port_jax.manifolds.hyperboloid.metric import inner, join, time_of
 from port_jax.manifolds.row_products import dot
 
-__all__ = ["LONGEST", "SHORTEST", "carried_from_origin", "carried_to_origin"]
+__all__ = ["LONGEST", "SHORTEST", "carried_from_origin", "carried_to_origin", "exp0", "log0", "onto"]
 
 Vector = Float[Array, "*batch d+1"]
+Space = Float[Array, "*batch d"]
 Scalar = Float[Array, "*batch 1"]
 Number = Float[Array, "..."]
 
@@ -23,6 +24,25 @@ SHORTEST = 1e-4
 """Shorter lengths count as this one: geoopt's bound on squares, 1e-8."""
 LONGEST = 10.0
 """The longest way in units of √k: `EXP_MAX_NORM` of the copy of geoopt in HyperbolicCV. geoopt itself has no such bound."""
+
+
+def exp0(u: Space, k: Number) -> Vector:
+    """exp_0 of the vector with these coordinates: space part √k sinh(r) u/|u|, r = min(|u|/√k, 10)."""
+    root = jnp.sqrt(jnp.asarray(k, u.dtype))
+    length = _length(dot(u, u))
+    p = root * jnp.sinh(jnp.minimum(length / root, LONGEST)) * (u / length)
+    return join(time_of(p, root * root), p)
+
+
+def log0(y: Vector, k: Number) -> Space:
+    """The coordinates of log_0 y: √k arcosh(y_t/√k) y_s/|y_s|."""
+    root, space = jnp.sqrt(jnp.asarray(k, y.dtype)), y[..., 1:]
+    return root * _arcosh(y[..., :1] / root) * (space / _length(dot(space, space)))
+
+
+def onto(a: Vector, k: Number) -> Vector:
+    """√k a/|a|: the centroid, if a is the mean of points, or their sum with weights. Its time is not recomputed."""
+    return jnp.sqrt(jnp.asarray(k, a.dtype)) * a / _length(jnp.abs(inner(a, a)))
 
 
 def carried_to_origin(x: Vector, y: Vector, k: Number) -> Vector:
