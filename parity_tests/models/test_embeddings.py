@@ -8,7 +8,7 @@ import torch
 
 import weights
 from parity_tests import draws
-from parity_tests.models import cases_meru
+from parity_tests.models import cases_hcnn, cases_meru
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.planted_errors import CASES, load_ball
@@ -42,6 +42,11 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
     if arch in TABLES:
         space = "tangent" if arch == "kgemb" else "manifold"  # whose relations have balls of their own
         assert np.array_equal(weights.embeddings(ckpt, space=space).points, module.state_dict()[TABLES[arch]])
+        return
+    if arch == "hcnn":
+        found = weights.embeddings(ckpt, inputs={"images": cases_hcnn.images()})
+        want = module.encode(torch.as_tensor(cases_hcnn.images())).detach().numpy()
+        assert np.abs(found.points - want).max() <= 1e-9 * np.abs(want).max()
         return
     if ARCHITECTURES[arch].nodes.arrays:
         given = cases_meru.inputs("MERU")
