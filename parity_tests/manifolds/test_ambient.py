@@ -1,4 +1,4 @@
-"""geoopt's formulas around the origin, beside the hyperboloid too: against geoopt's way of writing them at 50 digits, and on it the maps."""
+"""geoopt's formulas around the origin: against its way of writing them at 50 digits, beside the hyperboloid, and on it against the maps."""
 
 from functools import partial
 

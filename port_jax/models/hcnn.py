@@ -23,7 +23,7 @@ from port_jax.layers.pointwise import SpaceActivation
 from port_jax.layers.pooling import MidpointPool
 from port_jax.layers.residual import SpaceResidual
 from port_jax.layers.standard import BatchNorm
-from port_jax.manifolds import Euclidean, Lorentz, Manifold
+from port_jax.manifolds import Euclidean, Manifold
 from port_jax.manifolds.hyperboloid.ambient import exp0, log0
 from port_jax.manifolds.row_products import shortening
 from port_jax.types import ManifoldTree, Params

@@ -22,7 +22,10 @@ IMAGES, SIDE = 5, 8
 """The images of a comparison, and their height and width."""
 PART = 64
 """Images that are encoded at once."""
-RADII = {"encoder": r"encoder\.(.*\.)?manifold\.k|enc_manifold\.k", "decoder": r"dec_manifold\.(k|isp_c)|decoder\.(manifold\.k|ball\.isp_c)"}
+RADII = {
+    "encoder": r"encoder\.(.*\.)?manifold\.k|enc_manifold\.k",
+    "decoder": r"dec_manifold\.(k|isp_c)|decoder\.(manifold\.k|ball\.isp_c)",
+}
 """The keys of the radius of each side's manifold."""
 FIRST = {"lorentz": "encoder.conv1.conv.0.linearized_kernel.weight.weight", "euclidean": "encoder.conv1.0.weight"}
 """The first convolution of each encoder."""
@@ -82,7 +85,7 @@ def _size(shapes: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
 
 
 def _read(settings: Settings) -> None:
-    """Puts the arguments of the training script, where a configuration nests them, and the channels of its images under names of settings."""
+    """Puts the arguments of the training script, where they are nested, and the channels of its images under the names of settings."""
     config = settings.config
     args, image = config.get("args"), config.get("img_dim")
     for name, value in args.items() if isinstance(args, Mapping) else ():
