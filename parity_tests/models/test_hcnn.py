@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,18 @@ from parity_tests.models.conversion import check_parity, check_round_trip, check
 from parity_tests.oracle.networks import exactly
 from parity_tests.oracle.stereographic import dot, times
 from parity_tests.tolerances import relative_error
+from parity_tests.weights.helpers import assert_deep_equal
 from port_jax.models import HCNN
+from reference_torch.models.hcnn import HCNN as HCNN_torch
+from weights.checkpoint import load, restore
+from weights.errors import ConversionError
 from weights.mapping.entries import flatten
+from weights.proof.authors import of_authors
 from weights.proof.flax_run import QUICK as QUICK_PROGRAMS
+from weights.proof.verify import failed
+from weights.proof.witness import Witness
 
+FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 QUICK = {"lorentz", "to poincare"}
 
 
@@ -100,3 +111,103 @@ def test_the_classifier_on_a_ball_at_50_digits():
 
 def norm(x: Any) -> Any:
     return sqrt(dot(list(x), list(x)))
+
+
+def save_as_the_script_does(module: HCNN_torch, optimizer: torch.optim.Optimizer, scheduler: Any, path: Path, name: str) -> None:
+    """model, optimizer, lr_scheduler, epoch, and args as argparse has them."""
+    names = ("encoder_manifold", "decoder_manifold", "encoder_k", "decoder_k", "learn_k", "embedding_dim", "clip_features", "optimizer")
+    args = argparse.Namespace(**{key: CONFIGS[name][key] for key in names if key in CONFIGS[name]}, lr=0.002, num_layers=18)
+    sections = {"model": module.state_dict(), "optimizer": optimizer.state_dict(), "lr_scheduler": scheduler.state_dict()}
+    torch.save({**sections, "epoch": 1, "args": args}, path)
+
+
+@pytest.mark.parametrize("name", slow.all_but({"to poincare"}, ["to poincare", "equal trained radii"]))
+def test_a_file_of_the_script(name: str, tmp_path: Path):
+    """It needs no configuration; the groups are the script's, the scheduler goes on, and all of it comes back bit by bit."""
+    module, _ = case(name)
+    optimizer = optimizer_of(module.float())
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3], gamma=0.2)
+    for _ in range(2):
+        for _ in range(3):
+            optimizer.zero_grad()
+            theirs(module, torch.float32)[2].square().sum().backward()
+            optimizer.step()
+        scheduler.step()
+    save_as_the_script_does(module, optimizer, scheduler, tmp_path / "final.pth", name)
+    ckpt = load(tmp_path / "final.pth")
+    assert (ckpt.arch, ckpt.settings["learn_k"]) == ("hcnn", True)
+    assert ckpt.plan is not None
+    names = {id(p): key for key, p in module.named_parameters()}
+    assert [[ckpt.plan.keys[i] for i in listed] for listed in ckpt.plan.listed] == [
+        [names[id(p)] for p in group["params"]] for group in optimizer.param_groups
+    ]
+    assert ckpt.plan.per_step == 3
+    ckpt.save(tmp_path / "folder")
+    for n, source in enumerate((ckpt, restore(tmp_path / "folder"))):
+        source.export(tmp_path / f"{n}.pth")
+        assert_deep_equal(*(torch.load(tmp_path / file, weights_only=False) for file in ("final.pth", f"{n}.pth")))
+
+
+def test_equal_radii_pass_points_as_they_are():
+    """By values, where the radii are trained: then the derivatives by both are 0, otherwise they are the original's."""
+    module = case("trained radii")[0]
+    x = module.encoder(torch.as_tensor(images()).movedim(-1, 1)).detach()
+    model = HCNN(3, 3, (2,), (1, 1), encoder_k=0.8, decoder_k=1.7, learn_k=True)
+
+    @partial(jax.jit, compiler_options=QUICK_PROGRAMS)
+    def pulled(radii: Any, x: Any) -> Any:
+        def total(radii: Any) -> Any:
+            params = {f"{side}_space": {"k": k} for side, k in radii.items()}
+            return jnp.cos(model.apply({"params": params}, x, method="placed")).sum()
+
+        return jax.value_and_grad(total)(radii)
+
+    for goal in (1.7, 0.8):
+        module.zero_grad()
+        with torch.no_grad():
+            module.enc_manifold.k.fill_(0.8)
+            module.dec_manifold.k.fill_(goal)
+        want = torch.cos(module.placed(x)).sum()
+        slopes = torch.autograd.grad(want, (module.enc_manifold.k, module.dec_manifold.k), allow_unused=True) if goal != 0.8 else (0, 0)
+        have, grads = pulled({"encoder": jnp.asarray(0.8), "decoder": jnp.asarray(goal)}, jnp.asarray(x.numpy()))
+        np.testing.assert_allclose(have, want.detach(), rtol=1e-12)
+        np.testing.assert_allclose([grads["encoder"], grads["decoder"]], [float(s) for s in slopes], rtol=1e-9, atol=1e-12)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path):
+    module, config = case("lorentz")
+    state, path = dict(module.state_dict()), tmp_path / "x.pth"
+
+    def refused(changed: dict, match: str, **more: Any) -> None:
+        torch.save(changed, path)
+        with pytest.raises(ConversionError, match=match):
+            load(path, config={**config, **more})
+
+    refused({**state, "encoder.conv2_x.0.conv.1.manifold.k": torch.tensor(1.4)}, r"conv\.1\.manifold\.k' differs from 'encoder.manifold.k'")
+    refused(state, "gives curvature 1.29999995, the configuration gives 1.2", encoder_k=1.2)
+    refused(state, "optimizer is 'AdamW'; HyperbolicCV's scripts have", optimizer="AdamW")
+    ball = {"decoder.weight_v": torch.ones(2, 3), "decoder.weight_g": torch.ones(3), "decoder.bias": torch.ones(3)}
+    refused({**{key: value for key, value in state.items() if not key.startswith("decoder.")}, **ball}, "which HyperbolicCV's code cannot")
+    beta = "encoder.conv2_x.0.conv.4.beta"
+    refused({**state, beta: state[beta] + torch.tensor([0.5, 0, 0])}, f"{beta}' contains a point that is not on its Lorentz")
+    with pytest.raises(ValueError, match="decoder_manifold is 'poincare' after an encoder on a hyperboloid"):
+        HCNN(3, decoder_manifold="poincare")
+
+
+FOLDERS = ("hcnn_hybrid_poincare", "hcnn_lorentz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_the_authors_code_computed(folder: str):
+    """Outputs, gradients and groups, and of the smaller network ten steps in training."""
+    path = FIXTURES / folder
+    if not path.exists():
+        pytest.skip(f"{path} is not here: what the authors' code computed is no part of this project")
+    ckpt = load(path / "full.pth", config=path / "config.json")
+    witness = Witness.read(path / "expected.npz", ckpt)
+    if folder == "hcnn_lorentz":
+        witness = replace(witness, meta={**witness.meta, "resumed": None})
+    rows = list(of_authors(ckpt, witness))
+    assert not failed(rows), [row for row in rows if not row.ok]
+    assert {"embeddings", "logits", "train_logits"} <= {row.what for row in rows}

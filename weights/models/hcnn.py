@@ -85,11 +85,13 @@ def _size(shapes: Mapping[str, tuple[int, ...]], key: str, axis: int) -> int:
 
 
 def _read(settings: Settings) -> None:
-    """Puts the arguments of the training script, where they are nested, and the channels of its images under the names of settings."""
+    """Puts the arguments of the training script, where they are nested, and other names under the names of settings."""
     config = settings.config
     args, image = config.get("args"), config.get("img_dim")
     for name, value in args.items() if isinstance(args, Mapping) else ():
         config.setdefault(name, value)
+    if "learnable_curvature" in config:
+        config.setdefault("learn_k", config["learnable_curvature"])
     if isinstance(image, (list, tuple)) and image:
         config.setdefault("in_channels", image[0])
 
