@@ -32,8 +32,8 @@ export LARGE_TORCH
 help:
 	@echo "make demo           trains in torch, converts, verifies, and continues in torch and JAX; writes to out/"
 	@echo "                    (DATA=FOLDER/NAME.npz uses another graph, OUT=FOLDER writes to another folder)"
-	@echo "make test           checks style and types, and runs the test suite"
-	@echo "make test-slow      runs the cases that make test leaves out; each is similar to a case in make test"
+	@echo "make test           checks style and the types of the packages, and runs the test suite"
+	@echo "make test-slow      checks all types, and runs the cases that make test leaves out; each is similar to a case in make test"
 	@echo "make test-machines  runs the suite under the conditions of other machines, for hours; writes to out/machines/"
 	@echo "                    (ONLY=\"isa files\" runs some parts of it: seeds home lang read-only spaces shared order"
 	@echo "                    threads worker isa aten files python)"
@@ -70,12 +70,14 @@ setup: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check --quiet .
-	$(if $(filter no,$(TORCH)),,$(BIN)/basedpyright)
+	$(if $(filter no,$(TORCH)),,$(BIN)/basedpyright $(TYPED))
 
+# The types of tests and benchmarks take as long as those of the packages, and are left to `make test-slow`.
+test: TYPED := port_jax weights reference_torch
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-test-slow: $(READY)
+test-slow: lint
 	$(BIN)/python -m pytest -n 2 -m slow
 
 test-machines: $(READY)

@@ -1,5 +1,6 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
+import gc
 import importlib.util
 import os
 import tempfile
@@ -25,17 +26,20 @@ import pytest
 from parity_tests import draws, slow, without_torch
 
 jax.config.update("jax_enable_x64", True)
+gc.set_threshold(50_000, 20, 100)  # traced programs are millions of objects that stay, and looking through all of them takes seconds
 # Each operation's place in the source, which nobody reads here, is a tenth of the time in which programs are lowered.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 jax.config.update("jax_include_full_tracebacks_in_locations", False)
 
-# Compiled functions are kept between runs; a first run finds the folder empty. JAX_COMPILATION_CACHE_DIR names another folder.
+# Compiled functions are kept between runs; a first run finds the folder empty. JAX_COMPILATION_CACHE_DIR names another folder. Workers
+# and the processes that tests start find the folder by the variable.
 SOURCES = Path(__file__).parent.parent
 if not os.access(SOURCES, os.W_OK):
-    # Kept until this process ends. The workers find the folder by the variable.
-    kept = tempfile.TemporaryDirectory(prefix="hyperport_")
+    kept = tempfile.TemporaryDirectory(prefix="hyperport_")  # until this process ends
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", kept.name)
-jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(SOURCES / ".cache" / "jax")))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(SOURCES / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 if importlib.util.find_spec("torch"):

@@ -80,6 +80,7 @@ def test_names_are_those_of_rows(out: Path, capsys: pytest.CaptureFixture[str]):
     assert not out.exists()
 
 
+@pytest.mark.slow  # the rows of `make test-machines` show what took effect
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the settings are those of x86-64 processors")
 def test_settings_take_effect(out: Path):
     """XLA keeps to the instructions and threads that it is told, torch to its own."""

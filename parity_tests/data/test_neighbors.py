@@ -111,6 +111,7 @@ def test_a_batch_takes_the_memory_of_a_batch():
     assert max(peaks) < 1e6, peaks
 
 
+@pytest.mark.slow  # test_permutations.py has the order, and the test above the neighbours
 def test_seeds_come_in_an_even_order():
     """The batch in which each of six seeds comes, over many epochs, and which seeds come together."""
     sampler = NeighborSampler(_graph(), fanouts=(1,), batch_size=2, seeds=np.arange(10, 16), seed=draws.seed(0))

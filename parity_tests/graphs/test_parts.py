@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FAST = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-SLOW = ("models", "bytes")
+SLOW = ("training", "models", "bytes")
 
 
-@pytest.mark.parametrize("what", ["models hgcn", "training", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("what", ["models hgcn", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_eight_devices_give_what_one_gives(what: str):
     command, *names = what.split()
     done = subprocess.run(

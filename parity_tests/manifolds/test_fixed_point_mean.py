@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from mpmath import mpf, workdps
 
@@ -91,6 +92,7 @@ def test_second_derivatives():
     np.testing.assert_allclose(slope(jnp.asarray(C))[1], (ends[0] - ends[1]) / 2e-4, rtol=1e-6)
 
 
+@pytest.mark.slow  # the mean above, in other types
 def test_types_and_one_point():
     x = jnp.asarray(drawn(), jnp.float32)
     single = fixed_point_mean(x, jnp.asarray(-C))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from parity_tests import draws
 from port_jax.manifolds import Lorentz, PoincareBall
@@ -107,6 +108,7 @@ def test_both_models_offer_the_same_list():
     assert offered[1] - offered[0] == own[1]
 
 
+@pytest.mark.slow  # test_random.py has the distribution of the hyperboloid
 def test_normal_points_lie_around_their_mean():
     """The squared distance to the mean is that of d normal numbers, on ball and hyperboloid; tangents have the metric's deviation."""
     for manifold, mean in ((PoincareBall(0.7), jnp.array([0.3, -0.2])), (Lorentz(1.7), Lorentz(1.7).from_tangent0(jnp.array([0.4, 0.9])))):

@@ -194,6 +194,16 @@ def test_float64(name):
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("name", slow.all_but({"logmap"}, ["dist everywhere", "logmap", "transp"]))
+def test_points_at_the_same_distance_from_the_origin(name):
+    """On opposite sides of it, where a choice by the distance has no reason: second derivatives too."""
+    x = CASES["x"]
+    x = np.take_along_axis(x, np.argsort(-np.abs(x), axis=-1), -1)
+    same = with_points({**CASES, "x": x, "y": x * [-1, -1, -1, 1]})
+    found = compare64({name: OPERATIONS[name]}, same, by_radius(same))
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("name", slow.all_but(LOW, OPERATIONS))
 def test_float32(name):
     found = compare32({name: OPERATIONS[name]}, FAR if name in ("dist everywhere", "dist0 everywhere") else MANY)

@@ -188,6 +188,7 @@ def test_stacked_models_step_as_each_alone(space, members, n):
             np.testing.assert_allclose(together["emb"][i], alone["emb"], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow  # a curvature for each point above
 @pytest.mark.parametrize("kind", slow.all_but({"PoincareBall"}, ["PoincareBall", "Lorentz"]))
 def test_an_ensemble_of_nn_vmap(kind):
     """HGAT with trained curvatures that differ, its own `manifolds`, two members and points of two coordinates."""

@@ -41,6 +41,7 @@ def test_features_losses_and_gradients(name: str, tmp_path: Path):
     check_round_trip(ckpt, tmp_path)
 
 
+@pytest.mark.slow  # verify takes steps of a file of a run below
 @pytest.mark.parametrize("name", slow.all_but({"HyCoCLIP"}, ["HyCoCLIP", "CLIP"]))
 def test_steps_of_three_groups(name: str, tmp_path: Path):
     module = module_of(name)

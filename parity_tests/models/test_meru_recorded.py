@@ -90,6 +90,7 @@ def test_losses_against_the_papers_at_50_digits():
         np.testing.assert_allclose(float(flat.loss), float(want), rtol=1e-13)
 
 
+@pytest.mark.slow  # the files of a run in test_meru.py are verified, too
 @pytest.mark.parametrize("folder", ["meru_small", "hycoclip_small"])
 def test_what_the_authors_computed(folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Outputs and gradients within 1e-4 in float32, or within what one unit in the last place of the parameters does to them; ten more

@@ -187,6 +187,7 @@ def small_model(dtype: Any = None, tol: float = 0.0, max_iter: int = 10) -> TiDH
     return TiDHy(4, 3, 2, 3, 5, dtype=dtype, inference=Inference(max_iter=max_iter, tol=tol, lr_r=0.05, lr_r2=0.05))
 
 
+@pytest.mark.slow  # training/test_fit.py and test_checkpoints.py resume other states
 def test_a_run_resumes_bit_by_bit(tmp_path: Path):
     """The optimizer, GradNorm's weights and r2 are all in the state."""
     step, state, x = small()

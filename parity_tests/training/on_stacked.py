@@ -1,12 +1,15 @@
 """Steps on several batches, on one device and on eight. Run by `test_stacked.py`, with eight simulated devices in a process of its own:
 
-XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m parity_tests.training.on_stacked
+XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m parity_tests.training.on_stacked linear
 """
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,15 +19,27 @@ from benchmarks.collectives import collectives
 from parity_tests import draws
 from port_jax.data import NeighborSampler
 from port_jax.graphs import Graph
+from port_jax.manifolds import Euclidean
 from port_jax.models import HGAT
 from port_jax.optim import riemannian_adam
 from port_jax.training import Plan, StackedBatches, fit, gradient_step, mean_over_batches, train_state
 
 COUNT, NODES = 8, 40
-MODEL = HGAT(in_features=5, features=(4, 3), heads=2, curvature=0.7, num_classes=3, classifier="hyperplanes", dropout=0.3)
+HGATS = HGAT(in_features=5, features=(4, 3), heads=2, curvature=0.7, num_classes=3, classifier="hyperplanes", dropout=0.3)
 
 
-def problem() -> tuple[Any, Any, Any]:
+class Linear(nn.Module):
+    """A linear map of the features of nodes, with dropout."""
+
+    @nn.compact
+    def __call__(self, x: Any, graph: Graph, deterministic: bool) -> Any:
+        return nn.Dense(3)(nn.Dropout(0.3)(x, deterministic=deterministic))
+
+
+MODELS = {"linear": (Linear(), lambda params: Euclidean()), "hgat": (HGATS, HGATS.manifolds)}
+
+
+def problem(model: Any) -> tuple[Any, Any, Any]:
     """Batches, a loss with dropout and another number, and parameters in general position."""
     rng = draws.rng(0)
     graph = Graph.from_edges(rng.integers(0, NODES, 200), rng.integers(0, NODES, 200), num_nodes=NODES)
@@ -40,13 +55,13 @@ def problem() -> tuple[Any, Any, Any]:
 
     def loss(params: Any, batch: Any, key: jax.Array) -> Any:
         x, graph, labels, mask = batch
-        logits = MODEL.apply({"params": params}, x, graph, deterministic=False, rngs={"dropout": key})[:4]
+        logits = model.apply({"params": params}, x, graph, deterministic=False, rngs={"dropout": key})[:4]
         found = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1)[:, 0]
         return jnp.sum(found * mask) / jnp.sum(mask), {"right": jnp.mean(logits.argmax(1) == labels)}
 
     batches = Batches()
     x, part, _, _ = batches(0)
-    params = jax.tree.map(lambda x: x.astype(float), jax.jit(MODEL.init)(draws.key(2), x, part)["params"])
+    params = jax.tree.map(lambda x: x.astype(float), jax.jit(partial(model.init, deterministic=True))(draws.key(2), x, part)["params"])
     return batches, loss, params
 
 
@@ -64,10 +79,11 @@ def by_hand(batches: Any, loss: Any, params: Any, optimizer: Any, steps: int) ->
     return state, np.array(numbers).T
 
 
-def main() -> None:
+def main(name: str) -> None:
     jax.config.update("jax_enable_x64", True)
-    batches, loss, params = problem()
-    optimizer = riemannian_adam(0.02, manifolds=MODEL.manifolds(params))
+    model, manifolds = MODELS[name]
+    batches, loss, params = problem(model)
+    optimizer = riemannian_adam(0.02, manifolds=manifolds(params))
     stacked = StackedBatches(batches, count=COUNT)
     assert stacked.steps_per_epoch == 2  # of ten batches
     expected, numbers = by_hand(batches, loss, params, optimizer, 3)
@@ -91,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

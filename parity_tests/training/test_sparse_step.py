@@ -24,7 +24,7 @@ FAST = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_leve
 SIZE = 40
 
 
-@pytest.mark.parametrize("what", ["training", "memory", *(pytest.param(name, marks=pytest.mark.slow) for name in ("steps", "overflow"))])
+@pytest.mark.parametrize("what", ["memory", *(pytest.param(name, marks=pytest.mark.slow) for name in ("training", "steps", "overflow"))])
 def test_eight_devices_give_what_one_gives(what: str):
     command = (sys.executable, "-m", "parity_tests.training.on_tables", what)
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "XLA_FLAGS": FAST}, capture_output=True, text=True)
@@ -82,6 +82,7 @@ def test_a_row_outside_of_the_table_is_named():
         ):
             with pytest.raises(IndexError, match=says):
                 call()
+        batch["ids"][3, 0] = wrong  # the pairs of the other columns may be dropped, and count nothing then
         assert np.isnan(jax.jit(step)(state, batch)[1]["loss"])
 
 

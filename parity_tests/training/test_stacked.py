@@ -14,8 +14,9 @@ from parity_tests import draws, processes
 from port_jax.training import Plan, StackedBatches, TrainingError, gradient_step, mean_over_batches, train_state
 
 
-def test_eight_devices_make_the_steps_of_one():
-    told = processes.run("parity_tests.training.on_stacked", devices=8)
+@pytest.mark.parametrize("model", ["linear", pytest.param("hgat", marks=pytest.mark.slow)])
+def test_eight_devices_make_the_steps_of_one(model: str):
+    told = processes.run("parity_tests.training.on_stacked", model, devices=8)
     assert "eight" in told[0]
     assert "two" in told[0]
 

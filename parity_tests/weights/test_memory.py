@@ -21,6 +21,8 @@ from weights.mapping.leaves import leaf_of
 
 BASE = 300
 """MiB that the goal allows above the size of the file, for 2 GiB as for this: jax, flax, Orbax, tensorstore and buffers."""
+BUFFERS = 32
+"""MiB more for a folder: importing Orbax takes a hundred of `BASE`, and the buffers of its threads are larger where a machine is busy."""
 FORMS = """
 import sys
 from pathlib import Path
@@ -50,13 +52,14 @@ def require_one_copy(path: Path, least: int, said: str, forms: Sequence[str] = F
     least: what a further copy of the parameters or of a moment would take, in MiB, which is far more than how peaks vary.
     """
     size = path.stat().st_size / (1 << 20)
-    assert size > 3 * least
+    assert size > 3 * least > 3 * BUFFERS
+    allowed = size + BASE + (BUFFERS if set(forms) & set(FOLDER) else 0)
     for work in (CONVERT.format(said=said), EXPORT):
         command = [sys.executable, "-c", FORMS + work, str(path), str(path.parent), *forms]
         done = subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True, capture_output=True, text=True,
                               cwd=Path(__file__).parents[2])  # fmt: skip
         *_, peak = done.stdout.split()
-        assert float(peak) < size + BASE, f"{size:.0f} MiB: {done.stdout}"
+        assert float(peak) < allowed, f"{size:.0f} MiB: {done.stdout}"
 
 
 def save_after_a_step(path: Path, parameters: dict[str, Any], optimizer: Callable[[Any], torch.optim.Optimizer]) -> None:
@@ -73,6 +76,7 @@ def numbers() -> dict[str, torch.Tensor]:
     return {"table": torch.rand(65_551, 100)} | {f"w{i}": torch.rand(801, 1024).t() for i in range(8)}
 
 
+@pytest.mark.slow  # with the moments below
 def test_one_copy_of_the_numbers(tmp_path: Path):
     torch.save(numbers() | {"more": torch.rand(65_551, 400)}, tmp_path / "x.pth")
     require_one_copy(tmp_path / "x.pth", 48, 'arch="tree"')

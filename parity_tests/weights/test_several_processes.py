@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import weights
 from parity_tests import draws, processes
 from weights.files.tensors import from_array
 
 
+@pytest.mark.slow  # training/test_plan.py saves and resumes in two processes
 def test_two_processes_write_one_checkpoint(tmp_path: Path):
     """Also where a table is split over both. A path of its own, as of a folder on each machine, is an error and not half a folder."""
     table = draws.rng(0).uniform(-0.2, 0.2, (8, 3)).astype(np.float32)

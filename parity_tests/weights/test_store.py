@@ -306,7 +306,7 @@ while True:
 
 
 def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
-    """At random moments, of the whole process. Eight are too few to meet a short write to the output itself, which the test above sees."""
+    """At random moments, of the whole process. Four are too few to meet a short write to the output itself, which the test above sees."""
     net, opt = trained()
     heavy = {**net.state_dict(), "heavy": torch.zeros(1_000_000, dtype=torch.int64)}  # so that most of the time is writing
     torch.save({"model": heavy, "optimizer": opt.state_dict(), "epoch": 3}, tmp_path / "x.pth")
@@ -316,7 +316,7 @@ def test_killed_at_any_moment_it_leaves_a_whole_output(tmp_path):
     assert process.stdout.readline().strip() == "ready"
     assert process.stdout.readline().strip() == "saved"
     random = draws.rng(0)
-    for _ in range(8):  # stopped in the middle of things, what stands at the place is whole
+    for _ in range(4):  # stopped in the middle of things, what stands at the place is whole
         time.sleep(float(random.uniform(0.01, 0.15)))
         process.send_signal(signal.SIGSTOP)
         for form in FORMS:

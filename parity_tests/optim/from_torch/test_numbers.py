@@ -86,7 +86,7 @@ def test_float32_states_stay_float32(make):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_goes_on(dtype):
     """Second moments that repeat one number along a point become that number, and such that do not are refused."""
-    first = torch.tensor(TABLE).to(dtype)
+    first = torch.tensor(0.6 * TABLE).to(dtype)  # near the boundary, geoopt's points in half precision step out of the ball
     point = geoopt.ManifoldParameter(first, manifold=geoopt.PoincareBall(torch.tensor(0.7, dtype=dtype)))
     optimizer = geoopt.optim.RiemannianAdam([point], 0.3)
     grads = [torch.tensor(draws.rng(step).normal(size=TABLE.shape)).to(dtype) for step in range(3)]

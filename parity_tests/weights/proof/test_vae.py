@@ -61,6 +61,7 @@ def test_the_lower_bound_at_50_digits(vae: SimpleNamespace):
             np.testing.assert_allclose(np.asarray(ours["elbo"])[n], float(exact), rtol=1e-11)
 
 
+@pytest.mark.slow  # as test_own_port.py's models
 def test_training_goes_on_as_in_torch(vae: SimpleNamespace):
     """Five steps of RiemannianAdam from the file's moments on the negative lower bound, with new noise at each."""
     net = copy.deepcopy(vae.net).float()  # the other tests have it as it was saved

@@ -60,6 +60,7 @@ def test_two_dimensions_are_drawn_as_they_are(c):
     assert np.array_equal(one.points, np.pad(points[:, :1], ((0, 0), (0, 1))))
 
 
+@pytest.mark.slow  # in two dimensions above
 @pytest.mark.parametrize("model", ["ball", "hyperboloid"])
 @pytest.mark.parametrize("c", [0.4, 2.5])
 def test_a_plane_in_more_dimensions_keeps_its_distances(c, model):

@@ -232,7 +232,9 @@ def chord(x: Vector, y: Vector, k: Number) -> Chord:
     wg, rest = trig.over(w, g) * (h * e), (wide * (e / e_rest)) * (rest * e_rest)
     near = dot(wg, wg) + dot(rest, rest)
     # x0 y0 e²: each factor is scaled to order one, as the derivative by the other one is longer by it
-    nearer, farther = (jnp.where(opposite, pick(tx, ty), h) for pick in (jnp.minimum, jnp.maximum))
+    # by one choice: where tx = ty, minimum and maximum would each have the mean of the derivatives, and their product a wrong second one
+    first = tx < ty
+    nearer, farther = jnp.where(opposite, jnp.where(first, tx, ty), h), jnp.where(opposite, jnp.where(first, ty, tx), h)
     e_far = jnp.where(opposite, e, 1)
     e_near = inverse_binary(jnp.where(opposite, nearer, 1))
     far = (nearer * e_near) * (farther * e_far * (e_far / e_near))
