@@ -48,8 +48,11 @@ def test_outputs_gradients_and_the_way_back(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", slow.all_but(QUICK, CONFIGS))
 def test_the_optimizers_go_on(name: str, tmp_path: Path):
+    """A step moves a trained radius by some 1e-4 of it and leaves its points there. Beside the hyperboloid, geoopt's formulas and those of
+    `port_jax.optim` for the next step of a point differ by as much of that step."""
     module, config = case(name)
-    check_steps(module, optimizer_of(module), config, tmp_path, theirs, ours)
+    leaves = config["learn_k"] and CONFIGS[name]["encoder_manifold"] == "lorentz"
+    check_steps(module, optimizer_of(module), config, tmp_path, theirs, ours, drift=1e-4 if leaves else 1e-8)
 
 
 @pytest.mark.parametrize("name", slow.all_but(QUICK, CONFIGS))
