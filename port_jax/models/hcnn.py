@@ -157,7 +157,8 @@ class HCNN(nn.Module):
 
     def _spaces(self) -> tuple[Any, Any]:
         """The manifolds of the encoder and of the classifier, None for flat space."""
-        return tuple(None if space is None else space() for space in (self.encoder_space, self.decoder_space))
+        space, goal = self.encoder_space, self.decoder_space
+        return None if space is None else space(), None if goal is None else goal()
 
     def encode(self, images: Images, train: bool = False) -> Points:
         """What is classified: points of the classifier's manifold. `train`: the statistics of the batch in the place of running ones."""
@@ -169,7 +170,7 @@ class HCNN(nn.Module):
         if goal is None:
             return x if space is None else log0(x, space.k)
         if space is None:
-            cut = x * shortening(x, self.clip_features**2)
+            cut = x * shortening(x, jnp.asarray(self.clip_features**2, x.dtype))
             return exp0(cut, goal.k) if goal.ambient else goal.from_tangent0(cut)
         return jnp.where(jnp.asarray(space.k) == goal.k, x, exp0(log0(x, space.k), goal.k))
 

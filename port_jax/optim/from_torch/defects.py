@@ -108,7 +108,8 @@ class Lorentz(right.Lorentz):
         s = metric.chord(x, y, k).s
         near = v + jnp.minimum(1, 4 * k * s * (1 + s) / _SHORT**2) * (super().transp(x, y, tangent) - tangent)
         off = _beside(x, k)
-        return jnp.where(off, _transported(*(jnp.where(off, a, 0) for a in (x, y, v)), k), near)
+        x, y, v = (jnp.where(off, a, 0) for a in (x, y, v))
+        return jnp.where(off, _transported(x, y, v, k), near)
 
 
 def _beside(x: Point, k: Number) -> Array:
