@@ -17,6 +17,7 @@ import torch
 from parity_tests import draws
 from parity_tests.models import (
     cases_gil,
+    cases_hcnn,
     cases_htgn,
     cases_hybonet_kg,
     cases_hypll,
@@ -230,6 +231,12 @@ CASES: dict[str, Case] = {
         "query for key": rolled("textual.resblocks.1.attn.in_proj_weight"),
         "curvature": changed(lambda flat, at: {at("curv"): flat[at("curv")] + 0.1}),
     }, torch.optim.AdamW),
+    "hcnn": Case(partial(cases_hcnn.case, "to poincare"), cases_hcnn.theirs, {
+        "sign": negated("decoder.bias"), "order": rolled("encoder.conv2_x.0.conv.0.weight"),
+        "swap": swapped("encoder.conv1.1.running_mean", "encoder.conv1.1.running_var"),
+        "curvature": changed(lambda flat, at: {at("dec_manifold.isp_c"): flat[at("dec_manifold.isp_c")] + 0.1}),
+        "clipping": another(clip_features=0.5),
+    }),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip

@@ -27,7 +27,7 @@ def levels(rows: Any) -> set[str]:
 BOTH = {"hybonet", "tree"}
 """A hyperboloid, and a tree without a model on a ball: compared in float32 as well by `make test`."""
 LIKE = {"hgcn": "hgat", "hnn": "hgat", "shallow": "hgat", "gil": "hgat", "htgn": "hgat", "htgn layers": "hgat", "kgemb": "hybonet_kg",
-        "murp": "poincare_embeddings", "tidhy": "mlp", "poincare_resnet": "hypll"}  # fmt: skip
+        "murp": "poincare_embeddings", "tidhy": "mlp", "poincare_resnet": "hypll", "hcnn": "hypll"}  # fmt: skip
 """What is left to `make test-slow`, with the case of the same kind that is not."""
 SELECTED = slow.all_but(
     lambda case: case.id in BOTH or case.id.endswith(" in float64"),

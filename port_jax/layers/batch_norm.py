@@ -7,6 +7,9 @@ statistics, 0.1, where flax's is that of the old ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -15,7 +18,9 @@ from port_jax.checks import as_numbers
 from port_jax.initializers import on_manifold
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
-from port_jax.manifolds.row_products import repeated
+from port_jax.manifolds.hyperboloid import ambient
+from port_jax.manifolds.row_products import dot, repeated
+from port_jax.manifolds.trig import sqrt_or_zero
 
 __all__ = ["LorentzBatchNorm", "MidpointBatchNorm", "normalised", "scaled_root"]
 
@@ -56,10 +61,10 @@ class MidpointBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
         x = as_numbers("x", x)
-        ambient = x.shape[-1]
+        width = x.shape[-1]
         weight = self.param("weight", nn.initializers.ones, ())
-        bias = self.param("bias", nn.initializers.zeros, (ambient - manifold.ambient,))
-        running = self.variable("batch_stats", "mean", lambda: manifold.origin(ambient, dtype=x.dtype))
+        bias = self.param("bias", nn.initializers.zeros, (width - manifold.ambient,))
+        running = self.variable("batch_stats", "mean", lambda: manifold.origin(width, dtype=x.dtype))
         spread = self.variable("batch_stats", "var", lambda: jnp.ones((), x.dtype))
         if use_running_average:
             mean, var = running.value, spread.value
@@ -78,29 +83,78 @@ class LorentzBatchNorm(nn.Module):
     On a hyperboloid (Bdeir et al. 2024, section 4.2). Parameters: `beta` [d + 1], a **point**, and `gamma` [1]. Statistics: `mean` [d], the
     coordinates of log_0 of the running mean, and `var` [1]. The centroid is taken over the axes between the first and the last, then over
     the first. The running mean is the centroid of the old and the new one.
+
+    With `as_trained` it is computed by the authors' formulas (`port_jax.manifolds.hyperboloid.ambient`), also where these differ: all
+    coordinates of β count, which leaves the hyperboloid when a trained k moves, or under an optimizer for flat space; y is no farther than
+    10 √k from β; points nearer than 1e-4 to μ are drawn to it; and `mean` is [d + 1], with a time in front that is 0.
     """
 
     momentum: float = 0.1
     eps: float = 1e-5
+    as_trained: bool = False
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Points, use_running_average: bool = True) -> Points:
         require_time(self, manifold, "MidpointBatchNorm")
-        x = as_numbers("x", x)
-        ambient = x.shape[-1]
-        beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (ambient,))
+        x, space = as_numbers("x", x), cast(Any, manifold)
+        ways, width = _AUTHORS if self.as_trained else _ACCURATE, x.shape[-1]
+        beta = self.param("beta", on_manifold(manifold, nn.initializers.zeros), (width,))
         gamma = self.param("gamma", nn.initializers.ones, (1,))
-        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((ambient - 1,), x.dtype))
+        running = self.variable("batch_stats", "mean", lambda: jnp.zeros((width - 1 + self.as_trained,), x.dtype))
         spread = self.variable("batch_stats", "var", lambda: jnp.ones((1,), x.dtype))
-        if use_running_average:
-            mean, var = manifold.from_tangent0(running.value), spread.value
-        else:
-            within = manifold.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x  # pyright: ignore[reportAttributeAccessIssue]
-            mean = manifold.weighted_midpoint(within)  # pyright: ignore[reportAttributeAccessIssue]
-            var = jnp.mean(manifold.dist(jnp.broadcast_to(mean, x.shape), x), keepdims=True).reshape(1)
-            if not self.is_initializing():
-                running.value = manifold.to_tangent0(_between(manifold, manifold.from_tangent0(running.value), mean, self.momentum))
-                spread.value = (1 - self.momentum) * spread.value + self.momentum * var
-        mean, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
-        u = manifold.transp0back(mean, manifold.logmap(mean, x)) * jnp.broadcast_to(gamma / (var + self.eps), x.shape)
-        return manifold.expmap(goal, manifold.transp0(goal, u))
+        old = ways.read(space, running.value)
+        mean = old if use_running_average else ways.middle(space, x)
+        wide, goal = (jnp.broadcast_to(p, x.shape) for p in (mean, beta))
+        u = ways.to_origin(space, wide, x)
+        var = spread.value if use_running_average else jnp.mean(ways.distance(space, wide, x, u)).reshape(1)
+        if not use_running_average and not self.is_initializing():
+            running.value = ways.stored(space, ways.between(space, old, mean, self.momentum))
+            spread.value = (1 - self.momentum) * spread.value + self.momentum * var
+        return ways.from_origin(space, goal, u * jnp.broadcast_to(gamma / (var + self.eps), x.shape))
+
+
+class _Ways(NamedTuple):
+    """The parts of `LorentzBatchNorm`, all of which take the hyperboloid first.
+
+    read(v), stored(y): the point of a running mean, and back. middle(x): the centroid over the axes between the first and the last, and of
+    these over the first. between(old, new, momentum). to_origin(μ, x): PT_{μ→0} log_μ x, which distance(μ, x, u) has as u.
+    from_origin(β, u): exp_β(PT_{0→β} u).
+    """
+
+    read: Callable[..., Array]
+    stored: Callable[..., Array]
+    middle: Callable[..., Array]
+    between: Callable[..., Array]
+    to_origin: Callable[..., Array]
+    distance: Callable[..., Array]
+    from_origin: Callable[..., Array]
+
+
+def _middle(space: Any, x: Points) -> Float[Array, " ambient"]:
+    within = space.weighted_midpoint(x, reducedim=tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
+    return space.weighted_midpoint(within)
+
+
+def _middle_of_authors(space: Any, x: Points) -> Float[Array, " ambient"]:
+    within = ambient.onto(x.mean(tuple(range(1, x.ndim - 1))), space.k) if x.ndim > 2 else x
+    return ambient.onto(within.mean(0), space.k)
+
+
+_ACCURATE = _Ways(
+    read=lambda space, v: space.from_tangent0(v),
+    stored=lambda space, y: space.to_tangent0(y),
+    middle=_middle,
+    between=_between,
+    to_origin=lambda space, mean, x: space.transp0back(mean, space.logmap(mean, x)),
+    distance=lambda space, mean, x, u: space.dist(mean, x),
+    from_origin=lambda space, goal, u: space.expmap(goal, space.transp0(goal, u)),
+)
+_AUTHORS = _Ways(
+    read=lambda space, v: ambient.exp0(v[1:], space.k),
+    stored=lambda space, y: space.from_coordinates0(ambient.log0(y, space.k)),
+    middle=_middle_of_authors,
+    between=lambda space, old, new, momentum: ambient.onto((1 - momentum) * old + momentum * new, space.k),
+    to_origin=lambda space, mean, x: ambient.carried_to_origin(mean, x, space.k),
+    distance=lambda space, mean, x, u: sqrt_or_zero(dot(u, u)),
+    from_origin=lambda space, goal, u: ambient.carried_from_origin(goal, u, space.k),
+)

@@ -49,16 +49,24 @@ class PoincareMLR(nn.Module):
     """logit_j = 2|z_j| d(x, H_j), H_j through exp_0(r_j z_j/|z_j|) orthogonal to that ray (HNN++, Shimizu et al. 2021, equation 6).
 
     On a ball. Parameters: `kernel` [d, classes] with the columns z_j and `bias` [classes] with the r_j. The distance of H_j from the origin
-    is 2 r_j.
+    is 2 r_j. With `weight_norm` it is as the authors' code has it: the length is a parameter of its own, `length` [classes], and z_j =
+    length_j kernel_j/|kernel_j|. A negative length changes the sign of the logit, and the side of the origin on which H_j is stays.
     """
 
     num_classes: int
+    weight_norm: bool = False
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch d"]) -> Float[Array, "*batch classes"]:
         ball, x = require_ball(self, manifold), as_numbers("x", x)
         kernel = self.param("kernel", _normals, (x.shape[-1], self.num_classes))
-        return unidirectional(x, kernel, self.param("bias", nn.initializers.zeros, (self.num_classes,)), ball.k)
+        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
+        if not self.weight_norm:
+            return unidirectional(x, kernel, bias, ball.k)
+        length = self.param("length", nn.initializers.ones, (self.num_classes,))
+        square = jnp.sum(kernel * kernel, 0)
+        unit = kernel / jnp.sqrt(jnp.where(square > 0, square, 1))
+        return length * unidirectional(x, unit, bias, ball.k)
 
 
 class LorentzMLR(nn.Module):

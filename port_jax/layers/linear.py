@@ -12,7 +12,7 @@ from port_jax.layers.models_of_space import require_ball, require_time
 from port_jax.manifolds import Manifold
 from port_jax.manifolds.stereographic.unidirectional import at_distances, unidirectional
 
-__all__ = ["LorentzFullyConnected", "MobiusLinear", "PoincareLinear"]
+__all__ = ["LorentzFullyConnected", "MobiusLinear", "PoincareLinear", "lifted"]
 
 _glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
@@ -64,15 +64,22 @@ class LorentzFullyConnected(nn.Module):
     """y_s = W x + b with the whole x, time included, and y_t = sqrt(k + |y_s|²) (Bdeir et al. 2024, section 4.1).
 
     On a hyperboloid of any k. Parameters: `linear/kernel` [in + 1, features], `linear/bias` [features]; y has features + 1 coordinates.
-    The authors store one more row of W and b for a time that they then replace. `LorentzLinear` is the layer of Chen et al. (2022): k = 1,
-    and the time is a sigmoid of its own row.
+    The authors store one more row of W and b for a time that they then replace: with `with_time` that is the first column of the kernel
+    and the first number of the bias, whose gradients are 0 and which only weight decay moves. `LorentzLinear` is the layer of Chen et al.
+    (2022): k = 1, and the time is a sigmoid of its own row.
     """
 
     features: int
     use_bias: bool = True
+    with_time: bool = False
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch in+1"]) -> Float[Array, "*batch out+1"]:
         require_time(self, manifold, "MobiusLinear or PoincareLinear")
-        space = nn.Dense(self.features, self.use_bias, kernel_init=_glorot, name="linear")(as_numbers("x", x))
-        return manifold.projx(manifold.from_coordinates0(space))
+        linear = nn.Dense(self.features + self.with_time, self.use_bias, kernel_init=_glorot, name="linear")
+        return lifted(manifold, linear(as_numbers("x", x)), self.with_time)
+
+
+def lifted(manifold: Manifold, y: Float[Array, "*batch out"], with_time: bool) -> Float[Array, "*batch d+1"]:
+    """The point of a hyperboloid with these space coordinates, before which with `with_time` there is a time that is replaced."""
+    return manifold.projx(y if with_time else manifold.from_coordinates0(y))

@@ -3,6 +3,7 @@
 from port_jax.models.gat import GAT
 from port_jax.models.gcn import GCN
 from port_jax.models.gil import GIL
+from port_jax.models.hcnn import HCNN
 from port_jax.models.hgat import HGAT
 from port_jax.models.hgcn import HGCN
 from port_jax.models.hnn import HNN
@@ -24,6 +25,7 @@ __all__ = [
     "GAT",
     "GCN",
     "GIL",
+    "HCNN",
     "HGAT",
     "HGCN",
     "HNN",

@@ -50,13 +50,16 @@ class Resumed:
 @dataclass(frozen=True)
 class Recorded:
     """What the authors' code computed. inputs, outputs: by the probe's names, of an output perhaps only the first rows. loss: a number of
-    the whole outputs, on jax. resumed: steps on that loss, if some were recorded.
+    the whole outputs, on jax. resumed: steps on that loss, if some were recorded. training: training(model, variables, inputs) gives the
+    outputs on which these steps were taken, and the variables that they write, such as running statistics; None where the steps were taken
+    on the outputs in evaluation.
     """
 
     inputs: Inputs
     outputs: dict[str, np.ndarray]
     loss: Callable[[Outputs], Any] | None = None
     resumed: Resumed | None = None
+    training: Callable[[Any, Any, Inputs], tuple[Outputs, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from weights.mapping.port import Port
 from weights.models.gat import GAT
 from weights.models.gcn import GCN
 from weights.models.gil import GIL
+from weights.models.hcnn import HCNN
 from weights.models.hgat import HGAT
 from weights.models.hgcn import HGCN
 from weights.models.hnn import HNN
@@ -36,6 +37,7 @@ ARCHITECTURES: dict[str, Port] = {
         HYBONET_KG,
         TIDHY,
         MERU,
+        HCNN,
         HGCN,
         HNN,
         GCN,

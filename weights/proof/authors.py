@@ -51,10 +51,11 @@ def of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
     if witness.meta["groups"] is not None:
         yield from groups_of(checkpoint, witness)
     if witness.meta["resumed"] is not None:
-        yield from _resumed(checkpoint, sides, witness.meta["resumed"], loss)
+        yield from _resumed(checkpoint, sides, witness.meta["resumed"], loss, witness.meta["training"])
 
 
-def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callable[[Outputs], Any] | None) -> Iterator[Row]:
+def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callable[[Outputs], Any] | None,
+             training: Callable[..., tuple[Outputs, Variables]] | None) -> Iterator[Row]:  # fmt: skip
     """The losses and the tensors after the last step of a run that goes on from the file by its own gradients, in float32, under the drift
     of this run from starts that are moved by one unit in the last place. Errors of tensors are parts of the way that they went."""
     if checkpoint.optimizer is None or loss is None:
@@ -63,12 +64,16 @@ def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callabl
 
     @partial(jax.jit, compiler_options=QUICK)
     def step(variables: Variables, state: OptState) -> tuple[Any, Variables, OptState]:
-        def value(params: Params) -> Any:
-            return loss(sides.run_flax({**variables, "params": params}, sides.given))
+        def value(params: Params) -> tuple[Any, Variables]:
+            given = {**variables, "params": params}
+            if training is None:
+                return loss(sides.run_flax(given, sides.given)), {}
+            outputs, written = training(checkpoint.model, given, sides.given)
+            return loss(outputs), dict(written)
 
-        now, slopes = jax.value_and_grad(value)(variables["params"])
+        (now, written), slopes = jax.value_and_grad(value, has_aux=True)(variables["params"])
         updates, state = checkpoint.optimizer.update(slopes, state, variables["params"])
-        return now, {**variables, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}, state
+        return now, {**variables, **written, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}, state
 
     def run(variables: Variables) -> tuple[np.ndarray, Variables]:
         state, losses = jax.tree.map(sides.cast, checkpoint.opt_state), []

@@ -18,7 +18,7 @@ NUDGES = (1, 2, 3)
 class Results:
     """Named arrays of both sides; `scale` divides errors, `drift` is torch's own after a moved start, `slack` what geoopt adds.
 
-    trail: of steps, the gap and the drift after each.
+    trail: of steps, the gap and the drift after each. said: what a row says beside its name.
     """
 
     torch: Arrays
@@ -27,6 +27,7 @@ class Results:
     scale: dict[str, float] = field(default_factory=dict)
     slack: dict[str, float] = field(default_factory=dict)
     trail: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    said: str = ""
 
 
 def cotangents(outputs: Arrays, seed: int) -> Arrays:
@@ -76,7 +77,8 @@ def gated(level: str, dtype: str, found: Results, exact: Results | None) -> list
                 error, limit = largest(ours - truth), 2 * largest(theirs - truth) + 4 * unit
         error, limit = error / scale, limit / scale
         trail = tuple((step, gap / scale, 10 * drift / scale) for step, (gap, drift) in enumerate(found.trail.get(name, ()), 1))
-        rows.append(Row(level=level, dtype=dtype, what=name, error=error, gate=limit, ok=bool(np.isfinite(error)) and error <= limit,
+        ok = bool(np.isfinite(error)) and error <= limit
+        rows.append(Row(level=level, dtype=dtype, what=name + found.said, error=error, gate=limit, ok=ok,
                         ulp=Ulp.of(found.torch[name], found.jax[name]), trail=trail))  # fmt: skip
     return rows
 

@@ -63,6 +63,7 @@ class Sides:
     checkpoint: the conversion, which the side of JAX runs. reading: the file read anew, which says everything else: the settings of the
     torch module that `reference` makes, the groups of its optimizer, the manifolds on which gradients are compared. The module is given
     the file's tensors, never the converted ones. start: key -> numbers with which both begin in the place of the file's (`displaced`).
+    strength: the factor of the loss of steps.
     """
 
     checkpoint: Checkpoint
@@ -75,6 +76,7 @@ class Sides:
     dtype: str
     port: Port | None = None
     start: Arrays = field(default_factory=dict)
+    strength: float = 1.0
 
     def displaced(self, seed: int) -> Sides:
         """Both sides from beside the file: flat parameters of more than one number are moved by some thousandth of each."""
@@ -147,7 +149,7 @@ class Sides:
         zero = {name: np.zeros_like(value) for name, value in targets.items()}
         variables, state = self.variables, jax.tree.map(self.cast, state)
         for _ in range(count):
-            _, _, slopes = self.pull(variables, zero, targets, 1.0)
+            _, _, slopes = self.pull(variables, zero, targets, self.strength)
             slopes = jax.tree_util.tree_map_with_path(lambda at, g: 0 * g if _path(at) in self._still else g, slopes)
             params, state = advance(slopes["params"], state, variables["params"])
             variables = {**variables, "params": params}
@@ -191,6 +193,10 @@ class Sides:
         start, *_, end = self.torch_walk(targets, nudge, count, sections)
         return start, end
 
+    def torch_steps_from(self, start: Arrays, targets: Arrays) -> Arrays:
+        """Parameters after the steps from other numbers than the file's, for some of the parameters by key."""
+        return replace(self, start={**self.start, **start}).torch_steps(targets, 0)[1]
+
     def torch_walk(self, targets: Arrays, nudge: int, count: int = STEPS,
                    sections: Sequence[Document] | None = None) -> Iterator[Arrays]:  # fmt: skip
         """Parameters before the first step, and after each; `sections` as in `torch_steps`."""
@@ -206,7 +212,8 @@ class Sides:
         for step in range(count):
             module.zero_grad()
             outputs = self.run_torch(module)
-            sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items()).backward()  # pyright: ignore[reportAttributeAccessIssue]
+            loss: Any = sum(((v - v.new_tensor(targets[k])) ** 2).mean() for k, v in outputs.items())
+            (self.strength * loss).backward()
             torch_steps.dense(module)
             for optimizer, _ in resumed:
                 optimizer.step()

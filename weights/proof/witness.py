@@ -67,7 +67,7 @@ class Witness:
         placed |= {f"gradients/{key.removeprefix('grad/')}": array for key, array in arrays.items() if key.startswith("grad/")}
         meta = {"inputs": found.inputs, "outputs": dict.fromkeys(found.outputs), "modules": {}, "steps": 0, "parameters": {}, "drift": None}
         groups = found.resumed and found.resumed.groups
-        return cls(path, placed, {**meta, "loss": found.loss, "resumed": found.resumed, "groups": groups})
+        return cls(path, placed, {**meta, "loss": found.loss, "resumed": found.resumed, "training": found.training, "groups": groups})
 
     @property
     def drifts(self) -> bool:

@@ -1,5 +1,6 @@
 """Schedulers of torch that from_torch follows: the rates after some steps are those that torch goes on with."""
 
+import numpy as np
 import pytest
 import torch
 from torch.optim import lr_scheduler
@@ -18,7 +19,7 @@ from parity_tests.optim.from_torch.runs import (
     plain,
 )
 from port_jax.optim import RiemannianAdamState, from_torch
-from port_jax.optim.from_torch import GroupsState
+from port_jax.optim.from_torch import GroupsState, schedulers
 from reference_torch.optim.riemannian_adam import RiemannianAdam
 from reference_torch.optim.riemannian_sgd import RiemannianSGD
 
@@ -88,3 +89,30 @@ def test_a_chain_in_a_sequence_is_refused_for_what_torch_does():
     saved, told = plain(run.optimizer.state_dict()), plain(run.scheduler.state_dict())
     with pytest.raises(ValueError, match="torch's begins with a ChainedScheduler by an ordinary step"):
         from_torch(saved, params=as_params(start), names=PATHS, scheduler_state=told)
+
+
+def test_points_that_skip_the_first_milestone():
+    """HyperbolicCV's script multiplies their rate by 1/gamma just before the first drop. The file has that rate, and later drops follow."""
+    point, flat = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
+    optimizer = torch.optim.SGD([{"params": [flat]}, {"params": [point], "lr": 0.02}], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 6, 8], gamma=0.2)
+
+    def epoch(number: int) -> list[float]:
+        optimizer.step()
+        if number + 1 == 3:
+            optimizer.param_groups[1]["lr"] *= 1 / 0.2
+        scheduler.step()
+        return [group["lr"] for group in optimizer.param_groups]
+
+    for number in range(4):
+        epoch(number)
+    state = scheduler.state_dict()
+    follow = [schedulers.group_schedule(state, group, n) for n, group in enumerate(optimizer.state_dict()["param_groups"])]
+    for n, schedule in enumerate(follow):
+        schedulers.check_rate(state, schedule, optimizer.param_groups[n], n)
+    for number in range(4, 10):
+        rates = [schedule.rate.exactly(number + 1) for schedule in follow]
+        np.testing.assert_allclose(rates, epoch(number), rtol=1e-12)
+    optimizer.param_groups[1]["lr"] = 0.013
+    with pytest.raises(ValueError, match="changed by hand"):
+        schedulers.check_rate(state, schedulers.group_schedule(state, optimizer.param_groups[1], 1), optimizer.param_groups[1], 1)

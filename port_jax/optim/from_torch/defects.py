@@ -82,14 +82,22 @@ class BoundedDomain(right.BoundedDomain):
 
 @pytree
 class Lorentz(right.Lorentz):
-    """Lengths below 1e-4 count as 1e-4, in the exponential and in the two logarithms of the transport."""
+    """Lengths below 1e-4 count as 1e-4, in the exponential and in the two logarithms of the transport.
+
+    Beside the hyperboloid, where a step of a trained k leaves its points, geoopt's formulas are those of all coordinates.
+    """
 
     def expmap(self, x: Point, u: Tangent, *, norm_tan: bool = True, project: bool = True) -> Point:
         """cosh(n/√k) x + √k sinh(n/√k) u/n with n = max(|u|, 1e-4): for u = 0 it is off x by 5e-9."""
         k = self._k(x, u)
         u = metric.project_u(x, u, k) if norm_tan else u
-        moved = geodesics.expmap(x, u, k, jnp.maximum(metric.tangent_norm2(x, u, k), _SHORT**2))
+        square = jnp.where(_beside(x, k), metric.inner(u, u), metric.tangent_norm2(x, u, k))
+        moved = geodesics.expmap(x, u, k, jnp.maximum(square, _SHORT**2))
         return metric.project(moved, k) if project else moved
+
+    def component_inner(self, x: Point, u: Tangent, v: Tangent | None = None) -> Number:
+        """⟨u, v⟩ by all coordinates, at points of the hyperboloid as `Lorentz` has it."""
+        return jnp.where(_beside(x, self._k(x)), metric.inner(u, u if v is None else v), super().component_inner(x, u, v))
 
     def transp(self, x: Point, y: Point, v: Tangent) -> Tangent:
         """v + f (PT v - v) with f = min(1, n/1e-4)² and n = |y - cosh(d) x| = √k sinh(d): over short ways, v stays as it is.
@@ -98,7 +106,23 @@ class Lorentz(right.Lorentz):
         """
         k, tangent = self._k(x, y, v), self.proju(x, v)
         s = metric.chord(x, y, k).s
-        return v + jnp.minimum(1, 4 * k * s * (1 + s) / _SHORT**2) * (super().transp(x, y, tangent) - tangent)
+        near = v + jnp.minimum(1, 4 * k * s * (1 + s) / _SHORT**2) * (super().transp(x, y, tangent) - tangent)
+        off = _beside(x, k)
+        x, y, v = (jnp.where(off, a, 0) for a in (x, y, v))
+        return jnp.where(off, _transported(x, y, v, k), near)
+
+
+def _beside(x: Point, k: Number) -> Array:
+    """Whether points are farther from the hyperboloid than rounding of ⟨x, x⟩ leaves them."""
+    return jnp.abs(metric.inner(x, x) + k) > 4 * x.shape[-1] * jnp.finfo(x.dtype).eps * x[..., :1] ** 2
+
+
+def _transported(x: Point, y: Point, v: Tangent, k: Number) -> Tangent:
+    """v - ⟨n, v⟩ (n + m) with n = (y + ⟨x, y⟩ x/k)/|.| and m = (x + ⟨x, y⟩ y/k)/|.|, in which geoopt's distances have dropped out."""
+    product = metric.inner(x, y) / k
+    n, m = y + product * x, x + product * y
+    n, m = (a / jnp.sqrt(jnp.maximum(metric.inner(a, a), _SHORT**2)) for a in (n, m))
+    return v - metric.inner(n, v) * (n + m)
 
 
 @pytree

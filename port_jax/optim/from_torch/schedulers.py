@@ -94,10 +94,19 @@ def check_rate(settings: Mapping[str, Any] | None, schedule: GroupSchedule, grou
 
 
 def _multi_step(told: Told) -> GroupSchedule:
+    """At a milestone torch multiplies the rate that the group has then, so that one drop which a program has taken back stays so: in
+    HyperbolicCV's script the points skip the first. Of a state, the base is the one that leads to the group's rate, if that is such a rate.
+    """
     given = taken("MultiStepLR", told.settings, ("milestones", "gamma"))
     marks = given["milestones"]
     given["milestones"] = [int(m) for m, n in marks.items() for _ in range(n)] if isinstance(marks, Mapping) else marks
-    return GroupSchedule(schedules.multi_step_lr(told.base, **given), done=told.done)
+    rate = schedules.multi_step_lr(told.base, **given)
+    gamma, lr = float(given.get("gamma", 0.1)), float(np.asarray(told.group["lr"]))
+    if "base_lrs" in told.settings and gamma > 0 and not math.isclose(rate.exactly(told.done), lr, rel_tol=1e-6):
+        bases = (told.base / gamma**drops for drops in range(1, 1 + sum(mark <= told.done for mark in given["milestones"])))
+        skipped = (schedules.multi_step_lr(base, **given) for base in bases)
+        rate = next((each for each in skipped if math.isclose(each.exactly(told.done), lr, rel_tol=1e-6)), rate)
+    return GroupSchedule(rate, done=told.done)
 
 
 def _lambda(told: Told) -> GroupSchedule:
