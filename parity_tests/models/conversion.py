@@ -87,6 +87,8 @@ def pulled(ckpt: Checkpoint, ours: Ours, cotangents: Sequence[np.ndarray]) -> tu
     """Outputs, and gradients by path, by the program that the comparisons of this model share."""
     outs, grads = _pull(_Run.of(ckpt, ours), ckpt.variables, tuple(jnp.asarray(c) for c in cotangents))
     return outs, flatten(grads)
+
+
 _programs = {
     quick: jax.jit(_pulled, static_argnames="run", compiler_options=QUICK if quick else None) for quick in (False, True)
 }  # fmt: skip
