@@ -38,6 +38,7 @@ NUDGES = 3
 FULL = 256 * 2**20
 LARGE = 2**22
 SEED = 0
+EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 
 
 class Witness:
@@ -142,7 +143,13 @@ class Witness:
             self._array("gradients/" + key, gradient)
         for seed in range(1, NUDGES + 1):
             kept.nudge(seed)
-            _, moved = self._run(calls, self.inputs)
+            state = np.random.RandomState(seed)
+            handles = [module.register_forward_hook(_rounder(state)) for _, module in self._modules()]  # rounding inside of the model
+            try:
+                _, moved = self._run(calls, self.inputs)
+            finally:
+                for handle in handles:
+                    handle.remove()
             self._drifts("outputs/", tensors, moved)
             self._drifts("gradients/", gradients, self._pull(moved, cotangents))
             kept.restore()
@@ -320,6 +327,20 @@ class _State:
 def _catcher(name, caught):
     def hook(module, given, result):
         caught.setdefault(name, _walked(result, name, lambda value, place: value.detach().clone() if torch.is_tensor(value) else value))
+
+    return hook
+
+
+def _rounder(state):
+    """A hook that moves each number of a result by about one unit in the last place, up or down at random; not those of a module without
+    parameters of its own or below, whose result may have to be what it is."""
+
+    def hook(module, given, result):
+        eps = EPS.get(result.dtype) if torch.is_tensor(result) else None
+        if eps is None or not any(True for _ in module.parameters()):
+            return None
+        ways = np.where(state.random_sample(tuple(result.shape)) < 0.5, -eps, eps)
+        return result * (1 + torch.as_tensor(ways, dtype=result.dtype, device=result.device))
 
     return hook
 
