@@ -12,7 +12,7 @@ import optax
 import pytest
 import torch
 
-from parity_tests import slow
+from parity_tests import draws, slow
 from parity_tests.models.cases_poincare_resnet import COMPARED, case, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, pulled, trained
 from parity_tests.weights.helpers import assert_deep_equal, run
@@ -170,9 +170,9 @@ def test_a_bare_file_without_a_configuration_is_inspected(tmp_path: Path, monkey
 def test_images_that_do_not_come_to_the_pool_are_refused():
     model = PoincareResNet((2,), (1,), 3, pool=2)
     with pytest.raises(ValueError, match="images of 4 x 2 come to 4 x 2 pixels, and the pool is 2 x 2: give images of 2 pixels"):
-        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 2, 3)))
+        jax.eval_shape(model.init, draws.key(0), jnp.zeros((1, 4, 2, 3)))
     with pytest.raises(ValueError, match="skip_connection"):
-        jax.eval_shape(PoincareResNet((2,), (1,), 3, skip_connection="none").init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        jax.eval_shape(PoincareResNet((2,), (1,), 3, skip_connection="none").init, draws.key(0), jnp.zeros((1, 8, 8, 3)))
 
 
 @pytest.mark.slow  # the layers have their own test

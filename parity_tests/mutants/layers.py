@@ -65,8 +65,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     both(
         "layers, both: the time of a fully connected layer from the square of k",
         "layers/linear.py",
-        "return manifold.projx(manifold.from_coordinates0(space))",
-        "return type(manifold)(manifold.k**2).projx(manifold.from_coordinates0(space))",
+        "return manifold.projx(y if with_time else manifold.from_coordinates0(y))",
+        "return type(manifold)(manifold.k**2).projx(y if with_time else manifold.from_coordinates0(y))",
         f"{LINEAR}::test_fully_connected_at_50_digits",
         reference=("(manifold.k + space.pow(2)", "(manifold.k**2 + space.pow(2)"),
     ),

@@ -19,8 +19,8 @@ Further lines record more:
 
 Outputs are recorded in evaluation mode, so without dropout. For each the file has its values, the vector-Jacobian product of all of
 them with a cotangent (the loss's, or a random one), the same in float64 where the model can be converted, and how far both move if
-every parameter moves by one unit in the last place. For each step of the optimizer it has the gradients before and the parameters
-after it. The model and the optimizer are as before when recording ends. The file is a plain .npz without pickles.
+every parameter and every module's result moves by one unit in the last place. For each step of the optimizer it has the gradients
+before and the parameters after it. The model and the optimizer are as before afterwards. The file is a plain .npz without pickles.
 """
 
 import hashlib
@@ -35,8 +35,7 @@ import torch
 
 FORMAT = 1
 NUDGES = 3
-FULL = 256 * 2**20
-LARGE = 2**22
+FULL, LARGE = 256 * 2**20, 2**22
 SEED = 0
 EPS = {torch.float32: 2.0**-23, torch.float64: 2.0**-52}
 
@@ -57,7 +56,8 @@ class Witness:
         if checkpoint is not None:
             self.meta["checkpoint"] = {"name": os.path.basename(str(checkpoint)), "sha256": _hash_of(checkpoint)}
         self.meta["inputs"] = {name: self._put("inputs/" + name, value) for name, value in inputs.items()}
-        self.meta["parameters"] = {k: {"shape": list(p.shape), "dtype": str(p.dtype), "sha256": _hash(p)} for k, p in self._parameters()}
+        hashes = {k: hashlib.sha256(np.ascontiguousarray(_numpy(p)).tobytes()).hexdigest() for k, p in self._parameters()}
+        self.meta["parameters"] = {k: {"shape": list(p.shape), "dtype": str(p.dtype), "sha256": hashes[k]} for k, p in self._parameters()}
         unknown = [name for name in self.modules if name not in dict(self._modules())]
         if unknown:
             raise ValueError("the model has no submodule {!r}; it has {}".format(unknown[0], ", ".join(n for n, _ in self._modules() if n)))
@@ -125,12 +125,8 @@ class Witness:
 
     def _record_outputs(self, loss, calls, kept):
         caught = {}
-        handles = [module.register_forward_hook(_catcher(name, caught)) for name, module in self._modules() if name in self.modules]
-        try:
-            outputs, tensors = self._run(calls, self.inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+        seen = [(module, _catcher(name, caught)) for name, module in self._modules() if name in self.modules]
+        outputs, tensors = self._run(calls, self.inputs, seen)
         self.meta["modules"].update({name: self._put("modules/" + name, value) for name, value in caught.items()})
         self.meta["outputs"].update({name: self._put("outputs/" + name, value) for name, value in outputs.items()})
         cotangents, value = self._cotangents(loss, outputs, tensors)
@@ -144,12 +140,7 @@ class Witness:
         for seed in range(1, NUDGES + 1):
             kept.nudge(seed)
             state = np.random.RandomState(seed)
-            handles = [module.register_forward_hook(_rounder(state)) for _, module in self._modules()]  # rounding inside of the model
-            try:
-                _, moved = self._run(calls, self.inputs)
-            finally:
-                for handle in handles:
-                    handle.remove()
+            _, moved = self._run(calls, self.inputs, [(module, _rounder(state)) for _, module in self._modules()])
             self._drifts("outputs/", tensors, moved)
             self._drifts("gradients/", gradients, self._pull(moved, cotangents))
             kept.restore()
@@ -169,7 +160,7 @@ class Witness:
         finally:
             kept.restore()
 
-    def _run(self, calls, inputs):
+    def _run(self, calls, inputs, hooks=()):
         """Outputs by name, as nests of new tensors through which gradients pass, and these tensors by their places."""
         tensors = {}
 
@@ -179,8 +170,12 @@ class Witness:
                 return tensors[place]
             return value
 
-        outputs = {name: _walked(call(SimpleNamespace(**inputs)), name, fresh) for name, call in calls.items()}
-        return outputs, tensors
+        handles = [module.register_forward_hook(hook) for module, hook in hooks]
+        try:
+            return {name: _walked(call(SimpleNamespace(**inputs)), name, fresh) for name, call in calls.items()}, tensors
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _cotangents(self, loss, outputs, tensors):
         names = [name for name in tensors if tensors[name].requires_grad]
@@ -232,9 +227,7 @@ class Witness:
     def _drifts(self, prefix, before, after):
         """The largest distance of arrays from what is recorded."""
         for name in before:
-            place = prefix + name
-            moved = _parts(_numpy(after[name]), place)
-            for part, array in moved.items():
+            for part, array in _parts(_numpy(after[name]), prefix + name).items():
                 gap = np.abs(array.astype(np.float64) - self.arrays[part].astype(np.float64))
                 self.drift[part] = max(self.drift.get(part, 0.0), float(np.max(gap, initial=0)))
 
@@ -247,8 +240,8 @@ class Witness:
 
     def _put(self, place, value):
         """Stores a nest of values, and returns its structure for the description."""
-        if value is None:
-            return {"none": True}
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return {"none": True} if value is None else {"value": value}
         if isinstance(value, dict):
             return {"dict": {str(k): self._put(f"{place}/{k}", v) for k, v in value.items()}}
         if isinstance(value, (list, tuple)):
@@ -260,13 +253,10 @@ class Witness:
         if torch.is_tensor(value) or isinstance(value, np.ndarray):
             self._array(place, value, whole=place.startswith("inputs/"))
             return {"array": place}
-        if isinstance(value, (bool, int, float, str)):
-            return {"value": value}
         raise ValueError(f"{place} is a {type(value).__name__}; tensors, arrays, numbers and nests of them can be recorded")
 
     def _array(self, place, value, whole=False):
-        array = _numpy(value)
-        self.arrays.update({place: array} if whole else _parts(array, place))
+        self.arrays.update({place: _numpy(value)} if whole else _parts(_numpy(value), place))
 
 
 class _Kept:
@@ -301,7 +291,7 @@ class _Kept:
         """Every number by one unit in the last place, up or down at random."""
         state = np.random.RandomState(seed)
         for _p, data, numbers in self.parameters:
-            if data.dtype in (torch.float32, torch.float64):
+            if data.dtype in EPS:
                 array = numbers.cpu().numpy()
                 ways = np.where(state.random_sample(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype)
                 data.copy_(torch.as_tensor(np.asarray(np.nextafter(array, ways))))
@@ -332,15 +322,12 @@ def _catcher(name, caught):
 
 
 def _rounder(state):
-    """A hook that moves each number of a result by about one unit in the last place, up or down at random; not those of a module without
-    parameters of its own or below, whose result may have to be what it is."""
+    """A hook that moves each number by about one unit in the last place: what a module with parameters has rounded."""
 
     def hook(module, given, result):
-        eps = EPS.get(result.dtype) if torch.is_tensor(result) else None
-        if eps is None or not any(True for _ in module.parameters()):
-            return None
-        ways = np.where(state.random_sample(tuple(result.shape)) < 0.5, -eps, eps)
-        return result * (1 + torch.as_tensor(ways, dtype=result.dtype, device=result.device))
+        if torch.is_tensor(result) and result.dtype in EPS and any(True for _ in module.parameters()):
+            ways = np.where(state.random_sample(tuple(result.shape)) < 0.5, -EPS[result.dtype], EPS[result.dtype])
+            return result * (1 + torch.as_tensor(ways, dtype=result.dtype, device=result.device))
 
     return hook
 
@@ -366,20 +353,16 @@ def _doubled(value, place=""):
 
 
 def _copied(value):
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_copied(v) for v in value]
+    if isinstance(value, (dict, list)):
+        return {k: _copied(v) for k, v in value.items()} if isinstance(value, dict) else [_copied(v) for v in value]
     return value.detach().clone() if torch.is_tensor(value) else value
 
 
 def _numpy(value):
     if isinstance(value, np.ndarray):
         return value
-    value = value.detach().cpu()
-    if value.dtype.is_floating_point and value.dtype not in (torch.float32, torch.float64):
-        value = value.float()
-    return value.contiguous().numpy().copy()
+    half = value.dtype.is_floating_point and value.dtype not in EPS
+    return (value.float() if half else value).detach().cpu().contiguous().numpy().copy()
 
 
 def _parts(array, place):
@@ -390,10 +373,6 @@ def _parts(array, place):
     state = np.random.RandomState(SEED)
     right, left = state.standard_normal(flat.shape[1]), state.standard_normal(flat.shape[0])
     return {place + "@rows": flat.dot(right), place + "@columns": left.dot(flat)}
-
-
-def _hash(tensor):
-    return hashlib.sha256(np.ascontiguousarray(_numpy(tensor)).tobytes()).hexdigest()
 
 
 def _hash_of(path):
@@ -414,8 +393,8 @@ def _is_witness(path):
 
 def _versions():
     versions = {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
-    beside = [name for name in ("geoopt", "hypll", "torch_geometric") if name in sys.modules]
-    return {**versions, **{name: str(getattr(sys.modules[name], "__version__", "?")) for name in beside}}
+    beside = {name: sys.modules[name] for name in ("geoopt", "hypll", "torch_geometric") if name in sys.modules}
+    return {**versions, **{name: str(getattr(module, "__version__", "?")) for name, module in beside.items()}}
 
 
 __all__ = ["Witness"]
