@@ -115,8 +115,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     error(
         "verify: an error that is not a number passes",
         f"{HOME}/gates.py",
-        "ok=bool(np.isfinite(error)) and error <= limit",
-        "ok=not error > limit",
+        "ok = bool(np.isfinite(error)) and error <= limit",
+        "ok = not error > limit",
         f"{GATES}::test_what_is_not_a_number_is_wrong",
     ),
     error(
