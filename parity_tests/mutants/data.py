@@ -88,7 +88,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "port_jax/training/stacked.py",
         'params = jax.lax.pcast(params, plan.rows, to="varying")',
         "params = params",
-        "training/test_stacked.py::test_eight_devices_make_the_steps_of_one",
+        "training/test_stacked.py::test_eight_devices_make_the_steps_of_one[hgat]",
     ),
     error(
         "a far chord scaled in the wrong factors",

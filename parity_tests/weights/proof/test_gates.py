@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import weights
-from parity_tests.models import cases_mlp
+from parity_tests.models import cases_mlp, small_models
 from parity_tests.models.graph_models import X
 from parity_tests.weights.helpers import trained
 from port_jax import manifolds
@@ -23,6 +23,7 @@ from port_jax.manifolds.base import pytree
 from weights.checkpoint import Checkpoint, load
 from weights.proof import diff
 from weights.proof.reading import Said
+from weights.proof.sides import Sides
 from weights.proof.verify import verify
 from weights.proof.witness import Witness
 from weights.proof.witnessed import witnessed
@@ -89,6 +90,30 @@ def test_steps_that_are_too_long_are_seen(tree: SimpleNamespace):
 def test_distances_that_are_wrong_in_float32_alone_are_seen(tree: SimpleNamespace):
     found = wrong(tree, replace(tree.ckpt, manifolds={**tree.ckpt.manifolds, "emb": PoincareBall(0.7)}), level="grad")
     assert found == {("forward", "float32", "emb to targets"), ("grad", "float32", "emb")}
+
+
+def test_where_torchs_own_steps_diverge_both_sides_take_a_part_of_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With plain descent, whose way is as long as the loss is strong: steps on the whole loss beside a tenth would be seen."""
+    module, config = small_models.CASES["mlp"][0]()
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    for parameter in module.parameters():
+        parameter.grad = torch.full_like(parameter, 1e-3)
+    optimizer.step()
+    torch.save({"model": module.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "x.pth")
+    walk = Sides.torch_walk
+
+    def diverging(sides: Sides, *given: Any, **options: Any) -> Any:
+        for arrays in walk(sides, *given, **options):
+            yield arrays if sides.strength < 1 else {key: np.full_like(array, np.nan) for key, array in arrays.items()}
+
+    monkeypatch.setattr(Sides, "torch_walk", diverging)
+    ckpt = load(tmp_path / "x.pth", config=config, arch="mlp")
+    rows = verify(ckpt, tmp_path / "x.pth", said=Said(config=config, arch="mlp"), types=("float64",))
+    steps = [row for row in rows if row.level == "step"]
+    assert steps
+    for row in steps:
+        assert row.ok, row
+        assert row.what.endswith(" (0.1 of the loss: with all of it torch's own steps are not finite)")
 
 
 def test_what_is_not_a_number_is_wrong(tree: SimpleNamespace):

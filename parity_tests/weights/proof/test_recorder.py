@@ -67,6 +67,28 @@ def test_parameters_and_outputs_around_a_tensor_are_their_tensor(tmp_path: Path)
         assert json.loads(str(found["meta"]))["groups"] == [["z"]]
 
 
+class Shifted(torch.nn.Module):
+    """x + w, where w is 0, so that moving w by a unit in its last place changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.w
+
+
+def test_the_drift_has_rounding_inside_of_the_model(tmp_path: Path):
+    """Of a module with parameters: the identity beside it rounds nothing."""
+    x = torch.as_tensor(draws.rng(0).normal(size=(5, 3)), dtype=torch.float32)
+    largest, drifts = float(x.abs().max()), {}
+    for name, model in (("shifted", Shifted()), ("identity", torch.nn.Sequential(torch.nn.Identity()))):
+        recorder(tmp_path).Witness(tmp_path / f"{name}.npz", model, x=x).outputs(y=lambda i, model=model: model(i.x))
+        drifts[name] = json.loads(str(np.load(tmp_path / f"{name}.npz")["meta"]))["drift"]["outputs/y"]
+    assert drifts["identity"] == 0
+    assert 0.1 * largest * 2**-23 < drifts["shifted"] < 2 * largest * 2**-23
+
+
 def test_without_float64_the_notes_say_why(tmp_path: Path):
     program = Program(tmp_path)
     model, module = program.model, recorder(tmp_path)
