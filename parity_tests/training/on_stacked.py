@@ -88,13 +88,14 @@ def main(name: str) -> None:
     assert stacked.steps_per_epoch == 2  # of ten batches
     expected, numbers = by_hand(batches, loss, params, optimizer, 3)
     sizes = sum(x.size for x in jax.tree.leaves(params))
-    for name, devices, kind in (("none", 1, None), ("eight", 8, AxisType.Auto), ("two", 2, AxisType.Explicit)):
+    ways = (("none", 1, None), ("two", 2, AxisType.Explicit), ("eight", 8, AxisType.Auto))
+    for way, devices, kind in ways if name == "linear" else ways[2:]:
         plan = None if kind is None else Plan(jax.make_mesh((devices,), ("x",), axis_types=(kind,), devices=jax.devices()[:devices]))
         step = gradient_step(mean_over_batches(loss, plan), optimizer)
         result = fit(step, train_state(params, optimizer, draws.key(3)), steps=3, batches=stacked, plan=plan, chunk=2, progress=False)
         # Sums of float64 in other orders; three steps of Adam, which divides by the root of the mean square.
         for a, b in zip(jax.tree.leaves(result.state.params), jax.tree.leaves(expected.params), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11, err_msg=name)
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11, err_msg=way)
         np.testing.assert_allclose(result.history.steps["loss"], numbers[0], rtol=1e-12)
         np.testing.assert_allclose(result.history.steps["right"], numbers[1], rtol=1e-12)
         if plan is not None:
@@ -103,7 +104,7 @@ def main(name: str) -> None:
             assert {one.kind for one in crossing} == {"all-reduce"}, crossing
             total = sum(one.bytes for one in crossing)
             assert 8 * sizes <= total <= 8 * sizes + 64, (total, sizes)
-            print(name, len(crossing), "all-reduce,", total, "bytes for", sizes, "parameters")
+            print(way, len(crossing), "all-reduce,", total, "bytes for", sizes, "parameters")
 
 
 if __name__ == "__main__":

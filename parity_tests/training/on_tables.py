@@ -5,7 +5,6 @@ XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m parity_tests.traini
 
 from __future__ import annotations
 
-import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from benchmarks.collectives import collectives
 from parity_tests.training import tables
-from parity_tests.training.tables import MANIFOLDS, OPTIMIZERS, apart
+from parity_tests.training.tables import apart
 from port_jax.training import fit, restore
 from port_jax.training.exchange import Exchange
 
@@ -56,11 +55,11 @@ def compare(manifold: str, optimizer: str, kind: str, size: int, capacity: int |
 
 
 def steps() -> None:
-    """On the ball also in a table that is much larger than the batch, with capacities that overflow, and on other numbers of devices."""
-    for manifold, optimizer in itertools.product(MANIFOLDS, OPTIMIZERS):
-        assert compare(manifold, optimizer, "Auto", 64, None) == 1
+    """On the ball also in a table that is much larger than the batch and on another number of devices; `overflow` has the other pairs."""
     assert compare("ball", "adam", "Auto", 4096, None) == 1
+    assert compare("ball", "sgd", "Auto", 64, None) == 1
     assert compare("hyperboloid", "adam", "Explicit", 64, None) == 1
+    assert compare("product", "sgd", "Auto", 64, None) == 1
     assert compare("ball", "adam", "Auto", 64, None, count=2) == 1
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,30 +11,24 @@ import numpy as np
 import pytest
 
 from parity_tests import draws
+from parity_tests.processes import run as in_processes
+from parity_tests.training import planned_run
 from port_jax.manifolds import PoincareBall
 from port_jax.optim import riemannian_adam
 from port_jax.training import Plan, TrainingError, fit, train_state
 from port_jax.training.state import named
 
-ROOT = Path(__file__).parents[2]
 BALL = PoincareBall(0.7)
 
 
 def run(folder: Path, steps: int, devices: int, kind: str = "Auto", processes: int = 1) -> dict:
-    """What planned_run.py writes, run in one process or in several, with so many devices each."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    """What planned_run.py writes, run in this process, or in another with simulated devices, or in several with so many each."""
     out = folder.with_suffix(".json")
-    command = [sys.executable, "-m", "parity_tests.training.planned_run", str(out), str(folder), str(steps), kind]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    each = [[*command, str(processes), str(index), str(port)] if processes > 1 else command for index in range(processes)]
-    started = [
-        subprocess.Popen(c, cwd=ROOT, env={**os.environ, "XLA_FLAGS": flags}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for c in each
-    ]
-    told = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(told)[-3000:]
+    arguments = (str(out), str(folder), str(steps), kind)
+    if devices == 1:
+        planned_run.main(*arguments)
+    else:
+        in_processes("parity_tests.training.planned_run", *arguments, devices=devices, processes=processes)
     return json.loads(out.read_text())
 
 
