@@ -52,7 +52,9 @@ SUBJECTS = {
               "from the same parameters. A training step with the stopping rule has rates of 0, so that all its calls are the same work. "
               "Rows from the start are seconds with imports and compilation, with an empty folder of compiled programs and with one of "
               "an earlier process; the goals of the trained model are torch's time and a fifth of it."),
-    "hypll": ("HypLL", "The baseline is a training step of `reference_torch.models.hypll.HypLLResNet` with HypLL's `RiemannianAdam`."),
+    "images": ("Networks of images", "The baseline is a training step of the net of the same name in `reference_torch.models`, with the "
+               "optimizer of the original: HypLL's `RiemannianAdam`, geoopt's `RiemannianSGD` with momentum for HyperbolicCV, and torch's "
+               "`Adam` for Poincaré ResNet."),
 }  # fmt: skip
 """Benchmark -> its heading in docs/speed.md, and the sentence that names its baseline."""
 UNEVEN = 10
