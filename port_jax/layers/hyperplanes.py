@@ -64,9 +64,10 @@ class PoincareMLR(nn.Module):
         if not self.weight_norm:
             return unidirectional(x, kernel, bias, ball.k)
         length = self.param("length", nn.initializers.ones, (self.num_classes,))
-        square = jnp.sum(kernel * kernel, 0)
+        square = jnp.sum(kernel * kernel, 0, keepdims=True)
         unit = kernel / jnp.sqrt(jnp.where(square > 0, square, 1))
-        return length * unidirectional(x, unit, bias, ball.k)
+        logits = unidirectional(x, unit, bias, ball.k)
+        return jnp.broadcast_to(length, logits.shape) * logits
 
 
 class LorentzMLR(nn.Module):
