@@ -24,16 +24,9 @@ def levels(rows: Any) -> set[str]:
     return {row.level for row in rows if not row.ok}
 
 
-BOTH = {"hybonet", "tree"}
-"""A hyperboloid, and a tree without a model on a ball: compared in float32 as well by `make test`."""
-LIKE = {"hgcn": "hgat", "hnn": "hgat", "shallow": "hgat", "gil": "hgat", "htgn": "hgat", "htgn layers": "hgat", "kgemb": "hybonet_kg",
-        "murp": "poincare_embeddings", "tidhy": "mlp", "poincare_resnet": "hypll", "hcnn": "hypll"}  # fmt: skip
-"""What is left to `make test-slow`, with the case of the same kind that is not."""
-SELECTED = slow.all_but(
-    lambda case: case.id in BOTH or case.id.endswith(" in float64"),
-    [pytest.param(arch, TYPES, id=arch) for arch in CASES]
-    + [pytest.param(arch, TYPES[:1], id=f"{arch} in float64") for arch in CASES if arch not in BOTH | LIKE.keys()],
-)
+QUICK = pytest.param("mlp", TYPES[:1], id="mlp in float64")
+"""What `make test` runs; each kind of model is verified there by the tests of its own."""
+SELECTED = slow.all_but(lambda case: case is QUICK, [QUICK, *(pytest.param(arch, TYPES, id=arch) for arch in CASES)])
 
 
 @pytest.mark.parametrize(("arch", "types"), SELECTED)
