@@ -33,10 +33,10 @@ help:
 	@echo "make demo           trains in torch, converts, verifies, and continues in torch and JAX; writes to out/"
 	@echo "                    (DATA=FOLDER/NAME.npz uses another graph, OUT=FOLDER writes to another folder)"
 	@echo "make test           checks style and the types of the packages, and runs the test suite"
-	@echo "make test-slow      checks all types, and runs the cases that make test leaves out; each is similar to a case in make test"
+	@echo "make test-slow      checks all types, and runs cases that make test leaves out; each is similar to a case in make test"
 	@echo "make test-machines  runs the suite under the conditions of other machines, for hours; writes to out/machines/"
 	@echo "                    (ONLY=\"isa files\" runs some parts of it: seeds home lang read-only spaces shared order"
-	@echo "                    threads worker isa aten files python)"
+	@echo "                    threads worker isa aten long files python)"
 	@echo "make setup          sets up .venv; the other commands do so if it is missing"
 	@echo "                    (PYTHON=python3.11 selects the Python, TORCH=no leaves out torch and geoopt)"
 	@echo "make lint           checks style and types"
@@ -78,7 +78,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2
 
 test-slow: lint
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not long"
 
 test-machines: $(READY)
 	$(BIN)/python -m parity_tests.machines $(ONLY)

@@ -1,5 +1,6 @@
 """Settings that every comparison needs: float64 in JAX, an eager and single-threaded reference."""
 
+import ctypes
 import gc
 import importlib.util
 import os
@@ -48,6 +49,22 @@ if importlib.util.find_spec("torch"):
     torch.set_num_threads(int(os.environ.get("HYPERPORT_TORCH_THREADS", "1")))
 else:
     without_torch.skip_what_imports_it()
+
+
+LIBC = ctypes.CDLL(None)
+ROOM = 3 * 2**30
+"""The bytes beyond which a worker forgets its compiled programs after a file: of the whole slow suite they are more than 10 GiB."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_in_bounds() -> Iterator[None]:
+    yield
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > ROOM:
+        jax.clear_caches()
+        gc.collect()
+        if hasattr(LIBC, "malloc_trim"):  # glibc keeps what is free
+            LIBC.malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -148,6 +148,7 @@ def rows() -> list[Row]:
         variables = {"XLA_FLAGS": f"--xla_cpu_max_isa={isa}", "ATEN_CPU_CAPABILITY": capability}
         made.append(Row(("isa", "aten"), f"isa-{isa}-aten-{capability}", ((*WHOLE, *CORE),), variables, missing=lacks[flag]))
     files = sorted(path for name in CORE for path in [HOME / name, *(HOME / name).rglob("*.py")] if path.name.startswith("test_"))
+    made.append(Row(("long",), "long", ((*WHOLE, "-m", "long"),)))
     made.append(Row(("files",), "files", tuple((*PYTEST, str(path.relative_to(HOME))) for path in files)))
 
     found = {version: interpreter(version) for version in ("3.13", "3.12")}

@@ -1,15 +1,18 @@
-"""Which cases `make test` runs: a few of each kind; the rest is left to `make test-slow`.
+"""Which cases `make test` runs: a few of each kind; more of them run in `make test-slow`, and the rest in `make test-machines ONLY=long`.
 
 A table says by `all_but` which of its cases matter most. What is left is chosen by what it costs: of each test function, `make test` runs
-the cheapest cases until they take `SECONDS`, and at least one. slow_cases.txt names the others. To measure anew:
+the cheapest cases until they take 2 seconds, `make test-slow` the cheapest of the others until they take 20, or what `ROOM` says, and each
+at least one. slow_cases.txt and long_cases.txt name what is left out. To measure anew:
 
     PYTEST_ADDOPTS=--junitxml=out/costs.xml make test
     python -m parity_tests.slow out/costs.xml
+    PYTEST_ADDOPTS=--junitxml=out/costs.xml make test-slow
+    python -m parity_tests.slow --long out/costs.xml
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -18,8 +21,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-LIST = Path(__file__).with_name("slow_cases.txt")
-SECONDS = 2.0
+LISTS = {mark: Path(__file__).with_name(f"{mark}_cases.txt") for mark in ("slow", "long")}
+SECONDS = {"slow": 2.0, "long": 20.0}
+ROOM = {
+    "parity_tests/models/test_verify.py::test_a_right_conversion_passes_and_wrong_ones_fail": 150.0,
+    "parity_tests/test_guide.py::test_a_page_runs": 400.0,
+    "parity_tests/training/test_several_devices.py::test_eight_devices_give_what_one_gives": 150.0,
+    "parity_tests/weights/proof/test_naming.py::test_a_planted_error_is_named": 60.0,
+}
+"""Functions whose cases have no like, with the seconds of `make test-slow` that they may take."""
 COLLECTED = pytest.StashKey[set[str]]()
 """The node ids that this run found, those included that it does not run."""
 
@@ -39,31 +49,33 @@ def _slow(value: Any) -> Any:
     return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow)
 
 
-def listed() -> set[str]:
-    """The node ids that were too expensive for `make test`."""
-    return set(LIST.read_text().splitlines())
+def listed(mark: str) -> set[str]:
+    """The node ids that were too expensive."""
+    return set(LISTS[mark].read_text().splitlines())
 
 
 def mark(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
-    """Marks the listed cases slow."""
-    slow = listed()
+    """Marks the listed cases. What is long is slow as well."""
+    slow, long = listed("slow"), listed("long")
     config.stash[COLLECTED] = {item.nodeid for item in items}
     for item in items:
-        if item.nodeid in slow:
+        if item.nodeid in slow | long:
             item.add_marker(pytest.mark.slow)
+        if item.nodeid in long:
+            item.add_marker(pytest.mark.long)
 
 
-def too_expensive(report: Path) -> set[str]:
-    """The cases of a run beyond the first `SECONDS` of their function, from JUnit's XML."""
+def too_expensive(report: Path, mark: str = "slow") -> set[str]:
+    """The cases of a run beyond the first `SECONDS` or `ROOM` of their function, from JUnit's XML."""
     costs: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for case in ElementTree.parse(report).iter("testcase"):
         function = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
         costs[function].append((float(case.attrib["time"]), case.attrib["name"].partition("[")[2]))
     found = set()
     for function, cases in costs.items():
-        spent = 0.0
+        spent, room = 0.0, ROOM.get(function, SECONDS[mark]) if mark == "long" else SECONDS[mark]
         for seconds, name in sorted(cases):
-            if spent and spent + seconds > SECONDS:
+            if spent and spent + seconds > room:
                 found.add(f"{function}[{name}")
             else:
                 spent += seconds
@@ -71,4 +83,9 @@ def too_expensive(report: Path) -> set[str]:
 
 
 if __name__ == "__main__":
-    LIST.write_text("".join(f"{name}\n" for name in sorted(listed() | too_expensive(Path(sys.argv[1])))))
+    parser = argparse.ArgumentParser(prog="python -m parity_tests.slow")
+    parser.add_argument("report", type=Path, nargs="+", help="JUnit's XML of runs of `make test`, or with --long of `make test-slow`")
+    parser.add_argument("--long", dest="mark", action="store_const", const="long", default="slow")
+    given = parser.parse_args()
+    found = set[str]().union(*(too_expensive(report, given.mark) for report in given.report))
+    LISTS[given.mark].write_text("".join(f"{name}\n" for name in sorted(listed(given.mark) | found)))

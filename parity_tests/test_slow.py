@@ -16,10 +16,13 @@ TIMES = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
-def test_the_cheapest_cases_stay(tmp_path: Path):
+def test_the_cheapest_cases_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     report = tmp_path / "costs.xml"
     report.write_text(TIMES)
     assert slow.too_expensive(report) == {"parity_tests/test_a.py::test_f[one]", "parity_tests/test_a.py::test_f[four]"}
+    assert not slow.too_expensive(report, "long")
+    monkeypatch.setattr(slow, "ROOM", {"parity_tests/test_a.py::test_f": 3.0})
+    assert slow.too_expensive(report, "long") == {"parity_tests/test_a.py::test_f[four]"}
 
 
 def test_listed_cases_exist_and_have_their_like(request: pytest.FixtureRequest):
@@ -27,7 +30,10 @@ def test_listed_cases_exist_and_have_their_like(request: pytest.FixtureRequest):
         pytest.skip("looks at runs of the whole suite only")
     collected = request.config.stash[slow.COLLECTED]
     files = {name.partition("::")[0] for name in collected}
-    listed = {name for name in slow.listed() if name.partition("::")[0] in files}  # without torch, some files have no tests
-    assert not listed - collected, "slow_cases.txt names cases that do not exist (any more)"
-    runs = {item.nodeid.partition("[")[0] for item in request.session.items}
-    assert not {name.partition("[")[0] for name in listed} - runs, "of these functions, make test runs no case"
+    runs = {item.nodeid for item in request.session.items}
+    for mark, others, command in (("slow", runs, "make test"), ("long", collected, "make test and make test-slow")):
+        # without torch, some files have no tests
+        listed = {name for name in slow.listed(mark) if name.partition("::")[0] in files}
+        assert not listed - collected, f"{mark}_cases.txt names cases that do not exist (any more)"
+        have = {name.partition("[")[0] for name in others - slow.listed(mark)}
+        assert not {name.partition("[")[0] for name in listed} - have, f"of these functions, {command} run no case"
