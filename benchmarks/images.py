@@ -62,7 +62,8 @@ def torch_training(net: str, settings: dict[str, Any], rows: int, size: int) -> 
         of = {"encoder_k": 1.0, "decoder_k": 1.0, "learn_k": False, "block": "basic", "num_blocks": DEPTHS, "widths": CHANNELS[:-1]}
         module = TorchHCNN({**of, "embedding_dim": CHANNELS[-1], "classes": CLASSES, "in_channels": 3, **settings})
         groups = module.parameter_groups(LR, 0.0, 1.0)[: 2 if settings["encoder_manifold"] == "lorentz" else 1]
-        optimizer = geoopt.optim.RiemannianSGD(groups, lr=LR, momentum=0.9, nesterov=True)
+        options: dict[str, Any] = {"momentum": 0.9, "nesterov": True}
+        optimizer = geoopt.optim.RiemannianSGD(groups, lr=LR, **options)
     else:
         module = TorchPoincareResNet(CHANNELS, DEPTHS, CLASSES, init_c=C, pool=size // 4, **settings)
         optimizer = torch.optim.Adam(module.parameters(), lr=LR)
