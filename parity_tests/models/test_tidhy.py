@@ -154,6 +154,12 @@ def test_what_cannot_be_is_refused(tmp_path: Path):
     x = jnp.asarray(sequences(module.of))
     with pytest.raises(ValueError, match="r2 has shape"):
         ckpt.model.apply(ckpt.variables, x, jnp.zeros((1, 2)))
+    for wrong, why in ((x[..., :1], r"shape \(.*, 1\); this model takes \[sequences, time, \d+\](\n|$)"), (x[0], r"sequence as x\[None\]")):
+        for method in ("losses", "record", "latents"):  # a width of 1 would be broadcast
+            with pytest.raises(ValueError, match=why):
+                ckpt.model.apply(ckpt.variables, wrong, method=method)
+    with pytest.raises(ValueError, match=r"takes \[sequences, \d+\]"):
+        ckpt.model.apply(ckpt.variables, x, method="first")
     with pytest.raises(ValueError, match="loss_type is 'L3'"):
         ckpt.model.clone(loss_type="L3").apply(ckpt.variables, x)
     inside = ckpt.model.clone(inference=dataclasses.replace(ckpt.model.inference, grad_norm_inf=True))

@@ -237,6 +237,12 @@ def test_a_run_that_carries_r2_asks_for_its_batch():
         collections(TiDHy(4, 3, 2, 3, 5), Training(carry_r2=True))
 
 
+def test_a_state_without_its_collections_is_refused():
+    step, state, x = small()
+    with pytest.raises(ValueError, match=r"no collection gradnorm and no latents; give train_state what .*collections\(model, options\)"):
+        step(state._replace(collections={}), x)
+
+
 def test_an_r2_decoder_without_gradnorm_has_no_step():
     """As in the original, whose step ends with a NameError."""
     given = settings("R2 decoder", grad_norm=False)

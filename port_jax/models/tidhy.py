@@ -111,13 +111,13 @@ class TiDHy(nn.Module):
 
     def first(self, x: Float[Array, "batch input"], steps: int | None = None) -> Inferred:
         """The latents of the first time step, see `infer_first`. steps: so many iterations, without the stopping rule."""
-        x = as_numbers("x", x)
+        x = self._observed(x, "sequences")
         return infer_first(self._nets(), x, jnp.zeros((len(x), self.r_dim), x.dtype), self._how(steps))
 
     def infer(self, x: Float[Array, "batch input"], r_p: Float[Array, "batch r"], r2: Float[Array, "batch r2"],
               steps: int | None = None) -> Inferred:  # fmt: skip
         """The latents of one time step, from those of the last, see `infer`."""
-        return infer(self._nets(), as_numbers("x", x), as_numbers("r_p", r_p), as_numbers("r2", r2), self._how(steps))
+        return infer(self._nets(), self._observed(x, "sequences"), as_numbers("r_p", r_p), as_numbers("r2", r2), self._how(steps))
 
     def latents(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, *, rows: int | None = None,
                 steps: int | None = None, progress: Callable[..., None] | None = None) -> Inferred:  # fmt: skip
@@ -125,14 +125,14 @@ class TiDHy(nn.Module):
 
         r2: where r2 begins, 0 by default; a stateful model gives the last r2 of the call before. rows, progress: see `infer_sequence`.
         """
-        x = as_numbers("x", x)
+        x = self._observed(x)
         r, start = self._start(x, r2)
         return jax.lax.stop_gradient(infer_sequence(self._nets(), x, r, start, self._how(steps), rows, progress))
 
     def losses(self, x: Float[Array, "batch time input"], r2: Float[Array, "batch r2"] | None = None, steps: int | None = None) -> Losses:
         """The training losses of a batch of sequences: the derivatives are those at fixed latents, as in the original."""
         if self.is_initializing():
-            x = as_numbers("x", x)
+            x = self._observed(x)
             latents = jnp.zeros((1, self.r_dim), x.dtype), jnp.zeros((1, self.r2_dim), x.dtype)
             self.predict(*latents)
             if self.use_r2_decoder:
@@ -147,7 +147,7 @@ class TiDHy(nn.Module):
     def losses_of(self, x: Float[Array, "batch time input"], found: Inferred) -> Losses:
         """The training losses at these latents of all time steps. r_bar is computed with the new r2; at t = 0, where it is 0, only the
         inferred r is decoded."""
-        x, rows = as_numbers("x", x), len(x)
+        x, rows = self._observed(x), len(x)
         r_bar = self.predict(found.r[:, :-1], found.r2[:, 1:]).r
         seen = spatial(self.loss_type, self.decode(found.r), x, rows)
         foreseen = spatial(self.loss_type, self.decode(r_bar), x[:, 1:], rows)
@@ -172,7 +172,7 @@ class TiDHy(nn.Module):
         Here r_bar is computed with the r2 of the step before, and the loss of r_bar counts t = 0 too, where it is 0; so the losses differ
         from those of training. W belongs to the new r2.
         """
-        x = as_numbers("x", x)
+        x = self._observed(x)
         nets, rows = self._nets(), len(x)
         begin = infer_first(nets, x[:, 0], jnp.zeros((rows, self.r_dim), x.dtype), self._how(steps)).r
         _, start = self._start(x, r2)
@@ -204,6 +204,14 @@ class TiDHy(nn.Module):
             return free.apply(variables, r, r2, method="foretell")
 
         return Nets(decode, predict, foretell if self.use_r2_decoder else None)
+
+    def _observed(self, x: Any, *axes: str) -> Array:
+        """What is compared with decoded latents, where another width would be broadcast."""
+        x, axes = as_numbers("x", x), axes or ("sequences", "time")
+        if x.ndim != len(axes) + 1 or x.shape[-1] != self.input_dim:
+            alone = "; give a single sequence as x[None]" if x.shape[1:] == (self.input_dim,) else ""
+            raise ValueError(f"x has shape {x.shape}; this model takes [{', '.join(axes)}, {self.input_dim}]{alone}")
+        return x
 
     def _how(self, steps: int | None) -> Inference:
         how = dataclasses.replace(self.inference, loss_type=self.loss_type)

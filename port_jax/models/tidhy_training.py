@@ -177,7 +177,14 @@ def training_step(model: TiDHy, optimizer: optax.GradientTransformation, options
     clip: Any = clip_grad_norm(options.clip_grad)
     update = optax.with_extra_args_support(optimizer).update
 
+    needed = {"gradnorm": options.grad_norm, "r2_decoder": model.use_r2_decoder, "latents": options.carry_r2}
+
     def step(state: TrainState, x: Any) -> tuple[TrainState, Metrics]:
+        if missing := [name for name, on in needed.items() if on and name not in state.collections]:
+            raise ValueError(
+                f"the state has no collection {' and no '.join(missing)}; give train_state what "
+                "port_jax.models.tidhy_training.collections(model, options) returns as its collections"
+            )
         before = state.collections.get("latents", {}).get("r2")
         found: Any = model.apply({"params": state.params}, x, before, steps=steps, method="latents")
         balance = Balance(**state.collections["gradnorm"]) if options.grad_norm else start()

@@ -41,6 +41,8 @@ class Witness:
         try:
             with np.load(path, allow_pickle=False) as found:
                 arrays = {name: found[name] for name in found.files}
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise Unreadable(f"cannot be opened ({error.strerror})", "Give the path of a witness, an .npz file", path=path) from None
         except (OSError, ValueError, TypeError, BadZipFile, EOFError) as error:
             raise Unreadable(f"not a witness ({error!r:.80})", AGAIN, path=path) from None
         try:

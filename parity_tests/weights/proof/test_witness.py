@@ -179,6 +179,11 @@ def test_names_that_the_model_does_not_have_are_refused(recorded: SimpleNamespac
     assert (tmp_path / "notes.npz").read_text() == "mine"
 
 
+def test_a_witness_that_is_not_there_is_not_one_to_record_again(recorded: SimpleNamespace, tmp_path: Path):
+    with pytest.raises(Unreadable, match=r"cannot be opened \(No such file or directory\)\. Give the path of a witness"):
+        Witness.read(tmp_path / "w.npz", recorded.ckpt)
+
+
 @pytest.mark.parametrize("make", [lambda p: p.write_text("no"), lambda p: np.savez(p, a=np.zeros(2)), lambda p: p.mkdir()])
 def test_other_files_are_no_witness(make: Callable[[Path], Any], recorded: SimpleNamespace, tmp_path: Path):
     make(tmp_path / "w.npz")
