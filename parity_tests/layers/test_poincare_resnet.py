@@ -122,6 +122,7 @@ def test_the_sum_runs_along_the_width_at_50_digits():
 def test_the_slip_in_the_derivative_by_the_curvature():
     """1/(D max(q, 1e-15)) for q/D, at points with q above 0 and below; the other derivatives are those of the Moebius sum."""
     x, y, g = (drawn(n, 6, 3) for n in (10, 11, 12))
+    x, y = (a / np.maximum(1, C**0.5 * np.linalg.norm(a, axis=1, keepdims=True) / 0.85) for a in (x, y))  # in the ball
     value, back = jax.vjp(slipped_add, *map(jnp.asarray, (x, y, C)))
     right, back_right = jax.vjp(lambda x, y: PoincareBall(C).mobius_add(x, y, project=False), jnp.asarray(x), jnp.asarray(y))
     assert relative_error(value, right) < GATE
