@@ -52,7 +52,7 @@ else:
 
 
 LIBC = ctypes.CDLL(None)
-ROOM = 3 * 2**30
+ENOUGH = 3 * 2**30
 """The bytes beyond which a worker forgets its compiled programs after a file: of the whole slow suite they are more than 10 GiB."""
 
 
@@ -60,7 +60,7 @@ ROOM = 3 * 2**30
 def programs_in_bounds() -> Iterator[None]:
     yield
     statm = Path("/proc/self/statm")
-    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > ROOM:
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > ENOUGH:
         jax.clear_caches()
         gc.collect()
         if hasattr(LIBC, "malloc_trim"):  # glibc keeps what is free

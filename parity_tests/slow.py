@@ -24,12 +24,20 @@ import pytest
 LISTS = {mark: Path(__file__).with_name(f"{mark}_cases.txt") for mark in ("slow", "long")}
 SECONDS = {"slow": 2.0, "long": 20.0}
 ROOM = {
-    "parity_tests/models/test_verify.py::test_a_right_conversion_passes_and_wrong_ones_fail": 150.0,
+    "parity_tests/graphs/test_parts.py::test_eight_devices_give_what_one_gives": 150.0,
+    "parity_tests/models/test_hcnn.py::test_what_the_authors_code_computed": 100.0,
+    "parity_tests/models/test_hypll.py::test_what_hypll_computed": 100.0,
+    "parity_tests/models/test_meru_recorded.py::test_what_the_authors_computed": 100.0,
+    "parity_tests/models/test_verify.py::test_a_right_conversion_passes_and_wrong_ones_fail": 400.0,
+    "parity_tests/test_documents.py::test_snippets_run": 100.0,
+    "parity_tests/test_examples.py::test_migrate_hgat_moves_a_network_end_to_end": 100.0,
     "parity_tests/test_guide.py::test_a_page_runs": 400.0,
+    "parity_tests/test_strict.py::test_every_model": 100.0,
     "parity_tests/training/test_several_devices.py::test_eight_devices_give_what_one_gives": 150.0,
+    "parity_tests/training/test_sparse_step.py::test_eight_devices_give_what_one_gives": 200.0,
     "parity_tests/weights/proof/test_naming.py::test_a_planted_error_is_named": 60.0,
 }
-"""Functions whose cases have no like, with the seconds of `make test-slow` that they may take."""
+"""Functions whose cases are of different code, documents or files of authors, with the seconds of `make test-slow` that they may take."""
 COLLECTED = pytest.StashKey[set[str]]()
 """The node ids that this run found, those included that it does not run."""
 
