@@ -98,8 +98,8 @@ def test_links_lead_to_files(document: str):
         assert "://" in target or (path.parent / target).exists(), f"{document} links to {target}"
 
 
-@pytest.mark.parametrize("picture", ["demo.png", "report.png"])
-def test_the_pictures_of_the_readme_are_small(picture: str):
+@pytest.mark.parametrize("picture", ["demo.png", "report.png", "zero_shot.png"])
+def test_pictures_are_small(picture: str):
     assert (ROOT / "docs" / picture).stat().st_size <= 100_000
 
 

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from examples import readme_picture
+from examples import readme_picture, zero_shot
 from examples.cluster import embed_tree
 from parity_tests import draws, processes
 from port_jax.data import load_graph
@@ -60,6 +60,17 @@ def test_migrate_hgat_refuses_a_graph_that_is_none(tmp_path: Path):
     assert "x.npz" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "hgat.pth").exists()
+
+
+@pytest.mark.slow  # models/test_meru.py compares both sides' methods
+def test_images_and_texts_are_classified_retrieved_and_traversed_alike(tmp_path: Path):
+    """Torch and JAX after a few steps: the same classes, neighbours, and texts on the way to the root."""
+    zero_shot.main(["--steps", "4", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    assert found["torch"] == found["JAX"]
+    assert found["largest relative difference of features"] < 1e-4
+    assert found["on its way to the root"][-1] == "[root]"
+    assert (tmp_path / "traversal.png").read_bytes().startswith(b"\x89PNG")
 
 
 def _on_one_eight_and_two(program: str, arguments: tuple[str, ...], folder: Path) -> list[dict[str, float]]:

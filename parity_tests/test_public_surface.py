@@ -70,7 +70,8 @@ def definitions(module: ModuleType) -> Iterator[tuple[str, object]]:
             continue
         yield f"{module.__name__}.{name}", value
         if inspect.isclass(value):
-            members = ((n, m) for n, m in vars(value).items() if not n.startswith("_"))
+            fields = inspect.get_annotations(value)  # whose defaults may be functions of another module
+            members = ((n, m) for n, m in vars(value).items() if not n.startswith("_") and n not in fields)
             for n, member in members:
                 if inspect.isroutine(member) or isinstance(member, property | classmethod | staticmethod):
                     yield f"{module.__name__}.{name}.{n}", getattr(value, n)

@@ -21,7 +21,7 @@ from parity_tests.models.cases_hcnn import CONFIGS, case, images, optimizer_of, 
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
 from parity_tests.oracle.networks import exactly
 from parity_tests.oracle.stereographic import dot, times
-from parity_tests.tolerances import relative_error
+from parity_tests.tolerances import DEVIATIONS, relative_error
 from parity_tests.weights.helpers import assert_deep_equal
 from port_jax.models import HCNN
 from reference_torch.models.hcnn import HCNN as HCNN_torch
@@ -147,6 +147,29 @@ def test_a_file_of_the_script(name: str, tmp_path: Path):
     for n, source in enumerate((ckpt, restore(tmp_path / "folder"))):
         source.export(tmp_path / f"{n}.pth")
         assert_deep_equal(*(torch.load(tmp_path / file, weights_only=False) for file in ("final.pth", f"{n}.pth")))
+
+
+@pytest.mark.parametrize("name", slow.all_but({"lorentz"}, ["lorentz", "bottleneck", "to poincare", "euclidean"]))
+def test_a_network_that_begins_here_has_the_laws_of_the_reference(name: str, tmp_path: Path):
+    """Means and deviations of each parameter of a fresh network, as far as its number of elements tells them."""
+    draws.seed_torch(3)
+    of = {"clip_features": 1.0, **CONFIGS[name], "embedding_dim": 24, "classes": 30, "in_channels": 3}
+    ckpt = converted(HCNN_torch(of), case(name)[1], tmp_path)
+    fresh = jax.jit(ckpt.model.init, compiler_options=QUICK_PROGRAMS)(draws.key(4), jnp.zeros((1, 2, 2, 3)))
+    want, have = flatten(ckpt.variables), flatten(fresh)
+    assert want.keys() == have.keys()
+    for path, there in want.items():
+        here, there = np.asarray(have[path], np.float64), np.asarray(there, np.float64)
+        assert here.shape == there.shape, path
+        if there.std() == 0:
+            np.testing.assert_allclose(here, there, rtol=1e-6, err_msg=path)
+            continue
+        if there.size < 20:  # two biases of a bottleneck
+            assert here.std() > 0, path
+            continue
+        errors = DEVIATIONS / there.size**0.5  # standard errors of a deviation are at most s / sqrt(2 n), here of both
+        assert abs(np.log(here.std() / there.std())) < errors, path
+        assert abs(here.mean() - there.mean()) < 2**0.5 * errors * there.std(), path
 
 
 def test_equal_radii_pass_points_as_they_are():

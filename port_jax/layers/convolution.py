@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.checks import as_numbers
+from port_jax.initializers import Initializer
 from port_jax.layers.linear import lifted
 from port_jax.layers.models_of_space import require_ball, require_time
 from port_jax.layers.pooling import framed, windows
@@ -50,7 +51,7 @@ class LorentzConv2d(nn.Module):
 
     On a hyperboloid. Parameters: `linear/kernel` [1 + rows columns in, features], the concatenation's time first and then its positions
     row by row, and `linear/bias` [features]; y has features + 1 channels. `padding` adds origins on both sides, as the authors' padding
-    with zeros does once they have raised its time to √k. `with_time` as in `LorentzFullyConnected`.
+    with zeros does once they have raised its time to √k. `with_time` as in `LorentzFullyConnected`, initializers as in `nn.Dense`.
     """
 
     features: int
@@ -59,10 +60,13 @@ class LorentzConv2d(nn.Module):
     padding: Pair = (0, 0)
     use_bias: bool = True
     with_time: bool = False
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch h w in+1"]) -> Float[Array, "*batch i j out+1"]:
         require_time(self, manifold, "PoincareConv2d")
         parts = windows(framed(manifold, as_numbers("x", x), self.padding), self.kernel_size, self.strides)
         joined = direct_concatenate(parts, manifold.k)  # pyright: ignore[reportAttributeAccessIssue]
-        return lifted(manifold, nn.Dense(self.features + self.with_time, self.use_bias, name="linear")(joined), self.with_time)
+        wide, starts = self.features + self.with_time, {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
+        return lifted(manifold, nn.Dense(wide, self.use_bias, name="linear", **starts)(joined), self.with_time)

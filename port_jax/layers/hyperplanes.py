@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.checks import as_numbers
-from port_jax.initializers import normal
+from port_jax.initializers import Initializer, normal
 from port_jax.layers.models_of_space import require_ball, require_time
 from port_jax.manifolds import Manifold
 from port_jax.manifolds.hyperboloid.unidirectional import unidirectional as unidirectional_lorentz
@@ -50,21 +50,23 @@ class PoincareMLR(nn.Module):
 
     On a ball. Parameters: `kernel` [d, classes] with the columns z_j and `bias` [classes] with the r_j. The distance of H_j from the origin
     is 2 r_j. With `weight_norm` it is as the authors' code has it: the length is a parameter of its own, `length` [classes], and z_j =
-    length_j kernel_j/|kernel_j|. A negative length changes the sign of the logit, and the side of the origin on which H_j is stays.
+    length_j kernel_j/|kernel_j|, which begins as kernel_j. A negative length changes the sign of the logit, and the side of the origin on
+    which H_j is stays.
     """
 
     num_classes: int
     weight_norm: bool = False
+    kernel_init: Initializer = _normals
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch d"]) -> Float[Array, "*batch classes"]:
         ball, x = require_ball(self, manifold), as_numbers("x", x)
-        kernel = self.param("kernel", _normals, (x.shape[-1], self.num_classes))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.num_classes))
         bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
         if not self.weight_norm:
             return unidirectional(x, kernel, bias, ball.k)
-        length = self.param("length", nn.initializers.ones, (self.num_classes,))
         square = jnp.sum(kernel * kernel, 0, keepdims=True)
+        length = self.param("length", lambda _key: jnp.sqrt(square[0]))
         unit = kernel / jnp.sqrt(jnp.where(square > 0, square, 1))
         logits = unidirectional(x, unit, bias, ball.k)
         return jnp.broadcast_to(length, logits.shape) * logits
@@ -78,11 +80,13 @@ class LorentzMLR(nn.Module):
     """
 
     num_classes: int
+    kernel_init: Initializer = _normals
+    bias_init: Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, manifold: Manifold, x: Float[Array, "*batch d+1"]) -> Float[Array, "*batch classes"]:
         require_time(self, manifold, "PoincareMLR")
         x = as_numbers("x", x)
-        kernel = self.param("kernel", _normals, (x.shape[-1] - 1, self.num_classes))
-        bias = self.param("bias", nn.initializers.zeros, (self.num_classes,))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1] - 1, self.num_classes))
+        bias = self.param("bias", self.bias_init, (self.num_classes,))
         return unidirectional_lorentz(x, kernel, bias, manifold.k)  # pyright: ignore[reportAttributeAccessIssue]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from port_jax.checks import as_numbers, require_choice
+from port_jax.initializers import symmetric
 from port_jax.layers.batch_norm import LorentzBatchNorm
 from port_jax.layers.convolution import LorentzConv2d
 from port_jax.layers.hyperplanes import LorentzMLR, PoincareMLR
@@ -42,11 +43,14 @@ KINDS = {"lorentz": "Lorentz", "poincare": "PoincareBall"}
 
 def _convolved(manifold: Manifold | None, x: Array, features: int, size: int, strides: int, train: bool, names: tuple[str, str]) -> Array:
     """A convolution and its batch norm, in the modules of the block that calls this. Without a manifold they are ordinary ones."""
-    pad = size // 2
+    kernel, step, pad = (size, size), (strides, strides), (size // 2, size // 2)
     if manifold is None:
-        conv = nn.Conv(features, (size, size), (strides, strides), [(pad, pad), (pad, pad)], use_bias=False, name=names[0])
+        start = symmetric((x.shape[-1] * size**2) ** -0.5)
+        conv = nn.Conv(features, kernel, step, [pad, pad], use_bias=False, kernel_init=start, name=names[0])
         return BatchNorm(name=names[1])(conv(x), use_running_average=not train)
-    conv = LorentzConv2d(features, (size, size), (strides, strides), (pad, pad), with_time=True, name=names[0])
+    start = symmetric((2 / ((x.shape[-1] - 1) * size**2)) ** 0.5)
+    starts = {"kernel_init": start, "bias_init": start}
+    conv = LorentzConv2d(features, kernel, step, pad, with_time=True, name=names[0], **starts)
     return LorentzBatchNorm(as_trained=True, name=names[1])(manifold, conv(manifold, x), use_running_average=not train)
 
 
@@ -149,8 +153,15 @@ class HCNN(nn.Module):
         self.encoder = HCNNEncoder((*self.widths, self.embedding_dim), self.blocks, self.block)
         self.encoder_space = self._curved(self.encoder_manifold, self.encoder_k)
         self.decoder_space = self._curved(self.decoder_manifold, self.decoder_k)
-        kinds: dict[str, Any] = {"lorentz": LorentzMLR, "poincare": lambda n: PoincareMLR(n, weight_norm=True), "euclidean": nn.Dense}
-        self.decoder = kinds[self.decoder_manifold](self.num_classes)
+        self.decoder = self._decoder()
+
+    def _decoder(self) -> nn.Module:
+        """The classifier, which begins with the authors' laws."""
+        wide = self.embedding_dim * BLOCKS[self.block][-1][2]
+        if self.decoder_manifold == "poincare":
+            return PoincareMLR(self.num_classes, weight_norm=True, kernel_init=nn.initializers.normal((wide * self.decoder_k) ** -0.5))
+        kind, start = LorentzMLR if self.decoder_manifold == "lorentz" else nn.Dense, symmetric(wide**-0.5)
+        return kind(self.num_classes, kernel_init=start, bias_init=start)
 
     def _curved(self, kind: str, curvature: float) -> Curved | None:
         return None if kind == "euclidean" else Curved(KINDS[kind], curvature, self.learn_k)
