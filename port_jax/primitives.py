@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.sharding import AxisType, PartitionSpec, auto_axes
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, auto_axes
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-__all__ = ["bind", "for_each_matrix", "in_place", "result_types", "where"]
+__all__ = ["bind", "for_each_matrix", "in_place", "result_types", "rows_at", "where"]
 
 
 def bind(primitive: Primitive, *operands: Array, **params: Any) -> Any:
@@ -79,6 +79,15 @@ def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
         return jnp.where(condition, x, y)
     total = jax.eval_shape(lambda c, x, y: jnp.zeros_like(c, x.dtype) + x + y, condition, x, y)
     return jnp.where(*(jax.sharding.reshard(jnp.broadcast_to(a, total.shape), total.sharding) for a in (condition, x, y)))
+
+
+def rows_at(x: Array, ids: Array) -> Array:
+    """x[ids], also where axes are explicit and the rows of x are split: the rows found lie as their numbers do."""
+    kind = jax.typeof(x).sharding
+    if AxisType.Explicit not in kind.mesh.axis_types:
+        return x[ids]
+    lies = PartitionSpec(*jax.typeof(ids).sharding.spec, *kind.spec[1:])
+    return x.at[ids].get(out_sharding=NamedSharding(kind.mesh, lies))
 
 
 @jax.custom_jvp

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from parity_tests import processes
+
 ROOT = Path(__file__).parents[2]
 FAST = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-SLOW = ("training", "models", "bytes")
+SLOW = ("training", "training explicit", "models", "models explicit hgcn gil hybonet", "bytes")
 
 
 @pytest.mark.parametrize("what", ["models hgcn", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
@@ -22,3 +24,10 @@ def test_eight_devices_give_what_one_gives(what: str):
         cwd=ROOT, env={**os.environ, "XLA_FLAGS": FAST}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow  # on one process above
+def test_two_processes_give_what_one_device_gives():
+    """Four devices each: losses, evaluations, scores of links and embeddings of a training run."""
+    for told in processes.run("parity_tests.graphs.on_parts", "training", devices=4, processes=2):
+        assert "training {'h'" in told

@@ -19,6 +19,7 @@ from port_jax.layers.decoders import TangentLinear, fermi_dirac
 from port_jax.layers.hgat import OriginAttention
 from port_jax.manifolds import Euclidean, PoincareBall
 from port_jax.pairwise import pairwise_dist2plane
+from port_jax.primitives import rows_at
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["GIL", "KINDS", "UNIT", "DualDecoder", "GILayer", "Pair", "attention_layer", "require_inside"]
@@ -128,7 +129,8 @@ class DualDecoder(nn.Module):
         gates = [jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_h")(ball.to_tangent0(h))),
                  jax.nn.sigmoid(nn.Dense(1, use_bias=False, name="w_e")(flat))]  # fmt: skip
         rates = (self.drop_h, self.drop_e)
-        gates = [nn.Dropout(rate)(gate, deterministic=deterministic)[-1:] for gate, rate in zip(gates, rates, strict=True)]
+        gates = [nn.Dropout(rate)(gate, deterministic=deterministic) for gate, rate in zip(gates, rates, strict=True)]
+        gates = [rows_at(gate, jnp.array([graph.num_nodes - 1])) for gate in gates]
         return (gates[0] * far + gates[1] * flat) / jnp.maximum(gates[0] + gates[1], 1e-12)
 
 
@@ -227,8 +229,8 @@ class GIL(nn.Module):
         pairs, ball = as_indices("pairs", pairs), self.ball()
         if not isinstance(h, tuple):
             h = as_numbers("h", h)
-            return fermi_dirac(ball.dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
-        curved, flat = (u[pairs[:, 0]] - u[pairs[:, 1]] for u in (ball.to_tangent0(h[0]), h[1]))
+            return fermi_dirac(ball.dist2(rows_at(h, pairs[:, 0]), rows_at(h, pairs[:, 1])), self.r, self.t)
+        curved, flat = (rows_at(u, pairs[:, 0]) - rows_at(u, pairs[:, 1]) for u in (ball.to_tangent0(h[0]), h[1]))
         w_h, w_e = jax.nn.sigmoid(self.w_h(curved))[-1], jax.nn.sigmoid(self.w_e(flat))[-1]
         p_h, p_e = (fermi_dirac(jnp.sqrt((step**2).sum(-1) + 1e-15), self.r, self.t) for step in (curved, flat))
         total = w_h + w_e if self.normalize_gates else 1.0

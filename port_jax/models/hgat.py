@@ -17,6 +17,7 @@ from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac
 from port_jax.layers.hgat import BlanketAttention, Masks, OriginAttention
 from port_jax.layers.learnable_curvature import KINDS, Curved, manifold_of
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.primitives import rows_at
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["CLASSIFIERS", "HGAT", "PRESETS"]
@@ -128,7 +129,7 @@ class HGAT(nn.Module):
     def score(self, h: Float[Array, "n ambient"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Fermi-Dirac probability of each link (i, j): 1 / (exp((d(h_i, h_j)^2 - r) / t) + 1)."""
         h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
-        return fermi_dirac(self._at(len(self.features)).dist2(h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
+        return fermi_dirac(self._at(len(self.features)).dist2(rows_at(h, pairs[:, 0]), rows_at(h, pairs[:, 1])), self.r, self.t)
 
     def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params` for the Riemannian optimizers: points on their manifold, everything else Euclidean."""

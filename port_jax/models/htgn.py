@@ -16,6 +16,7 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.hgat import OriginAttention, dropout_masks
 from port_jax.layers.tangent import HypLinear
 from port_jax.manifolds import Euclidean, Manifold, PoincareBall
+from port_jax.primitives import rows_at
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["AGGREGATIONS", "HTGN", "DegreeConvolution", "GRUCell"]
@@ -155,7 +156,7 @@ class HTGN(nn.Module):
     def score(self, h: Float[Array, "n d"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Fermi-Dirac probability with r = 2, t = 1 of the squared distance on the unit ball, as in the original for every c."""
         h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
-        return fermi_dirac(PoincareBall(1.0).dist2(h[pairs[:, 0]], h[pairs[:, 1]]))
+        return fermi_dirac(PoincareBall(1.0).dist2(rows_at(h, pairs[:, 0]), rows_at(h, pairs[:, 1])))
 
     def htc(self, h: Float[Array, "n d"], hidden: Float[Array, "n d"]) -> Float[Array, ""]:
         """The mean squared distance to the previous hidden state, the temporal consistency that training adds to its loss."""

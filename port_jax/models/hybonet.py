@@ -10,6 +10,7 @@ from port_jax.graphs import Graph
 from port_jax.layers.activations import ACTIVATIONS
 from port_jax.layers.hybonet import LorentzDecoder, LorentzGraphConvolution, flip, lifted
 from port_jax.manifolds import Euclidean, Lorentz
+from port_jax.primitives import rows_at
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["HyboNet"]
@@ -73,7 +74,7 @@ class HyboNet(nn.Module):
     def score(self, h: Float[Array, "n dim"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """2 + 2 <h_i, h_j>: minus the squared Lorentzian distance of each pair."""
         h, pairs = as_numbers("h", h), as_indices("pairs", pairs)
-        return 2 + 2 * (flip(h[pairs[:, 0]]) * h[pairs[:, 1]]).sum(-1)
+        return 2 + 2 * (flip(rows_at(h, pairs[:, 0])) * rows_at(h, pairs[:, 1])).sum(-1)
 
     def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params`: the classes' points on the hyperboloid, everything else Euclidean."""

@@ -13,6 +13,7 @@ from port_jax.layers.decoders import fermi_dirac
 from port_jax.layers.gcn import Dense
 from port_jax.layers.hgcn import SPACES, space
 from port_jax.manifolds import Euclidean, Manifold
+from port_jax.primitives import rows_at
 from port_jax.types import ManifoldTree, Params
 
 __all__ = ["FARTHEST", "NodeModel"]
@@ -126,7 +127,7 @@ class NodeModel(nn.Module):
     def score(self, h: Float[Array, "n dim"], pairs: Int[Array, "p 2"]) -> Float[Array, " p"]:
         """Probability 1 / (exp((d^2 - r) / t) + 1) of each link, with d^2 by `square`."""
         manifold, h, pairs = self._at(-1), as_numbers("h", h), as_indices("pairs", pairs)
-        return fermi_dirac(self.square(manifold, h[pairs[:, 0]], h[pairs[:, 1]]), self.r, self.t)
+        return fermi_dirac(self.square(manifold, rows_at(h, pairs[:, 0]), rows_at(h, pairs[:, 1])), self.r, self.t)
 
     def manifolds(self, params: Params) -> ManifoldTree:
         """The prefix tree of manifolds over `params` that the Riemannian optimizers take."""
