@@ -98,7 +98,7 @@ def in_torch(module: MERU) -> Call:
                 texts = given[0].flatten(0, 1)
                 return module.lift_text(module.encode_text(texts, False).unflatten(0, given[0].shape[:2]).mean(1)).numpy()
             if method == "to_root":
-                left = torch.linspace(1, 0, given[1])[:, None, None]
+                left = torch.linspace(1, 0, int(given[1]))[:, None, None]
                 return exp_map0(left * module.log_map0(given[0]), module.curv.exp()).numpy()
             return getattr(module, method)(*given).numpy()
 
@@ -170,7 +170,7 @@ def picture(call: Call, c: float, images: np.ndarray, texts: Sequence[str], path
     on_way, of_texts, of_images = disk_points(call, c, way, features)
     figure = Figure(figsize=(12, 4.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(0.5, 1.3, 1))
-    names = list(dict.fromkeys("[root]" if n < 0 else texts[n] for n in best))
+    names = [*dict.fromkeys("[root]" if n < 0 else str(texts[n]) for n in best.tolist())]
     left.imshow(images[0].transpose(1, 2, 0).clip(0, 1))
     left.set_axis_off()
     left.set_title("\n".join(names), y=-0.1, va="top", fontsize=9)

@@ -68,5 +68,7 @@ class LorentzConv2d(nn.Module):
         require_time(self, manifold, "PoincareConv2d")
         parts = windows(framed(manifold, as_numbers("x", x), self.padding), self.kernel_size, self.strides)
         joined = direct_concatenate(parts, manifold.k)  # pyright: ignore[reportAttributeAccessIssue]
-        wide, starts = self.features + self.with_time, {"kernel_init": self.kernel_init, "bias_init": self.bias_init}
-        return lifted(manifold, nn.Dense(wide, self.use_bias, name="linear", **starts)(joined), self.with_time)
+        dense = nn.Dense(
+            self.features + self.with_time, self.use_bias, kernel_init=self.kernel_init, bias_init=self.bias_init, name="linear"
+        )
+        return lifted(manifold, dense(joined), self.with_time)

@@ -49,8 +49,7 @@ def _convolved(manifold: Manifold | None, x: Array, features: int, size: int, st
         conv = nn.Conv(features, kernel, step, [pad, pad], use_bias=False, kernel_init=start, name=names[0])
         return BatchNorm(name=names[1])(conv(x), use_running_average=not train)
     start = symmetric((2 / ((x.shape[-1] - 1) * size**2)) ** 0.5)
-    starts = {"kernel_init": start, "bias_init": start}
-    conv = LorentzConv2d(features, kernel, step, pad, with_time=True, name=names[0], **starts)
+    conv = LorentzConv2d(features, kernel, step, pad, with_time=True, kernel_init=start, bias_init=start, name=names[0])
     return LorentzBatchNorm(as_trained=True, name=names[1])(manifold, conv(manifold, x), use_running_average=not train)
 
 
