@@ -29,9 +29,9 @@ class Form:
     """In what programs of Hypformer differ.
 
     by_k_in: midpoints between states on the hyperboloid of k_in, where the states are on that of k_out; offset: what is added to
-    |norm_scale|; attention_over_k, logits_over_k: products divided by k; bounded: logits that are at most 0; root: logarithms multiplied by
-    √k; time: what stands before features that are lifted; rescaled: points multiplied by sqrt(k'/k) where they go to a hyperboloid of
-    another k'; own_hidden: states on the hyperboloid of k_hidden, not on that of k_out.
+    |norm_scale|; attention_over_k, logits_over_k: products divided by k; bounded: logits that are at most 0; time: what stands before
+    features that are lifted; rescaled: points multiplied by sqrt(k'/k) where they go to a hyperboloid of another k'; own_hidden: states on
+    the hyperboloid of k_hidden, not on that of k_out.
     """
 
     by_k_in: bool = False
@@ -39,7 +39,6 @@ class Form:
     attention_over_k: bool = True
     logits_over_k: bool = False
     bounded: bool = False
-    root: bool = True
     time: float = 1.0
     rescaled: bool = False
     own_hidden: bool = False
@@ -47,7 +46,7 @@ class Form:
 
 FORMS = {
     "medium": Form(by_k_in=True, logits_over_k=True),
-    "large": Form(offset=1e-6, bounded=True, root=False),
+    "large": Form(offset=1e-6, bounded=True),
     "Hypformer": Form(offset=1e-6, bounded=True, attention_over_k=False),
 }
 """The three folders of the authors' code (Graph-and-Geometric-Learning/hyperbolic-transformer, commit 768fcec)."""
@@ -218,8 +217,7 @@ class Hypformer(nn.Module):
                 z = self.decode_graph(space, lifted_features(space, z, self.form.time))
                 h = onto(((1 - share) * h + share * z) / 2, space.k)
             return self.decode_trans(space, h)
-        u = space.to_tangent0(h)
-        logits = self.decode_trans(u if self.form.root else u / self.k_out**0.5)
+        logits = self.decode_trans(space.to_tangent0(h))
         return logits if z is None else (1 - share) * logits + share * self.decode_graph(z)
 
     def manifolds(self, params: Params) -> ManifoldTree:

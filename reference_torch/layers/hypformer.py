@@ -38,12 +38,11 @@ class Space(Hyperboloid):
         """The point with these space coordinates."""
         return torch.cat([(space.pow(2).sum(-1, keepdim=True) + self.k).sqrt(), space], -1)
 
-    def log_of(self, x: Tensor, root: bool) -> Tensor:
-        """The space part arcosh(x_t/√k) x_s/|x_s|, times √k with `root`."""
-        z = x[..., :1] / self.k.sqrt()
-        far = torch.log(z + (z * z - 1).clamp_min(1e-15).sqrt())
-        far = far * self.k.sqrt() if root else far
-        return far * x[..., 1:] / bounded_root(x[..., 1:].pow(2).sum(-1, keepdim=True))
+    def log_of(self, x: Tensor) -> Tensor:
+        """The space part √k arcosh(x_t/√k) x_s/|x_s|."""
+        z = (x[..., :1] / self.k.sqrt()).double()
+        far = torch.log(z + (z * z - 1).clamp_min(1e-15).sqrt()).to(x.dtype)
+        return self.k.sqrt() * far * x[..., 1:] / bounded_root(x[..., 1:].pow(2).sum(-1, keepdim=True))
 
 
 class HypLinear(nn.Module):

@@ -92,13 +92,15 @@ class Hypformer(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph | None = None) -> Tensor:
         """Class logits."""
-        h, of = self.encode(x), self.of
-        z = self.encode_graph(x, graph) if of["use_graph"] and graph is not None and self.graph_conv is not None else None
-        share = of["graph_weight"]
-        if of["decoder_type"] == "hyp":
+        return self.classify(self.encode(x), self.encode_graph(x, graph) if self.of["use_graph"] and graph is not None else None)
+
+    def classify(self, h: Tensor, z: Tensor | None = None) -> Tensor:
+        """The logits of the transformer's points h, and of the states z of the graph network."""
+        share = self.of["graph_weight"]
+        if self.of["decoder_type"] == "hyp":
             if z is not None:
                 both = torch.stack([(1 - share) * h, share * self.decode_graph(z, flat=True)], 1)
                 h = self.manifold_out.centroid(both)
             return self.decode_trans(h)
-        logits = self.decode_trans(self.manifold_out.log_of(h, of["variant"] != "large"))
+        logits = self.decode_trans(self.manifold_out.log_of(h))
         return logits if z is None else (1 - share) * logits + share * self.decode_graph(z)

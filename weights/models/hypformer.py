@@ -22,8 +22,7 @@ VARIANTS = ("medium", "large", "Hypformer")
 """The folders of the code."""
 DIFFERENCES = (
     "medium has midpoints of its transformer on the hyperboloid of k_in and logits with a product divided by k; large and Hypformer have the "
-    "hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; large has logarithms without the factor of the root of k, "
-    "and Hypformer full attention without the division by k"
+    "hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; Hypformer has full attention without the division by k"
 )
 FIRST = "trans_conv.fcs.0.linear.weight"
 RADIUS = r"(.*\.)?(manifold(_\w+)?|bias)\.k"
@@ -258,7 +257,7 @@ def outputs(settings: Hyperparameters, call: Call, given: Inputs) -> Outputs:
     found = {"embeddings": call("encode", given["x"], given["graph"])}
     if settings["use_graph"]:
         found["graph_embeddings"] = call("encode_graph", given["x"], given["graph"])
-    return {**found, "logits": call("__call__", given["x"], given["graph"])}
+    return {**found, "logits": call("classify", *found.values())}
 
 
 def recorded(settings: Hyperparameters, arrays: Mapping[str, np.ndarray]) -> Recorded:
