@@ -153,7 +153,7 @@ def rules(settings: Hyperparameters) -> list[Rule]:
         settings["add_positional_encoding"], f"{transformer}.positional_encoding.linear",
         linear(f"{transformer}.positional_encoding.linear", f"params/{transformer}/positional_encoding/linear"),
     )  # fmt: skip
-    found += _used(settings["trans_use_bn"], f"{transformer}.bns", [
+    found += _used(settings["trans_use_bn"], f"{transformer}.bns.{{i}}.layer", [
         param(f"{transformer}.bns.{{i}}.layer.{theirs}", f"params/{transformer}/bns_{{i}}/norm/{ours}")
         for theirs, ours in (("weight", "scale"), ("bias", "bias"))
     ])  # fmt: skip
