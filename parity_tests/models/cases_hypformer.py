@@ -19,7 +19,7 @@ from weights.models.hypformer import outputs
 
 MEDIUM: dict[str, Any] = {
     "variant": "medium", "use_graph": 1, "graph_weight": 0.3, "gnn_use_bn": 1, "gnn_use_residual": 1, "gnn_use_weight": 0,
-    "gnn_use_init": 1, "gnn_use_act": 1, "gnn_num_layers": 1, "gnn_dropout": 0.4, "trans_num_heads": 2, "trans_heads_concat": 0,
+    "gnn_use_init": 1, "gnn_use_act": 1, "gnn_num_layers": 2, "gnn_dropout": 0.4, "trans_num_heads": 2, "trans_heads_concat": 0,
     "trans_use_weight": 1, "trans_use_bn": 1, "trans_use_residual": 1, "trans_use_act": 1, "trans_num_layers": 1, "trans_dropout": 0.2,
     "k_in": 1.3, "k_hidden": 9.0, "k_out": 0.7, "power_k": 2.0, "attention_type": "linear_focused", "add_positional_encoding": 1,
     "decoder_type": "hyp", "hidden_channels": 4, "in_channels": FEATURES, "out_channels": 3,

@@ -80,7 +80,9 @@ def test_formulas_at_50_digits(name: str, tmp_path: Path):
     want = exact_logits(module, config, config["variant"])
     for have in (outs[-1].detach(), found[-1]):
         assert relative_error(have, want) < 1e-12
-    others = [exact_logits(module, config, variant) for variant in ("medium", "large", "Hypformer", "right") if variant != config["variant"]]
+    others = [
+        exact_logits(module, config, variant) for variant in ("medium", "large", "Hypformer", "right") if variant != config["variant"]
+    ]
     assert all(relative_error(other, want) > 1e-8 for other in others if name == "medium")
 
 
@@ -105,7 +107,7 @@ def test_training_with_the_same_masks(tmp_path: Path, monkeypatch):
         rngs = {"dropout": draws.key(3)}
         return ckpt.model.apply(variables, jnp.asarray(FEATURE_ROWS), GRAPH, train=True, mutable=["batch_stats"], rngs=rngs)
 
-    (have, written), masks = with_known_masks(run_flax, ckpt.variables["params"], [0.2, 0.4, 0.4], 5)
+    (have, written), masks = with_known_masks(run_flax, ckpt.variables["params"], [0.2, 0.4, 0.4, 0.4], 5)
     left = list(masks)
 
     def dropout(x: torch.Tensor, p: float, training: bool = True, inplace: bool = False) -> torch.Tensor:

@@ -22,7 +22,7 @@ from port_jax.layers.hybonet import LONGEST, flip
 from port_jax.layers.linear import LorentzFullyConnected
 from port_jax.layers.models_of_space import require_time
 from port_jax.layers.standard import BatchNorm
-from port_jax.manifolds import Lorentz, Manifold, trig
+from port_jax.manifolds import Manifold, trig
 from port_jax.manifolds.hyperboloid.ambient import onto
 
 __all__ = ["ATTENTIONS", "ClassPoints", "GraphBranch", "HypformerAttention", "degree_weights", "focused", "lifted_features"]
@@ -124,11 +124,8 @@ class HypformerAttention(nn.Module):
         numerator = jnp.einsum("...nhm,...hmd->...nhd", query, jnp.einsum("...nhm,...nhd->...hmd", key, value))
         total = jnp.einsum("...nhm,...hm->...nh", query, key.sum(-3))[..., None]
         out = numerator / (total + SMALL) + nn.Dense(self.features, name="v_map_mlp")(value)
-        if self.concat:
-            out = nn.Dense(self.features, name="final_linear")(out.reshape(*out.shape[:-2], -1))
-        else:
-            out = out.mean(-2)
-        return manifold.projx(manifold.from_coordinates0(out))
+        joined = nn.Dense(self.features, name="final_linear")(out.reshape(*out.shape[:-2], -1)) if self.concat else out.mean(-2)
+        return manifold.projx(manifold.from_coordinates0(joined))
 
 
 class ClassPoints(nn.Module):
@@ -174,9 +171,9 @@ def degree_weights(graph: Graph, like: Float[Array, "*batch d"]) -> Float[Array,
 class GraphBranch(nn.Module):
     """A flat graph network: h_0 = relu(norm(B x + b)), h_{l+1} = h_0 + relu(norm(W [A h_l, h_0])), with A of `degree_weights`.
 
-    Without `use_init` W is applied to A h_l, without `use_weight` and `use_init` there is no W; `use_bn`, `use_residual` and `use_act` leave
-    out the norm, the sum and the ReLU of the layers. The residual is **the first state** in all layers, as in the authors' code. Dropout,
-    in training, follows each ReLU. Parameters `fcs_0`, `convs_l/W` and `bns_l/{scale, bias}` with `batch_stats/bns_l/{mean, var}`.
+    Without `use_init` W is applied to A h_l, and without `use_weight` as well there is no W. The norms, the sums and the ReLU of the layers
+    can be left out. The residual is **the first state** in all layers, as in the authors' code. In training, each state is dropped out
+    before a residual is added. Parameters `fcs_0`, `convs_l/W` and `bns_l/{scale, bias}` with `batch_stats/bns_l/{mean, var}`.
     """
 
     features: int

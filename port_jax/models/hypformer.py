@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -123,8 +124,8 @@ class Hypformer(nn.Module):
 
     k_in, k_hidden, k_out: squared radii of the hyperboloids of features, states and outputs, of curvature -1/k. `variant` says which of the
     folders of the authors' code has trained it, which differ in numbers (`FORMS`). All of them ignore k_hidden for k_out, lift features with
-    a 1 as their time, and leave points of k_in as they are where they become those of k_out; with `as_trained=False`, and no variant
-    then, these are set right (`RIGHT`), and the logits of "hyp" are -|x - c|²_L - bias.
+    a 1 as their time, and leave points of k_in as they are where they become points of k_out. With `as_trained=False` the formulas are
+    the right ones (`RIGHT`) whatever the variant, and the logits of "hyp" are -|x - c|²_L - bias.
 
     decoder_type: "hyp" (`ClassPoints`, of the centroid of (1 - g) x and g z, with z the outputs of the graph network, lifted and mapped
     linearly, and g = graph_weight) or "euc" (W log_0 x + b, and the logits of both branches with the weights 1 - g and g). Parameters:
@@ -181,15 +182,14 @@ class Hypformer(nn.Module):
             self.trans_heads_concat, self.add_positional_encoding, self.attention_type, self.power_k,
         )  # fmt: skip
         hyperbolic = self.decoder_type == "hyp"
-        self.decode_trans = (
-            ClassPoints(self.out_channels, form.logits_over_k, form.bounded) if hyperbolic else nn.Dense(self.out_channels)
-        )
+        points = ClassPoints(self.out_channels, form.logits_over_k, form.bounded)
+        self.decode_trans: Any = points if hyperbolic else nn.Dense(self.out_channels)
         if self.use_graph:
             self.graph_conv = GraphBranch(
                 wide, self.gnn_num_layers, self.gnn_dropout, self.gnn_use_bn, self.gnn_use_residual, self.gnn_use_weight,
                 self.gnn_use_init, self.gnn_use_act,
             )  # fmt: skip
-            self.decode_graph = LorentzFullyConnected(wide) if hyperbolic else nn.Dense(self.out_channels)
+            self.decode_graph: Any = LorentzFullyConnected(wide) if hyperbolic else nn.Dense(self.out_channels)
 
     def encode(self, x: Float[Array, "n in"], graph: Graph | None = None, train: bool = False) -> Points:
         """The points of the transformer, on the hyperboloid of k_out. It does not look at the graph."""

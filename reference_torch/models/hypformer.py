@@ -71,9 +71,7 @@ class Hypformer(nn.Module):
         self.trans_conv = TransConv((self.manifold_in, self.manifold_hidden, self.manifold_out), of)
         flags = {name: bool(of[f"gnn_{name}"]) for name in ("use_bn", "use_residual", "use_weight", "use_init", "use_act")}
         there = variant == "large" or (variant == "medium" and of["use_graph"])
-        self.graph_conv = (
-            GraphConv(of["in_channels"], width, of["gnn_num_layers"], dropout=of["gnn_dropout"], **flags) if there else None
-        )
+        self.graph_conv = GraphConv(of["in_channels"], width, of["gnn_num_layers"], dropout=of["gnn_dropout"], **flags) if there else None
         if of["decoder_type"] == "euc":
             self.decode_trans: nn.Module = nn.Linear(width, classes)
             self.decode_graph: nn.Module = nn.Linear(width, classes)

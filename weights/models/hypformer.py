@@ -21,8 +21,8 @@ from weights.types import Config, Hyperparameters, Model, TorchModule
 VARIANTS = ("medium", "large", "Hypformer")
 """The folders of the code."""
 DIFFERENCES = (
-    "medium has midpoints of its transformer on the hyperboloid of k_in and logits with a product divided by k; large and Hypformer have the "
-    "hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; Hypformer has full attention without the division by k"
+    "medium has midpoints of its transformer on the hyperboloid of k_in and logits with a product divided by k; large and Hypformer have "
+    "the hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; Hypformer has full attention without the division by k"
 )
 FIRST = "trans_conv.fcs.0.linear.weight"
 RADIUS = r"(.*\.)?(manifold(_\w+)?|bias)\.k"
@@ -85,8 +85,8 @@ def _variant(settings: Settings, graph: bool) -> str:
     if "variant" not in settings.config and "variant" not in settings.given:
         choices = ", ".join(map(repr, VARIANTS))
         raise Usage(
-            f"variant is neither in the file nor in the configuration. Hypformer's code has three folders, whose models differ in numbers and "
-            f"not in keys: {DIFFERENCES}",
+            "variant is neither in the file nor in the configuration. Hypformer's code has three folders, whose models differ in numbers "
+            f"and not in keys: {DIFFERENCES}",
             f"Give --config with a file that contains 'variant', one of {choices} (config={{'variant': ...}})",
         )
     variant = settings.settle("variant", default="medium")
@@ -135,7 +135,8 @@ def _settle_radii(found: Found, settings: Settings) -> None:
         curvature_settings.settle(own, {key: found.value(key)}, 1)
         settings.values[name], settings.sources[name] = own.values["curvature"][0], key
         settings.in_file.add(name)
-    if not np.array_equal(found.value("manifold_out.k"), found.raw(r"manifold_hidden\.k").get("manifold_hidden.k")):
+    hidden = found.raw(r"manifold_hidden\.k").get("manifold_hidden.k")
+    if hidden is None or not np.array_equal(found.value("manifold_out.k"), hidden):
         raise Unmatched(
             "manifold_hidden.k is missing or differs from manifold_out.k, which Hypformer's code has in its place",
             "Convert a model of another code by a port of your own (--port)",
@@ -183,7 +184,8 @@ def _radii() -> list[Rule]:
         ),
         "out": ("trans_conv.manifold_out", "trans_conv.fcs.1.bias", "decode_graph.manifold", "decode_trans.manifold"),
     }  # fmt: skip
-    return [rule for to, keys in names.items() for rule in (constant(f"manifold_{to}.k"), *(tied(f"{k}.k", f"manifold_{to}.k") for k in keys))]
+    repeated = [tied(f"{key}.k", f"manifold_{to}.k") for to, keys in names.items() for key in keys]
+    return [*(constant(f"manifold_{to}.k") for to in names), *repeated]
 
 
 def _graph(settings: Hyperparameters) -> list[Rule]:

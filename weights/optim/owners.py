@@ -45,9 +45,9 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
           curved: Collection[str] | None = None) -> list[Owned]:  # fmt: skip
     """The parameters of each optimizer of a file, which are disjoint.
 
-    They are found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture if they have
-    the sizes of the file's, else in the shapes of the states: the parameters of a group are in the model's order, with or without the fixed
-    ones, which have no state, and without buffers.
+    They are found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture where
+    these have the sizes of the file's, else in the shapes of the states: the parameters of a group are in the model's order, with or
+    without the fixed ones, which have no state, and without buffers.
 
     curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a
     choice, an optimizer that is not Riemannian has none of them. naming: its table has the groups of all optimizers, one after the other.
@@ -75,7 +75,7 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
 
 
 def _by_table(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Naming) -> dict[str, Owned]:
-    """Of several optimizers, the architecture's groups, one after the other; empty where their sizes are not the file's, or they are named."""
+    """Of several optimizers the architecture's groups, one after the other; empty where these have other sizes, or the file names them."""
     listed = {each.place: names.indices(groups_of(each.raw)) for each in optimizers}
     sizes = [len(own) for groups in listed.values() for own in groups]
     named = any("param_names" in group for each in optimizers for group in groups_of(each.raw))
