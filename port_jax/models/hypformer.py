@@ -122,8 +122,8 @@ class HypformerEncoder(nn.Module):
 class Hypformer(nn.Module):
     """Class logits of nodes, of their features and, with `use_graph`, of a graph. The settings have the names of the authors' code.
 
-    k_in, k_hidden, k_out: squared radii of the hyperboloids of features, states and outputs, of curvature -1/k. `variant` says which of the
-    folders of the authors' code has trained it, which differ in numbers (`FORMS`). All of them ignore k_hidden for k_out, lift features with
+    k_in, k_hidden, k_out: squared radii of the hyperboloids of features, states and outputs, of curvature -1/k. `variant` says which of
+    the folders of the authors' code has trained it, which differ in numbers (`FORMS`). All of them ignore k_hidden for k_out, lift features with
     a 1 as their time, and leave points of k_in as they are where they become points of k_out. With `as_trained=False` the formulas are
     the right ones (`RIGHT`) whatever the variant, and the logits of "hyp" are -|x - c|²_L - bias.
 
@@ -212,13 +212,13 @@ class Hypformer(nn.Module):
     def classify(self, h: Points, z: Float[Array, "n hidden"] | None = None) -> Float[Array, "n out"]:
         """The logits of what `encode` and, with `use_graph`, `encode_graph` give."""
         space, share = Lorentz(self.k_out), self.graph_weight
-        if self.decoder_type == "hyp":
-            if z is not None:
-                z = self.decode_graph(space, lifted_features(space, z, self.form.time))
-                h = onto(((1 - share) * h + share * z) / 2, space.k)
-            return self.decode_trans(space, h)
-        logits = self.decode_trans(space.to_tangent0(h))
-        return logits if z is None else (1 - share) * logits + share * self.decode_graph(z)
+        if self.decoder_type == "euc":
+            logits = self.decode_trans(space.to_tangent0(h))
+            return logits if z is None else (1 - share) * logits + share * self.decode_graph(z)
+        if z is not None:
+            other = self.decode_graph(space, lifted_features(space, z, self.form.time))
+            h = onto(((1 - share) * h + share * other) / 2, space.k)
+        return self.decode_trans(space, h)
 
     def manifolds(self, params: Params) -> ManifoldTree:
         """The points of the classes lie on the hyperboloid of k_out; everything else is flat."""

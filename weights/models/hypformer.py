@@ -22,7 +22,7 @@ VARIANTS = ("medium", "large", "Hypformer")
 """The folders of the code."""
 DIFFERENCES = (
     "medium has midpoints of its transformer on the hyperboloid of k_in and logits with a product divided by k; large and Hypformer have "
-    "the hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; Hypformer has full attention without the division by k"
+    "the hyperboloid of k_out, logits that are at most 0, and 1e-6 beside norm_scale; Hypformer has full attention without division by k"
 )
 FIRST = "trans_conv.fcs.0.linear.weight"
 RADIUS = r"(.*\.)?(manifold(_\w+)?|bias)\.k"
