@@ -123,9 +123,9 @@ class Hypformer(nn.Module):
     """Class logits of nodes, of their features and, with `use_graph`, of a graph. The settings have the names of the authors' code.
 
     k_in, k_hidden, k_out: squared radii of the hyperboloids of features, states and outputs, of curvature -1/k. `variant` says which of
-    the folders of the authors' code has trained it, which differ in numbers (`FORMS`). All of them ignore k_hidden for k_out, lift features with
-    a 1 as their time, and leave points of k_in as they are where they become points of k_out. With `as_trained=False` the formulas are
-    the right ones (`RIGHT`) whatever the variant, and the logits of "hyp" are -|x - c|²_L - bias.
+    the folders of the authors' code has trained it, which differ in numbers (`FORMS`). All of them ignore k_hidden for k_out, lift
+    features with a 1 as their time, and leave points of k_in as they are where they become points of k_out. With `as_trained=False` the
+    formulas are the right ones (`RIGHT`) whatever the variant, and the logits of "hyp" are -|x - c|²_L - bias.
 
     decoder_type: "hyp" (`ClassPoints`, of the centroid of (1 - g) x and g z, with z the outputs of the graph network, lifted and mapped
     linearly, and g = graph_weight) or "euc" (W log_0 x + b, and the logits of both branches with the weights 1 - g and g). Parameters:
