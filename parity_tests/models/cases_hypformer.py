@@ -72,7 +72,8 @@ class Both:
         curved = [p for p in trained if isinstance(p, geoopt.ManifoldParameter)]
         self.optimizers: list[Any] = [torch.optim.Adam(flat, lr=lr, weight_decay=0.02)]
         if curved:
-            self.optimizers.append(getattr(geoopt.optim, points)(curved, lr=2 * lr, weight_decay=0.03, stabilize=stabilize))
+            own = 2 * lr if points == "RiemannianAdam" else lr / 40  # descent goes as far as its gradient is long
+            self.optimizers.append(getattr(geoopt.optim, points)(curved, lr=own, weight_decay=0.03, stabilize=stabilize))
 
     def zero_grad(self) -> None:
         for optimizer in self.optimizers:
