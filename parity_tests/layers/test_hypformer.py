@@ -88,8 +88,17 @@ def test_logits_of_classes_and_their_bound():
     assert np.asarray(slopes["bias"])[0] < 0
 
 
+def test_logarithms_near_the_origin_are_right_where_the_originals_are_not():
+    """The code divides by a length of 3e-5 or more: at 1e-6 from the origin its logarithm is 3e-8 long."""
+    space = np.array([[6e-7, 0.0, 8e-7]])
+    x = np.concatenate([np.sqrt(K + (space * space).sum(-1, keepdims=True)), space], -1)
+    theirs = Space(K).double().log_of(torch.as_tensor(x)).detach().numpy()
+    assert 2e-8 < np.linalg.norm(theirs) < 4e-8
+    np.testing.assert_allclose(jax.jit(Lorentz(K).to_tangent0)(x), space, rtol=1e-9)
+
+
 def test_focused_vectors_keep_their_length_where_powers_underflow():
-    """φ(f) = |f| f^p/|f^p|. In float32 the code's f^p of 1e-6 is 0 from p = 7 on, and its quotient NaN."""
+    """φ(f) = |f| f^p/|f^p|. In float32 the square of (1e-6)^p is 0 from p = 4 on, and the code's quotient infinite or NaN."""
     f = np.array([[1e-6, 1e-6, 1e-6, 1e-6], [0.2, 1.4, 1e-6, 0.9]])
     found = jax.jit(lambda f: focused(f, 9.0))(f.astype(np.float32))
     power = (f / f.max(-1, keepdims=True)) ** 9
