@@ -26,6 +26,7 @@ SECONDS = {"slow": 2.0, "long": 20.0}
 ROOM = {
     "parity_tests/graphs/test_parts.py::test_eight_devices_give_what_one_gives": 150.0,
     "parity_tests/models/test_hcnn.py::test_what_the_authors_code_computed": 100.0,
+    "parity_tests/models/test_hypformer.py::test_what_the_authors_code_computed": 100.0,
     "parity_tests/models/test_hypll.py::test_what_hypll_computed": 100.0,
     "parity_tests/models/test_meru_recorded.py::test_what_the_authors_computed": 100.0,
     "parity_tests/models/test_verify.py::test_a_right_conversion_passes_and_wrong_ones_fail": 400.0,

@@ -106,7 +106,7 @@ def test_every_optimizer(name: str, how: str):
 @pytest.mark.parametrize(("layer", "manifold", "shapes"), LAYERS, ids=[type(layer).__name__ for layer, *_ in LAYERS])
 def test_every_layer_to_build_with(layer: Any, manifold: Any, shapes: Any, how: str):
     call, variables, points = whole_library.layer_call(layer, manifold, shapes)
-    if type(layer).__name__ == "LorentzAttention":  # its first axis is the sequence, and each row meets all others
+    if type(layer).__name__ in ("LorentzAttention", "HypformerAttention"):  # the first axis is the sequence, and each row meets all others
         points = [jnp.stack([p, p]) for p in points]
     specs = (jax.tree.map(lambda _: WHOLE, variables), *[SPLIT] * len(points))
     HOW[how](with_derivative(call), variables, *points, specs=specs, **({"out_specs": specs} if how == "shard_map" else {}))

@@ -36,4 +36,6 @@ TABLE: tuple[tuple[Any, Any, tuple[tuple[int, ...], ...]], ...] = (
     (layers.HFlatten(), BALL, (IMAGE,)),
     (layers.LorentzConv2d(2, (2, 2)), HYPERBOLOID, (IMAGE,)),
     (layers.LorentzAttention(4, 2), HYPERBOLOID, (ROWS,)),
+    (layers.HypformerAttention(4, 2), HYPERBOLOID, (ROWS,)),
+    (layers.ClassPoints(3), HYPERBOLOID, (ROWS,)),
 )

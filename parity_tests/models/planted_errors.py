@@ -20,6 +20,7 @@ from parity_tests.models import (
     cases_hcnn,
     cases_htgn,
     cases_hybonet_kg,
+    cases_hypformer,
     cases_hypll,
     cases_hyptorch,
     cases_kgemb,
@@ -237,6 +238,12 @@ CASES: dict[str, Case] = {
         "curvature": changed(lambda flat, at: {at("dec_manifold.isp_c"): flat[at("dec_manifold.isp_c")] + 0.1}),
         "clipping": another(clip_features=0.5),
     }),
+    "hypformer": Case(partial(cases_hypformer.case, "medium"), cases_hypformer.theirs, {
+        "sign": negated("decode_trans.bias"), "transpose": transposed("trans_conv.convs.0.v_map_mlp.weight"),
+        "query for key": swapped(*(f"trans_conv.convs.0.{name}.0.linear.weight" for name in ("Wq", "Wk"))),
+        "order": rolled("decode_trans.cls"), "swap": swapped("graph_conv.bns.0.running_mean", "graph_conv.bns.0.running_var"),
+        "curvature": another(k_in=0.9), "variant": another(variant="large"), "power": another(power_k=3.0),
+    }, cases_hypformer.Both),
     "tree": Case(lambda: (Net(dtype=torch.float64), {}), lambda net, dtype: (net.lin(net.ball.logmap0(net.emb)),),
                  {"sign": negated("lin.bias"), "order": rolled("emb")}),
 }  # fmt: skip

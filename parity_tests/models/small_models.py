@@ -10,6 +10,7 @@ from parity_tests.models import (
     cases_htgn,
     cases_hybonet,
     cases_hybonet_kg,
+    cases_hypformer,
     cases_hypll,
     cases_hyptorch,
     cases_kgemb,
@@ -56,4 +57,5 @@ CASES = {
     "tidhy": (cases_tidhy.case, "hypernet.0.weight"),
     "meru": (cases_meru.case, "visual_proj.weight"),
     "hcnn": (lambda: cases_hcnn.case("to poincare"), "decoder.weight_v"),
+    "hypformer": (cases_hypformer.case, "trans_conv.fcs.0.linear.weight"),
 }

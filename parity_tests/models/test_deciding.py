@@ -61,6 +61,22 @@ CASES = {
         {},
         {"embedding_dim": 9, "classes": 9, "in_channels": 9, "num_blocks": [9], "block": "bottleneck", "decoder_manifold": "lorentz"},
     ),
+    "hypformer": Case(
+        {"variant": "variant"},
+        {
+            "in_channels": 9,
+            "hidden_channels": 9,
+            "out_channels": 9,
+            "trans_num_layers": 9,
+            "trans_num_heads": 9,
+            "trans_use_weight": 0,
+            "trans_heads_concat": 1,
+            "gnn_num_layers": 9,
+            "gnn_use_init": 0,
+            "use_graph": 0,
+            "decoder_type": "euc",
+        },
+    ),
     "hybonet_kg": Case({"margin": "margin"}, {"dim": 9, "entities": 3, "relations": 3, "max_scale": 9.0}),
 }
 CURVED = {  # what a curvature that the file contradicts, or cannot take, is refused with
@@ -68,7 +84,7 @@ CURVED = {  # what a curvature that the file contradicts, or cannot take, is ref
     "poincare_resnet": "gives curvature",
     "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
     "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
-    "meru": "contains the curvatures", "hcnn": "gives curvature",
+    "meru": "contains the curvatures", "hcnn": "gives curvature", "hypformer": "gives curvature",
 }  # fmt: skip
 
 
@@ -142,6 +158,9 @@ ROLES = {
     ("meru", "textual.attn_mask"): "constant",
     ("hcnn", "decoder.ball.isp_c"): "tied",
     ("hcnn", "encoder.conv1.1.num_batches_tracked"): "constant",  # flax counts no batches
+    ("hypformer", "trans_conv.convs.0.scale"): "constant",  # a parameter that linear attention leaves out
+    ("hypformer", "trans_conv.fcs.0.bias.k"): "tied",
+    ("hypformer", "graph_conv.bns.0.num_batches_tracked"): "constant",
     ("htgn", "feat"): "constant",  # a parameter that the forward pass leaves out
     ("gil", "decoder.ball.c"): "constant",  # a buffer
     ("shallow", "encoder.lt"): "parameter",  # frozen where pretrained: the model stops its gradient

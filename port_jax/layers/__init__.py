@@ -11,6 +11,7 @@ from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
 from port_jax.layers.hyperplanes import GaneaMLR, LorentzMLR, PoincareMLR
+from port_jax.layers.hypformer import ClassPoints, GraphBranch, HypformerAttention
 from port_jax.layers.hypll import ConstrainedBall, HAvgPool2d, HBatchNorm, HFlatten, HMaxPool2d, constrained_ball
 from port_jax.layers.learnable_curvature import Curved, manifold_of
 from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
@@ -29,11 +30,13 @@ __all__ = [
     "LSTM",
     "BatchNorm",
     "BlanketAttention",
+    "ClassPoints",
     "ConstrainedBall",
     "Curved",
     "Dense",
     "GaneaMLR",
     "GraphAttention",
+    "GraphBranch",
     "HAvgPool2d",
     "HBatchNorm",
     "HFlatten",
@@ -43,6 +46,7 @@ __all__ = [
     "HgcnLinear",
     "HypLinear",
     "Hyperplanes",
+    "HypformerAttention",
     "LorentzAggregation",
     "LorentzAttention",
     "LorentzBatchNorm",

@@ -16,7 +16,19 @@ from port_jax.manifolds import Manifold
 from port_jax.manifolds.hyperboloid.concatenation import direct_concatenate
 from port_jax.manifolds.hyperboloid.gyrogroup import centroid
 
-__all__ = ["LorentzAttention"]
+__all__ = ["LorentzAttention", "minus_squares"]
+
+
+def minus_squares(query: Float[Array, "*batch n h c+1"], key: Float[Array, "*batch m h c+1"]) -> Float[Array, "*batch h n m"]:
+    """-|q_i - p_j|²_L of queries and keys of one hyperboloid, without a part that is the same for all keys, which a softmax does not see.
+
+    2⟨q - m, p - m⟩ - |p - m|²_L with the mean m of the keys, so that no long vectors cancel. There is no array of pairs and coordinates.
+    """
+    middle = jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
+    query, key = query - middle, key - middle
+    past = jnp.concatenate([-key[..., :1], key[..., 1:]], -1)
+    lengths = jnp.moveaxis(jnp.sum(past * key, -1), -1, -2)[..., None, :]
+    return 2 * jnp.einsum("...nhc,...mhc->...hnm", query, past) - lengths
 
 
 class LorentzAttention(nn.Module):
@@ -45,13 +57,7 @@ class LorentzAttention(nn.Module):
         query, key, value = (self._heads(manifold, name, a) for name, a in (("query", x), ("key", context), ("value", context)))
         k = jnp.asarray(manifold.k, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
         scale = self.param("scale", nn.initializers.constant(math.sqrt(self.features)), ())
-        # -|q - p|²_L is 2<q - m, p - m> - |p - m|²_L and what is the same for all keys p, which a softmax does not see. With the mean m of
-        # the keys no long vectors cancel, and there is no array of pairs and coordinates.
-        middle = jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
-        query, key = query - middle, key - middle
-        past = jnp.concatenate([-key[..., :1], key[..., 1:]], -1)
-        lengths = jnp.moveaxis(jnp.sum(past * key, -1), -1, -2)[..., None, :]
-        logits = (2 * jnp.einsum("...nhc,...mhc->...hnm", query, past) - lengths) / scale
+        logits = minus_squares(query, key) / scale
         if mask is not None:
             shown = jnp.broadcast_to(jnp.expand_dims(mask, -3), logits.shape)
             logits = jnp.where(shown, logits, jnp.finfo(logits.dtype).min)

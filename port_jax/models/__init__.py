@@ -10,6 +10,7 @@ from port_jax.models.hnn import HNN
 from port_jax.models.htgn import HTGN
 from port_jax.models.hybonet import HyboNet
 from port_jax.models.hybonet_kg import HyboNetKG
+from port_jax.models.hypformer import Hypformer
 from port_jax.models.hypll import HypLLConvNet, HypLLEmbedding, HypLLResNet
 from port_jax.models.hyptorch import HypTorch
 from port_jax.models.kgemb import KGEmb
@@ -38,6 +39,7 @@ __all__ = [
     "HypLLEmbedding",
     "HypLLResNet",
     "HypTorch",
+    "Hypformer",
     "KGEmb",
     "MuRP",
     "PoincareEmbeddings",

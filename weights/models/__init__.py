@@ -11,6 +11,7 @@ from weights.models.hnn import HNN
 from weights.models.htgn import HTGN
 from weights.models.hybonet import HyboNet
 from weights.models.hybonet_kg import HYBONET_KG
+from weights.models.hypformer import HYPFORMER
 from weights.models.hypll import HYPLL
 from weights.models.hyptorch import HYPTORCH
 from weights.models.kgemb import KGEMB
@@ -38,6 +39,7 @@ ARCHITECTURES: dict[str, Port] = {
         TIDHY,
         MERU,
         HCNN,
+        HYPFORMER,
         HGCN,
         HNN,
         GCN,

@@ -169,8 +169,8 @@ def _traced(entries: Sequence[Entry], start: tuple[int, ...], best: Sequence[Map
             ]
             found.update({row: None for row, _ in good})
             after.update({to: None for _, to in good})
-            for row, _ in good:
-                if row is not None and entry.key not in (names := keys.setdefault((row, state[row]), [])):
+            for one, _ in good:
+                if one is not None and entry.key not in (names := keys.setdefault((one, state[one]), [])):
                     names.append(entry.key)
             if state == at:
                 row, at_next = good[0]

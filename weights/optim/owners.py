@@ -45,11 +45,12 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
           curved: Collection[str] | None = None) -> list[Owned]:  # fmt: skip
     """The parameters of each optimizer of a file, which are disjoint.
 
-    They are found in the groups' own `param_names`, else in the groups that the caller gives, else in the shapes of the states: the
-    parameters of a group are in the model's order, with or without the fixed ones, which have no state, and without buffers.
+    They are found in the groups' own `param_names`, else in the groups that the caller gives, else in those of the architecture where
+    these have the sizes of the file's, else in the shapes of the states: the parameters of a group are in the model's order, with or
+    without the fixed ones, which have no state, and without buffers.
 
     curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a
-    choice, an optimizer that is not Riemannian has none of them. naming: for a single optimizer, its table, too.
+    choice, an optimizer that is not Riemannian has none of them. naming: its table has the groups of all optimizers, one after the other.
 
     Raises Usage where two optimizers have the same parameter or several ways fit, and those of `names.keys_by_index`.
     """
@@ -58,7 +59,7 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
         only = optimizers[0]
         naming = replace(naming, given=given.get(only.place))
         return [_by_other_groups(only, entries, naming, curved) or _told(only, entries, naming, curved)]
-    found: dict[str, Owned] = {}
+    found: dict[str, Owned] = {} if given else _by_table(optimizers, entries, naming)
     for each in optimizers:
         if given.get(each.place) is not None or all(isinstance(group.get("param_names"), (list, tuple)) for group in groups_of(each.raw)):
             found[each.place] = _told(each, entries, Naming(naming.tensors, naming.prefix, given=given.get(each.place)))
@@ -71,6 +72,21 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
     open_ = [each for each in optimizers if each.place not in found]
     found |= _by_shapes(open_, optimizers, [e for e in entries if e.key not in taken], naming.tensors, curved)
     return [found[each.place] for each in optimizers]
+
+
+def _by_table(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Naming) -> dict[str, Owned]:
+    """Of several optimizers the architecture's groups, one after the other; empty where these have other sizes, or the file names them."""
+    listed = {each.place: names.indices(groups_of(each.raw)) for each in optimizers}
+    sizes = [len(own) for groups in listed.values() for own in groups]
+    named = any("param_names" in group for each in optimizers for group in groups_of(each.raw))
+    if named or naming.table is None or list(map(len, naming.table)) != sizes:
+        return {}
+    rest, found = list(naming.table), {}
+    for each in optimizers:
+        count = len(listed[each.place])
+        found[each.place] = _told(each, entries, Naming(naming.tensors, naming.prefix, rest[:count]))
+        rest = rest[count:]
+    return found
 
 
 def _by_place(optimizers: Sequence[Optimizer], said: Groups) -> Mapping[str, Sequence[Sequence[str]]]:

@@ -83,7 +83,7 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     table, parts, entries = found.table, found.parts, found.entries
     every, params, manifolds = parts.optimizers, found.variables["params"], beside(found.manifolds)
     keys = [e.key for e in entries if e.role != "tied"]
-    grouped = len(every) == 1 and len(groups_of(every[0].raw)) > 1
+    grouped = sum(len(groups_of(own.raw)) for own in every) > 1
     listed = table.groups(found.settings, keys) if grouped and table and table.groups else None
     naming = Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed, sure=table is not None)
     said = None if len(every) > 1 else table.optimizer(config) if table else config.get("optimizer")
