@@ -41,8 +41,8 @@ class Owned:
     source: str
 
 
-def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Naming, said: Groups,
-          curved: Collection[str] | None = None) -> list[Owned]:  # fmt: skip
+def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Naming, said: Groups, curved: Collection[str] | None = None,
+          tables: Mapping[str, list[list[str]]] | None = None) -> list[Owned]:  # fmt: skip
     """The parameters of each optimizer of a file, which are disjoint.
 
     They are found in the groups' own `param_names`, else in the groups that the caller gives, else in the shapes of the states: the
@@ -50,6 +50,7 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
 
     curved: the keys on manifolds, if they are known; a second moment that is a point's belongs to one of them, and where that leaves a
     choice, an optimizer that is not Riemannian has none of them. naming: for a single optimizer, its table, too.
+    tables: by the place of each of several, its groups by the architecture.
 
     Raises Usage where two optimizers have the same parameter or several ways fit, and those of `names.keys_by_index`.
     """
@@ -62,6 +63,8 @@ def owned(optimizers: Sequence[Optimizer], entries: Sequence[Entry], naming: Nam
     for each in optimizers:
         if given.get(each.place) is not None or all(isinstance(group.get("param_names"), (list, tuple)) for group in groups_of(each.raw)):
             found[each.place] = _told(each, entries, Naming(naming.tensors, naming.prefix, given=given.get(each.place)))
+        elif tables and each.place in tables:
+            found[each.place] = _told(each, entries, Naming(naming.tensors, naming.prefix, table=tables[each.place]))
     taken: dict[str, str] = {}
     for place, own in found.items():
         for key in own.keys.values():

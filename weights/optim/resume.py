@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from weights.mapping.entries import Entry
 from weights.optim import engine
 from weights.optim.divisions import is_point
 from weights.optim.file_scheduler import Timing
-from weights.optim.names import Naming
+from weights.optim.names import Naming, indices
 from weights.optim.owners import Groups, owned, reported_place
 from weights.optim.plan import Plan, chosen, groups_of
 from weights.optim.several import SeveralState, together
@@ -84,11 +85,12 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     every, params, manifolds = parts.optimizers, found.variables["params"], beside(found.manifolds)
     keys = [e.key for e in entries if e.role != "tied"]
     grouped = len(every) == 1 and len(groups_of(every[0].raw)) > 1
-    listed = table.groups(found.settings, keys) if grouped and table and table.groups else None
+    tabled = table.groups(found.settings, keys) if (grouped or len(every) > 1) and table and table.groups else None
+    listed = tabled if grouped else None
     naming = Naming(tensors=parts.tensors, prefix=parts.prefix, table=listed, sure=table is not None)
     said = None if len(every) > 1 else table.optimizer(config) if table else config.get("optimizer")
     transformations, states, plans, unheld, reports = {}, {}, [], [], {}
-    for own, mine in zip(every, owned(every, entries, naming, asked.groups, _curved(found)), strict=True):
+    for own, mine in zip(every, owned(every, entries, naming, asked.groups, _curved(found), _by_place(every, tabled)), strict=True):
         choice = chosen(said, table.code if table else None, asked.class_of(own, every))
         timing = Timing(scheduler=own.scheduler, updates_per_step=asked.updates_per_step, updates=parts.updates)
         try:
@@ -110,6 +112,15 @@ def resumed(found: Converted, config: Config, asked: Asked) -> Resumed:
     return Resumed(
         transformation=together(transformations, confine), state=state, plans=tuple(plans), unheld=unheld, reports=reports,
     )  # fmt: skip
+
+
+def _by_place(every: Sequence[Optimizer], tabled: list[list[str]] | None) -> dict[str, list[list[str]]]:
+    """The architecture's groups of several optimizers, one after the other; empty where those of the file have other sizes."""
+    sizes = {own.place: [len(listed) for listed in indices(groups_of(own.raw))] for own in every}
+    if tabled is None or len(every) < 2 or [n for each in sizes.values() for n in each] != list(map(len, tabled)):
+        return {}
+    left = iter(tabled)
+    return {place: list(itertools.islice(left, len(each))) for place, each in sizes.items()}
 
 
 def _reported(plan: Plan, params: Params, manifolds: Callable[[Params], ManifoldTree] | None) -> Document:

@@ -255,21 +255,21 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
     return row_of(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)._replace(ulp=Ulp.of(theirs, ours))
 
 
-def groups_of(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
-    """Whether the parameters of each group are those of the program's optimizer."""
-    if len(checkpoint.plans) > 1:
+def groups_of(checkpoint: Checkpoint, witness: Witness, several: bool = False) -> Iterator[Row]:
+    """Whether the parameters of each group are those of the program's optimizer; `several`: of all its optimizers, one after the other."""
+    if len(checkpoint.plans) > 1 and not several:
         there = " or ".join(plan.place for plan in checkpoint.plans)
         raise Usage(
             f"the witness has steps of one optimizer, and the checkpoint has {len(checkpoint.plans)}",
             f"Choose one with --optimizer-at {there}",
         )
-    if checkpoint.plan is None:
+    if not checkpoint.plans:
         raise Usage(
             "the witness has steps of an optimizer, and the checkpoint has none", "Record outputs alone, or convert the optimizer too"
         )
-    prefix, plan = checkpoint.source.prefix, checkpoint.plan
+    prefix = checkpoint.source.prefix
     theirs = [[str(key).removeprefix(prefix) for key in group] for group in witness.meta["groups"]]
-    ours = [[plan.keys[i] for i in listed] for listed in plan.listed]
+    ours = [[plan.keys[i] for i in listed] for plan in checkpoint.plans for listed in plan.listed]
     differ = [n for n, (a, b) in enumerate(zip(theirs, ours)) if a != b] or ([0] if len(theirs) != len(ours) else [])
     what = f"the parameters of {len(theirs)} groups of the optimizer, in order"
     if differ:
