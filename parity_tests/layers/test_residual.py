@@ -100,7 +100,7 @@ def test_a_sum_as_it_was_trained():
     """√k a/√max(|⟨a, a⟩|, 1e-4) by all coordinates of a = x + w y: with a negative w the sum may be no direction in time, or short."""
     k, scale, rng = NUMBER["hyperboloid"], 2.5, draws.rng(3)
     m = Lorentz(k)
-    x, y = (np.asarray(m.from_tangent0(rng.normal(size=(4, 3)))) for _ in range(2))
+    x, y = (np.array(m.from_tangent0(rng.normal(size=(4, 3)))) for _ in range(2))
     y[3] = x[3]
     for w in (0.7, -0.6, -1 + 1e-4):
         a = x + w * y
