@@ -200,7 +200,7 @@ def test_a_run_goes_on_from_its_file(tmp_path: Path):
 
 
 def test_optimizers_of_another_script(tmp_path: Path):
-    """AdamW has no index of the two numbers that nothing uses: then the shapes of the states tell whose each is."""
+    """AdamW has an index of one of the two numbers that nothing uses: then the shapes of the states tell whose each state is."""
     going = Run("three heads", rates=False)
     flat = [p for key, p in going.module.named_parameters() if p.requires_grad and key not in cases_helm.APART]
     going.optimizers.parts[0] = torch.optim.AdamW(flat, lr=0.01)
@@ -210,7 +210,8 @@ def test_optimizers_of_another_script(tmp_path: Path):
     named = {id(p): key for key, p in going.module.named_parameters()}
     for plan, part in zip(plans, going.optimizers.parts, strict=True):
         assert plan.source.startswith("the shapes of the states")
-        assert [plan.keys[i] for i in plan.listed[0]] == [named[id(p)] for p in part.param_groups[0]["params"]]
+        pairs = zip(plan.listed[0], part.param_groups[0]["params"], strict=True)
+        assert all(plan.keys[i] == named[id(p)] for i, p in pairs if p.grad is not None)
 
 
 @pytest.mark.slow  # verify compares what the tests above do, by the file
@@ -368,6 +369,8 @@ def recording(going: Run) -> dict[str, np.ndarray]:
 @pytest.mark.slow  # as test_a_run_goes_on_from_its_file, by verify
 def test_steps_that_were_recorded(tmp_path: Path):
     going = Run("one head", torch.float32, rates=False)
+    with torch.no_grad():
+        going.module.mapping.weight *= 4
     going.go(2)
     going.save(tmp_path / "step_2.pth")
     np.savez(tmp_path / "expected.npz", **recording(going))
