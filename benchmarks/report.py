@@ -48,6 +48,8 @@ SUBJECTS = {
                "copying the bytes that have to be read and written, and of the matrix products."),
     "graphs": ("Graph operations", "The baseline is the same operation in torch, by `index_select`, `scatter_reduce` and `index_add`."),
     "meru": ("Images and texts", "The baseline is the same work in `reference_torch.models.meru`."),
+    "helm": ("A decoder of text", "The baseline is the same work in `reference_torch.models.helm`, a training step with `AdamW` and "
+             "geoopt's `RiemannianAdam`."),
     "tidhy": ("A model that optimises inside", "The baseline is the same work in `reference_torch.models.tidhy`, with loops of Python, "
               "from the same parameters. A training step with the stopping rule has rates of 0, so that all its calls are the same work. "
               "Rows from the start are seconds with imports and compilation, with an empty folder of compiled programs and with one of "

@@ -96,6 +96,23 @@ def test_formulas_at_50_digits(twin: Twin):
         assert relative_error(have, np.array(want, float)) < gate(RADIUS, 0)
 
 
+def test_a_sum_as_it_was_trained():
+    """√k a/√max(|⟨a, a⟩|, 1e-4) by all coordinates of a = x + w y: with a negative w the sum may be no direction in time, or short."""
+    k, scale, rng = NUMBER["hyperboloid"], 2.5, draws.rng(3)
+    m = Lorentz(k)
+    x, y = (np.array(m.from_tangent0(rng.normal(size=(4, 3)))) for _ in range(2))
+    y[3] = x[3]
+    for w in (0.7, -0.6, -1 + 1e-4):
+        a = x + w * y
+        square = np.abs((a[:, 1:] ** 2).sum(1) - a[:, 0] ** 2)
+        want = scale * (np.sqrt(k / np.maximum(square, 1e-4))[:, None] * a)[:, 1:]
+        layer = layers.MidpointResidual(scale, as_trained=True)
+        found = np.asarray(layer.apply({"params": {"w_y": np.asarray(w)}}, m, x, y))
+        np.testing.assert_allclose(found[:, 1:], want, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found[:, 0], np.sqrt(k + (want**2).sum(1)), rtol=1e-12)
+    assert square[3] < 1e-4 < square[0]
+
+
 def test_windows_are_those_that_fit():
     x = np.arange(20.0).reshape(4, 5, 1)
     np.testing.assert_array_equal(

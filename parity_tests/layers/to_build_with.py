@@ -23,6 +23,7 @@ TABLE: tuple[tuple[Any, Any, tuple[tuple[int, ...], ...]], ...] = (
     (layers.SpaceDropout(0.3), HYPERBOLOID, (ROWS,)),
     (layers.TangentLayerNorm(), BALL, (ROWS,)),
     (layers.SpaceLayerNorm(), HYPERBOLOID, (ROWS,)),
+    (layers.SpaceRMSNorm(), HYPERBOLOID, (ROWS,)),
     (layers.MobiusResidual(), BALL, (ROWS, ROWS)),
     (layers.MidpointResidual(), HYPERBOLOID, (ROWS, ROWS)),
     (layers.SpaceResidual(), HYPERBOLOID, (ROWS, ROWS)),
@@ -38,4 +39,5 @@ TABLE: tuple[tuple[Any, Any, tuple[tuple[int, ...], ...]], ...] = (
     (layers.LorentzAttention(4, 2), HYPERBOLOID, (ROWS,)),
     (layers.HypformerAttention(4, 2), HYPERBOLOID, (ROWS,)),
     (layers.ClassPoints(3), HYPERBOLOID, (ROWS,)),
+    (layers.LorentzSwiGLU(3, 5), HYPERBOLOID, (ROWS,)),
 )

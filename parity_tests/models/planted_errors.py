@@ -18,6 +18,7 @@ from parity_tests import draws
 from parity_tests.models import (
     cases_gil,
     cases_hcnn,
+    cases_helm,
     cases_htgn,
     cases_hybonet_kg,
     cases_hypformer,
@@ -232,6 +233,11 @@ CASES: dict[str, Case] = {
         "query for key": rolled("textual.resblocks.1.attn.in_proj_weight"),
         "curvature": changed(lambda flat, at: {at("curv"): flat[at("curv")] + 0.1}),
     }, torch.optim.AdamW),
+    "helm": Case(cases_helm.case, cases_helm.theirs, {
+        "sign": negated("resblocks.0.mlp.w2.linear.bias"), "order": rolled("token_embed.embedding"), "rotations": rolled("freqs_complex"),
+        "swap": swapped("resblocks.0.res1.w_y", "resblocks.0.res2.w_y"), "curvature": another(k_hidden=0.9),
+        "query for key": swapped("resblocks.0.attn.Wq.weight", "resblocks.0.attn.Wk.weight"), "scale": another(residual_scale=9.0),
+    }),
     "hcnn": Case(partial(cases_hcnn.case, "to poincare"), cases_hcnn.theirs, {
         "sign": negated("decoder.bias"), "order": rolled("encoder.conv2_x.0.conv.0.weight"),
         "swap": swapped("encoder.conv1.1.running_mean", "encoder.conv1.1.running_var"),

@@ -5,6 +5,7 @@ from parity_tests.models import (
     cases_gcn,
     cases_gil,
     cases_hcnn,
+    cases_helm,
     cases_hgcn,
     cases_hnn,
     cases_htgn,
@@ -56,6 +57,7 @@ CASES = {
     "hybonet_kg": (lambda: (cases_hybonet_kg.module_of(), cases_hybonet_kg.CONFIG), "relation_bias"),
     "tidhy": (cases_tidhy.case, "hypernet.0.weight"),
     "meru": (cases_meru.case, "visual_proj.weight"),
+    "helm": (cases_helm.case, "mapping.weight"),
     "hcnn": (lambda: cases_hcnn.case("to poincare"), "decoder.weight_v"),
     "hypformer": (cases_hypformer.case, "trans_conv.fcs.0.linear.weight"),
 }

@@ -57,6 +57,7 @@ CASES = {
         {"class": "class", "heads": "heads", "textual": "textual_heads"},
         {"width": 9, "patch_size": 9, "image_size": 9, "depth": 9, "embed_dim": 9},
     ),
+    "helm": Case({}, {"vocab_size": 9, "context_length": 9}),
     "hcnn": Case(
         {},
         {"embedding_dim": 9, "classes": 9, "in_channels": 9, "num_blocks": [9], "block": "bottleneck", "decoder_manifold": "lorentz"},
@@ -84,7 +85,7 @@ CURVED = {  # what a curvature that the file contradicts, or cannot take, is ref
     "poincare_resnet": "gives curvature",
     "hgcn": "gives curvature", "hnn": "gives curvature", "hybonet": "k = 1", "htgn": "c.0.",
     "kgemb": "contains the curvatures", "murp": "unit ball", "hybonet_kg": "unit hyperboloid", "poincare_embeddings": "curvature -1",
-    "meru": "contains the curvatures", "hcnn": "gives curvature", "hypformer": "gives curvature",
+    "meru": "contains the curvatures", "hcnn": "gives curvature", "hypformer": "gives curvature", "helm": "gives curvature",
 }  # fmt: skip
 
 
@@ -156,6 +157,10 @@ ROLES = {
     ("kgemb", "gamma"): "constant",
     ("meru", "visual.pos_embed"): "buffer",  # a frozen parameter
     ("meru", "textual.attn_mask"): "constant",
+    ("helm", "attn_mask"): "constant",
+    ("helm", "freqs_complex"): "buffer",  # complex numbers
+    ("helm", "token_embed.add_pos.scale"): "constant",  # a parameter that the forward pass leaves out
+    ("helm", "ln_final.c"): "tied",
     ("hcnn", "decoder.ball.isp_c"): "tied",
     ("hcnn", "encoder.conv1.1.num_batches_tracked"): "constant",  # flax counts no batches
     ("hypformer", "trans_conv.convs.0.scale"): "constant",  # a parameter that linear attention leaves out

@@ -8,7 +8,7 @@ import torch
 
 import weights
 from parity_tests import draws
-from parity_tests.models import cases_hcnn, cases_meru, cases_poincare_resnet
+from parity_tests.models import cases_hcnn, cases_helm, cases_meru, cases_poincare_resnet
 from parity_tests.models.graph_models import FEATURES
 from parity_tests.models.graph_models import NODES as ROWS
 from parity_tests.models.planted_errors import CASES, load_ball
@@ -48,6 +48,11 @@ def test_embeddings_are_the_references(name: str, tmp_path: Path):
         images = cases_poincare_resnet.images(1, 2)
         want = exp0(module.encode(torch.as_tensor(images)), module.linear_ball.c()).detach().numpy()
         found = weights.embeddings(ckpt, inputs={"images": images})
+        assert np.abs(found.points - want).max() <= 1e-9 * np.abs(want).max()
+        return
+    if arch == "helm":
+        found = weights.embeddings(ckpt, inputs={"tokens": cases_helm.tokens()})
+        want = module.encode(torch.as_tensor(cases_helm.tokens()).long()).detach().numpy().reshape(found.points.shape)
         assert np.abs(found.points - want).max() <= 1e-9 * np.abs(want).max()
         return
     if arch == "hcnn":

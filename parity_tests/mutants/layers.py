@@ -219,8 +219,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     both(
         "layers, both: attention by distances at k = 1",
         "layers/attention.py",
-        "minus_squares(query, key) / scale",
-        "minus_squares(query, key) / k / scale",
+        "closeness(query, key) / scale",
+        "closeness(query, key) / k / scale",
         f"{ATTENTION}::test_attention_at_50_digits",
         reference=("-inner(apart, apart)[..., 0] / self.scale", "-inner(apart, apart)[..., 0] / manifold.k / self.scale"),
     ),

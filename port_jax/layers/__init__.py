@@ -7,6 +7,7 @@ from port_jax.layers.convolution import LorentzConv2d, PoincareConv2d
 from port_jax.layers.decoders import Hyperplanes, TangentLinear, fermi_dirac, info_nce
 from port_jax.layers.embedding import PointEmbedding
 from port_jax.layers.gcn import Dense, GraphAttention, edge_weights
+from port_jax.layers.helm import LorentzRotaryAttention, LorentzSwiGLU
 from port_jax.layers.hgat import BlanketAttention, OriginAttention
 from port_jax.layers.hgcn import HgcnAggregation, HgcnLayer, HgcnLinear
 from port_jax.layers.hybonet import LorentzAggregation, LorentzDecoder, LorentzGraphConvolution, LorentzLinear
@@ -16,7 +17,15 @@ from port_jax.layers.hypll import ConstrainedBall, HAvgPool2d, HBatchNorm, HFlat
 from port_jax.layers.learnable_curvature import Curved, manifold_of
 from port_jax.layers.linear import LorentzFullyConnected, MobiusLinear, PoincareLinear
 from port_jax.layers.lorentz_space import exp_map0, half_aperture, log_map0, oxy_angle
-from port_jax.layers.pointwise import SpaceActivation, SpaceDropout, SpaceLayerNorm, TangentActivation, TangentDropout, TangentLayerNorm
+from port_jax.layers.pointwise import (
+    SpaceActivation,
+    SpaceDropout,
+    SpaceLayerNorm,
+    SpaceRMSNorm,
+    TangentActivation,
+    TangentDropout,
+    TangentLayerNorm,
+)
 from port_jax.layers.pooling import MidpointPool, MidpointPool2d
 from port_jax.layers.residual import MidpointResidual, MobiusResidual, SpaceResidual
 from port_jax.layers.standard import GRU, LSTM, BatchNorm, MultiheadAttention
@@ -56,6 +65,8 @@ __all__ = [
     "LorentzGraphConvolution",
     "LorentzLinear",
     "LorentzMLR",
+    "LorentzRotaryAttention",
+    "LorentzSwiGLU",
     "MidpointBatchNorm",
     "MidpointPool",
     "MidpointPool2d",
@@ -71,6 +82,7 @@ __all__ = [
     "SpaceActivation",
     "SpaceDropout",
     "SpaceLayerNorm",
+    "SpaceRMSNorm",
     "SpaceResidual",
     "TangentActivation",
     "TangentDropout",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,19 +17,23 @@ from port_jax.manifolds import Manifold
 from port_jax.manifolds.hyperboloid.concatenation import direct_concatenate
 from port_jax.manifolds.hyperboloid.gyrogroup import centroid
 
-__all__ = ["LorentzAttention", "minus_squares"]
+__all__ = ["LorentzAttention", "closeness"]
 
 
-def minus_squares(query: Float[Array, "*batch n h c+1"], key: Float[Array, "*batch m h c+1"]) -> Float[Array, "*batch h n m"]:
-    """-|q_i - p_j|²_L of queries and keys of one hyperboloid, without a part that is the same for all keys, which a softmax does not see.
+def closeness(
+    query: Float[Array, "*batch n h c+1"], key: Float[Array, "*batch m h c+1"], dtype: Any = None
+) -> Float[Array, "*batch h n m"]:
+    """-|q_i - k_j|²_L = 2k + 2<q_i, k_j> of points of each head, less a number that the keys of a query share, which no softmax sees.
 
-    2⟨q - m, p - m⟩ - |p - m|²_L with the mean m of the keys, so that no long vectors cancel. There is no array of pairs and coordinates.
+    That is 2<q - m, p - m> - |p - m|²_L for a key p and the mean m of the keys. With it no long vectors cancel, and there is no array of
+    pairs and coordinates. dtype: the type that the inner products are taken in, such as bfloat16.
     """
     middle = jax.lax.stop_gradient(jnp.mean(key, -3, keepdims=True))
     query, key = query - middle, key - middle
     past = jnp.concatenate([-key[..., :1], key[..., 1:]], -1)
     lengths = jnp.moveaxis(jnp.sum(past * key, -1), -1, -2)[..., None, :]
-    return 2 * jnp.einsum("...nhc,...mhc->...hnm", query, past) - lengths
+    given = (query, past) if dtype is None else (query.astype(dtype), past.astype(dtype))
+    return 2 * jnp.einsum("...nhc,...mhc->...hnm", *given, preferred_element_type=query.dtype) - lengths
 
 
 class LorentzAttention(nn.Module):
@@ -57,7 +62,7 @@ class LorentzAttention(nn.Module):
         query, key, value = (self._heads(manifold, name, a) for name, a in (("query", x), ("key", context), ("value", context)))
         k = jnp.asarray(manifold.k, x.dtype)  # pyright: ignore[reportAttributeAccessIssue]
         scale = self.param("scale", nn.initializers.constant(math.sqrt(self.features)), ())
-        logits = minus_squares(query, key) / scale
+        logits = closeness(query, key) / scale
         if mask is not None:
             shown = jnp.broadcast_to(jnp.expand_dims(mask, -3), logits.shape)
             logits = jnp.where(shown, logits, jnp.finfo(logits.dtype).min)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from port_jax.checks import as_numbers, require_choice
 from port_jax.graphs import Graph, aggregate, gather_receivers, gather_senders, segment_sum
-from port_jax.layers.attention import minus_squares
+from port_jax.layers.attention import closeness
 from port_jax.layers.hybonet import LONGEST, flip
 from port_jax.layers.linear import LorentzFullyConnected
 from port_jax.layers.models_of_space import require_time
@@ -113,7 +113,7 @@ class HypformerAttention(nn.Module):
         k = jnp.asarray(_hyperboloid("attention", manifold).k, query.dtype)
         scale = self.param("scale", nn.initializers.constant(math.sqrt(self.features)), (1,)).reshape(())
         bias = self.param("bias", nn.initializers.zeros, ())
-        alpha = jax.nn.softmax(minus_squares(query, key) / (k * scale if self.over_k else scale) + bias, -1)
+        alpha = jax.nn.softmax(closeness(query, key) / (k * scale if self.over_k else scale) + bias, -1)
         heads = onto(jnp.einsum("...hnm,...mhc->...nhc", alpha, value), k)
         return onto(heads.mean(-2), k)
 

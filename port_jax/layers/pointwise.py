@@ -17,7 +17,15 @@ from port_jax.checks import as_numbers
 from port_jax.layers.models_of_space import require_time
 from port_jax.manifolds import Manifold
 
-__all__ = ["SpaceActivation", "SpaceDropout", "SpaceLayerNorm", "TangentActivation", "TangentDropout", "TangentLayerNorm"]
+__all__ = [
+    "SpaceActivation",
+    "SpaceDropout",
+    "SpaceLayerNorm",
+    "SpaceRMSNorm",
+    "TangentActivation",
+    "TangentDropout",
+    "TangentLayerNorm",
+]
 
 Points = Float[Array, "*batch ambient"]
 Coordinates = Float[Array, "*batch d"]
@@ -93,3 +101,13 @@ class SpaceLayerNorm(nn.Module):
     @nn.compact
     def __call__(self, manifold: Manifold, x: Points) -> Points:
         return _in_space(self, manifold, x, nn.LayerNorm(self.eps, use_fast_variance=False, name="norm"))
+
+
+class SpaceRMSNorm(nn.Module):
+    """y_s = scale x_s/sqrt(mean(x_s²) + eps), y_t = sqrt(k + |y_s|²) (HELM, He et al. 2025). Parameter `norm/scale` [d]."""
+
+    eps: float = 1e-8
+
+    @nn.compact
+    def __call__(self, manifold: Manifold, x: Points) -> Points:
+        return _in_space(self, manifold, x, nn.RMSNorm(self.eps, name="norm"))

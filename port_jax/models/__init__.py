@@ -4,6 +4,7 @@ from port_jax.models.gat import GAT
 from port_jax.models.gcn import GCN
 from port_jax.models.gil import GIL
 from port_jax.models.hcnn import HCNN
+from port_jax.models.helm import HELM
 from port_jax.models.hgat import HGAT
 from port_jax.models.hgcn import HGCN
 from port_jax.models.hnn import HNN
@@ -27,6 +28,7 @@ __all__ = [
     "GCN",
     "GIL",
     "HCNN",
+    "HELM",
     "HGAT",
     "HGCN",
     "HNN",

@@ -66,3 +66,15 @@ class SpaceLayerNorm(TangentLayerNorm):
     def forward(self, manifold: Lorentz, x: Tensor) -> Tensor:
         """Points to points."""
         return lift(manifold, self.norm(x[..., 1:]))
+
+
+class SpaceRMSNorm(nn.Module):
+    """x_s over the root of its mean square, time recomputed."""
+
+    def __init__(self, features: int, eps: float = 1e-8):
+        super().__init__()
+        self.norm = nn.RMSNorm(features, eps)
+
+    def forward(self, manifold: Lorentz, x: Tensor) -> Tensor:
+        """Points to points."""
+        return lift(manifold, self.norm(x[..., 1:]))

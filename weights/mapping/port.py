@@ -100,7 +100,8 @@ class Port:
 
     recognise: whether these keys (and configuration) are this model's: for the architectures, among which the converter chooses.
     groups: the parameters' keys as the training code hands them to the optimizer, a list for each group; None: one group in the
-    state_dict's order. Only needed where the code makes several groups. optimizer: what the configuration says of the optimizer: its name,
+    state_dict's order. Only needed where the code makes several groups, or several optimizers, whose groups then follow one another.
+    optimizer: what the configuration says of the optimizer: its name,
     or a mapping that has its "name"; None if it says nothing. probe: what `verify` runs both sides on, and which outputs it compares, where
     that is more than `inputs`. code: the name of its code base, if that has optimizers of its own, which may have written the files.
     nodes: where the embeddings of its nodes are. moves: whether one of a file's optimizers, by its section, moves

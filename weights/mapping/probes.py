@@ -29,14 +29,16 @@ Call = Callable[..., Any]
 class Resumed:
     """What the authors' code computed as it went on from the file, with one batch. losses [n]: each before its step. after: by torch's key,
     tensors after the last step. groups: the keys of each group of the optimizer, in its order; None if they were not recorded.
+    clip: the norm at which the training code cuts all gradients together before a step (torch's `clip_grad_norm_`); None: it does not.
     """
 
     losses: np.ndarray
     after: dict[str, np.ndarray]
     groups: list[list[str]] | None = None
+    clip: float | None = None
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Resumed | None:
+    def of(cls, arrays: Mapping[str, np.ndarray], clip: float | None = None) -> Resumed | None:
         """From `resume_losses`, `after<n>/<key>` and `groups`, which is text of JSON; None where no steps were recorded."""
         if "resume_losses" not in arrays:
             return None
@@ -44,7 +46,7 @@ class Resumed:
         first = f"after{len(losses)}/"
         after = {name.removeprefix(first): array for name, array in arrays.items() if name.startswith(first)}
         groups = json.loads(str(arrays["groups"])) if "groups" in arrays else None
-        return cls(losses, after, groups)
+        return cls(losses, after, groups, clip)
 
 
 @dataclass(frozen=True)

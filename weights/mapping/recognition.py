@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from weights.errors import ConversionError, Unmatched, Usage
@@ -14,13 +15,16 @@ from weights.mapping.rules import Rule, matching
 from weights.mapping.settings import Settings
 from weights.types import Config
 
+SIZES = re.compile(r"L\d+_W\d+(_A\d+)?")
+"""What transformers' own configurations have as their `arch`: layers, width and heads."""
 Recognised = tuple[Port | None, Sections]
 """The architecture, None for a tree of parameters; and the file's parts, whose keys are then as the architecture has them."""
 
 
 def recognised(known: Mapping[str, Port], name: str | None, parts: Sections, config: Config) -> Recognised:
     """The one of the `known` architectures that a file is of. Usage for an unknown name or several that fit, Unmatched for none."""
-    name = name or (config.get("arch") if isinstance(config.get("arch"), str) else None)
+    said = config.get("arch")
+    name = name or (said if isinstance(said, str) and not SIZES.fullmatch(said) else None)
     if name == TREE:
         return None, parts
     if name is not None:

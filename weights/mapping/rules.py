@@ -31,6 +31,17 @@ TRANSPOSE = Layout("transposed", np.transpose, lambda a, shape: np.transpose(a))
 SCALAR = Layout("one number without axes", lambda a: a.reshape(()) if a.size == 1 else a, lambda a, shape: a.reshape(shape))
 
 
+def _together(a: np.ndarray, shape: Shape) -> np.ndarray:
+    """Complex numbers of pairs; of other types than floating-point ones, whose shape alone matters, the first of each pair."""
+    if a.shape != (*shape, 2):
+        raise ValueError(f"no pairs of {shape}")
+    found = np.ascontiguousarray(a)
+    return (found.view(np.result_type(a.dtype, np.complex64)) if a.dtype.kind == "f" else found[..., :1]).reshape(shape)
+
+
+PAIRS = Layout("complex numbers as pairs of real ones", lambda a: np.stack([np.real(a), np.imag(a)], -1), _together)
+
+
 def permute(*axes: int) -> Layout:
     """Axes in another order, given as for numpy.transpose."""
     back = tuple(int(i) for i in np.argsort(axes))
@@ -196,6 +207,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 __all__ = [
     "IDENTITY",
+    "PAIRS",
     "SCALAR",
     "TRANSPOSE",
     "Layout",

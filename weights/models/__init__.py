@@ -5,6 +5,7 @@ from weights.models.gat import GAT
 from weights.models.gcn import GCN
 from weights.models.gil import GIL
 from weights.models.hcnn import HCNN
+from weights.models.helm import HELM
 from weights.models.hgat import HGAT
 from weights.models.hgcn import HGCN
 from weights.models.hnn import HNN
@@ -38,6 +39,7 @@ ARCHITECTURES: dict[str, Port] = {
         HYBONET_KG,
         TIDHY,
         MERU,
+        HELM,
         HCNN,
         HYPFORMER,
         HGCN,

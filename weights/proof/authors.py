@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from numpy.typing import ArrayLike
 
 from weights.checkpoint import Checkpoint
@@ -49,7 +50,7 @@ def of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
         limit = 10 * drift + UNITS * float(np.finfo(np.float32).eps) * top
         yield row_of(f"gradient of {name}" if kind == "gradients" else name, "float32", largest(mine - theirs) / top, limit / top)
     if witness.meta["groups"] is not None:
-        yield from groups_of(checkpoint, witness)
+        yield from groups_of(checkpoint, witness, several=True)
     if witness.meta["resumed"] is not None:
         yield from _resumed(checkpoint, sides, witness.meta["resumed"], loss, witness.meta["training"])
 
@@ -57,10 +58,18 @@ def of_authors(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
 def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callable[[Outputs], Any] | None,
              training: Callable[..., tuple[Outputs, Variables]] | None) -> Iterator[Row]:  # fmt: skip
     """The losses and the tensors after the last step of a run that goes on from the file by its own gradients, in float32, under the drift
-    of this run from starts that are moved by one unit in the last place. Errors of tensors are parts of the way that they went."""
+    of this run from starts that are moved by one unit in the last place. Errors of tensors are parts of the way that they went.
+
+    A step of geoopt on a curved manifold makes the whole point anew, by formulas that round more than those here, so that each step adds
+    units in the last place of the point.
+    """
     if checkpoint.optimizer is None or loss is None:
         yield Row(LEVEL, "float32", "steps of the optimizer (none was converted)", 0.0, 0.0, True, False)
         return
+
+    from port_jax.optim.clip import clip_grad_norm
+
+    cut = None if found.clip is None else clip_grad_norm(found.clip)
 
     @partial(jax.jit, compiler_options=QUICK)
     def step(variables: Variables, state: OptState) -> tuple[Any, Variables, OptState]:
@@ -72,6 +81,8 @@ def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callabl
             return loss(outputs), dict(written)
 
         (now, written), slopes = jax.value_and_grad(value, has_aux=True)(variables["params"])
+        if cut is not None:
+            slopes = cut.update(slopes, optax.EmptyState())[0]
         updates, state = checkpoint.optimizer.update(slopes, state, variables["params"])
         return now, {**variables, **written, "params": jax.tree.map(lambda p, u: p + u, variables["params"], updates)}, state
 
@@ -93,7 +104,8 @@ def _resumed(checkpoint: Checkpoint, sides: Sides, found: Resumed, loss: Callabl
         if key not in here:
             raise Unmatched(f"the witness has {key!r} after the steps, which the file does not have", "Give the witness of this checkpoint")
         way = largest(theirs.astype(np.float64) - start[key]) or 1.0
-        limit = 10 * max(largest(other[key].astype(np.float64) - here[key]) for other in there) + units * largest(theirs)
+        rounded = units * largest(theirs) * (len(ours) if key in sides.curved else 1)
+        limit = 10 * max(largest(other[key].astype(np.float64) - here[key]) for other in there) + rounded
         row = row_of(f"{key} after {len(ours)} steps", "float32", largest(here[key].astype(np.float64) - theirs) / way, limit / way)
         yield row if not row.ok or row.gate <= LOOSE else row._replace(verified=False)
 

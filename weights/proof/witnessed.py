@@ -255,9 +255,9 @@ def _gated(witness: Witness, at: str, ours: np.ndarray, theirs: np.ndarray, name
     return row_of(name, dtype, largest(ours.astype(np.float64) - theirs) / top, limit / top)._replace(ulp=Ulp.of(theirs, ours))
 
 
-def groups_of(checkpoint: Checkpoint, witness: Witness) -> Iterator[Row]:
-    """Whether the parameters of each group are those of the program's optimizer."""
-    if len(checkpoint.plans) > 1 and "resumed" not in witness.meta:  # a recording; authors' arrays have the groups of all optimizers
+def groups_of(checkpoint: Checkpoint, witness: Witness, several: bool = False) -> Iterator[Row]:
+    """Whether the parameters of each group are those of the program's optimizer; `several`: of all its optimizers, one after the other."""
+    if len(checkpoint.plans) > 1 and not several:
         there = " or ".join(plan.place for plan in checkpoint.plans)
         raise Usage(
             f"the witness has steps of one optimizer, and the checkpoint has {len(checkpoint.plans)}",

@@ -67,7 +67,7 @@ def embeddings(checkpoint: Checkpoint, *, key: str | None = None, graph: str | P
     encoder on `graph` (an .npz file that `port_jax.data.load_graph` reads, or a
     torch file with a sparse adjacency, FILE or FILE:PLACE). names: a file with one name per line, or the names;
     without them, the checkpoint's `objects`, the graph's names, or 0, 1, 2, ... inputs: arrays that the model encodes, by its names for
-    them, or an .npz file of them: `images` and `tokens` of MERU.
+    them, or an .npz file of them: `images` and `tokens` of MERU, `tokens` of HELM.
 
     Raises Usage, which says what to give, and Unmatched if sizes differ.
     """

@@ -40,9 +40,11 @@ def log0(y: Vector, k: Number) -> Space:
     return root * _arcosh(y[..., :1] / root) * (space / _length(dot(space, space)))
 
 
-def onto(a: Vector, k: Number) -> Vector:
-    """√k a/|a|: the centroid, if a is the mean of points, or their sum with weights. Its time is not recomputed."""
-    return jnp.sqrt(jnp.asarray(k, a.dtype)) * a / _length(jnp.abs(inner(a, a)))
+def onto(a: Vector, k: Number, least: float = SHORTEST) -> Vector:
+    """√k a/|a|: the centroid, if a is the mean of points, or their sum with weights. Its time is not recomputed.
+
+    least: shorter a count as of this length."""
+    return jnp.sqrt(jnp.asarray(k, a.dtype)) * a / _length(jnp.abs(inner(a, a)), least)
 
 
 def carried_to_origin(x: Vector, y: Vector, k: Number) -> Vector:
@@ -86,9 +88,9 @@ def _axis(x: Vector, k: Number) -> tuple[Vector, Vector]:
     return m / _length(inner(m, m)), n / _length(dot(space, space))
 
 
-def _length(square: Scalar) -> Scalar:
-    """The root of a square, and at least `SHORTEST`, with derivative 0 below."""
-    return jnp.sqrt(jnp.maximum(square, SHORTEST**2))
+def _length(square: Scalar, least: float = SHORTEST) -> Scalar:
+    """The root of a square, and at least `least`, with derivative 0 below."""
+    return jnp.sqrt(jnp.maximum(square, least**2))
 
 
 def _arcosh(z: Scalar) -> Scalar:
