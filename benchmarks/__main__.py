@@ -25,7 +25,7 @@ from benchmarks.tables import cells
 from benchmarks.worker import CONTEXT, PRELOADED
 
 ALL = ("startup", "optim", "adam", "pairwise", "hgat", "hgcn", "architectures", "poincare", "peers", "weights", "growth")
-OTHERS = ("graphs", "helm", "images", "meru", "tidhy")
+OTHERS = ("graphs", "helm", "hypformer", "images", "meru", "tidhy")
 QUIET = 1.0
 """The load average above which times are not reliable, because the threads of torch wait for each other."""
 

@@ -1,8 +1,7 @@
 """Training steps of the other models: `python -m benchmarks architectures [--quick]`.
 
-HyboNet and GIL classify the nodes of cora with the settings of their authors' code (16 channels, 4 heads), Hypformer with those of its
-script for airport, but for its batch norm and a width of 64, and HTGN predicts the links of one snapshot of an airport-sized graph.
-AttH, RotH and MuRP score triples of a knowledge graph as large as WN18RR, with random triples, 50
+HyboNet and GIL classify the nodes of cora with the settings of their authors' code (16 channels, 4 heads), and HTGN predicts the links of
+one snapshot of an airport-sized graph. AttH, RotH and MuRP score triples of a knowledge graph as large as WN18RR, with random triples, 50
 random tails for each, and the batches of their authors. The torch sides are the models of `reference_torch` with the optimizer of their
 authors: geoopt's RiemannianAdam, torch's Adam for AttH and RotH, geoopt's RiemannianSGD for MuRP.
 """
@@ -27,7 +26,6 @@ from port_jax.optim import riemannian_sgd
 from reference_torch.models.gil import GIL
 from reference_torch.models.htgn import HTGN
 from reference_torch.models.hybonet import HyboNet
-from reference_torch.models.hypformer import Hypformer
 from reference_torch.models.kgemb import KGEmb
 from reference_torch.models.murp import MuRP
 
@@ -36,17 +34,13 @@ NODES, EDGES, WIDTH = 3_188, 40_448, 32
 ENTITIES, RELATIONS, NEGATIVES = 40_943, 22, 50
 BATCHES = {"AttH": (500, 32), "RotH": (500, 32), "MuRP": (128, 40)}
 """Triples in a batch, and the dimension."""
-HYPFORMER: dict[str, Any] = {
-    "variant": "medium", "hidden_channels": 64, "out_channels": 7, "gnn_num_layers": 3, "gnn_use_bn": False, "gnn_use_init": True,
-    "trans_use_residual": True, "graph_weight": 0.2, "k_out": 2.0, "decoder_type": "hyp",
-}  # fmt: skip
 RATES = {"AttH": 1e-3, "RotH": 1e-3, "MuRP": 10.0}
 
 
 def cases(quick: bool = False) -> Iterator[Case]:
     """One case for each model; `quick` has a hundredth of the entities."""
     cora = hgcn.name_of("cora")
-    graphs = {"HyboNet": cora, "GIL": cora, "Hypformer": cora, "HTGN": f"links, {NODES:,} nodes, {EDGES:,} edges"}
+    graphs = {"HyboNet": cora, "GIL": cora, "HTGN": f"links, {NODES:,} nodes, {EDGES:,} edges"}
     for name, graph in graphs.items():
         yield Case(f"{name} training step, {graph}", Side(torch_graph_step, (name,)), Side(jax_graph_step, (name,)),
                    compiled=Side(torch_graph_step, (name, True)), best_goal=GOAL)  # fmt: skip
@@ -74,7 +68,6 @@ def torch_graph_step(name: str, compiled: bool = False) -> Callable[[], None]:
     make: dict[str, Callable[[], Any]] = {
         "HyboNet": lambda: HyboNet(width + 1, 16, 2, task="nc", n_classes=7),
         "GIL": lambda: GIL(width, [16, 16], 4, num_classes=7),
-        "Hypformer": lambda: Hypformer({**HYPFORMER, "in_channels": width}).eval(),
         "HTGN": lambda: HTGN(len(problem.features), width, 16, 16, fixed_curvature=False),
     }
     return training.torch_step(make[name](), problem, compiled=compiled)
@@ -87,7 +80,6 @@ def jax_graph_step(name: str) -> Callable[[], None]:
     make: dict[str, Callable[[], Any]] = {
         "HyboNet": lambda: models.HyboNet(width + 1, 16, 2, task="nc", n_classes=7),
         "GIL": lambda: models.GIL(width, (16, 16), 4, num_classes=7),
-        "Hypformer": lambda: models.Hypformer(**{**HYPFORMER, "in_channels": width}),
         "HTGN": lambda: models.HTGN(width, (32, 16), learnable_curvature=True),
     }
     return training.jax_step(make[name](), problem)

@@ -50,6 +50,8 @@ SUBJECTS = {
     "meru": ("Images and texts", "The baseline is the same work in `reference_torch.models.meru`."),
     "helm": ("A decoder of text", "The baseline is the same work in `reference_torch.models.helm`, a training step with `AdamW` and "
              "geoopt's `RiemannianAdam`."),
+    "hypformer": ("A transformer between nodes", "The baseline is a training step of `reference_torch.models.hypformer.Hypformer` with "
+                  "geoopt's `RiemannianAdam`."),
     "tidhy": ("A model that optimises inside", "The baseline is the same work in `reference_torch.models.tidhy`, with loops of Python, "
               "from the same parameters. A training step with the stopping rule has rates of 0, so that all its calls are the same work. "
               "Rows from the start are seconds with imports and compilation, with an empty folder of compiled programs and with one of "

@@ -165,12 +165,12 @@ def _traced(entries: Sequence[Entry], start: tuple[int, ...], best: Sequence[Map
         row, at_next = None, at
         for state in states:
             good = [
-                (row, to) for row, to, gain in moves(n, state) if best[n + 1].get(to, -1) + gain == best[n][state] and to in best[n + 1]
+                (taken, to) for taken, to, gain in moves(n, state) if best[n + 1].get(to, -1) + gain == best[n][state] and to in best[n + 1]
             ]
-            found.update({row: None for row, _ in good})
+            found.update({taken: None for taken, _ in good})
             after.update({to: None for _, to in good})
-            for one, _ in good:
-                if one is not None and entry.key not in (names := keys.setdefault((one, state[one]), [])):
+            for taken, _ in good:
+                if taken is not None and entry.key not in (names := keys.setdefault((taken, state[taken]), [])):
                     names.append(entry.key)
             if state == at:
                 row, at_next = good[0]
