@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -16,8 +17,10 @@ from weights.mapping.probes import Argument, Inputs, Outputs, Probe
 from weights.proof.trees import Points
 from weights.types import Hyperparameters, Model, Variables
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True, "xla_cpu_use_fusion_emitters": False}
+QUICK: dict[str, int | bool] = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 """A model is run a dozen times here: what takes the time is compiling it."""
+if version("jaxlib").startswith("0.10."):  # later ones refuse the option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 Arrays = dict[str, np.ndarray]
 
 
