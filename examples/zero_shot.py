@@ -228,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts += [*(f"a {shape}" for shape in SHAPES), *(f"something {colour}" for colour in COLOURS)]
     pairs = [[call(x, method=how) for call in (theirs, ours)] for x, how in ((images, "encode_image"), (tokens(texts), "encode_text"))]
     found: dict[str, Any] = {"torch": evaluated(theirs, images, colours, shapes), "JAX": evaluated(ours, images, colours, shapes)}
+    pairs.append([traverse(call, images[0], tokens(texts))[0] for call in (theirs, ours)])
     found["largest relative difference of features"] = max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
     found["the first image"] = f"a {colours[0]} {shapes[0]}"
     c = float(np.exp(ckpt.variables["params"]["curv"]))

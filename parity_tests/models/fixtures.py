@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from parity_tests.models.conversion import encoded_and_called
 from port_jax.graphs import Graph
-from weights.checkpoint import load
+from weights.checkpoint import Checkpoint, load
+from weights.proof.authors import of_authors
+from weights.proof.rows import Row
+from weights.proof.verify import failed
+from weights.proof.witness import Witness
+
+SHARED = Path(__file__).parents[3] / "shared" / "fixtures"
 
 EMBEDDINGS, GRADIENTS, RESUMED = 1e-4, 1e-3, 1e-3
 """Gates; a plain translation reaches 4e-6 to 2e-5 on embeddings and 4e-5 on ten resumed losses, a wrong optimizer state 1e-1."""
@@ -54,6 +62,24 @@ def check_folder(folder: Path) -> list[str]:
                 RESUMED,
             )
         return [f"{name} {error:.1e} > {gate:.0e}" for name, (error, gate) in figures.items() if not error <= gate]
+
+
+def require(folder: str) -> Path:
+    """A folder of the authors' files. Skips the test where it is not here."""
+    path = SHARED / folder
+    if not path.exists():
+        pytest.skip(f"{path} is not here: what the authors' code computed is no part of this project")
+    return path
+
+
+def agreed(folder: str, steps: bool = True) -> tuple[Checkpoint, list[Row]]:
+    """The checkpoint of a folder and its rows beside the authors' arrays, none of which is beyond its gate; `steps`: with their steps."""
+    path = require(folder)
+    ckpt = load(path / "full.pth", config=path / "config.json")
+    witness = Witness.read(path / "expected.npz", ckpt)
+    rows = list(of_authors(ckpt, witness if steps else replace(witness, meta={**witness.meta, "resumed": None})))
+    assert not failed(rows), [row for row in rows if not row.ok]
+    return ckpt, rows
 
 
 def _resumed(ckpt: Any, step: Any, clip: float, count: int = 10) -> list[float]:

@@ -20,6 +20,7 @@ from parity_tests import draws, slow
 from parity_tests.models import cases_helm
 from parity_tests.models.cases_helm import CONFIGS, CONTEXT, VOCABULARY, Both, Run, case, config_of, module_of, ours, theirs, tokens
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted
+from parity_tests.models.fixtures import agreed, require
 from parity_tests.tolerances import relative_error
 from parity_tests.weights.helpers import assert_deep_equal, run
 from port_jax.manifolds import Lorentz
@@ -34,8 +35,6 @@ from weights.proof.authors import of_authors
 from weights.proof.flax_run import QUICK
 from weights.proof.verify import failed, verify
 from weights.proof.witness import Witness
-
-FIXTURE = Path(__file__).parents[3] / "shared" / "fixtures" / "helm_d"
 
 
 @pytest.mark.parametrize("name", slow.all_but({"one block"}, CONFIGS))
@@ -383,13 +382,9 @@ def test_steps_that_were_recorded(tmp_path: Path):
 @pytest.mark.slow  # the runs above are as long, in float64
 def test_what_the_authors_code_computed(tmp_path: Path):
     """Points, logits, gradients and groups, and ten steps of both optimizers; the file comes back bit by bit."""
-    if not FIXTURE.exists():
-        pytest.skip(f"{FIXTURE} is not here: what the authors' code computed is no part of this project")
-    ckpt = load(FIXTURE / "full.pth", config=FIXTURE / "config.json")
+    ckpt, rows = agreed("helm_d")
     ckpt.export(tmp_path / "back.pth")
-    assert_deep_equal(*(torch.load(path, weights_only=False) for path in (FIXTURE / "full.pth", tmp_path / "back.pth")))
-    rows = list(of_authors(ckpt, Witness.read(FIXTURE / "expected.npz", ckpt)))
-    assert not failed(rows), [row for row in rows if not row.ok]
+    assert_deep_equal(*(torch.load(path, weights_only=False) for path in (require("helm_d") / "full.pth", tmp_path / "back.pth")))
     assert {"token_embeddings", "logits", "losses before 10 steps"} <= {row.what for row in rows}
     unseen = {"gradient of resblocks.0.attn.bias", "resblocks.0.attn.bias after 10 steps"}  # rounding: no softmax sees it
     for row in rows:

@@ -15,6 +15,7 @@ from mpmath import workdps
 from parity_tests import draws, slow
 from parity_tests.models.cases_hypformer import CONFIGS, FEATURE_ROWS, GRAPH, Both, case, ours, theirs
 from parity_tests.models.conversion import check_parity, check_round_trip, check_steps, converted, pulled
+from parity_tests.models.fixtures import agreed, require
 from parity_tests.models.graph_models import NODES, TORCH_GRAPH
 from parity_tests.models.known_masks import with_known_masks
 from parity_tests.models.paper_hypformer import Paper
@@ -26,12 +27,8 @@ from reference_torch.graphs.graph import Graph as TorchGraph
 from weights.checkpoint import load, restore
 from weights.errors import ConversionError, Unmatched, Usage
 from weights.mapping.entries import flatten
-from weights.proof.authors import of_authors
 from weights.proof.flax_run import QUICK as QUICK_PROGRAMS
-from weights.proof.verify import failed
-from weights.proof.witness import Witness
 
-FIXTURES = Path(__file__).parents[3] / "shared" / "fixtures"
 QUICK = {"medium", "Hypformer"}
 
 
@@ -174,13 +171,8 @@ FOLDERS = ("hypformer_medium_hyp", "hypformer_medium_full")
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_the_authors_code_computed(folder: str):
     """Points, states of the graph network, logits, gradients, the parameters of both optimizers, and ten steps of them."""
-    path = FIXTURES / folder
-    if not path.exists():
-        pytest.skip(f"{path} is not here: what the authors' code computed is no part of this project")
-    ckpt = load(path / "full.pth", config=path / "config.json")
-    rows = list(of_authors(ckpt, Witness.read(path / "expected.npz", ckpt)))
-    assert not failed(rows), [row for row in rows if not row.ok]
+    ckpt, rows = agreed(folder)
     assert {"embeddings", "logits", "losses before 10 steps"} <= {row.what for row in rows}
-    with np.load(path / "expected.npz") as found:
+    with np.load(require(folder) / "expected.npz") as found:
         without = {str(key) for key in found["without_gradient"]}
     assert not without & {entry.key for entry in ckpt.entries if entry.role == "parameter"}

@@ -7,6 +7,20 @@ MODEL = "models/test_hcnn.py"
 
 MUTATIONS: tuple[Mutation, ...] = (
     error(
+        "HCNN: convolutions that begin with torch's bound for ordinary ones",
+        NET,
+        "symmetric((2 / ((x.shape[-1] - 1) * size**2)) ** 0.5)",
+        "symmetric((1 / ((x.shape[-1] - 1) * size**2)) ** 0.5)",
+        f"{MODEL}::test_a_network_that_begins_here_has_the_laws_of_the_reference[lorentz]",
+    ),
+    error(
+        "HCNN: a classifier that begins with a normal law",
+        NET,
+        "nn.Dense, symmetric(wide**-0.5)",
+        "nn.Dense, nn.initializers.normal((3 * wide) ** -0.5)",
+        f"{MODEL}::test_a_network_that_begins_here_has_the_laws_of_the_reference[lorentz]",
+    ),
+    error(
         "HCNN: points that a step between equal radii moves by rounding, and derivatives by the radii",
         NET,
         "jnp.where(jnp.asarray(space.k) == goal.k, x, exp0(log0(x, space.k), goal.k))",

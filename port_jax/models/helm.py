@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from port_jax.checks import as_indices, as_numbers
 from port_jax.layers.embedding import PointEmbedding
@@ -25,7 +25,7 @@ from port_jax.layers.residual import MidpointResidual
 from port_jax.manifolds import Euclidean, Lorentz, Manifold
 from port_jax.types import ManifoldTree, Params
 
-__all__ = ["HELM", "LEAST", "sizes_of"]
+__all__ = ["HELM", "LEAST", "require_known", "sizes_of"]
 
 Tokens = Int[Array, "*batch l"]
 Points = Float[Array, "*batch l w"]
@@ -44,6 +44,14 @@ def sizes_of(arch: str) -> dict[str, int]:
     if not found.keys() >= {"L", "W"}:
         raise ValueError(f"arch is {arch!r}; give layers, width and heads, as in L6_W390_A6")
     return {"layers": found["L"], "width": found["W"], "heads": found.get("A", found["W"] // PER_HEAD)}
+
+
+def require_known(tokens: Tokens, vocab_size: int) -> Bool[Array, "*batch l"]:
+    """Which ids the vocabulary has. Raises ValueError for another one, except under `jit`, where ids are not looked at."""
+    known = (tokens >= 0) & (tokens < vocab_size)
+    if not isinstance(known, Tracer) and not bool(np.all(known)):
+        raise ValueError(f"tokens contains {int(tokens[~known][0])}; the vocabulary has ids from 0 to {vocab_size - 1}")
+    return known
 
 
 class HELM(nn.Module):
@@ -116,10 +124,7 @@ class HELM(nn.Module):
 
     def embed(self, tokens: Tokens) -> Points:
         """The points of token ids before the first block, on Lorentz(k_hidden)."""
-        tokens = as_indices("tokens", tokens)
-        known = (tokens >= 0) & (tokens < self.vocab_size)
-        if not isinstance(known, Tracer) and not bool(np.all(known)):
-            raise ValueError(f"tokens contains {int(tokens[~known][0])}; the vocabulary has ids from 0 to {self.vocab_size - 1}")
+        tokens, known = as_indices("tokens", tokens), require_known(tokens, self.vocab_size)
         x = widened(self.token_embed(Lorentz(self.k_in), jnp.where(known, tokens, 0)))
         return jnp.where(known[..., None], x, jnp.nan) * (self.k_hidden / self.k_in) ** 0.5
 

@@ -198,8 +198,10 @@ def encoded(model: Model, variables: Variables, arrays: Mapping[str, np.ndarray]
     """The points of all tokens, row after row, after the last block: what logits of the tokens that follow are made of."""
     import jax
 
+    from port_jax.models.helm import require_known
+
     rows = np.atleast_2d(np.asarray(arrays["tokens"]))
-    model.apply(variables, rows, method="embed")  # which looks at ids
+    require_known(rows, model.vocab_size)  # pyright: ignore[reportArgumentType]
     encode = jax.jit(lambda part: model.apply(variables, part, method="encode"))
     points = np.concatenate([np.asarray(encode(rows[n : n + PART])) for n in range(0, len(rows), PART)])
     return {"tokens": points.reshape(-1, points.shape[-1])}
